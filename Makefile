@@ -1,0 +1,52 @@
+# Nothing but Python >= 3.11 and make is needed: every target first builds .venv if it is not there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: train quickstart test test-slow lint tensorboard clean help
+
+help:
+	@echo "make quickstart   train for about two minutes, then evaluate: the first thing to run"
+	@echo "make train        the production run (+exp=production)"
+	@echo "make test         the test suite        make test-slow   the long learning checks"
+	@echo "make lint         ruff, mypy and the import contracts"
+	@echo "make tensorboard  watch the runs        make clean       remove .venv and caches"
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "Python 3.11 or newer is needed, this one is %d.%d: make PYTHON=python3.12 ..." % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+train: $(VENV)/.installed
+	$(BIN)/python -m experiments.train +exp=production $(ARGS)
+
+quickstart: $(VENV)/.installed
+	$(BIN)/python -m experiments.train +exp=quickstart $(ARGS)
+	$(BIN)/python -m experiments.evaluate run="$$(ls -td outputs/quickstart/*/* | head -n 1)"
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+tensorboard: $(VENV)/.installed
+	$(BIN)/tensorboard --logdir outputs
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info
