@@ -1,0 +1,187 @@
+"""The guard over a book's losses: ACTIVE, REDUCING, HALTED.
+
+After each close it looks at the account and says what the next trade may be:
+
+    ACTIVE     anything, within the limits
+    REDUCING   positions may shrink, nothing may be opened
+    HALTED     everything is closed and stays so until a person calls `reset`
+
+A loss of 3 % in a day leads to REDUCING for that trade, one of 5 % closes the book at it, one of
+20 % from the peak halts. A book more volatile than its target is scaled down; a beta to the index
+above its bound closes it. Any number that is none halts.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from risk.errors import InputError
+from risk.metrics import SESSIONS_PER_YEAR
+from risk.settings import settings
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+Fraction = Annotated[float, Field(gt=0.0, le=1.0)] | None
+Window = Annotated[int, Field(ge=2, le=2520)]
+
+
+class GuardState(IntEnum):
+    """What a book may do."""
+
+    ACTIVE = 0
+    REDUCING = 1
+    HALTED = 2
+
+
+@settings
+class GuardSettings:
+    """Triggers as shares of equity; null switches one off."""
+
+    reduce_at_daily_loss: Fraction = 0.03
+    close_at_daily_loss: Fraction = 0.05
+    halt_at_drawdown: Fraction = 0.20
+    max_volatility: Annotated[float, Field(gt=0.0)] | None = 0.30  # annual; scaled down above
+    volatility_window: Window = 20  # sessions
+    max_beta: Annotated[float, Field(gt=0.0)] | None = 0.50  # to the index; closed above
+    beta_window: Window = 60  # sessions
+    cooldown_sessions: Annotated[int, Field(ge=1, le=252)] = 1  # that REDUCING lasts
+
+
+class GuardOrders(NamedTuple):
+    """What the guard says about the next trade of N books."""
+
+    state: NDArray[np.int8]  # (N,) a GuardState
+    close: BoolArray  # (N,) everything has to go
+    scale: FloatArray  # (N,) 0..1, by which wanted positions are multiplied
+    reason: NDArray[np.str_]  # (N,) the trigger, "" where there is none
+
+
+class Guard:
+    """Watches N books. Call `observe` after each close, then `restrain` what is wanted."""
+
+    FIELDS = ("state", "peak", "equity", "cooldown", "returns", "index_returns", "sessions")
+
+    def __init__(self, num_books: int, options: GuardSettings | None = None) -> None:
+        self.options = options or GuardSettings()
+        length = max(self.options.volatility_window, self.options.beta_window)
+        self.state: NDArray[np.int8] = np.zeros(num_books, np.int8)
+        self.peak: FloatArray = np.zeros(num_books)
+        self.equity: FloatArray = np.zeros(num_books)
+        self.cooldown: FloatArray = np.zeros(num_books)  # sessions of REDUCING left
+        self.returns: FloatArray = np.zeros((num_books, length))  # the newest last
+        self.index_returns: FloatArray = np.zeros((num_books, length))
+        self.sessions: FloatArray = np.zeros(num_books)
+
+    def open(self, books: BoolArray, equity: float) -> None:
+        """Begin to watch the masked books (N,) afresh; a halted one is released too."""
+        for name in self.FIELDS:
+            getattr(self, name)[books] = 0
+        self.peak[books] = equity
+        self.equity[books] = equity
+
+    def reset(self, books: BoolArray) -> None:
+        """A person lets halted books go on: the drawdown is counted from here."""
+        self.state[books] = GuardState.ACTIVE
+        self.cooldown[books] = 0.0
+        self.peak[books] = self.equity[books]
+
+    def kill(self, books: BoolArray) -> None:
+        """The kill switch: halt the masked books now."""
+        self.state[books] = GuardState.HALTED
+
+    def observe(self, equity: FloatArray, index_return: FloatArray) -> GuardOrders:
+        """Take in the close: equity (N,) dollars and the index's return since the last close."""
+        options = self.options
+        halted = self.state == GuardState.HALTED
+        sound = np.isfinite(equity) & np.isfinite(index_return) & (equity > 0.0)
+        now = np.where(sound, equity, self.equity)
+        returned = now / np.where(self.equity > 0.0, self.equity, 1.0) - 1.0
+        self.returns = _pushed(self.returns, returned)
+        self.index_returns = _pushed(self.index_returns, np.where(sound, index_return, 0.0))
+        self.sessions = self.sessions + 1.0
+        self.equity = now
+        self.peak = np.maximum(self.peak, now)
+
+        reason = np.full(len(now), "", dtype="<U10")
+        close = np.zeros(len(now), np.bool_)
+        reducing = self.cooldown > 0.0
+        self.cooldown = np.maximum(self.cooldown - 1.0, 0.0)
+        for trigger, hit, closes in (
+            ("day_loss", _at_least(-returned, options.reduce_at_daily_loss), False),
+            ("beta", self._beta_breached(), True),
+            ("day_crash", _at_least(-returned, options.close_at_daily_loss), True),
+        ):
+            reason = np.where(hit, trigger, reason)
+            reducing = reducing | hit
+            close = close | (hit & closes)
+            if trigger != "beta":
+                lasting = float(options.cooldown_sessions - 1)
+                self.cooldown = np.where(hit, lasting, self.cooldown)
+        fallen = _at_least(1.0 - now / self.peak, options.halt_at_drawdown)
+        reason = np.where(fallen, "drawdown", reason)
+        reason = np.where(~sound, "not_finite", reason)
+        halted = halted | fallen | ~sound
+        state = np.where(halted, GuardState.HALTED, np.where(reducing, GuardState.REDUCING, 0))
+        self.state = state.astype(np.int8)
+        return GuardOrders(self.state.copy(), close | halted, self._scale(), reason)
+
+    def restrain(self, wanted: FloatArray, current: FloatArray, orders: GuardOrders) -> FloatArray:
+        """What the orders leave of the wanted quantities (N, M), given the current ones."""
+        scaled = wanted * orders.scale[:, None]
+        shrunk = np.clip(scaled, np.minimum(current, 0.0), np.maximum(current, 0.0))
+        reducing = (orders.state != GuardState.ACTIVE)[:, None]
+        kept: FloatArray = np.where(orders.close[:, None], 0.0, np.where(reducing, shrunk, scaled))
+        return kept
+
+    def _scale(self) -> FloatArray:
+        """Target over realised volatility, at most 1; 1 until the window is full."""
+        options, window = self.options, self.options.volatility_window
+        if options.max_volatility is None:
+            return np.ones(len(self.state))
+        volatility = self.returns[:, -window:].std(axis=-1, ddof=1) * np.sqrt(SESSIONS_PER_YEAR)
+        too_much = (self.sessions >= window) & (volatility > options.max_volatility)
+        return np.where(too_much, options.max_volatility / np.where(too_much, volatility, 1.0), 1.0)
+
+    def _beta_breached(self) -> BoolArray:
+        options, window = self.options, self.options.beta_window
+        if options.max_beta is None or self.sessions.max() < window:
+            return np.zeros(len(self.state), np.bool_)
+        own, index = self.returns[:, -window:], self.index_returns[:, -window:]
+        index = index - index.mean(axis=-1, keepdims=True)
+        variance = (index * index).sum(axis=-1)
+        beta = (own * index).sum(axis=-1) / np.where(variance > 0.0, variance, 1.0)
+        known = (self.sessions >= window) & (variance > 0.0)
+        return np.asarray(known & (beta > options.max_beta))
+
+    def get_state(self) -> dict[str, Any]:
+        """Every field as an array of its own."""
+        return {name: getattr(self, name).copy() for name in self.FIELDS}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take back what `get_state` gave; InputError where the number of books differs."""
+        for name in self.FIELDS:
+            current = getattr(self, name)
+            found = np.shape(state[name]) if name in state else None
+            if found != current.shape:
+                raise InputError(
+                    f"guard: {name} has shape {found}, not {current.shape}",
+                    "Restore it for the same number of books and the same windows",
+                )
+            setattr(self, name, np.array(state[name], dtype=current.dtype))
+
+
+def _pushed(ring: FloatArray, newest: FloatArray) -> FloatArray:
+    return np.concatenate([ring[:, 1:], newest[:, None]], axis=1)
+
+
+def _at_least(loss: FloatArray, trigger: float | None) -> BoolArray:
+    if trigger is None:
+        return np.zeros(len(loss), np.bool_)
+    # A loss of exactly the trigger counts although its arithmetic may end a bit below.
+    return loss >= trigger - 1e-12

@@ -1,0 +1,92 @@
+"""One call for everything a trading loop wants to know about its risk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from risk.errors import InputError
+from risk.hedging import ExchangeClient, HedgingStrategy, PaperExchange
+from risk.sizing import kelly_fraction, volatility_leverage
+
+WEIGHT_TOLERANCE = 1e-9
+
+# Weights by asset from the market's state and the positions' values by asset.
+Allocator = Callable[[Mapping[str, float], Mapping[str, float]], Mapping[str, float]]
+
+
+def keep_weights(_: Mapping[str, float], positions: Mapping[str, float]) -> dict[str, float]:
+    """The weights as they are: no rebalancing. All cash where nothing is held."""
+    total = sum(positions.values())
+    if total <= 0.0:
+        return {"cash": 1.0}
+    return {asset: value / total for asset, value in positions.items()}
+
+
+@dataclass
+class AdvancedRiskManager:
+    """Weights, leverage and hedge for a portfolio, checked before they are handed out.
+
+    `allocator` decides the weights (a trained agent, a classical rule); leverage follows the
+    volatility; a drawdown beyond the threshold is hedged through `exchange_client`.
+    """
+
+    allocator: Allocator = keep_weights
+    leverage_range: tuple[float, float] = (1.0, 10.0)
+    target_volatility: float = 0.30
+    hedging: HedgingStrategy = field(default_factory=HedgingStrategy)
+    exchange_client: ExchangeClient = field(default_factory=PaperExchange)
+
+    async def manage_risk(
+        self, market_state: Mapping[str, float], portfolio: Mapping[str, float]
+    ) -> dict[str, Any]:
+        """Decide for `market_state` (`volatility`, annual; `trend`) and `portfolio`.
+
+        `portfolio` holds the positions' values by asset, in one currency, and `current_drawdown`.
+        Returns `rebalance_weights` (they sum to 1), `leverage` and `hedge` (a HedgeResult). Raises
+        InputError for a missing or non-finite entry and for weights that do not sum to 1.
+        """
+        volatility = _entry(market_state, "volatility", "market_state")
+        drawdown = _entry(portfolio, "current_drawdown", "portfolio")
+        positions = {
+            asset: _entry(portfolio, asset, "portfolio")
+            for asset in portfolio
+            if asset != "current_drawdown"
+        }
+        weights = checked_weights(self.allocator(market_state, positions))
+        exposure = sum(positions.values())
+        return {
+            "rebalance_weights": weights,
+            "leverage": self.compute_leverage(volatility),
+            "hedge": self.hedging.execute_hedge(exposure, drawdown, self.exchange_client),
+        }
+
+    def compute_leverage(self, volatility: float) -> float:
+        """Leverage for an annual volatility, inside `leverage_range`."""
+        return volatility_leverage(volatility, self.leverage_range, self.target_volatility)
+
+    def apply_kelly_criterion(self, win_rate: float, avg_win: float, avg_loss: float) -> float:
+        """Half-Kelly fraction of capital to risk, 1 to 25 %, or 0 without an edge."""
+        return kelly_fraction(win_rate, avg_win, avg_loss)
+
+
+def checked_weights(weights: Mapping[str, float]) -> dict[str, float]:
+    """The weights, if they are finite, not negative and sum to 1; InputError otherwise."""
+    for asset, weight in weights.items():
+        if not math.isfinite(weight) or weight < 0.0:
+            raise InputError(f"the weight of {asset} is {weight}", "Give finite weights >= 0")
+    total = math.fsum(weights.values())
+    if abs(total - 1.0) > WEIGHT_TOLERANCE:
+        raise InputError(f"the weights sum to {total}", "Make them sum to 1, cash included")
+    return dict(weights)
+
+
+def _entry(values: Mapping[str, float], name: str, where: str) -> float:
+    if name not in values:
+        raise InputError(f"{where} has no {name!r}", f"It has {', '.join(values) or 'nothing'}")
+    value = values[name]
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"{where}: {name} is {value!r}", "Give a finite number")
+    return float(value)

@@ -1,0 +1,280 @@
+"""Measures of a stream of returns or of an equity curve.
+
+Every function reads the last axis and keeps the others: a path (T,) gives one number, a batch
+(N, T) gives (N,), each row exactly as if it were alone. Returns are simple daily returns,
+decimals; `risk_free` holds what cash earned on the same days (a number, or an array that
+broadcasts). Equity has one value more than there are returns: it starts before the first.
+
+What is not defined (a ratio with nothing below the line, a deviation of a single day) is NaN.
+One ratio with nothing below is: 0 / 0 counts as 0 for Sharpe, Sortino and Calmar, because a book
+that holds cash takes no risk and earns no reward. Missing or infinite input raises InputError.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from risk.errors import InputError
+
+FloatArray = NDArray[np.float64]
+
+SESSIONS_PER_YEAR = 252
+_SQRT_YEAR = math.sqrt(SESSIONS_PER_YEAR)
+# Daily deviations and means below this are rounding: equity of 1e5 is known to about 1e-11.
+NEGLIGIBLE = 1e-12
+
+
+def simple_returns(equity: ArrayLike) -> FloatArray:
+    """Daily returns (..., T) of an equity curve (..., T + 1).
+
+    Only the last value may be zero or negative: after ruin there are no returns, so cut there.
+    """
+    curve = _curve(equity)
+    if (curve[..., :-1] <= 0).any():
+        where = tuple(int(i) for i in np.argwhere(curve[..., :-1] <= 0)[0])
+        raise InputError(
+            f"equity is {curve[where]:g} at {list(where)}, and the curve goes on",
+            "Cut the curve at the session of ruin",
+        )
+    return curve[..., 1:] / curve[..., :-1] - 1.0
+
+
+def sharpe_ratio(returns: ArrayLike, risk_free: ArrayLike) -> FloatArray:
+    """Mean of the daily excess return over its sample standard deviation (ddof=1), × √252.
+
+    Reference: W. Sharpe, The Sharpe ratio, Journal of Portfolio Management 21 (1994).
+    """
+    excess = _excess(returns, risk_free)
+    return _ratio(excess.mean(axis=-1), _deviation(excess)) * _SQRT_YEAR
+
+
+def sortino_ratio(returns: ArrayLike, risk_free: ArrayLike) -> FloatArray:
+    """Mean of the daily excess return over its downside deviation, × √252.
+
+    Downside deviation is √mean(min(excess, 0)²), over all days: good days count as zeros.
+    Reference: F. Sortino and L. Price, Performance measurement in a downside risk framework,
+    Journal of Investing 3 (1994).
+    """
+    excess = _excess(returns, risk_free)
+    downside = np.sqrt(np.square(np.minimum(excess, 0.0)).mean(axis=-1))
+    return _ratio(excess.mean(axis=-1), downside) * _SQRT_YEAR
+
+
+def calmar_ratio(equity: ArrayLike) -> FloatArray:
+    """Annualised return over maximum drawdown."""
+    return _ratio(annual_return(equity), max_drawdown(equity))
+
+
+def annual_return(equity: ArrayLike) -> FloatArray:
+    """(last / first)^(252/T) − 1: compounded growth a year.
+
+    −1 where the last value is zero or negative: a rate of growth cannot say more than "all lost".
+    """
+    curve = _curve(equity)
+    # NumPy's power rounds single numbers and arrays differently: keep an axis, for equal results.
+    growth = np.maximum(curve[..., -1:] / curve[..., :1], 0.0)
+    return _as_array(growth ** (SESSIONS_PER_YEAR / (curve.shape[-1] - 1)) - 1.0)[..., 0]
+
+
+def annual_volatility(returns: ArrayLike) -> FloatArray:
+    """Sample standard deviation (ddof=1) of daily returns, × √252."""
+    return _deviation(checked_series("returns", returns)) * _SQRT_YEAR
+
+
+def drawdown(equity: ArrayLike) -> FloatArray:
+    """(peak − equity) / peak with the running peak, (..., T + 1); above 1 for negative equity."""
+    curve = _curve(equity)
+    peak = np.maximum.accumulate(curve, axis=-1)
+    return _as_array((peak - curve) / peak)
+
+
+def max_drawdown(equity: ArrayLike) -> FloatArray:
+    """The deepest fall from a running peak, as a positive fraction of that peak."""
+    return _as_array(drawdown(equity).max(axis=-1))
+
+
+def max_drawdown_sessions(equity: ArrayLike) -> NDArray[np.int64]:
+    """Sessions from the peak of the deepest drawdown until it is regained, or until the end.
+
+    The first of equally deep ones counts; 0 without any drawdown.
+    """
+    depth = drawdown(equity)
+    last = depth.shape[-1] - 1
+    index = np.broadcast_to(np.arange(last + 1), depth.shape)
+    at_peak = depth == 0
+    since = np.maximum.accumulate(np.where(at_peak, index, 0), axis=-1)
+    until = np.where(at_peak, index, last)
+    until = np.minimum.accumulate(until[..., ::-1], axis=-1)[..., ::-1]
+    trough = depth.argmax(axis=-1)[..., None]
+    length = np.take_along_axis(until - since, trough, axis=-1)[..., 0]
+    return np.asarray(length, dtype=np.int64)
+
+
+def win_rate(returns: ArrayLike) -> FloatArray:
+    """Share of all days that ended with a gain; a day without any change is no win.
+
+    Interest counts: a book of cash wins every day.
+    """
+    return _as_array((checked_series("returns", returns) > 0).mean(axis=-1))
+
+
+def profit_factor(returns: ArrayLike) -> FloatArray:
+    """Sum of the daily gains over the sum of the daily losses; NaN without a losing day."""
+    days = checked_series("returns", returns)
+    gains, losses = np.maximum(days, 0.0).sum(axis=-1), np.maximum(-days, 0.0).sum(axis=-1)
+    return _divide(gains, losses, losses > 0)
+
+
+def value_at_risk(returns: ArrayLike, level: float = 0.95) -> FloatArray:
+    """The daily loss not exceeded on a share `level` of the days, positive for a loss.
+
+    The empirical quantile, interpolated linearly. Negative where even the bad days earn.
+    """
+    _check_level(level)
+    return _as_array(-np.quantile(checked_series("returns", returns), 1.0 - level, axis=-1))
+
+
+def expected_shortfall(returns: ArrayLike, level: float = 0.95) -> FloatArray:
+    """CVaR: the mean loss on the worst share 1 − `level` of the days, positive for a loss.
+
+    Where that share is no whole number of days, the last one counts by the part that belongs to
+    it (R. Rockafellar and S. Uryasev, Conditional value-at-risk for general loss distributions,
+    Journal of Banking and Finance 26, 2002), so it is never below the value at risk.
+    """
+    _check_level(level)
+    days = np.sort(checked_series("returns", returns), axis=-1)
+    tail = (1.0 - level) * days.shape[-1]
+    weight = np.clip(tail - np.arange(days.shape[-1]), 0.0, 1.0) / tail
+    return _as_array(-(days * weight).sum(axis=-1))
+
+
+def beta(returns: ArrayLike, market_returns: ArrayLike) -> FloatArray:
+    """Slope of the returns on the market's: covariance over variance, both ddof=1."""
+    days = checked_series("returns", returns)
+    market = _aligned("market_returns", market_returns, days)
+    days, market = _centred(days), _centred(market)
+    variance = np.square(market).sum(axis=-1)
+    floor = NEGLIGIBLE**2 * market.shape[-1]
+    return _divide((days * market).sum(axis=-1), variance, variance > floor)
+
+
+def kelly_fraction(returns: ArrayLike) -> FloatArray:
+    """Kelly's share of capital for a bet like these days: p − (1 − p)·(mean loss / mean win).
+
+    p is the share of gains among the days with a change. Not clamped; negative where the odds are
+    against it; NaN without a winning day.
+    Reference: J. Kelly, A new interpretation of information rate, Bell System Technical Journal
+    35 (1956).
+    """
+    days = checked_series("returns", returns)
+    wins, losses = (days > 0).sum(axis=-1), (days < 0).sum(axis=-1)
+    won, lost = np.maximum(days, 0.0).sum(axis=-1), np.maximum(-days, 0.0).sum(axis=-1)
+    some = wins > 0
+    # (1 − p)·mean loss = lost / (wins + losses): needs no mean over no losing days.
+    changes = wins + losses
+    return _divide(wins, changes, some) - _divide(lost * wins, changes * won, some)
+
+
+def period_returns(
+    returns: ArrayLike, dates: ArrayLike, period: Literal["month", "year"]
+) -> tuple[NDArray[np.datetime64], FloatArray]:
+    """Compounded return of each calendar month or year: its start (n,) and returns (..., n).
+
+    dates (T,) are the days that the returns (..., T) were earned on. The first and the last
+    period may be partial.
+    """
+    days = checked_series("returns", returns)
+    when = np.asarray(dates, dtype="datetime64[D]")
+    if when.shape != days.shape[-1:] or (np.diff(when) <= np.timedelta64(0, "D")).any():
+        raise InputError(
+            f"{when.size} dates for {days.shape[-1]} returns, or not in increasing order",
+            "Give the date of each return, sorted",
+        )
+    label = when.astype("datetime64[M]" if period == "month" else "datetime64[Y]")
+    starts = np.flatnonzero(np.concatenate([[True], label[1:] != label[:-1]]))
+    return label[starts], np.multiply.reduceat(1.0 + days, starts, axis=-1) - 1.0
+
+
+def positive_share(
+    returns: ArrayLike, dates: ArrayLike, period: Literal["month", "year"]
+) -> FloatArray:
+    """Share of calendar months or years with a gain; arguments as for `period_returns`."""
+    _, by_period = period_returns(returns, dates, period)
+    return np.asarray((by_period > 0).mean(axis=-1), dtype=np.float64)
+
+
+def checked_series(name: str, values: ArrayLike) -> FloatArray:
+    """`values` (..., T) as contiguous float64; InputError names what is missing or infinite."""
+    # Contiguous rows are summed in the same order alone and in a batch.
+    series = np.ascontiguousarray(values, dtype=np.float64)
+    if np.ndim(values) == 0 or series.size == 0:
+        raise InputError(f"{name} of shape {np.shape(values)} is empty", "Give one value or more")
+    if not np.isfinite(series).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(series))[0])
+        raise InputError(
+            f"{name}{list(where)} is {series[where]}", "Leave such sessions out and count them"
+        )
+    return series
+
+
+def _excess(returns: ArrayLike, risk_free: ArrayLike) -> FloatArray:
+    days = checked_series("returns", returns)
+    return days - _aligned("risk_free", risk_free, days)
+
+
+def _aligned(name: str, values: ArrayLike, days: FloatArray) -> FloatArray:
+    """`values`, checked, broadcast to the shape of the returns."""
+    array = checked_series(name, np.atleast_1d(np.asarray(values, dtype=np.float64)))
+    try:
+        return np.broadcast_to(array, days.shape)
+    except ValueError:
+        raise InputError(
+            f"{name} has shape {array.shape}, the returns have {days.shape}",
+            "Give one value a day, or one for all days",
+        ) from None
+
+
+def _deviation(days: FloatArray) -> FloatArray:
+    if days.shape[-1] < 2:
+        return np.full(days.shape[:-1], np.nan)
+    return _as_array(days.std(axis=-1, ddof=1))
+
+
+def _ratio(reward: FloatArray, risk: FloatArray) -> FloatArray:
+    """reward / risk; without risk 0 where there is no reward either, and NaN otherwise."""
+    riskless = np.where(np.abs(reward) <= NEGLIGIBLE, 0.0, np.nan)
+    defined = risk > NEGLIGIBLE
+    return np.where(defined | np.isnan(risk), _divide(reward, risk, defined), riskless)
+
+
+def _divide(above: ArrayLike, below: ArrayLike, defined: ArrayLike) -> FloatArray:
+    """above / below where `defined`, NaN elsewhere."""
+    quotient = np.full(np.shape(below), np.nan)
+    np.divide(above, below, out=quotient, where=np.asarray(defined))
+    return quotient
+
+
+def _centred(days: FloatArray) -> FloatArray:
+    return np.ascontiguousarray(days - days.mean(axis=-1, keepdims=True))
+
+
+def _curve(equity: ArrayLike) -> FloatArray:
+    curve = checked_series("equity", equity)
+    if curve.shape[-1] < 2:
+        raise InputError("equity has a single value", "Give the start and at least one session")
+    if (curve[..., 0] <= 0).any():
+        raise InputError(f"equity starts at {curve[..., 0].min():g}", "Start above zero")
+    return curve
+
+
+def _check_level(level: float) -> None:
+    if not 0.0 < level < 1.0:
+        raise InputError(f"confidence level is {level}", "Give a number between 0 and 1, as 0.95")
+
+
+def _as_array(values: ArrayLike) -> FloatArray:
+    return np.asarray(values, dtype=np.float64)

@@ -1,0 +1,170 @@
+import numpy as np
+import pytest
+from arch.data import sp500
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from risk.errors import InputError
+from risk.guard import Guard, GuardSettings, GuardState
+
+ACTIVE, REDUCING, HALTED = GuardState
+QUIET = GuardSettings(max_volatility=None, max_beta=None)
+
+
+def watching(equity=100.0, options=QUIET, books=1):
+    guard = Guard(books, options)
+    guard.open(np.ones(books, bool), equity)
+    return guard
+
+
+def after(guard, *equities):
+    """The guard's orders after each close, the index standing still."""
+    return [guard.observe(np.array([float(e)]), np.zeros(1)) for e in equities]
+
+
+def replay(first, last):
+    """A book that simply holds the index, from the close of `first` on."""
+    close = sp500.load()["Close"][first:last]
+    guard = watching(float(close.iloc[0]))
+    for day, price in close.iloc[1:].items():
+        (orders,) = after(guard, price)
+        state, closed = GuardState(int(orders.state[0])), bool(orders.close[0])
+        yield f"{day:%m-%d}", state.name + ("!" if closed else ""), str(orders.reason[0])
+
+
+def test_october_2008_day_by_day():
+    # Index: -0.45, -4.03, -1.35, -3.85, -5.74, -1.13, -7.62 % (22 % below 30 September), ...
+    assert list(replay("2008-09-30", "2008-10-15")) == [
+        ("10-01", "ACTIVE", ""),
+        ("10-02", "REDUCING", "day_loss"),
+        ("10-03", "ACTIVE", ""),
+        ("10-06", "REDUCING", "day_loss"),
+        ("10-07", "REDUCING!", "day_crash"),
+        ("10-08", "ACTIVE", ""),
+        ("10-09", "HALTED!", "drawdown"),
+        ("10-10", "HALTED!", "drawdown"),
+        ("10-13", "HALTED!", ""),  # up 11.6 %: still halted, only a person resets it
+        ("10-14", "HALTED!", ""),
+        ("10-15", "HALTED!", "drawdown"),
+    ]
+
+
+def test_august_2015_day_by_day():
+    # Index: -0.26, -0.83, -2.11, -3.19, -3.94, -1.35, +3.90, +2.43, +0.06, -0.84, -2.96 %
+    assert list(replay("2015-08-17", "2015-09-01")) == [
+        ("08-18", "ACTIVE", ""),
+        ("08-19", "ACTIVE", ""),
+        ("08-20", "ACTIVE", ""),
+        ("08-21", "REDUCING", "day_loss"),
+        ("08-24", "REDUCING", "day_loss"),
+        ("08-25", "ACTIVE", ""),
+        ("08-26", "ACTIVE", ""),
+        ("08-27", "ACTIVE", ""),
+        ("08-28", "ACTIVE", ""),
+        ("08-31", "ACTIVE", ""),
+        ("09-01", "ACTIVE", ""),
+    ]
+
+
+def test_triggers_hold_at_exactly_their_value():
+    guard = watching()
+    states = [int(orders.state[0]) for orders in after(guard, 97.0, 97.0, 97 * 0.9701)]
+    assert states == [REDUCING, ACTIVE, ACTIVE]
+    assert after(watching(), 95.0)[0].close[0]
+    assert after(watching(), 80.0)[0].state[0] == HALTED
+
+
+def test_a_cooldown_keeps_reducing_for_its_sessions():
+    options = GuardSettings(max_volatility=None, max_beta=None, cooldown_sessions=3)
+    states = [int(o.state[0]) for o in after(watching(options=options), 96, 97, 98, 99)]
+    assert states == [REDUCING, REDUCING, REDUCING, ACTIVE]
+
+
+def test_reducing_lets_positions_shrink_and_nothing_else():
+    guard = watching()
+    (orders,) = after(guard, 96.0)
+    wanted = np.array([[5.0, -5.0, 0.5, -1.0, 3.0]])
+    current = np.array([[1.0, 1.0, 1.0, -2.0, 0.0]])
+    assert guard.restrain(wanted, current, orders).tolist() == [[1.0, 0.0, 0.5, -1.0, 0.0]]
+
+
+def test_halted_closes_everything_until_a_person_resets():
+    guard = watching()
+    (orders,) = after(guard, 79.0)
+    current = np.array([[3.0, -2.0]])
+    assert guard.restrain(current, current, orders).tolist() == [[0.0, 0.0]]
+    guard.reset(np.array([True]))
+    states = [int(o.state[0]) for o in after(guard, 79.0, 78.0, 63.0)]
+    assert states == [ACTIVE, ACTIVE, HALTED]
+
+
+def test_the_kill_switch_halts_at_once():
+    guard = watching(books=2)
+    guard.kill(np.array([False, True]))
+    orders = guard.observe(np.array([101.0, 101.0]), np.zeros(2))
+    assert orders.state.tolist() == [ACTIVE, HALTED]
+    assert orders.close.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 0.0, -5.0])
+def test_an_equity_that_is_none_halts(bad):
+    guard = watching(books=2)
+    orders = guard.observe(np.array([101.0, bad]), np.zeros(2))
+    assert orders.state.tolist() == [ACTIVE, HALTED]
+    assert orders.reason[1] == "not_finite"
+    again = guard.observe(np.array([102.0, 100.0]), np.zeros(2))
+    assert again.state.tolist() == [ACTIVE, HALTED]
+
+
+def test_a_book_above_its_volatility_target_is_scaled_to_it():
+    guard = watching(options=GuardSettings(max_beta=None, halt_at_drawdown=None))
+    equity, returns = 100.0, [0.029, -0.025] * 10
+    for r in returns:
+        equity *= 1 + r
+        (orders,) = after(guard, equity)
+    volatility = np.std(returns, ddof=1) * 252**0.5
+    assert volatility > 0.3
+    assert orders.scale[0] == pytest.approx(0.3 / volatility)
+    wanted = np.array([[2.0]])
+    np.testing.assert_allclose(guard.restrain(wanted, wanted, orders), wanted * 0.3 / volatility)
+
+
+def test_a_beta_above_its_bound_closes_the_book():
+    rng = np.random.default_rng(0)
+    index = rng.normal(0, 0.005, 60)
+    for beta, closes in ((0.45, False), (0.55, True)):
+        guard = watching(options=GuardSettings(max_volatility=None))
+        equity = 100.0
+        for i, r in enumerate(index):
+            equity *= 1 + beta * r
+            orders = guard.observe(np.array([equity]), np.array([r]))
+            assert orders.close[0] == (closes and i == 59)
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_it_never_raises_an_exposure_and_a_batch_equals_each_alone(seed):
+    rng = np.random.default_rng(seed)
+    together, alone = watching(books=5), [watching() for _ in range(5)]
+    equity = np.full(5, 100.0)
+    for _ in range(30):
+        equity = equity * (1 + rng.normal(0, 0.02, 5))
+        index = rng.normal(0, 0.01, 5)
+        orders = together.observe(equity, index)
+        wanted, current = rng.normal(size=(5, 4)), rng.normal(size=(5, 4))
+        kept = together.restrain(wanted, current, orders)
+        assert (np.abs(kept) <= np.abs(wanted)).all()
+        assert (kept * wanted >= 0).all()
+        for i, guard in enumerate(alone):
+            single = guard.observe(equity[i : i + 1], index[i : i + 1])
+            assert [x[0] for x in single] == [x[i] for x in orders]
+
+
+def test_its_state_is_saved_and_restored():
+    guard, twin = watching(), watching()
+    after(guard, 96.0, 90.0)
+    twin.set_state(guard.get_state())
+    for left, right in zip(after(guard, 92, 70, 71), after(twin, 92, 70, 71), strict=True):
+        assert [x[0] for x in left] == [x[0] for x in right]
+    with pytest.raises(InputError, match="same number of books"):
+        watching(books=2).set_state(guard.get_state())
