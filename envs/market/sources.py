@@ -1,0 +1,188 @@
+"""Where the market comes from: one settings class a source, and `load_market` for all of them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, TypeAdapter, model_validator
+
+from envs.market.embedded import load_embedded
+from envs.market.files import load_file
+from envs.market.heston import HestonModel
+from envs.market.history import MarketHistory
+from envs.market.indicators import WARMUP_SESSIONS
+from envs.market.simulate import GbmModel, Scenario, simulate, weekdays
+from envs.market.splits import Day, Split, SplitDates, Splits, split_history
+from envs.market.yahoo import YahooWindow, load_yahoo
+from risk.errors import InputError
+from risk.settings import settings
+
+AnnualRate = Annotated[float, Field(gt=-1, lt=1)]
+
+
+@settings
+class Sp500Data:
+    """S&P 500 of 1999-2018, embedded: needs no network."""
+
+    source: Literal["sp500"] = "sp500"
+    rate: AnnualRate = 0.025  # continuous, decimal
+    dividend_yield: AnnualRate = 0.015  # continuous, decimal
+    splits: SplitDates = SplitDates(
+        train_end=dt.date(2013, 12, 31), validation_end=dt.date(2015, 12, 31)
+    )
+
+
+@settings
+class YahooData:
+    """S&P 500 and VIX from Yahoo Finance, kept in a cache after the first download."""
+
+    source: Literal["yahoo"] = "yahoo"
+    start: Day = dt.date(2004, 1, 1)
+    end: Day = dt.date(2025, 10, 17)  # inclusive
+    cache_dir: str | None = None  # null: polyhedgerl under the user's cache folder
+    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 15.0  # for everything together
+    fallback: Literal["sp500"] | None = None  # what to train on where Yahoo cannot be reached
+    rate: AnnualRate = 0.025
+    dividend_yield: AnnualRate = 0.015
+    splits: SplitDates = SplitDates(
+        train_end=dt.date(2017, 12, 31), validation_end=dt.date(2019, 12, 31)
+    )
+
+    @model_validator(mode="after")
+    def _check_window(self) -> YahooData:
+        if self.start >= self.end:
+            raise ValueError(f"start {self.start} must come before end {self.end}")
+        return self
+
+
+@settings
+class FileData:
+    """A CSV or Parquet file; its own columns `rate` and `dividend_yield` win over the constants."""
+
+    source: Literal["csv"] = "csv"
+    path: Annotated[str, Field(min_length=1)]
+    rate: AnnualRate = 0.025
+    dividend_yield: AnnualRate = 0.015
+    splits: SplitDates = SplitDates()
+
+
+@settings
+class SyntheticData:
+    """Simulated paths of one model; the seed is the data's own, apart from that of training."""
+
+    source: Literal["synthetic"] = "synthetic"
+    model: Literal["gbm", "heston"] = "gbm"
+    paths: Annotated[int, Field(ge=1)] = 1
+    sessions: Annotated[int, Field(ge=2)] = 5031
+    start: Day = dt.date(1999, 1, 4)
+    initial_price: Annotated[float, Field(gt=0)] = 1000.0  # index points
+    drift: AnnualRate | None = None  # dividends included; null: the rate, a fair market
+    seed: Annotated[int, Field(ge=0)] = 0
+    gbm: GbmModel = GbmModel()
+    heston: HestonModel = HestonModel()
+    rate: AnnualRate = 0.025
+    dividend_yield: AnnualRate = 0.015
+    splits: SplitDates = SplitDates()
+
+
+DataSettings = Annotated[
+    Sp500Data | YahooData | FileData | SyntheticData, Field(discriminator="source")
+]
+
+
+@dataclass(frozen=True)
+class LoadedMarket:
+    """A history, its splits, and how it came about."""
+
+    history: MarketHistory
+    settings: DataSettings  # what was really used: after a fallback, not what was asked for
+    notices: tuple[str, ...]  # what a person should be told, one line each
+    embargo_days: int  # calendar days between splits
+    warmup_sessions: int
+
+    @cached_property
+    def splits(self) -> Splits:
+        """Train, validation and test; InputError where the history is too short for them."""
+        return split_history(
+            self.history.dates,
+            self.settings.splits,
+            embargo_days=self.embargo_days,
+            warmup_sessions=self.warmup_sessions,
+        )
+
+    def split(self, name: str) -> Split:
+        """The split of that name; `all`, everything after the warm-up, needs no other to fit."""
+        if name == "all":
+            return Split("all", max(self.warmup_sessions - 1, 0), self.history.num_sessions)
+        return self.splits.named(name)
+
+
+def load_market(
+    wanted: DataSettings, *, embargo_days: int, warmup_sessions: int = WARMUP_SESSIONS
+) -> LoadedMarket:
+    """Load what the settings ask for.
+
+    `embargo_days` is the longest contract life in calendar days, `warmup_sessions` what the
+    features need. If Yahoo fails and its settings name a fallback, that is loaded instead, the
+    first notice says so and why, and `settings` of the result are the fallback's. Raises
+    InputError for data that cannot be had or used.
+    """
+    try:
+        used, (history, notices) = wanted, _load(wanted)
+    except InputError as error:
+        if not isinstance(wanted, YahooData) or wanted.fallback is None:
+            raise
+        used = Sp500Data(rate=wanted.rate, dividend_yield=wanted.dividend_yield)
+        history, notices = _load(used)
+        notices = (_fallback_notice(error, history), *notices)
+    if isinstance(used, FileData):
+        used = replace(used, path=str(Path(used.path).expanduser().resolve()))
+    return LoadedMarket(history, used, notices, embargo_days, warmup_sessions)
+
+
+def settings_to_json(used: DataSettings) -> dict[str, Any]:
+    """The settings as plain JSON data; `build_settings(DataSettings, ...)` reads them back."""
+    plain: dict[str, Any] = TypeAdapter(DataSettings).dump_python(used, mode="json")
+    return plain
+
+
+def _load(wanted: DataSettings) -> tuple[MarketHistory, tuple[str, ...]]:
+    constants = (wanted.rate, wanted.dividend_yield)
+    if isinstance(wanted, Sp500Data):
+        return load_embedded(*constants)
+    if isinstance(wanted, FileData):
+        return load_file(Path(wanted.path), *constants)
+    if isinstance(wanted, SyntheticData):
+        return simulate_market(wanted, np.random.default_rng(wanted.seed)), ()
+    window = YahooWindow(wanted.start, wanted.end)
+    return load_yahoo(window, wanted.cache_dir, wanted.timeout_seconds, *constants)
+
+
+def simulate_market(
+    wanted: SyntheticData, rng: np.random.Generator, *, paths: int | None = None
+) -> MarketHistory:
+    """The synthetic history of these settings from a generator of one's own.
+
+    `paths` overrides the number of paths; the settings' seed is not used.
+    """
+    scenario = Scenario(
+        dates=weekdays(wanted.start, wanted.sessions),
+        num_paths=wanted.paths if paths is None else paths,
+        initial_price=wanted.initial_price,
+        drift=wanted.rate if wanted.drift is None else wanted.drift,
+        rate=wanted.rate,
+        dividend_yield=wanted.dividend_yield,
+    )
+    return simulate(wanted.gbm if wanted.model == "gbm" else wanted.heston, scenario, rng)
+
+
+def _fallback_notice(error: InputError, history: MarketHistory) -> str:
+    return (
+        f"FALLBACK: Yahoo's data could not be had, so the embedded S&P 500 of {history.dates[0]} "
+        f"to {history.dates[-1]} is used instead ({error.problem})"
+    )

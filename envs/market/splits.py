@@ -1,0 +1,143 @@
+"""Which sessions train, which validate, which test: by date, in that order, never shuffled."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, model_validator
+
+from risk.errors import InputError
+from risk.settings import settings
+
+SPLIT_NAMES = ("train", "validation", "test", "all")
+# A month: on fewer sessions no figure means anything.
+MIN_SPLIT_SESSIONS = 21
+TRAIN_SHARE, VALIDATION_SHARE = 0.6, 0.2
+
+
+def _refuse_numbers(value: object) -> object:
+    if isinstance(value, int | float):
+        raise ValueError("write a date as YYYY-MM-DD")
+    return value
+
+
+# A bare number would be read as seconds since 1970.
+Day = Annotated[dt.date, BeforeValidator(_refuse_numbers)]
+
+
+@settings
+class SplitDates:
+    """The last day of the training and of the validation stretch; both null: 60/20/20."""
+
+    train_end: Day | None = None  # inclusive
+    validation_end: Day | None = None  # inclusive
+
+    @model_validator(mode="after")
+    def _check_order(self) -> SplitDates:
+        if (self.train_end is None) != (self.validation_end is None):
+            raise ValueError("give both train_end and validation_end, or leave both null")
+        if self.train_end and self.validation_end and self.train_end >= self.validation_end:
+            raise ValueError(
+                f"train_end {self.train_end} must come before validation_end {self.validation_end}"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Split:
+    """A stretch of sessions: start .. stop-1 of the history it was made for."""
+
+    name: str  # one of SPLIT_NAMES
+    start: int  # first usable session
+    stop: int  # one past the last
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.stop:
+            raise InputError(
+                f"split {self.name} would span sessions {self.start} to {self.stop}",
+                "Give start and stop with 0 <= start < stop",
+            )
+
+    @property
+    def num_sessions(self) -> int:
+        """How many sessions it holds."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three stretches of one history, in time order and without overlap."""
+
+    train: Split
+    validation: Split
+    test: Split
+
+    @property
+    def all(self) -> Split:
+        """Every session after the warm-up, those under embargo included."""
+        return Split("all", self.train.start, self.test.stop)
+
+    def named(self, name: str) -> Split:
+        """The split of that name; InputError if it is not one of SPLIT_NAMES."""
+        if name not in SPLIT_NAMES:
+            raise InputError(f"there is no split {name!r}", f"Choose from {', '.join(SPLIT_NAMES)}")
+        split: Split = getattr(self, name)
+        return split
+
+
+def split_history(
+    dates: NDArray[np.datetime64],
+    boundaries: SplitDates,
+    *,
+    embargo_days: int,
+    warmup_sessions: int,
+) -> Splits:
+    """Cut the sessions at `dates` (T,) into train, validation and test.
+
+    Training starts at session `warmup_sessions` - 1, the first with that many sessions up to and
+    including itself. Validation begins on the first session after `train_end`, test on the first
+    after `validation_end`. The embargo, `embargo_days` calendar days, is taken from the end of
+    the earlier split. Without boundaries, 60 / 20 / 20 % of the sessions after the warm-up.
+
+    Raises InputError where a split would keep fewer than MIN_SPLIT_SESSIONS sessions.
+    """
+    sessions = dates.astype("datetime64[D]")
+    first = max(warmup_sessions - 1, 0)
+    validation_start, test_start = _starts(sessions, boundaries, first)
+    train = _split(sessions, "train", first, validation_start, embargo_days)
+    validation = _split(sessions, "validation", validation_start, test_start, embargo_days)
+    test = _split(sessions, "test", test_start, len(sessions), 0)
+    return Splits(train, validation, test)
+
+
+def _starts(dates: NDArray[np.datetime64], boundaries: SplitDates, first: int) -> tuple[int, int]:
+    if boundaries.train_end is None or boundaries.validation_end is None:
+        usable = max(len(dates) - first, 0)
+        validation_start = first + round(TRAIN_SHARE * usable)
+        return validation_start, validation_start + round(VALIDATION_SHARE * usable)
+    ends = (boundaries.train_end, boundaries.validation_end)
+    after = [int(np.searchsorted(dates, np.datetime64(end), side="right")) for end in ends]
+    return max(after[0], first), max(after[1], first)
+
+
+def _split(
+    dates: NDArray[np.datetime64], name: str, start: int, next_start: int, embargo_days: int
+) -> Split:
+    stop = next_start
+    if embargo_days and next_start < len(dates):
+        last_allowed = dates[next_start] - np.timedelta64(embargo_days, "D")
+        stop = min(stop, int(np.searchsorted(dates, last_allowed, side="left")))
+    kept = max(stop - start, 0)
+    if kept < MIN_SPLIT_SESSIONS:
+        covered = f"{dates[0]} to {dates[-1]}" if len(dates) else "nothing"
+        raise InputError(
+            f"the {name} split keeps {kept} of {max(next_start - start, 0)} sessions after "
+            f"warm-up and an embargo of {embargo_days} days; at least {MIN_SPLIT_SESSIONS} are "
+            f"needed (the data has {len(dates)} sessions, {covered})",
+            "Give more data, or move data.splits.train_end and data.splits.validation_end",
+        )
+    return Split(name, start, stop)

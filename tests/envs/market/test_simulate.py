@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from envs.market.bridge import bridge_extremes
+from envs.market.heston import HestonModel, heston_paths
+from envs.market.history import MarketHistory
+from envs.market.simulate import GbmModel, Scenario, simulate, weekdays
+from risk.errors import InputError
+
+MONDAY = dt.date(2001, 1, 1)
+FAIR = Scenario(
+    dates=weekdays(MONDAY, 64),
+    num_paths=20_000,
+    initial_price=1000.0,
+    drift=0.04,
+    rate=0.04,
+    dividend_yield=0.015,
+)
+
+
+@pytest.fixture(scope="module")
+def gbm() -> MarketHistory:
+    return simulate(GbmModel(vol_annual=0.25), FAIR, np.random.default_rng(7))
+
+
+def years(history: MarketHistory) -> float:
+    return float((history.dates[-1] - history.dates[0]).astype(int)) / 365.0
+
+
+def within(sample: np.ndarray, expected: float, errors: float = 4.0) -> bool:
+    return abs(sample.mean() - expected) < errors * sample.std() / np.sqrt(sample.size)
+
+
+def test_sessions_are_weekdays_and_a_weekend_is_three_days(gbm: MarketHistory) -> None:
+    assert np.is_busday(gbm.dates).all()
+    assert gbm.days_to_next[:5].tolist() == [1, 1, 1, 1, 3]
+
+
+def test_moments_of_the_log_return_are_those_of_the_law(gbm: MarketHistory) -> None:
+    log_return = np.log(gbm.close[:, -1] / gbm.close[:, 0])
+    tau = years(gbm)
+    assert within(log_return, (0.04 - 0.015 - 0.25**2 / 2) * tau)
+    variance = 0.25**2 * tau
+    assert within((log_return - log_return.mean()) ** 2, variance)
+    assert stats.kstest(stats.zscore(log_return), "norm").pvalue > 1e-4
+
+
+def test_a_weekend_carries_three_days_of_variance(gbm: MarketHistory) -> None:
+    returns = np.diff(np.log(gbm.close), axis=1)
+    friday = returns[:, gbm.days_to_next[:-1] == 3].var()
+    weekday = returns[:, gbm.days_to_next[:-1] == 1].var()
+    assert friday / weekday == pytest.approx(3.0, rel=0.02)
+
+
+@pytest.mark.parametrize("model", [GbmModel(vol_annual=0.25), HestonModel()])
+def test_discounted_index_with_dividends_is_a_martingale(model: GbmModel | HestonModel) -> None:
+    history = simulate(model, FAIR, np.random.default_rng(11))
+    tau = years(history)
+    discounted = history.close[:, -1] * np.exp((0.015 - 0.04) * tau)
+    assert within(discounted, 1000.0)
+
+
+def test_drift_counts_dividends_in(gbm: MarketHistory) -> None:
+    history = simulate(GbmModel(), replace(FAIR, drift=0.5), np.random.default_rng(3))
+    assert within(history.close[:, -1], 1000.0 * np.exp((0.5 - 0.015) * years(history)))
+
+
+@pytest.mark.parametrize("model", [GbmModel(), HestonModel()])
+def test_bars_hold_together(model: GbmModel | HestonModel) -> None:
+    scenario = replace(FAIR, num_paths=50, dates=weekdays(MONDAY, 300))
+    history = simulate(model, scenario, np.random.default_rng(5))
+    assert history.close.shape == (50, 300)
+    assert (history.low <= np.minimum(history.open, history.close)).all()
+    assert (history.high >= np.maximum(history.open, history.close)).all()
+    assert np.array_equal(history.open[:, 1:], history.close[:, :-1])
+    assert (history.close[:, 0] == 1000.0).all()
+    assert not history.volume.any()
+    assert set(history.implied_vol_source) == {1}
+
+
+def test_range_reveals_the_volatility_as_parkinson_says(gbm: MarketHistory) -> None:
+    day = np.flatnonzero(gbm.days_to_next[:-1] == 1) + 1
+    squares = np.log(gbm.high[:, day] / gbm.low[:, day]) ** 2 / (4 * np.log(2)) * 365
+    # The two extremes are drawn apart from each other, which widens the range by about 1 %.
+    assert np.sqrt(squares.mean()) == pytest.approx(0.25, rel=0.025)
+
+
+def test_bridge_maximum_has_its_exact_law() -> None:
+    start, end, variance = 0.3, -0.1, 0.25
+    shape = np.zeros(50_000)
+    high, low = bridge_extremes(shape + start, shape + end, variance, np.random.default_rng(1))
+
+    def below(m: np.ndarray) -> np.ndarray:
+        return 1 - np.exp(-2 * (m - start) * (m - end) / variance)
+
+    assert stats.kstest(high, below).pvalue > 1e-3
+    assert stats.kstest(-low + start + end, below).pvalue > 1e-3
+    assert high.min() >= start
+    assert low.max() <= end
+
+
+def test_same_seed_same_history_and_another_seed_another() -> None:
+    scenario = replace(FAIR, num_paths=2)
+    for model in (GbmModel(), HestonModel()):
+        first = simulate(model, scenario, np.random.default_rng(1))
+        again = simulate(model, scenario, np.random.default_rng(1))
+        other = simulate(model, scenario, np.random.default_rng(2))
+        assert first.fingerprint == again.fingerprint
+        assert first.fingerprint != other.fingerprint
+
+
+def test_gbm_options_are_priced_at_its_one_volatility(gbm: MarketHistory) -> None:
+    assert (gbm.implied_vol == 0.25).all()
+
+
+def test_heston_call_is_worth_its_known_price() -> None:
+    days = np.full(73, 5)  # one year; the scheme steps by single days whatever the sessions
+    log_close, *_ = heston_paths(HestonModel(), days, 20_000, 0.0, 365.0, np.random.default_rng(4))
+    index = 100.0 * np.exp(log_close[:, -1])
+    payoff = np.maximum(index - 100.0, 0.0)
+    # The index has a known mean, so it takes most of the noise out of the price.
+    hedge = np.cov(payoff, index)[0, 1] / index.var()
+    assert within(payoff - hedge * (index - 100.0), 5.7851554, errors=3.0)
+
+
+def test_heston_variance_has_the_moments_of_the_square_root_process() -> None:
+    model = HestonModel()
+    tau, days = 0.5, np.full(73, 1)
+    scale = 0.5 / (73 / 365)  # stretches 73 days over half a year
+    _, _, _, vol = heston_paths(model, days, 20_000, 0.0, 365.0 / scale, np.random.default_rng(6))
+    month = 30 * scale / 365
+    pull = -np.expm1(-model.mean_reversion * month) / (model.mean_reversion * month)
+    theta = model.long_run_variance
+    variance = theta + (vol[:, -1] ** 2 - theta) / pull
+    decay = np.exp(-model.mean_reversion * tau)
+    start, xi, kappa = model.initial_variance, model.vol_of_vol, model.mean_reversion
+    mean = theta + (start - theta) * decay
+    spread = start * xi**2 * decay / kappa * (1 - decay)
+    spread += theta * xi**2 / (2 * kappa) * (1 - decay) ** 2
+    assert within(variance, mean)
+    assert variance.var() == pytest.approx(spread, rel=0.06)
+    assert variance.min() >= -1e-15
+
+
+def test_heston_vol_is_the_root_of_the_variance_that_follows() -> None:
+    model = HestonModel()
+    days = np.full(30, 1)
+    log_close, _, _, vol = heston_paths(model, days, 40_000, 0.0, 365.0, np.random.default_rng(8))
+    realised = (np.diff(log_close, axis=1) ** 2).sum(axis=1) * 365 / 30
+    assert realised.mean() == pytest.approx(vol[0, 0] ** 2, rel=0.02)
+
+
+def test_heston_without_vol_of_vol_is_geometric_brownian_motion() -> None:
+    calm = HestonModel(
+        initial_variance=0.04, long_run_variance=0.04, vol_of_vol=0.01, correlation=0.0
+    )
+    history = simulate(calm, replace(FAIR, num_paths=4000), np.random.default_rng(9))
+    log_return = np.log(history.close[:, -1] / history.close[:, 0])
+    assert log_return.std() == pytest.approx(0.2 * np.sqrt(years(history)), rel=0.04)
+    assert history.implied_vol.std() < 0.005
+
+
+@pytest.mark.parametrize("change", [{"num_paths": 0}, {"initial_price": 0.0}])
+def test_a_scenario_of_nothing_is_refused(change: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="cannot simulate"):
+        replace(FAIR, **change)

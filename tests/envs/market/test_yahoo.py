@@ -1,0 +1,361 @@
+"""Yahoo Finance played by a server on this machine: what it says well, badly, slowly or not."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+import yfinance
+import yfinance.base
+import yfinance.cache
+import yfinance.scrapers.history
+from yfinance.data import YfData
+
+from envs.market import yahoo
+from envs.market.exchange_calendar import exchange_sessions
+from envs.market.history import VOL_ESTIMATED, MarketHistory
+from envs.market.yahoo import YahooWindow, load_yahoo
+from risk.errors import InputError
+
+WINDOW = YahooWindow(dt.date(2024, 1, 2), dt.date(2024, 6, 28))
+# yfinance's own business with pandas; a thread that was given up may mention it late.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:yfinance.*")
+NEW_YORK = ZoneInfo("America/New_York")
+
+
+@dataclass
+class Exchange:
+    """What the server knows and how it behaves."""
+
+    sessions: np.ndarray
+    status: int = 200
+    body: bytes | None = None  # instead of an answer
+    delay_seconds: float = 0.0
+    vix_blank: tuple[int, ...] = ()
+    index_blank: tuple[int, ...] = ()
+    close_factor: float = 1.0
+    asked: list[str] = field(default_factory=list)
+
+    def close(self, symbol: str) -> np.ndarray:
+        steps = np.arange(len(self.sessions), dtype=np.float64)
+        level = 4700.0 + steps if symbol == "^GSPC" else 15.0 + 0.01 * steps
+        return level * (self.close_factor if symbol == "^GSPC" else 1.0)
+
+    def answer(self, symbol: str, query: dict[str, list[str]]) -> bytes:
+        opening = [_opening(day) for day in self.sessions]
+        first = int(query.get("period1", ["0"])[0])
+        last = int(query.get("period2", [str(2**40)])[0])
+        kept = [at for at, stamp in enumerate(opening) if first <= stamp < last]
+        blank = set(self.index_blank if symbol == "^GSPC" else self.vix_blank)
+        close = self.close(symbol)
+
+        def column(scale: float) -> list[float | None]:
+            return [None if at in blank else float(close[at] * scale) for at in kept]
+
+        quote = {"open": column(0.999), "high": column(1.01), "low": column(0.99)}
+        quote |= {"close": column(1.0), "volume": [None if at in blank else 1000 for at in kept]}
+        meta = {
+            "currency": "USD",
+            "symbol": symbol,
+            "instrumentType": "INDEX",
+            "exchangeTimezoneName": "America/New_York",
+            "timezone": "EST",
+            "validRanges": ["1d", "max"],
+            "dataGranularity": "1d",
+            "range": "",
+        }
+        result: dict[str, Any] = {
+            "meta": meta,
+            "timestamp": [opening[at] for at in kept],
+            "indicators": {"quote": [quote], "adjclose": [{"adjclose": column(0.5)}]},
+        }
+        return json.dumps({"chart": {"result": [result], "error": None}}).encode()
+
+
+def _opening(day: np.datetime64) -> int:
+    date = dt.date.fromisoformat(str(day))
+    return int(dt.datetime.combine(date, dt.time(9, 30), NEW_YORK).timestamp())
+
+
+@pytest.fixture
+def exchange() -> Exchange:
+    return Exchange(exchange_sessions(WINDOW.start, WINDOW.end))
+
+
+@pytest.fixture
+def server(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            parts = urlsplit(self.path)
+            symbol = unquote(parts.path).removeprefix("/v8/finance/chart/")
+            exchange.asked.append(symbol)
+            time.sleep(exchange.delay_seconds)
+            body = exchange.body
+            if body is None:
+                body = exchange.answer(symbol, parse_qs(parts.query))
+            try:
+                self.send_response(exchange.status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+            except OSError:
+                pass  # the client gave up waiting
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    httpd.daemon_threads = True
+    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    url = f"http://127.0.0.1:{httpd.server_address[1]}"
+    _lead_to(url, monkeypatch)
+    yield url
+    httpd.shutdown()
+    httpd.server_close()
+    thread.join()
+
+
+def _lead_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (yfinance.scrapers.history, yfinance.base):
+        monkeypatch.setattr(module, "_BASE_URL_", url)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(YfData, "_get_cookie_and_crumb", lambda *_, **__: (None, "basic"))
+    monkeypatch.setattr(yfinance.cache._TzCacheManager, "_tz_cache", None)
+    monkeypatch.setattr(yfinance.Ticker, "info", {})
+    ask = YfData._make_request
+
+    def ask_here(self: YfData, address: str, *arguments: Any, **options: Any) -> Any:
+        if not address.startswith("http://127.0.0.1:"):
+            pytest.exit(f"a test would have asked {address}", returncode=1)
+        return ask(self, address, *arguments, **options)
+
+    monkeypatch.setattr(YfData, "_make_request", ask_here)
+    YfData.cache_get.cache_clear()
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., tuple[MarketHistory, tuple[str, ...]]]:
+    def loader(
+        window: YahooWindow = WINDOW, timeout_seconds: float = 10.0
+    ) -> tuple[MarketHistory, tuple[str, ...]]:
+        return load_yahoo(window, str(tmp_path), timeout_seconds, 0.025, 0.015)
+
+    return loader
+
+
+Load = Callable[..., tuple[MarketHistory, tuple[str, ...]]]
+
+
+def cached(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.parquet"))
+
+
+def refusal(load: Load, **arguments: Any) -> InputError:
+    with pytest.raises(InputError) as caught:
+        load(**arguments)
+    assert "data=sp500" in caught.value.remedy
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_a_whole_answer_becomes_a_history(server: str, exchange: Exchange, load: Load) -> None:
+    history, notices = load()
+    assert np.array_equal(history.dates, exchange.sessions)
+    assert (str(history.dates[0]), str(history.dates[-1])) == ("2024-01-02", "2024-06-28")
+    np.testing.assert_allclose(history.close[0], exchange.close("^GSPC"), rtol=1e-12)
+    np.testing.assert_allclose(history.high[0], exchange.close("^GSPC") * 1.01, rtol=1e-12)
+    np.testing.assert_allclose(history.implied_vol[0] * 100, exchange.close("^VIX"), rtol=1e-12)
+    assert history.implied_vol_source.all()
+    assert notices == ()
+
+
+def test_a_second_run_needs_no_network(
+    server: str, exchange: Exchange, load: Load, tmp_path: Path
+) -> None:
+    first, _ = load()
+    assert [file.name for file in cached(tmp_path)] == [WINDOW.cache_name]
+    exchange.asked.clear()
+    exchange.status = 500
+    written = cached(tmp_path)[0].stat().st_mtime_ns
+    second, notices = load()
+    assert cached(tmp_path)[0].stat().st_mtime_ns == written
+    assert exchange.asked == []
+    assert second.fingerprint == first.fingerprint
+    assert notices == ()
+
+
+def test_another_window_has_its_own_cache(server: str, load: Load, tmp_path: Path) -> None:
+    load()
+    load(window=YahooWindow(dt.date(2024, 1, 2), dt.date(2024, 3, 28)))
+    assert len(cached(tmp_path)) == 2
+
+
+def test_a_damaged_cache_is_downloaded_again_and_said_so(
+    server: str, exchange: Exchange, load: Load, tmp_path: Path
+) -> None:
+    first, _ = load()
+    path = cached(tmp_path)[0]
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    again, notices = load()
+    assert again.fingerprint == first.fingerprint
+    assert "damaged" in notices[0]
+    assert str(path) in notices[0]
+    assert load()[1] == ()
+
+
+def test_a_damaged_cache_without_network_is_one_error(
+    server: str, exchange: Exchange, load: Load, tmp_path: Path
+) -> None:
+    load()
+    cached(tmp_path)[0].write_bytes(b"PAR1 nonsense")
+    exchange.status, exchange.body = 500, b"{}"
+    YfData.cache_get.cache_clear()
+    assert "is damaged" in refusal(load).problem
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (
+            401,
+            b'{"finance":{"result":null,"error":{"code":"Unauthorized","description":"no"}}}',
+            "status 401",
+        ),
+        (
+            404,
+            b'{"chart":{"result":null,"error":{"code":"Not Found","description":"No data"}}}',
+            "status 404",
+        ),
+        (429, b"Too Many Requests", "status 429, ['^"),
+        (500, b"Internal Server Error", "status 500"),
+        (200, b"<html><body>Please sign in</body></html>", "not JSON"),
+        (200, b"{}", "for ticker '^"),
+        (200, b"", "not JSON"),
+        (200, b"Will be right back", "not JSON"),
+    ],
+)
+def test_a_useless_answer_is_one_clear_error(
+    server: str,
+    exchange: Exchange,
+    load: Load,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    status: int,
+    body: bytes,
+    words: str,
+) -> None:
+    exchange.status, exchange.body = status, body
+    problem = refusal(load).problem
+    assert "^GSPC and ^VIX, 2024-01-02 to 2024-06-28" in problem
+    assert words in problem
+    assert cached(tmp_path) == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_refused_connection_is_one_clear_error(
+    load: Load, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _lead_to("http://127.0.0.1:9", monkeypatch)
+    assert "Yahoo Finance gave no data" in refusal(load).problem
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("delay_seconds", [0.9])
+def test_a_silent_server_is_given_up_in_time(
+    server: str, exchange: Exchange, load: Load, delay_seconds: float
+) -> None:
+    exchange.delay_seconds = delay_seconds
+    started = time.monotonic()
+    refusal(load, timeout_seconds=0.3)
+    assert time.monotonic() - started < delay_seconds
+    for thread in threading.enumerate():
+        if thread.name == "yahoo":
+            thread.join(5)
+            assert not thread.is_alive()
+
+
+def test_a_thread_that_never_ends_does_not_hold_the_caller(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+    monkeypatch.setattr(yfinance, "download", lambda *_, **__: release.wait(10))
+    try:
+        assert "no answer within 0.2 s" in refusal(load, timeout_seconds=0.2).problem
+    finally:
+        release.set()
+
+
+@pytest.mark.parametrize("kept", [slice(0, -1), slice(1, None), slice(0, 60)])
+def test_an_answer_that_stops_short_is_an_error(
+    server: str, exchange: Exchange, load: Load, tmp_path: Path, kept: slice
+) -> None:
+    whole = len(exchange.sessions)
+    exchange.sessions = exchange.sessions[kept]
+    problem = refusal(load).problem
+    assert f"partial answer: {len(exchange.sessions)} of {whole} sessions" in problem
+    assert cached(tmp_path) == []
+
+
+def test_many_missing_sessions_are_an_error_and_a_few_are_named(
+    server: str, exchange: Exchange, load: Load
+) -> None:
+    exchange.index_blank = tuple(range(10, 10 + yahoo.MAX_MISSING_SESSIONS + 1))
+    assert "partial answer" in refusal(load).problem
+    YfData.cache_get.cache_clear()
+    exchange.index_blank = (10,)
+    history, notices = load()
+    assert history.num_sessions == len(exchange.sessions) - 1
+    assert str(exchange.sessions[10]) in notices[0]
+
+
+def test_missing_vix_is_estimated_up_to_a_hundredth_and_refused_beyond(
+    server: str, exchange: Exchange, load: Load
+) -> None:
+    exchange.vix_blank = (20, 21)
+    assert "^VIX is missing on 2" in refusal(load).problem
+    YfData.cache_get.cache_clear()
+    exchange.vix_blank = (20,)
+    history, notices = load()
+    assert np.flatnonzero(history.implied_vol_source == VOL_ESTIMATED).tolist() == [20]
+    assert "1 of 124 sessions" in notices[0]
+
+
+def test_impossible_prices_are_refused_and_not_kept(
+    server: str, exchange: Exchange, load: Load, tmp_path: Path
+) -> None:
+    exchange.close_factor = -1.0
+    assert "not positive" in refusal(load).problem
+    assert cached(tmp_path) == []
+
+
+def test_a_day_that_is_not_over_has_no_close(load: Load) -> None:
+    window = YahooWindow(dt.date(2024, 1, 2), dt.date.today())
+    with pytest.raises(InputError, match="is not over yet"):
+        load(window=window)
+
+
+def test_a_cache_that_cannot_be_written_costs_a_notice_only(
+    server: str, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(yahoo, "write_table", full)
+    history, notices = load()
+    assert history.num_sessions == 124
+    assert "No space left on device" in notices[0]
+    assert "data.cache_dir" in notices[0]
