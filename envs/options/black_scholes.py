@@ -1,0 +1,170 @@
+"""European option prices and Greeks in the Black–Scholes–Merton model.
+
+Everything is vectorised: arguments broadcast against each other, results are float64 arrays of
+the broadcast shape. A result depends only on its own contract, never on what it is priced with.
+
+    d1 = (ln(S/K) + (r − q + σ²/2)·T) / (σ√T),   d2 = d1 − σ√T,   s = +1 call, −1 put
+    price = s·(S·e^(−qT)·N(s·d1) − K·e^(−rT)·N(s·d2))
+
+Reference: J. Hull, Options, Futures, and Other Derivatives, chapters 15, 17 and 19.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr
+
+from envs.options.arguments import checked_arguments
+from envs.options.blocks import in_blocks
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+# A standard deviation below this is no uncertainty at all; (700 / it)² still is a finite number.
+_MIN_DEVIATION = 1e-150
+_INV_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
+
+
+class PriceAndGreeks(NamedTuple):
+    """Value of an option and its first-order sensitivities, each of the same shape."""
+
+    price: FloatArray  # index points
+    delta: FloatArray  # per index point of spot
+    gamma: FloatArray  # change of delta per index point of spot
+    theta: FloatArray  # points per YEAR that passes (negative: the option decays)
+    vega: FloatArray  # points per 1.00 of annual volatility
+    rho: FloatArray  # points per 1.00 of the annual rate
+
+
+def price(
+    spot: ArrayLike,
+    strike: ArrayLike,
+    tau_years: ArrayLike,
+    vol_annual: ArrayLike,
+    rate: ArrayLike,
+    dividend_yield: ArrayLike,
+    is_call: ArrayLike,
+) -> FloatArray:
+    """Price European options; the arguments and limits of `price_and_greeks`.
+
+    Returns the prices in index points, of the broadcast shape.
+    """
+    contract = checked_arguments(
+        {
+            "spot": spot,
+            "strike": strike,
+            "tau_years": tau_years,
+            "vol_annual": vol_annual,
+            "rate": rate,
+            "dividend_yield": dividend_yield,
+            "is_call": is_call,
+        }
+    )
+    return in_blocks(_price_formula, contract)[0]
+
+
+def price_and_greeks(
+    spot: ArrayLike,
+    strike: ArrayLike,
+    tau_years: ArrayLike,
+    vol_annual: ArrayLike,
+    rate: ArrayLike,
+    dividend_yield: ArrayLike,
+    is_call: ArrayLike,
+) -> PriceAndGreeks:
+    """Price European options and their Greeks.
+
+    Spot and strike are positive index points, `tau_years` ≥ 0 the time to expiry, `vol_annual`
+    ≥ 0 and the continuous `rate` and `dividend_yield` annual decimals, `is_call` booleans.
+
+    Without time or volatility left the price is exactly the discounted intrinsic value of the
+    forward, delta is that of a step (one half at the step), and gamma and the decay of time value
+    are 0, also at the strike itself, where mathematically they are infinite.
+
+    Raises InputError that names the first value that is missing or out of range.
+    """
+    contract = checked_arguments(
+        {
+            "spot": spot,
+            "strike": strike,
+            "tau_years": tau_years,
+            "vol_annual": vol_annual,
+            "rate": rate,
+            "dividend_yield": dividend_yield,
+            "is_call": is_call,
+        }
+    )
+    return PriceAndGreeks(*in_blocks(_greeks_formula, contract, outputs=6))
+
+
+class _Terms(NamedTuple):
+    """What price and Greeks share."""
+
+    sign: FloatArray  # +1 call, −1 put
+    sqrt_tau: FloatArray
+    deviation: FloatArray  # σ√T, 0 where nothing is uncertain
+    d1: FloatArray
+    spot_discounted: FloatArray  # S·e^(−qT)
+    strike_discounted: FloatArray  # K·e^(−rT)
+    n1: FloatArray  # N(s·d1)
+    n2: FloatArray  # N(s·d2)
+
+
+def _terms(
+    spot: FloatArray,
+    strike: FloatArray,
+    tau: FloatArray,
+    vol: FloatArray,
+    rate: FloatArray,
+    dividend: FloatArray,
+    is_call: BoolArray,
+) -> _Terms:
+    sign = np.where(is_call, 1.0, -1.0)
+    sqrt_tau = np.sqrt(tau)
+    deviation = vol * sqrt_tau
+    log_forward = np.log(spot / strike) + (rate - dividend) * tau
+    d1 = log_forward / np.maximum(deviation, _MIN_DEVIATION) + 0.5 * deviation
+    return _Terms(
+        sign=sign,
+        sqrt_tau=sqrt_tau,
+        deviation=deviation,
+        d1=d1,
+        spot_discounted=spot * np.exp(-dividend * tau),
+        strike_discounted=strike * np.exp(-rate * tau),
+        n1=ndtr(sign * d1),
+        n2=ndtr(sign * (d1 - deviation)),
+    )
+
+
+def _value(terms: _Terms) -> FloatArray:
+    value = terms.spot_discounted * terms.n1 - terms.strike_discounted * terms.n2
+    # Two nearly equal legs may round to a hair below zero; an option is never a liability.
+    return np.maximum(terms.sign * value, 0.0) + 0.0
+
+
+def _price_formula(*contract: Any) -> tuple[FloatArray]:
+    return (_value(_terms(*contract)),)
+
+
+def _greeks_formula(*contract: Any) -> PriceAndGreeks:
+    spot, _, tau, vol, rate, dividend, _ = contract
+    terms = _terms(*contract)
+    certain = terms.deviation < _MIN_DEVIATION
+    inverse = np.where(certain, 0.0, 1.0 / np.where(certain, 1.0, terms.deviation))
+    density = _INV_SQRT_2PI * np.exp(-0.5 * terms.d1 * terms.d1)
+    spot_density = terms.spot_discounted * density
+    spot_leg = terms.sign * terms.spot_discounted * terms.n1
+    strike_leg = terms.sign * terms.strike_discounted * terms.n2
+    decay = 0.5 * spot_density * vol * vol * inverse
+    return PriceAndGreeks(
+        price=_value(terms),
+        delta=spot_leg / spot,
+        gamma=spot_density * inverse / (spot * spot),
+        theta=dividend * spot_leg - rate * strike_leg - decay,
+        vega=spot_density * terms.sqrt_tau,
+        rho=tau * strike_leg,
+    )

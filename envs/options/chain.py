@@ -1,0 +1,124 @@
+"""Which contracts exist, when they are listed, and when they leave their slot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from envs.market.exchange_calendar import scheduled_holidays
+from risk.settings import settings
+
+FloatArray = NDArray[np.float64]
+
+
+@settings
+class ChainSettings:
+    """The option chain: every maturity times every strike, as call and put.
+
+    `roll: expiry` lists contracts that live until they expire. `roll: daily` re-strikes every
+    slot at each close to constant maturity; both legs of that roll are traded and charged.
+    """
+
+    maturities_days: Annotated[
+        tuple[Annotated[int, Field(ge=7, le=365)], ...], Field(min_length=1, max_length=8)
+    ] = (30, 60)
+    moneyness: Annotated[
+        tuple[Annotated[float, Field(ge=0.2, le=5.0)], ...], Field(min_length=1, max_length=25)
+    ] = (0.90, 0.95, 1.00, 1.05, 1.10)
+    roll: Literal["expiry", "daily"] = "expiry"
+
+    @property
+    def longest_life_days(self) -> int:
+        """How long a contract can live, in calendar days: what an embargo has to cover."""
+        return max(self.maturities_days)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in the book that always holds one contract of the same kind."""
+
+    maturity_index: int  # into ChainSettings.maturities_days
+    maturity_days: int  # calendar days at listing
+    is_call: bool
+    moneyness: float  # strike over spot at listing
+
+    @property
+    def name(self) -> str:
+        """For people and logs: 30D_Call_0.95."""
+        kind = "Call" if self.is_call else "Put"
+        return f"{self.maturity_days}D_{kind}_{self.moneyness:.2f}"
+
+
+@dataclass(frozen=True)
+class Listings:
+    """Which contract sits in which maturity at each session; G maturities over T sessions."""
+
+    listed_at: NDArray[np.int64]  # (T, G) session at which the sitting contract was listed
+    days_to_expiry: FloatArray  # (T, G) calendar days left to the sitting contract
+    aged_days: FloatArray  # (T, G) days left, at t, to the contract that sat there at t-1
+    rolled: NDArray[np.bool_]  # (T, G) the contract was replaced at t
+    expired: NDArray[np.bool_]  # (T, G) it was replaced because it expired (settles free of cost)
+
+
+def slots(chain: ChainSettings) -> tuple[Slot, ...]:
+    """Every slot in the order of the action: by maturity, calls before puts, strikes rising."""
+    return tuple(
+        Slot(index, days, is_call, moneyness)
+        for index, days in enumerate(chain.maturities_days)
+        for is_call in (True, False)
+        for moneyness in chain.moneyness
+    )
+
+
+def list_contracts(chain: ChainSettings, dates: NDArray[np.datetime64]) -> Listings:
+    """The listing calendar; it depends on dates alone, never on prices.
+
+    An expiry is the listing date plus the maturity, moved on to a day on which the exchange is
+    scheduled to be open; the contract settles at the first session on or after it. The rule uses
+    no later session's date, and the exchange's regular holidays are known years ahead.
+    """
+    columns = [_calendar_of(days, dates, chain.roll) for days in chain.maturities_days]
+    aged_days = np.stack([column[2] for column in columns], axis=1)
+    rolled = np.stack([column[3] for column in columns], axis=1)
+    return Listings(
+        listed_at=np.stack([column[0] for column in columns], axis=1),
+        days_to_expiry=np.stack([column[1] for column in columns], axis=1),
+        aged_days=np.maximum(aged_days, 0.0),
+        rolled=rolled,
+        expired=rolled & (aged_days <= 0.0),
+    )
+
+
+def _calendar_of(
+    maturity_days: int, dates: NDArray[np.datetime64], roll: str
+) -> tuple[NDArray[np.int64], FloatArray, FloatArray, NDArray[np.bool_]]:
+    sessions = len(dates)
+    day = dates.astype("datetime64[D]").astype(np.int64)
+    if roll == "daily":
+        listed_at = np.arange(sessions)
+        elapsed = np.diff(day, prepend=day[0]).astype(np.float64)
+        rolled = np.ones(sessions, dtype=np.bool_)
+        rolled[0] = False
+        return listed_at, np.full(sessions, float(maturity_days)), maturity_days - elapsed, rolled
+
+    nominal = dates.astype("datetime64[D]") + np.timedelta64(maturity_days, "D")
+    last = nominal[-1] + np.timedelta64(7, "D")
+    holidays = scheduled_holidays(nominal[0].item(), last.item())
+    opened = np.busday_offset(nominal, 0, roll="forward", holidays=holidays)
+    expiry_if_listed = opened.astype(np.int64)
+    listed_at = np.zeros(sessions, dtype=np.int64)
+    rolled = np.zeros(sessions, dtype=np.bool_)
+    current = 0
+    for t in range(1, sessions):
+        if day[t] >= expiry_if_listed[current]:
+            current = t
+            rolled[t] = True
+        listed_at[t] = current
+    days_left = (expiry_if_listed[listed_at] - day).astype(np.float64)
+    before = np.concatenate([listed_at[:1], listed_at[:-1]])
+    aged_days = (expiry_if_listed[before] - day).astype(np.float64)
+    return listed_at, days_left, aged_days, rolled
