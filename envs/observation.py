@@ -1,0 +1,175 @@
+"""What the agent sees: named blocks of features with fixed scales.
+
+The blocks `market` and `option` and every extra block depend on the market alone: they are laid
+out once, (P, T, F) in float32, and the environment copies rows. The `portfolio` block depends on
+the book and is filled in by the environment. Scales are fixed in advance, never fitted, so
+nothing of a later session can reach an earlier observation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from envs.extra_blocks import extra_block
+from envs.features import CLIP, Feature
+from envs.market.history import MarketHistory
+from envs.market.indicators import market_features
+from envs.options.chain import Slot
+from envs.options.tape import OptionTape
+from risk.errors import InputError
+from risk.settings import settings
+
+FloatArray = NDArray[np.float64]
+ObsArray = NDArray[np.float32]
+
+
+@settings
+class ObservationSettings:
+    """Which extra blocks follow the standard 213 features."""
+
+    extra_blocks: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+
+
+@dataclass(frozen=True)
+class MarketObservation:
+    """The part of the observation that depends on the market alone."""
+
+    features: tuple[Feature, ...]  # every feature, portfolio block included, in order
+    before: ObsArray  # (P, T, F1) market and option blocks
+    after: ObsArray  # (P, T, F2) extra blocks
+    log_price: FloatArray  # (P, T) unscaled, for the feature relative to the episode's start
+    first_usable: int  # the first session at which everything is defined
+
+    @property
+    def portfolio(self) -> slice:
+        """Where the portfolio block stands in the observation."""
+        return slice(self.before.shape[-1], len(self.features) - self.after.shape[-1])
+
+
+MARKET = (
+    Feature("log_price", "market", 0.25, -CLIP, CLIP, raw="ln(close / close at episode start)"),
+    Feature("return", "market", 0.01, -CLIP, CLIP, raw="simple return since the last close"),
+    Feature("volatility_20d", "market", 0.20, 0, CLIP, raw="annualised, last 20 returns"),
+    Feature("volume_ratio", "market", 1.0, 0, CLIP, raw="volume / its mean of 50 sessions"),
+    Feature("high_low_range", "market", 0.01, 0, CLIP, raw="(high - low) / close"),
+    Feature("rsi_14", "market", 0.5, -1, 1, center=0.5, raw="Wilder's RSI / 100"),
+    Feature("macd_signal", "market", 0.01, -CLIP, CLIP, raw="MACD(12, 26, 9) signal / close"),
+)
+
+OPTION = (
+    Feature("price", "option", 0.05, 0, CLIP, raw="price / spot"),
+    Feature("moneyness", "option", 0.10, -CLIP, CLIP, center=1.0, raw="strike / spot"),
+    Feature("time", "option", 60 / 365, 0, CLIP, raw="years to expiry"),
+    Feature("delta", "option", 1.0, -1, 1, raw="delta"),
+    Feature("gamma", "option", 0.10, 0, CLIP, raw="change of delta for a 1 % move"),
+    Feature("theta", "option", 5e-4, -CLIP, CLIP, raw="theta a calendar day / spot"),
+    Feature("intrinsic", "option", 0.05, 0, CLIP, raw="intrinsic value / spot"),
+    Feature("time_value", "option", 0.05, -CLIP, CLIP, raw="(price - intrinsic) / spot"),
+)
+
+
+def portfolio_features(slots: tuple[Slot, ...]) -> tuple[Feature, ...]:
+    """The portfolio block for these slots: 6 + 2 M features."""
+
+    def feature(name: str, scale: float, low: float, high: float, raw: str) -> Feature:
+        return Feature(name, "portfolio", scale, low, high, raw=raw)
+
+    return (
+        feature("cash", 1.0, -CLIP, CLIP, "cash / equity"),
+        feature("equity", 1.0, -1, CLIP, "equity / initial equity - 1"),
+        *(
+            feature(f"position.{s.name}", 1.0, -CLIP, CLIP, "quantity x spot / equity")
+            for s in slots
+        ),
+        *(feature(f"value.{s.name}", 0.2, -CLIP, CLIP, "quantity x price / equity") for s in slots),
+        feature("exposure", 1.0, 0, CLIP, "sum of absolute position values / equity"),
+        feature("diversification", 1.0, 0, 1, "1 - Herfindahl index"),
+        feature("drawdown", 1.0, 0, CLIP, "loss from the peak / peak"),
+        feature("rolling_sharpe", 5.0, -2, 2, "annualised, last 60 sessions, excess returns"),
+    )
+
+
+def observe_market(
+    history: MarketHistory, tape: OptionTape, options: ObservationSettings
+) -> MarketObservation:
+    """Lay out everything that depends on the market alone.
+
+    Raises InputError for an unknown extra block or one whose data is not in the history.
+    """
+    raw_market = market_features(history)
+    log_price = raw_market[:, :, 0].copy()
+    option_block = np.stack(_option_columns(history, tape), axis=-1)
+    paths, sessions = history.close.shape
+    before = np.concatenate(
+        [
+            _scaled(raw_market, MARKET),
+            _scaled(option_block, OPTION).reshape(paths, sessions, -1),
+        ],
+        axis=-1,
+    )
+    before[:, :, 0] = 0.0  # relative to the episode's start: the environment fills it in
+    blocks = [extra_block(name, history, tape) for name in options.extra_blocks]
+    after = [_scaled(values, features) for features, values in blocks]
+    usable = np.isfinite(np.concatenate([before, *after], axis=-1)).all(axis=(0, 2))
+    option_features = tuple(
+        Feature(
+            f"{slot.name}.{item.name}", "option", item.scale, item.low, item.high, item.center,
+            item.raw,
+        )
+        for slot in tape.slots
+        for item in OPTION
+    )  # fmt: skip
+    return MarketObservation(
+        features=MARKET
+        + option_features
+        + portfolio_features(tape.slots)
+        + tuple(feature for features, _ in blocks for feature in features),
+        before=before,
+        after=np.concatenate([np.empty((paths, sessions, 0), np.float32), *after], axis=-1),
+        log_price=log_price,
+        first_usable=_first_usable(usable, history),
+    )
+
+
+def _option_columns(history: MarketHistory, tape: OptionTape) -> list[FloatArray]:
+    spot = history.close[:, :, None]
+    gap = spot - tape.strike
+    intrinsic = np.maximum(np.where(tape.is_call, gap, -gap), 0.0) / spot
+    price = tape.mark / spot
+    years = np.broadcast_to(tape.days_to_expiry / 365.0, price.shape)
+    return [
+        price,
+        tape.strike / spot,
+        years,
+        tape.delta,
+        tape.gamma * spot * 0.01,
+        tape.theta / spot,
+        intrinsic,
+        price - intrinsic,
+    ]
+
+
+def _scaled(raw: FloatArray, features: tuple[Feature, ...]) -> ObsArray:
+    center = np.array([feature.center for feature in features])
+    scale = np.array([feature.scale for feature in features])
+    low = np.array([feature.low for feature in features])
+    high = np.array([feature.high for feature in features])
+    observed: ObsArray = np.clip((raw - center) / scale, low, high).astype(np.float32)
+    return observed
+
+
+def _first_usable(usable: NDArray[np.bool_], history: MarketHistory) -> int:
+    """The session from which on everything is defined; a later hole is an error."""
+    first = int(np.argmax(usable))
+    if not usable.any() or not usable[first:].all():
+        hole = first + int(np.argmax(~usable[first:])) if usable.any() else 0
+        raise InputError(
+            f"{history.name}: features are undefined at session {hole} ({history.dates[hole]})",
+            "Give a longer history, or take the extra block out",
+        )
+    return first

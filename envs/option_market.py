@@ -1,0 +1,99 @@
+"""The option market made ready for episodes: tape, observations and unit costs, built once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from envs.costs import CostSettings, FlatCosts, RealisticCosts
+from envs.market.history import MarketHistory
+from envs.observation import MarketObservation, ObservationSettings, observe_market
+from envs.options.chain import ChainSettings
+from envs.options.surface import FlatSurface, VixSurface
+from envs.options.tape import CALENDAR_DAYS, OptionTape, build_tape
+from envs.reward import RewardSettings
+from envs.sizing import SizingSettings
+from risk.settings import settings
+
+FloatArray = NDArray[np.float64]
+
+
+@settings
+class EpisodeSettings:
+    """How long an episode is and when it counts as ruined."""
+
+    sessions: Annotated[int, Field(ge=2)] = 252
+    ruin_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.20  # of the initial equity
+
+
+@settings
+class OptionPortfolioSettings:
+    """Everything that defines the option-book environment, but for its market data."""
+
+    initial_equity_usd: Annotated[float, Field(gt=0.0)] = 100_000.0
+    chain: ChainSettings = Field(default_factory=ChainSettings)
+    sizing: SizingSettings = Field(default_factory=SizingSettings)
+    episode: EpisodeSettings = Field(default_factory=EpisodeSettings)
+    observation: ObservationSettings = Field(default_factory=ObservationSettings)
+    costs: CostSettings = Field(default_factory=RealisticCosts)
+    reward: RewardSettings = Field(default_factory=RewardSettings)
+
+
+@dataclass(frozen=True)
+class OptionMarket:
+    """What every episode of the option book reads; shared by all of them, never written."""
+
+    history: MarketHistory
+    tape: OptionTape
+    observed: MarketObservation
+    unit_cost: FloatArray  # (P, T, M) dollars a unit traded at `mark`
+    closing_unit_cost: FloatArray | None  # (P, T, M) likewise at `aged`; None if expiry is free
+    growth: FloatArray  # (T,) of cash to the next close, exp(rate x days / 365) - 1
+
+    @property
+    def first_usable(self) -> int:
+        """The first session at which an episode can begin."""
+        return self.observed.first_usable
+
+
+def build_option_market(
+    history: MarketHistory,
+    surface: FlatSurface | VixSurface,
+    options: OptionPortfolioSettings,
+) -> OptionMarket:
+    """Price the chain, lay out the observations and the costs."""
+    tape = build_tape(history, surface, options.chain)
+    daily = options.chain.roll == "daily"
+    return OptionMarket(
+        history=history,
+        tape=tape,
+        observed=observe_market(history, tape, options.observation),
+        unit_cost=_unit_cost(options.costs, history, tape, tape.mark, tape.strike),
+        closing_unit_cost=_closing_cost(options.costs, history, tape) if daily else None,
+        growth=np.expm1(history.rate * history.days_to_next / CALENDAR_DAYS),
+    )
+
+
+def _unit_cost(
+    costs: FlatCosts | RealisticCosts,
+    history: MarketHistory,
+    tape: OptionTape,
+    premium: FloatArray,
+    strike: FloatArray,
+) -> FloatArray:
+    spot = history.close[:, :, None]
+    intrinsic = np.maximum(np.where(tape.is_call, spot - strike, strike - spot), 0.0)
+    return costs.per_unit(premium, spot, intrinsic, history.implied_vol[:, :, None])
+
+
+def _closing_cost(
+    costs: FlatCosts | RealisticCosts, history: MarketHistory, tape: OptionTape
+) -> FloatArray:
+    """Cost of selling yesterday's contract at each close; nothing where it expired."""
+    earlier = np.concatenate([tape.strike[:, :1], tape.strike[:, :-1]], axis=1)
+    cost = _unit_cost(costs, history, tape, tape.aged, earlier)
+    return np.where(tape.rolled & ~tape.expired, cost, 0.0)

@@ -1,0 +1,70 @@
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from envs.sizing import SizingSettings, target_quantity
+
+
+def sized(action, current=0.0, premium=5.2, spot=1000.0, equity=100_000.0, **options):
+    arrays = (np.array([[float(x)]]) for x in (action, current, premium))
+    quantity = target_quantity(
+        *arrays, np.array([spot]), np.array([equity]), SizingSettings(**options)
+    )
+    return float(quantity[0, 0])
+
+
+def test_the_documents_example():
+    assert sized(0.82, premium=5.20, max_notional=100) == 0.82 * 20_000 / 5.20
+
+
+def test_notional_bounds_what_premium_does_not():
+    assert sized(0.82, premium=5.20) == 100.0
+    assert sized(-1, premium=5.20) == -100.0
+    assert sized(-0.001, premium=5.20) == -0.001 * 20_000 / 5.20
+
+
+def test_a_contract_below_the_tick_is_closed_and_never_opened():
+    assert sized(1, current=0, premium=0.04) == 0
+    assert sized(-1, current=0, premium=0.04) == 0
+    assert sized(-1, current=30, premium=0.04) == 0
+    assert sized(0.5, current=30, premium=0.04) == 30
+    assert sized(0, current=-30, premium=0.04) == 0
+    assert sized(1, current=-30, premium=0.0) == 0
+
+
+def test_a_change_inside_the_band_is_left_alone():
+    band = {"no_trade_band": 0.01, "max_notional": 100}
+    assert sized(0.5, current=1990, premium=5.0, **band) == 1990
+    assert sized(0.5, current=1700, premium=5.0, **band) == 2000
+    assert sized(0, current=100, premium=5.0, **band) == 0
+    assert sized(0.5, current=101, premium=5.0, no_trade_band=0.01, max_notional=1.0) == 100
+
+
+def test_whole_contracts_round_towards_zero():
+    whole = {"fractional": False, "contract_multiplier": 100, "max_notional": 10}
+    assert sized(0.5, premium=7.0, **whole) == 1000  # 1,428 wanted, 14 contracts, cap 1,000
+    assert sized(0.2, premium=7.0, **whole) == 500
+    assert sized(-0.2, premium=7.0, **whole) == -500
+
+
+def test_without_equity_everything_is_closed():
+    assert sized(1, current=20, equity=0) == 0
+    assert sized(1, current=20, equity=-5) == 0
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    action=st.floats(-1, 1),
+    current=st.floats(-1e4, 1e4),
+    premium=st.floats(0, 2000),
+    spot=st.floats(1, 5000),
+    equity=st.floats(0, 1e6),
+)
+def test_caps_hold_and_nothing_is_opened_below_the_tick(action, current, premium, spot, equity):
+    quantity = sized(action, current, premium, spot, equity)
+    cap = equity / spot * (1 + 1e-12)
+    assert abs(quantity) <= max(cap, abs(current) if premium < 0.05 else 0)
+    if premium >= 0.05:
+        assert abs(quantity) * premium <= 0.2 * equity * (1 + 1e-12)
+    else:
+        assert min(current, 0) <= quantity <= max(current, 0)
