@@ -1,0 +1,23 @@
+"""What everything that decides has in common: SB3's `predict`, batched and recurrent."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+PolicyState = tuple[NDArray[Any], ...] | None
+
+
+class Policy(Protocol):
+    """A trained model, a classical strategy, an ensemble: anything with this one method."""
+
+    def predict(
+        self,
+        observation: NDArray[np.float32],  # (N, D)
+        state: PolicyState = None,
+        episode_start: NDArray[np.bool_] | None = None,  # (N,)
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], PolicyState]:
+        """Actions (N, A) and the state to hand in with the next observation."""
