@@ -1,0 +1,70 @@
+"""Saves the run's whole state every so many steps."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from sb3_contrib import RecurrentPPO
+from stable_baselines3.common.callbacks import BaseCallback
+
+from agents.checkpoint import save_checkpoint
+from agents.resume_state import StatefulCallback
+from risk.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+class Checkpointing(BaseCallback):
+    """A checkpoint at the start of training and after each rollout that crosses `every` steps.
+
+    Saved when a rollout begins: there the step count, the environment, the networks and the
+    optimiser agree. Must stand last in the list of callbacks, so that the others' states are
+    those of the same moment.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        every: int,
+        stateful: Mapping[str, StatefulCallback],
+        keep_last: int | None = None,
+        on_saved: Callable[[int], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self._folder, self._every, self._keep_last = folder, every, keep_last
+        self._stateful = {**stateful, "checkpointing": self}
+        self._on_saved = on_saved
+        self._saved_at: int | None = None
+
+    def _on_rollout_start(self) -> None:
+        step = self.model.num_timesteps
+        due = self._saved_at is None or step // self._every > self._saved_at // self._every
+        if due and step != self._saved_at:
+            self._save(step)
+
+    def _on_step(self) -> bool:
+        return True
+
+    def finish(self) -> None:
+        """Save the last state, once training has come to its end between two rollouts."""
+        if self.model.num_timesteps != self._saved_at:
+            self._save(self.model.num_timesteps)
+
+    def _save(self, step: int) -> None:
+        if not isinstance(self.model, RecurrentPPO):
+            raise InputError(f"a {type(self.model).__name__} cannot be resumed", "Use RecurrentPPO")
+        self._saved_at = step
+        path = save_checkpoint(self.model, self._stateful, self._folder, self._keep_last)
+        log.info("step %d: checkpoint %s", step, path.name)
+        if self._on_saved is not None:
+            self._on_saved(step)
+
+    def state_dict(self) -> dict[str, int | None]:
+        """When the last checkpoint was saved."""
+        return {"saved_at": self._saved_at}
+
+    def load_state_dict(self, state: dict[str, int | None]) -> None:
+        """Take back what `state_dict` gave."""
+        self._saved_at = state["saved_at"]

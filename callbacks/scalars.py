@@ -1,0 +1,33 @@
+"""Scalars to TensorBoard at a step of one's own choosing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
+from torch.utils.tensorboard import SummaryWriter
+
+
+class ResumableTensorBoard(TensorBoardOutputFormat):
+    """TensorBoard output that hides what an earlier attempt wrote from `purge_step` on."""
+
+    def __init__(self, folder: Path, purge_step: int | None = None) -> None:
+        self.writer = SummaryWriter(str(folder), purge_step=purge_step)
+        self._is_closed = False
+
+
+def make_logger(folder: Path, purge_step: int | None = None) -> Logger:
+    """The logger of a run: TensorBoard only; what people read on the way goes to train.log."""
+    return Logger(str(folder), [ResumableTensorBoard(folder, purge_step)])
+
+
+def write_scalars(logger: Logger, values: Mapping[str, float], step: int) -> None:
+    """Write values at `step`, apart from what SB3 collects for its own next dump."""
+    for output in logger.output_formats:
+        if isinstance(output, TensorBoardOutputFormat) and output.writer is not None:
+            for name, value in values.items():
+                if np.isfinite(value):
+                    output.writer.add_scalar(name, value, step)
+            output.writer.flush()

@@ -1,0 +1,108 @@
+"""Evaluates the policy on unseen years while it learns, and keeps the best one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+
+from agents.policy import Policy
+from agents.policy_file import save_policy
+from callbacks.scalars import write_scalars
+from risk.files import new_folder, write_json
+
+log = logging.getLogger(__name__)
+
+Score = Callable[[Policy], Mapping[str, float]]
+
+
+class Validation(BaseCallback):
+    """Every `every` steps: score the deterministic policy on the validation and training splits.
+
+    `score_validation` and `score_train` run the policy through a whole split and give its metrics,
+    `sharpe` among them. The best policy by validation Sharpe is kept in `best/`; TensorBoard shows
+    both and their gap. A policy that is ruined on the validation split is never the best. With
+    `patience`, training stops after that many scores without improvement.
+    """
+
+    def __init__(
+        self,
+        every: int,
+        best: Path,
+        score_validation: Score,
+        score_train: Score,
+        metadata: Mapping[str, Any],
+        patience: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._every, self._best, self._patience = every, best, patience
+        self._score_validation, self._score_train = score_validation, score_train
+        self._metadata = metadata
+        self.best_sharpe: float | None = None
+        self.best_step: int | None = None
+        self._scored_at = -1
+        self._since_best = 0
+
+    def _on_rollout_start(self) -> None:
+        step = self.model.num_timesteps
+        if step > 0 and step // self._every > max(self._scored_at, 0) // self._every:
+            self.evaluate(step)
+
+    def _on_step(self) -> bool:
+        if self._patience is None or self._since_best < self._patience:
+            return True
+        log.info("stopping: no better validation Sharpe in %d evaluations", self._since_best)
+        return False
+
+    def finish(self) -> None:
+        """Score the last policy too."""
+        self.evaluate(self.model.num_timesteps)
+
+    def evaluate(self, step: int) -> None:
+        """Score the policy as it is now and keep it if it is the best so far."""
+        if step == self._scored_at:
+            return
+        self._scored_at = step
+        policy: Any = self.model.policy
+        validation, train = self._score_validation(policy), self._score_train(policy)
+        gap = train["sharpe"] - validation["sharpe"]
+        values = {f"validation/{name}": value for name, value in validation.items()}
+        values |= {f"train_split/{name}": value for name, value in train.items()}
+        write_scalars(self.logger, {**values, "validation/gap": gap}, step)
+        sharpe = validation["sharpe"]
+        # Until the day of its ruin a book may have had a fine Sharpe ratio.
+        sound = bool(np.isfinite(sharpe)) and validation.get("ruined", 0.0) == 0.0
+        better = sound and (self.best_sharpe is None or sharpe > self.best_sharpe)
+        log.info(
+            "step %d: Sharpe %.2f on validation, %.2f on the training years%s",
+            step,
+            sharpe,
+            train["sharpe"],
+            " (best so far)" if better else "" if sound else " (ruined)",
+        )
+        if not better:
+            self._since_best += 1
+            return
+        self.best_sharpe, self.best_step, self._since_best = float(sharpe), step, 0
+        with new_folder(self._best) as folder:
+            save_policy(policy, folder, {**self._metadata, "step": step})
+            finite = {name: float(x) if np.isfinite(x) else None for name, x in validation.items()}
+            write_json(folder / "validation.json", {"step": step, "metrics": finite})
+
+    def state_dict(self) -> dict[str, Any]:
+        """What later evaluations depend on."""
+        return {
+            "best_sharpe": self.best_sharpe,
+            "best_step": self.best_step,
+            "scored_at": self._scored_at,
+            "since_best": self._since_best,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.best_sharpe, self.best_step = state["best_sharpe"], state["best_step"]
+        self._scored_at, self._since_best = state["scored_at"], state["since_best"]

@@ -1,0 +1,103 @@
+"""Which policy is kept: the best on the validation split, never one that was ruined."""
+
+import json
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+from stable_baselines3.common.logger import Logger
+
+from agents.policies import MaskedMlpLstmPolicy
+from agents.policy_file import load_policy
+from callbacks.validation import Validation
+
+
+class Scores:
+    """Hands out prepared scores, one a call."""
+
+    def __init__(self, *scores):
+        self.left = list(scores)
+
+    def __call__(self, policy):
+        value = self.left.pop(0)
+        return value if isinstance(value, dict) else {"sharpe": value, "ruined": 0.0}
+
+
+@pytest.fixture
+def model():
+    low, high = np.full(3, -1, np.float32), np.full(3, 1, np.float32)
+
+    class Model:
+        num_timesteps = 0
+        policy = MaskedMlpLstmPolicy(
+            spaces.Box(low, high), spaces.Box(low[:2], high[:2]), lambda _: 1e-3, lstm_hidden_size=4
+        )
+        logger = Logger(None, [])
+
+        def get_env(self):
+            return None
+
+    return Model()
+
+
+def validating(model, tmp_path, validation, train, patience=None):
+    callback = Validation(
+        100, tmp_path / "best", Scores(*validation), Scores(*train), {"made": "here"}, patience
+    )
+    callback.model = model
+    return callback
+
+
+def run_to(callback, model, *steps):
+    for step in steps:
+        model.num_timesteps = step
+        callback.on_rollout_start()
+
+
+def test_the_best_on_validation_is_kept_whatever_training_says(model, tmp_path):
+    callback = validating(model, tmp_path, [0.1, 0.7, 0.4], [0.2, 0.3, 5.0])
+    run_to(callback, model, 0, 100, 150, 210, 320)
+    assert (callback.best_sharpe, callback.best_step) == (0.7, 210)
+    assert load_policy(tmp_path / "best").metadata == {"made": "here", "step": 210}
+    kept = json.loads((tmp_path / "best" / "validation.json").read_text())
+    assert kept == {"step": 210, "metrics": {"sharpe": 0.7, "ruined": 0.0}}
+
+
+def test_a_ruined_policy_is_never_the_best(model, tmp_path):
+    ruined = {"sharpe": 3.0, "ruined": 0.01}
+    callback = validating(model, tmp_path, [ruined, -0.5, np.nan], [1.0, 1.0, 1.0])
+    run_to(callback, model, 100)
+    assert callback.best_sharpe is None
+    assert not (tmp_path / "best").exists()
+    run_to(callback, model, 200, 300)
+    assert (callback.best_sharpe, callback.best_step) == (-0.5, 200)
+
+
+def test_its_state_decides_what_is_kept_after_a_resume(model, tmp_path):
+    first = validating(model, tmp_path, [0.1, 0.7], [1.0, 1.0])
+    run_to(first, model, 100, 200)
+    state = json.loads(json.dumps(first.state_dict()))
+    resumed = validating(model, tmp_path, [0.5, 0.8], [1.0, 1.0])
+    resumed.load_state_dict(state)
+    run_to(resumed, model, 200, 300)  # 200 was scored already
+    assert (resumed.best_sharpe, resumed.best_step) == (0.7, 200)
+    run_to(resumed, model, 400)
+    assert (resumed.best_sharpe, resumed.best_step) == (0.8, 400)
+
+
+def test_patience_counts_the_scores_since_the_best_over_a_resume(model, tmp_path):
+    callback = validating(model, tmp_path, [0.5, 0.1, 0.2, 0.3], [1.0] * 4, patience=3)
+    run_to(callback, model, 100, 200, 300)
+    assert callback._on_step()
+    resumed = validating(model, tmp_path, [0.3], [1.0], patience=3)
+    resumed.load_state_dict(callback.state_dict())
+    run_to(resumed, model, 400)
+    assert not resumed._on_step()
+
+
+def test_the_last_policy_is_scored_once(model, tmp_path):
+    callback = validating(model, tmp_path, [0.5, 0.6], [1.0, 1.0])
+    run_to(callback, model, 100, 150)
+    callback.finish()
+    callback.finish()
+    assert (callback.best_sharpe, callback.best_step) == (0.6, 150)
