@@ -1,0 +1,27 @@
+"""The trained model as a file for other tools."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from sb3_contrib import RecurrentPPO
+from sb3_contrib.ppo_recurrent.policies import MlpLstmPolicy
+
+from risk.files import write_atomically
+
+
+def export_sb3_zip(model: RecurrentPPO, path: Path) -> None:
+    """Write an SB3 zip that `sb3_contrib.RecurrentPPO.load` reads without this package.
+
+    The weights fit the stock policy, so that is the class it names. This package itself never
+    reads the file: loading such a zip can run code.
+    """
+    own = model.policy_class
+    content = io.BytesIO()
+    model.policy_class = MlpLstmPolicy
+    try:
+        model.save(content, exclude=["_logger"])
+    finally:
+        model.policy_class = own
+    write_atomically(path, content.getvalue())

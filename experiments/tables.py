@@ -1,0 +1,54 @@
+"""Results as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from risk.performance import Performance
+
+# Measure, title, how it is written.
+ROWS = (
+    ("total_return", "total return", "percent"),
+    ("annual_return", "annual return", "percent"),
+    ("annual_volatility", "annual volatility", "percent"),
+    ("sharpe", "Sharpe ratio", "number"),
+    ("sortino", "Sortino ratio", "number"),
+    ("calmar", "Calmar ratio", "number"),
+    ("max_drawdown", "max drawdown", "percent"),
+    ("max_drawdown_sessions", "its length, sessions", "count"),
+    ("win_rate", "winning days", "percent"),
+    ("positive_months", "positive months", "percent"),
+    ("positive_years", "positive years", "percent"),
+    ("profit_factor", "profit factor", "number"),
+    ("var_95", "VaR 95 %, a day", "percent"),
+    ("cvar_95", "CVaR 95 %, a day", "percent"),
+    ("beta", "beta to the index", "number"),
+    ("turnover", "turnover, x equity a year", "number"),
+    ("cost_drag", "costs a year", "percent"),
+)
+
+
+def performance_table(
+    title: str, dates: NDArray[np.datetime64], books: Mapping[str, Performance]
+) -> Table:
+    """Measures down, books across; means over paths."""
+    table = Table(title=f"{title}: {dates[0]} to {dates[-1]}", title_justify="left")
+    table.add_column("")
+    for name in books:
+        table.add_column(name.replace("_", " "), justify="right")
+    for key, label, style in ROWS:
+        table.add_row(label, *[_written(getattr(book, key), style) for book in books.values()])
+    return table
+
+
+def _written(values: NDArray[np.float64], style: str) -> str:
+    value = float(np.mean(values))
+    if not np.isfinite(value):
+        return "-"
+    if style == "percent":
+        return f"{100 * value:.1f} %"
+    return f"{value:.0f}" if style == "count" else f"{value:.2f}"

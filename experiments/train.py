@@ -1,0 +1,264 @@
+"""Train an agent: `python -m experiments.train +exp=production`, or go on: `resume=<run>`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from sb3_contrib import RecurrentPPO
+from stable_baselines3.common.callbacks import CallbackList
+
+from agents.checkpoint import list_checkpoints, newest_checkpoint, restore_checkpoint
+from agents.factory import num_parameters
+from agents.policy_file import save_policy
+from agents.resume_state import StatefulCallback
+from callbacks.checkpointing import Checkpointing
+from callbacks.divergence import DivergenceCallback, explained_divergence
+from callbacks.performance import PerformanceCallback
+from callbacks.progress import Progress
+from callbacks.scalars import make_logger
+from callbacks.validation import Validation
+from envs.market.sources import settings_to_json
+from experiments.cli import EXIT_BAD_INPUT, launch, quoted
+from experiments.export import export_sb3_zip
+from experiments.run_config import plain_config
+from experiments.run_folder import (
+    MANIFEST,
+    RunLock,
+    check_run_name,
+    resolve_run,
+    shown_path,
+)
+from experiments.runinfo import RunRecord, load_manifest, load_run_config
+from experiments.session import Session, build_model, open_session
+from experiments.settings import RunSettings, run_settings
+from risk.errors import InputError
+from risk.files import remove_leftovers
+
+log = logging.getLogger(__name__)
+
+# Settings of one invocation, not of the run.
+INVOCATION_KEYS = ("resume", "allow_inexact_resume")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one invocation is to do, and where."""
+
+    folder: Path
+    config: Mapping[str, Any]  # plain; with the data settings that were really used
+    settings: RunSettings
+    session: Session
+    resumed: bool
+    allow_inexact: bool
+
+
+def train(config: DictConfig) -> float | None:
+    """Train as configured; the best validation Sharpe ratio, so that sweeps can optimise it."""
+    plan = make_plan(plain_config(config), Path(HydraConfig.get().runtime.output_dir))
+    with RunLock(plan.folder):
+        best = run(plan)
+    log.info("next: python -m experiments.evaluate run=%s", shown_path(plan.folder))
+    return best
+
+
+def make_plan(plain: Mapping[str, Any], folder: Path) -> Plan:
+    """Check everything and load the data, before anything is written."""
+    resumed = plain["resume"] is not None
+    if resumed:
+        _refuse_other_overrides()
+        folder = resolve_run(plain["resume"])
+        config = load_run_config(folder)
+    else:
+        refuse_used_folder(folder)
+        config = {name: value for name, value in plain.items() if name not in INVOCATION_KEYS}
+    settings = run_settings(config)
+    if settings.top.device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device is {settings.top.device!r}, but torch sees no GPU", "Use cpu")
+    torch.set_num_threads(settings.top.threads)
+    session = open_session(settings.market)
+    if resumed and not same_data(load_manifest(folder)["data"], session.describe_data()):
+        raise InputError(
+            f"the data of {shown_path(folder)} has changed since the run began",
+            "Put the original data back, or start a new run",
+        )
+    # After a fallback this is what was trained on, and what a resume has to ask for.
+    config = {**config, "data": settings_to_json(session.loaded.settings)}
+    return Plan(folder, config, settings, session, resumed, bool(plain["allow_inexact_resume"]))
+
+
+def refuse_used_folder(folder: Path) -> None:
+    """A new run never writes over an earlier one."""
+    if (folder / MANIFEST).exists() or (folder / "checkpoints").exists():
+        raise InputError(
+            f"{shown_path(folder)} already holds a run",
+            f"Go on with resume={shown_path(folder)}, or choose another hydra.run.dir",
+        )
+
+
+def same_data(saved: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Is it the same history, split alike? How it was come by (the notices) does not matter."""
+    return all(saved.get(key) == now[key] for key in now if key != "notices")
+
+
+def run(plan: Plan) -> float | None:
+    """Train to the end, from the newest checkpoint where there is one."""
+    folder, top, session = plan.folder, plan.settings.top, plan.session
+    model = build_model(session, plan.settings)
+    data = session.describe_data()
+    with RunRecord(folder, plan.config, seed=top.seed, data=data) as record:
+        validation = _validation(plan)
+        checkpointing = _checkpointing(plan, validation, record)
+        progress = Progress(top.total_timesteps, plan.settings.callbacks.progress_bar)
+        going_on = _restore(plan, model, {"validation": validation, "checkpointing": checkpointing})
+        record.start_at(model.num_timesteps)
+        _announce(plan, model)
+        purge_step = model.num_timesteps + 1 if plan.resumed else None
+        model.set_logger(make_logger(folder / "tensorboard", purge_step))
+        watching = [DivergenceCallback(folder / "checkpoints"), PerformanceCallback()]
+        try:
+            with explained_divergence(model, folder / "checkpoints"):
+                model.learn(
+                    max(top.total_timesteps - model.num_timesteps, 0),
+                    callback=CallbackList([*watching, validation, progress, checkpointing]),
+                    reset_num_timesteps=not going_on,
+                )
+        finally:
+            progress.close()
+        _finish(plan, model, validation, checkpointing)
+        record.progress(model.num_timesteps)
+    return validation.best_sharpe
+
+
+def _validation(plan: Plan) -> Validation:
+    options, session = plan.settings.callbacks, plan.session
+    return Validation(
+        options.validate_every,
+        plan.folder / "best",
+        session.scorer("validation"),
+        session.scorer("train"),
+        metadata=session.describe_data(),
+        patience=options.patience,
+    )
+
+
+def _checkpointing(plan: Plan, validation: Validation, record: RunRecord) -> Checkpointing:
+    options = plan.settings.callbacks
+    return Checkpointing(
+        plan.folder / "checkpoints",
+        options.checkpoint_every,
+        {"validation": validation},
+        options.keep_last,
+        on_saved=record.progress,
+    )
+
+
+def _restore(plan: Plan, model: RecurrentPPO, stateful: Mapping[str, StatefulCallback]) -> bool:
+    """Put the newest checkpoint back, if this is a resume and there is one."""
+    checkpoints = plan.folder / "checkpoints"
+    remove_leftovers(plan.folder)
+    remove_leftovers(checkpoints)
+    if not plan.resumed:
+        return False
+    newest, there = newest_checkpoint(checkpoints), list_checkpoints(checkpoints)
+    if newest is None and not there:
+        return False
+    if newest is None:
+        raise InputError(
+            f"every checkpoint in {shown_path(checkpoints)} is damaged",
+            "Remove them to begin from the start, or put back a copy",
+        )
+    for path in there[there.index(newest) + 1 :]:
+        log.warning("checkpoint %s is damaged and was passed over", path.name)
+    restore_checkpoint(model, stateful, newest, plan.allow_inexact)
+    log.info("resuming from %s", newest.name)
+    return True
+
+
+def _announce(plan: Plan, model: RecurrentPPO) -> None:
+    top, folder = plan.settings.top, shown_path(plan.folder)
+    for name, (first, last) in plan.session.describe_data()["splits"].items():
+        log.info("%s: %s to %s", name, first, last)
+    log.info(
+        "agent: %s, %s weights, %d episodes in parallel, %d steps, seed %d, on %s",
+        plan.settings.agent.kind,
+        f"{num_parameters(model):,}",
+        top.num_envs,
+        top.total_timesteps,
+        top.seed,
+        model.device,
+    )
+    log.info("run folder: %s   (watch: tensorboard --logdir %s)", folder, folder)
+
+
+def _finish(
+    plan: Plan, model: RecurrentPPO, validation: Validation, checkpointing: Checkpointing
+) -> None:
+    """Score and save the last policy. Stopped inside a rollout there is no state to resume."""
+    validation.finish()
+    if model.num_timesteps % (model.n_steps * model.n_envs) == 0:
+        checkpointing.finish()
+    metadata = {**plan.session.describe_data(), "step": model.num_timesteps}
+    save_policy(model.policy, plan.folder, metadata)
+    export_sb3_zip(model, plan.folder / "model.zip")
+    model.logger.close()
+    if validation.best_sharpe is None:
+        log.warning("no validation gave a finite Sharpe ratio: there is no best policy")
+    else:
+        step = validation.best_step
+        log.info("best validation Sharpe %.2f at step %d", validation.best_sharpe, step)
+
+
+def _refuse_other_overrides() -> None:
+    """A resumed run is what it was: nothing else may be asked for beside `resume`."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise InputError("resume was given in a multirun", "Resume one run at a time, without -m")
+    for override in HydraConfig.get().overrides.task:
+        key = override.lstrip("+~").partition("=")[0]
+        if key not in INVOCATION_KEYS:
+            raise InputError(
+                f"{override!r} was given together with resume=",
+                "A resumed run keeps its own settings; start a new run to change them",
+            )
+
+
+def _prepared(arguments: Sequence[str]) -> list[str]:
+    """What has to be settled before Hydra makes a folder and writes into it.
+
+    A resumed run is logged into and its .hydra folder left alone; a folder that holds a run, or a
+    name that leads out of `outputs`, is refused.
+    """
+    prepared = list(arguments)
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        value = value.strip("'\"")
+        if key == "experiment":
+            check_run_name(value)
+        elif key == "hydra.run.dir" and "$" not in value:
+            refuse_used_folder(Path(value))
+        elif key == "resume" and value not in ("", "null"):
+            folder = resolve_run(value)
+            prepared += [f"hydra.run.dir={quoted(folder)}", "hydra.output_subdir=null"]
+    return prepared
+
+
+def main() -> int:
+    """Entry point of the command."""
+    try:
+        sys.argv[1:] = _prepared(sys.argv[1:])
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    return launch(train, "config")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+import logging
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments import train
+
+# A run of seconds: a simulated market, tiny networks, two rollouts.
+TINY = (
+    "data=synthetic",
+    "data.sessions=700",
+    "total_timesteps=512",
+    "num_envs=4",
+    "threads=1",
+    "env.episode.sessions=40",
+    "agent.rollout_steps=128",
+    "agent.batch_size=64",
+    "agent.n_epochs=2",
+    "agent.lstm_hidden_size=8",
+    "agent.n_lstm_layers=1",
+    "agent.net_arch=[8]",
+    "agent.learning_rate=1e-3",
+    "callbacks.checkpoint_every=128",
+    "callbacks.validate_every=256",
+)
+
+
+@pytest.fixture
+def kept_process():
+    """Puts back what a command changes in its process: log handlers and torch's threads."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    threads = torch.get_num_threads()
+    yield
+    for handler in logging.root.handlers[:]:
+        if handler not in handlers:
+            handler.close()
+    logging.root.handlers, logging.root.level = handlers, level
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def command(kept_process, tmp_path, monkeypatch, capfd):
+    """Run a command in an empty folder; gives its exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(module, *arguments):
+        monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
+        code = module.main()
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory) -> Path:
+    """A tiny run that has come to its end; do not write into it."""
+    root = tmp_path_factory.mktemp("finished")
+    before, argv = Path.cwd(), sys.argv
+    os.chdir(root)
+    sys.argv = ["train", *TINY, "hydra.run.dir=outputs/tiny/day/run", "experiment=tiny"]
+    try:
+        assert train.main() == 0
+    finally:
+        os.chdir(before)
+        sys.argv = argv
+    return root / "outputs" / "tiny" / "day" / "run"

@@ -1,0 +1,172 @@
+import json
+import pickle
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import evaluate
+from tests.markets import random_walk
+
+
+@pytest.fixture
+def run(finished_run, tmp_path):
+    """A copy of the finished run to write into."""
+    folder = tmp_path / "outputs" / "tiny" / "day" / "run"
+    shutil.copytree(finished_run, folder)
+    return folder
+
+
+def result_of(run, pattern="evaluation"):
+    (folder,) = run.glob(pattern)
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_validation_and_test_stand_beside_the_benchmarks(command, run):
+    code, out, err = command(evaluate, f"run={run}")
+    assert (code, err) == (0, "")
+    for word in ("validation", "test", "Sharpe ratio", "buy and hold", "cash"):
+        assert word in out
+    written = json.loads((run / "evaluation" / "metrics.json").read_text())
+    assert written["costs"] == "realistic"
+    assert written["same_data_as_training"] is True
+    for split in ("validation", "test"):
+        books = written["splits"][split]["books"]
+        assert books.keys() == {"policy", "managed", "buy_and_hold", "cash"}
+        assert written["splits"][split]["risk"]["guard_days"].keys() == {
+            "ACTIVE",
+            "REDUCING",
+            "HALTED",
+        }
+        assert books["cash"]["sharpe"] == 0
+        assert books["cash"]["annual_return"] == pytest.approx(0.025, abs=0.001)
+        assert books["buy_and_hold"]["beta"] == pytest.approx(1)
+        daily = pd.read_parquet(run / "evaluation" / f"daily_{split}.parquet")
+        final = daily["equity"].iloc[-1]
+        assert books["policy"]["total_return"] == pytest.approx(final / 100_000 - 1)
+        assert len(daily) == books["policy"]["sessions"]
+        assert (run / "evaluation" / f"equity_{split}.png").stat().st_size > 10_000
+    assert not (run.parents[3] / "evaluate.log").exists()
+
+
+def test_two_evaluations_agree_to_the_byte(command, run):
+    command(evaluate, f"run={run}")
+    first = {path.name: path.read_bytes() for path in (run / "evaluation").iterdir()}
+    command(evaluate, f"run={run}")
+    assert first == {path.name: path.read_bytes() for path in (run / "evaluation").iterdir()}
+
+
+def test_a_policy_can_be_tried_on_any_file(command, run, tmp_path):
+    history = random_walk(150, seed=8)
+    columns = {name: getattr(history, name)[0] for name in ("open", "high", "low", "close")}
+    table = pd.DataFrame({"Date": history.dates, **columns, "volume": 1000.0})
+    table.to_csv(tmp_path / "prices.csv", index=False)
+    code, _, err = command(
+        evaluate, f"run={run}", "data=csv", "data.path=prices.csv", "split=all", "costs=flat"
+    )
+    assert (code, err) == (0, "")
+    written = result_of(run, "evaluation_csv_flat_all_*")
+    assert written["same_data_as_training"] is False
+    assert written["splits"]["all"]["last"] == str(history.dates[-1])
+    assert written["splits"]["all"]["books"]["policy"]["sessions"] == 150 - 49 - 1
+
+
+def test_the_last_policy_and_another_surface_can_be_chosen(command, run):
+    code, _, _ = command(evaluate, f"run={run}", "policy=last", "surface=flat", "split=test")
+    assert code == 0
+    written = result_of(run, "evaluation_flat_last_test_*")
+    assert written["policy_step"] == 512
+    assert written["surface"] == "flat"
+    assert list(written["splits"]) == ["test"]
+
+
+def test_without_a_risk_module_there_is_no_managed_book(command, run):
+    assert command(evaluate, f"run={run}", "risk=none", "split=test")[0] == 0
+    written = result_of(run, "evaluation_risk_test_*")
+    assert written["splits"]["test"]["risk"] is None
+    assert "managed" not in written["splits"]["test"]["books"]
+
+
+def test_one_evaluation_does_not_replace_another(command, run):
+    for arguments in ([], ["split=test"], ["policy=last"], ["surface=vix", "surface.rho=-0.6"]):
+        assert command(evaluate, f"run={run}", *arguments)[0] == 0
+    assert command(evaluate, f"run={run}", "surface=vix", "surface.rho=-0.5")[0] == 0
+    assert len(list(run.glob("evaluation*"))) == 5
+
+
+def test_an_unfinished_run_without_best_policy_says_so(command, run):
+    shutil.rmtree(run / "best")
+    code, _, err = command(evaluate, f"run={run}")
+    assert code == 2
+    assert "has no best policy" in err
+
+
+class _Payload:
+    def __reduce__(self):
+        return exec, ("open('touched', 'w').write('x')",)
+
+
+@pytest.mark.parametrize(
+    "name", ["best/policy.safetensors", "best/policy.json", "config.json", "manifest.json"]
+)
+@pytest.mark.parametrize("content", [pickle.dumps(_Payload()), b"", b"{}", b"\x80\x04."])
+def test_a_run_folder_that_was_tampered_with_runs_no_code(command, run, tmp_path, name, content):
+    (run / name).write_bytes(content)
+    code, _, err = command(evaluate, f"run={run}")
+    assert code == 2
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "touched").exists()
+    assert not (run / "evaluation").exists()
+
+
+def test_a_config_that_names_a_class_to_call_is_refused(command, run, tmp_path):
+    config = json.loads((run / "config.json").read_text())
+    config["agent"]["_target_"] = "os.system"
+    (run / "config.json").write_text(json.dumps(config))
+    code, _, err = command(evaluate, f"run={run}")
+    assert code == 2
+    assert "_target_" in err
+
+
+BAD = {
+    "run=outputs/none": "not found",
+    "split=exam": "evaluate.split",
+    "+surfce=flat": "unknown setting evaluate.surfce",
+    "+env.chain.roll=daily": "unknown setting evaluate.env",
+    "policy=worst": "evaluate.policy",
+    "data=cvs": "Did you mean data=csv?",
+    "data=csv": "data.path",
+}
+
+
+@pytest.mark.parametrize("argument", BAD)
+def test_a_mistake_is_one_line_and_code_2(command, run, argument):
+    code, _, err = command(evaluate, f"run={run}", argument)
+    assert code == 2
+    assert BAD[argument] in err
+    assert err.count("\n") == 1
+    assert not (run / "evaluation").exists()
+
+
+def test_a_policy_made_for_other_observations_is_refused(command, run):
+    config = json.loads((run / "config.json").read_text())
+    config["env"]["observation"]["extra_blocks"] = ["rates"]
+    (run / "config.json").write_text(json.dumps(config))
+    manifest = json.loads((run / "manifest.json").read_text())
+    from experiments.run_config import config_hash
+
+    manifest["config_hash"] = config_hash(config)
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    code, _, err = command(evaluate, f"run={run}")
+    assert code == 2
+    assert "observations of shape (213,)" in err
+
+
+def test_the_table_writes_what_is_undefined_as_a_dash(command, run):
+    _, out, _ = command(evaluate, f"run={run}")
+    assert "nan" not in out.lower()
+    written = (run / "evaluation" / "metrics.json").read_text()
+    assert "NaN" not in written
+    assert np.isfinite(json.loads(written)["splits"]["test"]["books"]["policy"]["sharpe"])

@@ -1,0 +1,57 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from envs.batch import Window
+from experiments.backtest import run_backtest
+from experiments.session import open_session
+from experiments.settings import market_settings
+from risk.errors import InputError
+from tests.experiments.test_backtest import Constant
+
+SHORT = np.where(np.arange(20) % 10 < 5, 0.0, -0.05)
+
+
+@pytest.fixture(scope="module")
+def session():
+    return open_session(
+        market_settings(
+            {
+                "data": {"source": "synthetic", "sessions": 700, "model": "heston"},
+                "surface": {"kind": "vix"},
+                "env": {"episode": {"sessions": 40}},
+                "costs": {"kind": "realistic"},
+                "reward": {},
+                "risk": {"enabled": False},
+            }
+        )
+    )
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_score_is_that_of_its_own_split(session, split):
+    stretch = session.loaded.splits.named(split)
+    window = Window(stretch.start, stretch.stop)
+    done = run_backtest(Constant(SHORT), session.market, session.settings.env, window)
+    score = session.scorer(split)(Constant(SHORT))
+    assert score["sharpe"] == float(done.performance().sharpe[0])
+    assert score["ruined"] == 0.0
+    others = {
+        other: session.scorer(other)(Constant(SHORT))["sharpe"]
+        for other in ("train", "validation", "test")
+    }
+    assert len(set(others.values())) == 3
+
+
+def test_splits_do_not_overlap_and_keep_their_embargo(session):
+    windows = [session.window(name) for name in ("train", "validation", "test")]
+    dates = session.loaded.history.dates
+    for earlier, later in itertools.pairwise(windows):
+        gap = (dates[later.start] - dates[earlier.stop - 1]).astype(int)
+        assert gap >= 60
+
+
+def test_an_unknown_section_is_refused():
+    with pytest.raises(InputError, match="section 'data'"):
+        market_settings({"costs": {"kind": "flat"}, "reward": {}, "env": {}})

@@ -1,0 +1,269 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from sb3_contrib import RecurrentPPO
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from agents.checkpoint import list_checkpoints
+from agents.policy_file import load_policy
+from envs.market import sources
+from experiments import train
+from risk.errors import InputError
+from tests.experiments.conftest import TINY
+
+EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf/exp").glob("*.yaml"))
+RUN = "hydra.run.dir=outputs/tiny/day/run"
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_composes_and_trains(command, name, tmp_path):
+    drop = ["~data.fallback"] if name in ("production", "extended") else []
+    code, _, err = command(train, f"+exp={name}", *drop, *TINY, "total_timesteps=256")
+    assert (code, err) == (0, "")
+    (manifest,) = tmp_path.glob(f"outputs/{name}/*/*/manifest.json")
+    assert json.loads(manifest.read_text())["status"] == "finished"
+
+
+def test_a_run_leaves_what_the_readme_says(finished_run):
+    manifest = json.loads((finished_run / "manifest.json").read_text())
+    assert manifest["status"] == "finished"
+    assert manifest["steps"] == 512
+    assert manifest["data"]["splits"].keys() == {"train", "validation", "test"}
+    steps = [path.name for path in list_checkpoints(finished_run / "checkpoints")]
+    assert steps == [f"step_{128 * i:09d}" for i in range(5)]
+    best = load_policy(finished_run / "best")
+    assert best.metadata["step"] in (256, 512)
+    assert load_policy(finished_run).metadata["step"] == 512
+    assert (finished_run / "train.log").read_text().count("Sharpe") == 3
+    assert not list(finished_run.rglob(".tmp-*"))
+
+
+def test_the_zip_loads_in_stock_sb3_contrib(finished_run):
+    stock = RecurrentPPO.load(finished_run / "model.zip", device="cpu")
+    own = load_policy(finished_run).policy
+    assert type(stock.policy).__module__.startswith("sb3_contrib")
+    for name, value in own.state_dict().items():
+        assert torch.equal(value, stock.policy.state_dict()[name])
+
+
+def test_tensorboard_shows_what_a_person_looks_for(finished_run):
+    events = EventAccumulator(str(finished_run / "tensorboard"))
+    events.Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {
+        "episode/sharpe",
+        "episode/max_drawdown",
+        "episode/costs_share",
+        "reward/portfolio_return",
+        "reward/drawdown",
+        "reward/total",
+        "book/delta",
+        "book/gamma",
+        "book/vega",
+        "book/theta",
+        "book/gross_notional",
+        "validation/sharpe",
+        "validation/gap",
+        "train_split/sharpe",
+        "train/loss",
+    } <= tags
+    assert [event.step for event in events.Scalars("validation/sharpe")] == [256, 512]
+    names = ("portfolio_return", "sharpe", "drawdown", "cost", "diversity", "concentration")
+    parts = [events.Scalars(f"reward/{name}")[1].value for name in names]
+    assert events.Scalars("reward/total")[1].value == pytest.approx(sum(parts), rel=1e-4)
+
+
+def test_the_same_seed_gives_the_same_weights(command, finished_run, tmp_path):
+    assert command(train, *TINY, RUN, "experiment=tiny")[0] == 0
+    again = tmp_path / "outputs/tiny/day/run"
+    for name in ("policy.safetensors", "best/policy.safetensors"):
+        assert (again / name).read_bytes() == (finished_run / name).read_bytes()
+    assert command(train, *TINY, "seed=1", "hydra.run.dir=outputs/b")[0] == 0
+    other = tmp_path / "outputs/b/policy.safetensors"
+    assert other.read_bytes() != (again / "policy.safetensors").read_bytes()
+
+
+def test_the_stock_agent_trains_and_is_saved_the_same_way(command, tmp_path):
+    code, _, err = command(train, *TINY, "agent=recurrent_ppo_stock", RUN)
+    assert (code, err) == (0, "")
+    load_policy(tmp_path / "outputs/tiny/day/run/best")
+
+
+def test_a_sweep_makes_one_run_a_point(command, tmp_path):
+    code, _, err = command(train, "-m", *TINY, "seed=1,2", "total_timesteps=128")
+    assert (code, err) == (0, "")
+    manifests = sorted(tmp_path.glob("outputs/default/*/*/*/manifest.json"))
+    assert [json.loads(path.read_text())["seed"] for path in manifests] == [1, 2]
+
+
+def test_the_risk_module_can_stand_inside_training(command, tmp_path):
+    code, _, err = command(train, *TINY, RUN, "risk=conservative", "risk.in_training=true")
+    assert (code, err) == (0, "")
+    again = tmp_path / "outputs/tiny/day/run"
+    assert command(train, f"resume={again}")[0] == 0
+
+
+def test_patience_stops_a_run_that_no_longer_improves(command, tmp_path):
+    impatient = ("total_timesteps=100000", "callbacks.patience=2", "callbacks.validate_every=128")
+    code, _, _ = command(train, *TINY, *impatient, RUN)
+    assert code == 0
+    run = tmp_path / "outputs/tiny/day/run"
+    assert (
+        "stopping: no better validation Sharpe in 2 evaluations" in (run / "train.log").read_text()
+    )
+    assert json.loads((run / "manifest.json").read_text())["steps"] < 100_000
+
+
+def test_production_says_loudly_that_yahoo_was_not_to_be_had(command, tmp_path, monkeypatch):
+    def unreachable(*_):
+        raise InputError("Yahoo Finance gave no data (asked for ^GSPC)", "Use data=sp500")
+
+    monkeypatch.setattr(sources, "load_yahoo", unreachable)
+    tiny = [text for text in TINY if not text.startswith("data")]
+    code, out, _ = command(train, "+exp=production", *tiny, "total_timesteps=128", RUN)
+    assert code == 0
+    assert "FALLBACK" in out
+    run = tmp_path / "outputs/tiny/day/run"
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert "FALLBACK" in manifest["data"]["notices"][0]
+    assert json.loads((run / "config.json").read_text())["data"]["source"] == "sp500"
+    # It resumes, although the data is had without a fallback now, and keeps its notice.
+    assert command(train, "resume=outputs/tiny/day/run")[0] == 0
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert "FALLBACK" in manifest["data"]["notices"][0]
+    code, _, err = command(train, "data=yahoo", *tiny)
+    assert code == 2
+    assert err == "error: Yahoo Finance gave no data (asked for ^GSPC). Use data=sp500\n"
+
+
+def test_a_run_that_ended_beyond_its_steps_resumes_to_the_same_weights(command, tmp_path):
+    """Rollouts are whole: the last one may go beyond total_timesteps."""
+    run = tmp_path / "outputs/tiny/day/run"
+    assert command(train, *TINY, "total_timesteps=500", RUN)[0] == 0
+    weights = (run / "policy.safetensors").read_bytes()
+    (run / "policy.safetensors").unlink()
+    assert command(train, "resume=outputs/tiny/day/run")[0] == 0
+    assert (run / "policy.safetensors").read_bytes() == weights
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert (manifest["status"], manifest["steps"]) == ("finished", 512)
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(command, finished_run):
+    before = {path: path.read_bytes() for path in finished_run.rglob("*") if path.is_file()}
+    code, _, err = command(train, *TINY, f"hydra.run.dir={finished_run}", "seed=4")
+    assert code == 2
+    assert "already holds a run" in err
+    assert before == {path: path.read_bytes() for path in finished_run.rglob("*") if path.is_file()}
+
+
+def test_damaged_checkpoints_are_passed_over_loudly_and_never_all_ignored(command, tmp_path):
+    run = tmp_path / "outputs/tiny/day/run"
+    assert command(train, *TINY, RUN)[0] == 0
+    saved = list_checkpoints(run / "checkpoints")
+    (saved[-1] / "state.json").write_text("{}")
+    code, out, _ = command(train, "resume=outputs/tiny/day/run")
+    assert code == 0
+    assert "step_000000512 is damaged and was passed over" in out
+    for checkpoint in list_checkpoints(run / "checkpoints"):
+        (checkpoint / "state.json").write_text("{}")
+    code, _, err = command(train, "resume=outputs/tiny/day/run")
+    assert code == 2
+    assert "every checkpoint" in err
+
+
+def test_paths_may_hold_any_character(command, tmp_path, monkeypatch):
+    odd = tmp_path / "été, it's (1) run"
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    assert command(train, *TINY, "total_timesteps=128", "hydra.run.dir=outputs/a b/é")[0] == 0
+    code, _, err = command(train, "resume=outputs/a b/é")
+    assert (code, err) == (0, "")
+
+
+def test_a_gpu_that_is_not_there_is_an_error(command, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    code, _, err = command(train, *TINY, "device=cuda")
+    assert code == 2
+    assert "torch sees no GPU" in err
+
+
+def test_a_name_that_leads_out_of_outputs_leaves_nothing(command, tmp_path):
+    code, _, err = command(train, *TINY, "experiment=../../zzz")
+    assert code == 2
+    assert "not allowed" in err
+    assert not list(tmp_path.rglob("zzz"))
+    assert not (tmp_path.parent / "zzz").exists()
+
+
+BAD = {
+    "sed=1": "unknown setting sed. Did you mean seed?",
+    "+exp=prod": "exp=prod is not available. Choices: extended, flat_vol, production",
+    "agent.leraning_rate=1": "Did you mean agent.learning_rate or",
+    "+agent.leraning_rate=1": "unknown setting agent.leraning_rate = 1. Did you mean",
+    "+rewrd=1": "unknown setting config.rewrd",
+    "agent.learning_rate=-1": "agent.learning_rate = -1",
+    "agent.learning_rate=fast": "agent.learning_rate = 'fast'",
+    "agent.batch_size=256": "batch_size of 256",
+    "num_envs=3": "does not divide",
+    "num_envs=0": "num_envs = 0",
+    "total_timesteps=0": "total_timesteps = 0",
+    "device=tpu": "device = 'tpu'",
+    "experiment=a/b": "run name 'a/b' is not allowed",
+    "reward.weights.sharp=1": "Did you mean reward.weights.sharpe or",
+    "env.chain.roll=weekly": "env.chain.roll",
+    "env.chain.moneyness=[]": "env.chain.moneyness",
+    "env.episode.sessions=600": "env.episode.sessions",
+    "env.observation.extra_blocks=[vixx]": "unknown observation block 'vixx'",
+    "risk.limits.max_gros=1": "Did you mean risk.limits.max_gross",
+    "risk.guard.halt_at_drawdown=2": "setting risk.guard.halt_at_drawdown = 2 is not valid",
+    "surface.rho=2": "setting surface.rho = 2 is not valid: Input should be less than 1",
+    "data.sessions=100": "split",
+    "data.drift=5": "data.drift = 5",
+    "resume=outputs/nothing": "not found",
+}
+
+
+@pytest.mark.parametrize("argument", BAD)
+def test_a_mistake_is_one_line_code_2_and_nothing_written(command, argument, tmp_path):
+    code, _, err = command(train, *TINY, argument)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert BAD[argument] in err
+    assert not list(tmp_path.rglob("*.json"))
+    assert not list(tmp_path.glob("outputs/*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["data=csv"], "setting data.path has no value"),
+        (["data=csv", "data.path=nope.csv"], "nope.csv"),
+        (["data.splits.train_end=2030-01-01"], "setting data.splits = "),
+    ],
+)
+def test_missing_data_is_one_line_code_2_and_nothing_written(
+    command, arguments, complaint, tmp_path
+):
+    tiny = [text for text in TINY if not text.startswith("data")]
+    code, _, err = command(train, *tiny, *arguments)
+    assert code == 2
+    assert complaint in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.glob("outputs/*"))
+
+
+def test_a_resumed_run_takes_no_other_settings(command, finished_run):
+    code, _, err = command(train, f"resume={finished_run}", "seed=3")
+    assert code == 2
+    assert "'seed=3' was given together with resume=" in err
+
+
+def test_training_that_diverges_stops_and_names_the_last_good_checkpoint(command, tmp_path):
+    code, _, err = command(train, *TINY, RUN, "agent.learning_rate=1e30", "reward=standard")
+    assert code == 2
+    assert "training diverged" in err
+    assert "step_000000000" in err
+    assert err.count("\n") == 1
