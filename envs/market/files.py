@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from envs.market.checked import MAX_GAP_SESSIONS
 from envs.market.file_table import FileTable, read_file_table
-from envs.market.history import MAX_GAP_SESSIONS, FloatArray, MarketHistory
+from envs.market.history import FloatArray, MarketHistory
 from envs.market.volatility_estimate import estimate_notices, fill_implied_vol
 from risk.errors import InputError
 

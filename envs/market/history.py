@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.market.checked import (
+    check_dates,
+    check_shape,
+    days_to_next,
+    fingerprint_of,
+    readonly,
+)
 from risk.errors import InputError
 
 FloatArray = NDArray[np.float64]
-Scalar = TypeVar("Scalar", bound=np.generic)
 
 # Values of `implied_vol_source`.
 VOL_OBSERVED = 1
 VOL_ESTIMATED = 0
-
-MAX_GAP_SESSIONS = 10
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,14 @@ class MarketHistory:
 
     def __post_init__(self) -> None:
         freeze = object.__setattr__
-        freeze(self, "dates", _readonly(np.asarray(self.dates).astype("datetime64[D]")))
+        freeze(self, "dates", readonly(np.asarray(self.dates).astype("datetime64[D]")))
         for name in ("open", "high", "low", "close", "volume", "implied_vol"):
-            freeze(self, name, _readonly(np.atleast_2d(np.array(getattr(self, name), np.float64))))
+            freeze(self, name, readonly(np.atleast_2d(np.array(getattr(self, name), np.float64))))
         for name in ("rate", "dividend_yield"):
-            freeze(self, name, _readonly(np.array(getattr(self, name), np.float64)))
-        freeze(self, "implied_vol_source", _readonly(np.array(self.implied_vol_source, np.int8)))
+            freeze(self, name, readonly(np.array(getattr(self, name), np.float64)))
+        freeze(self, "implied_vol_source", readonly(np.array(self.implied_vol_source, np.int8)))
         extras = {
-            name: _readonly(np.atleast_2d(np.array(values, np.float64)))
+            name: readonly(np.atleast_2d(np.array(values, np.float64)))
             for name, values in sorted(self.extras.items())
         }
         freeze(self, "extras", MappingProxyType(extras))
@@ -73,14 +75,11 @@ class MarketHistory:
     @cached_property
     def days_to_next(self) -> FloatArray:
         """Calendar days from each session to the next, (T,); 0 at the last."""
-        days = np.zeros(self.num_sessions)
-        days[:-1] = np.diff(self.dates).astype(np.float64)
-        return _readonly(days)
+        return days_to_next(self.dates)
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over every array of the content (not over the name)."""
-        digest = hashlib.sha256()
         columns: dict[str, NDArray[np.generic]] = {
             "dates": self.dates.astype(np.int64),
             "implied_vol_source": self.implied_vol_source,
@@ -88,11 +87,7 @@ class MarketHistory:
         for name in _PATH_COLUMNS + _SESSION_COLUMNS:
             columns[name] = getattr(self, name)
         columns.update({f"extra:{name}": values for name, values in self.extras.items()})
-        for name in sorted(columns):
-            values = np.ascontiguousarray(columns[name])
-            digest.update(f"{name}{values.dtype.str}{values.shape}".encode())
-            digest.update(values.tobytes())
-        return digest.hexdigest()
+        return fingerprint_of(columns)
 
     def sessions(self, start: int, stop: int) -> MarketHistory:
         """The same history cut to sessions start .. stop-1."""
@@ -111,44 +106,19 @@ class MarketHistory:
         if sessions == 0 or paths == 0:
             raise InputError(f"{self.name}: the history is empty", "Give at least one session")
         for name in ("dates", "implied_vol_source", *_SESSION_COLUMNS):
-            self._check_shape(name, getattr(self, name), (sessions,))
+            check_shape(self.name, name, getattr(self, name), (sessions,))
         for name in _PATH_COLUMNS:
-            self._check_shape(name, getattr(self, name), (paths, sessions))
+            check_shape(self.name, name, getattr(self, name), (paths, sessions))
         for name, values in self.extras.items():
-            self._check_shape(f"extra {name}", values, (paths, sessions))
+            check_shape(self.name, f"extra {name}", values, (paths, sessions))
             self._check_finite(f"extra {name}", values)
-        self._check_dates()
+        check_dates(self.name, self.dates)
         for name in _PATH_COLUMNS + _SESSION_COLUMNS:
             self._check_finite(name, getattr(self, name))
         for name in ("open", "high", "low", "close", "implied_vol"):
             self._check_each(getattr(self, name) > 0, name, "is not positive")
         self._check_each(self.volume >= 0, "volume", "is negative")
         self._check_each(self.high >= self.low, "high", "is below the low of the session")
-
-    def _check_shape(self, name: str, values: NDArray[np.generic], shape: tuple[int, ...]) -> None:
-        if values.shape != shape:
-            raise InputError(
-                f"{self.name}: {name} has shape {values.shape}, expected {shape}",
-                "Give every column one value a session",
-            )
-
-    def _check_dates(self) -> None:
-        steps = np.diff(self.dates).astype(int)
-        if steps.size and steps.min() <= 0:
-            where = int(np.argmax(steps <= 0)) + 1
-            raise InputError(
-                f"{self.name}: date {self.dates[where]} (session {where}) does not come after "
-                f"{self.dates[where - 1]}",
-                "Sort the rows by date and remove duplicates",
-            )
-        missing = np.busday_count(self.dates[:-1], self.dates[1:]) - 1
-        if missing.size and missing.max() > MAX_GAP_SESSIONS:
-            where = int(np.argmax(missing))
-            raise InputError(
-                f"{self.name}: {missing[where]} weekdays are missing between "
-                f"{self.dates[where]} and {self.dates[where + 1]}",
-                f"Fill the gap (at most {MAX_GAP_SESSIONS} are allowed) or start after it",
-            )
 
     def _check_finite(self, name: str, values: FloatArray) -> None:
         self._check_each(np.isfinite(values), name, "is not a finite number")
@@ -167,9 +137,3 @@ class MarketHistory:
 
 _PATH_COLUMNS = ("open", "high", "low", "close", "volume", "implied_vol")
 _SESSION_COLUMNS = ("rate", "dividend_yield")
-
-
-def _readonly(values: NDArray[Scalar]) -> NDArray[Scalar]:
-    values = np.array(values, copy=True)
-    values.setflags(write=False)
-    return values

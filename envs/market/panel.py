@@ -1,0 +1,104 @@
+"""Many assets side by side: the history that an allocation is made in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.market.checked import (
+    check_dates,
+    check_shape,
+    days_to_next,
+    fingerprint_of,
+    readonly,
+)
+from risk.errors import InputError
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PanelHistory:
+    """Daily prices of A assets: P paths (1 for real history) over T sessions.
+
+    Prices are total-return prices: dividends and splits are in them. Arrays are copied, made
+    read-only and checked when the object is built; what is missing or impossible raises
+    InputError. `fingerprint` identifies the content.
+    """
+
+    name: str  # where it comes from, for people
+    assets: tuple[str, ...]  # A names
+    dates: NDArray[np.datetime64]  # (T,) days, strictly increasing
+    close: FloatArray  # (P, T, A) total-return prices, dollars
+    rate: FloatArray  # (T,) continuous annual decimal, earned by cash from this close to the next
+
+    def __post_init__(self) -> None:
+        freeze = object.__setattr__
+        freeze(self, "assets", tuple(self.assets))
+        freeze(self, "dates", readonly(np.asarray(self.dates).astype("datetime64[D]")))
+        close = np.array(self.close, np.float64)
+        freeze(self, "close", readonly(close[None] if close.ndim == 2 else close))
+        freeze(self, "rate", readonly(np.array(self.rate, np.float64)))
+        self._check()
+
+    @property
+    def num_paths(self) -> int:
+        """P, the number of price paths."""
+        return int(self.close.shape[0])
+
+    @property
+    def num_sessions(self) -> int:
+        """T, the number of trading sessions."""
+        return int(self.dates.shape[0])
+
+    @property
+    def num_assets(self) -> int:
+        """A, the number of assets."""
+        return len(self.assets)
+
+    @cached_property
+    def days_to_next(self) -> FloatArray:
+        """Calendar days from each session to the next, (T,); 0 at the last."""
+        return days_to_next(self.dates)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the content and the assets' names (not over where it came from)."""
+        return fingerprint_of(
+            {
+                "assets": np.array(self.assets, dtype=np.str_),
+                "dates": self.dates.astype(np.int64),
+                "close": self.close,
+                "rate": self.rate,
+            }
+        )
+
+    def _check(self) -> None:
+        if self.close.ndim != 3 or 0 in self.close.shape:
+            raise InputError(
+                f"{self.name}: close has shape {self.close.shape}, expected (paths, sessions, "
+                "assets)",
+                "Give at least one asset and one session",
+            )
+        if len(set(self.assets)) != len(self.assets) or not all(self.assets):
+            raise InputError(
+                f"{self.name}: the assets are {list(self.assets)}", "Give each its own name"
+            )
+        sessions = self.num_sessions
+        check_shape(self.name, "close", self.close, (self.num_paths, sessions, self.num_assets))
+        check_shape(self.name, "rate", self.rate, (sessions,))
+        check_dates(self.name, self.dates)
+        if not np.isfinite(self.rate).all():
+            where = int(np.argmin(np.isfinite(self.rate)))
+            raise InputError(f"{self.name}: rate of {self.dates[where]} is {self.rate[where]}")
+        sound = np.isfinite(self.close) & (self.close > 0)
+        if not sound.all():
+            path, session, asset = (int(i) for i in np.argwhere(~sound)[0])
+            raise InputError(
+                f"{self.name}: the price of {self.assets[asset]} on {self.dates[session]} is "
+                f"{self.close[path, session, asset]}",
+                "Correct that price, or start where every asset has one",
+            )
