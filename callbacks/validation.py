@@ -44,6 +44,7 @@ class Validation(BaseCallback):
         self._metadata = metadata
         self.best_sharpe: float | None = None
         self.best_step: int | None = None
+        self.scored = 0  # policies that `best` was chosen among
         self._scored_at = -1
         self._since_best = 0
 
@@ -67,6 +68,7 @@ class Validation(BaseCallback):
         if step == self._scored_at:
             return
         self._scored_at = step
+        self.scored += 1
         policy: Any = self.model.policy
         validation, train = self._score_validation(policy), self._score_train(policy)
         gap = train["sharpe"] - validation["sharpe"]
@@ -98,6 +100,7 @@ class Validation(BaseCallback):
         return {
             "best_sharpe": self.best_sharpe,
             "best_step": self.best_step,
+            "scored": self.scored,
             "scored_at": self._scored_at,
             "since_best": self._since_best,
         }
@@ -105,4 +108,5 @@ class Validation(BaseCallback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self.best_sharpe, self.best_step = state["best_sharpe"], state["best_step"]
+        self.scored = state["scored"]
         self._scored_at, self._since_best = state["scored_at"], state["since_best"]

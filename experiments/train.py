@@ -21,12 +21,14 @@ from agents.factory import num_parameters
 from agents.policy_file import save_policy
 from agents.resume_state import StatefulCallback
 from callbacks.checkpointing import Checkpointing
+from callbacks.dashboard import Dashboard
 from callbacks.divergence import DivergenceCallback, explained_divergence
 from callbacks.performance import PerformanceCallback
 from callbacks.progress import Progress
 from callbacks.scalars import make_logger
 from callbacks.validation import Validation
 from envs.market.sources import settings_to_json
+from envs.reward import Reward
 from experiments.cli import EXIT_BAD_INPUT, launch, quoted
 from experiments.export import export_sb3_zip
 from experiments.run_config import plain_config
@@ -123,7 +125,11 @@ def run(plan: Plan) -> float | None:
         _announce(plan, model)
         purge_step = model.num_timesteps + 1 if plan.resumed else None
         model.set_logger(make_logger(folder / "tensorboard", purge_step))
-        watching = [DivergenceCallback(folder / "checkpoints"), PerformanceCallback()]
+        watching = [
+            _dashboard(plan),
+            DivergenceCallback(folder / "checkpoints"),
+            PerformanceCallback(),
+        ]
         try:
             with explained_divergence(model, folder / "checkpoints"):
                 model.learn(
@@ -136,6 +142,12 @@ def run(plan: Plan) -> float | None:
         _finish(plan, model, validation, checkpointing)
         record.progress(model.num_timesteps)
     return validation.best_sharpe
+
+
+def _dashboard(plan: Plan) -> Dashboard:
+    names = ("seed", "num_envs", "total_timesteps", "agent", "reward", "costs", "surface", "risk")
+    chosen = {name: plan.config[name] for name in names}
+    return Dashboard(chosen, Reward(plan.session.settings.env.reward).term_names)
 
 
 def _validation(plan: Plan) -> Validation:

@@ -1,0 +1,99 @@
+"""Lays TensorBoard out before training starts: tidy charts and the hyperparameters of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import TensorBoardOutputFormat
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+# What the HPARAMS page shows beside the hyperparameters; each is a scalar of the run.
+RESULT_SCALARS = (
+    "validation/sharpe",
+    "validation/max_drawdown",
+    "validation/gap",
+    "train_split/sharpe",
+)
+
+# Lines are coloured by run, so every chart shows one quantity. Categories sort by name.
+CHARTS: Mapping[str, Mapping[str, str]] = {
+    "1 Unseen years": {
+        "validation Sharpe": "validation/sharpe",
+        "training-years Sharpe": "train_split/sharpe",
+        "gap, training minus validation": "validation/gap",
+        "validation max drawdown": "validation/max_drawdown",
+        "validation return a year": "validation/annual_return",
+    },
+    "2 Episodes in training": {
+        "Sharpe": "episode/sharpe",
+        "max drawdown": "episode/max_drawdown",
+        "return": "episode/total_return",
+        "costs, share of initial equity": "episode/costs_share",
+        "reward": "episode/reward",
+    },
+    "3 The book": {
+        "delta": "book/delta",
+        "gamma": "book/gamma",
+        "vega, $ a point": "book/vega",
+        "theta, $ a day": "book/theta",
+        "gross notional / equity": "book/gross_notional",
+        "cash / equity": "book/cash",
+    },
+    "5 Optimiser": {
+        "loss": "train/loss",
+        "explained variance": "train/explained_variance",
+        "approximate KL": "train/approx_kl",
+        "clip fraction": "train/clip_fraction",
+        "action spread": "train/std",
+    },
+}
+
+
+class Dashboard(BaseCallback):
+    """Writes the custom-scalars layout and the hyperparameters once; influences nothing."""
+
+    def __init__(self, settings: Mapping[str, Any], reward_terms: Sequence[str]) -> None:
+        """`settings`: the sections of the configuration that are hyperparameters."""
+        super().__init__()
+        self._settings = flat(settings)
+        self._terms = tuple(reward_terms)
+
+    def _on_training_start(self) -> None:
+        for output in self.logger.output_formats:
+            if isinstance(output, TensorBoardOutputFormat) and output.writer is not None:
+                self._write(output.writer)
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _write(self, writer: SummaryWriter) -> None:
+        writer.add_custom_scalars(layout(self._terms))
+        results = dict.fromkeys(RESULT_SCALARS, 0.0)
+        for summary in hparams(self._settings, results):
+            writer.file_writer.add_summary(summary)
+        writer.flush()
+
+
+def layout(reward_terms: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
+    """Category -> chart -> what TensorBoard's custom scalars want: one anchored tag a chart."""
+    terms = {name: f"reward/{name}" for name in (*reward_terms, "total")}
+    categories = {**CHARTS, "4 Reward, mean a step": terms}
+    return {
+        category: {chart: ["Multiline", [f"^{tag}$"]] for chart, tag in charts.items()}
+        for category, charts in sorted(categories.items())
+    }
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
+    """Nested settings as dotted names -> values that TensorBoard can show; lists become text."""
+    result: dict[str, bool | float | str] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            result |= flat(value, f"{prefix}{name}.")
+        else:
+            plain = isinstance(value, bool | int | float | str)
+            result[prefix + name] = value if plain else str(value)
+    return result

@@ -1,0 +1,57 @@
+"""TensorBoard opens tidy: every chart of the layout shows a scalar that training really writes."""
+
+import re
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from callbacks.dashboard import CHARTS, RESULT_SCALARS, flat, layout
+
+
+@pytest.fixture(scope="module")
+def events(finished_run):
+    accumulator = EventAccumulator(str(finished_run / "tensorboard"))
+    accumulator.Reload()
+    return accumulator
+
+
+def written_layout(events):
+    content = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    return layout_pb2.Layout.FromString(content)
+
+
+def test_every_chart_shows_exactly_one_scalar_that_a_run_writes(events):
+    tags = events.Tags()["scalars"]
+    charts = [chart for category in written_layout(events).category for chart in category.chart]
+    assert len(charts) >= sum(len(group) for group in CHARTS.values()) + 3
+    for chart in charts:
+        (pattern,) = chart.multiline.tag
+        assert len([tag for tag in tags if re.search(pattern, tag)]) == 1, chart.title
+
+
+def test_categories_stand_in_their_order(events):
+    titles = [category.title for category in written_layout(events).category]
+    assert titles == sorted(titles)
+    assert [title[0] for title in titles] == ["1", "2", "3", "4", "5"]
+
+
+def test_the_hyperparameters_stand_beside_results_that_exist(events):
+    metadata = events.summary_metadata["_hparams_/session_start_info"].plugin_data
+    start = plugin_data_pb2.HParamsPluginData.FromString(metadata.content).session_start_info
+    assert start.hparams["agent.learning_rate"].number_value == pytest.approx(1e-3)
+    assert start.hparams["seed"].number_value == 0
+    assert start.hparams["costs.kind"].string_value == "realistic"
+    assert set(RESULT_SCALARS) <= set(events.Tags()["scalars"])
+
+
+def test_an_anchored_tag_takes_no_other_scalar_along():
+    ((_, [pattern]),) = [layout(["pnl"])["4 Reward, mean a step"]["pnl"]]
+    assert re.search(pattern, "reward/pnl")
+    assert not re.search(pattern, "reward/pnl_squared")
+    assert not re.search(pattern, "old/reward/pnl")
+
+
+def test_nested_settings_become_dotted_names():
+    assert flat({"a": {"b": 1, "c": [1, 2]}, "d": None}) == {"a.b": 1, "a.c": "[1, 2]", "d": "None"}
