@@ -1,0 +1,189 @@
+import math
+import multiprocessing
+import pickle
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from experiments.trials import (
+    Trial,
+    TrialCount,
+    ledger_of,
+    read_trials,
+    record_trial,
+    trials_on,
+)
+from risk.errors import InputError
+
+DATA = "ab" * 32
+
+
+def trial(run: str = "quick/one", split: str = "test", **changes) -> Trial:
+    row = Trial(
+        run=run,
+        finished="2026-01-05T10:30:00+00:00",
+        experiment="quick",
+        config_hash="c" * 64,
+        seed=3,
+        split=split,
+        data_fingerprint=DATA,
+        policy_step=20_480,
+        candidates=7,
+        sessions=750,
+        sharpe=0.8,
+        returns_file=f"{run}/evaluation/{split}.parquet",
+    )
+    return replace(row, **changes)
+
+
+def test_a_run_belongs_to_the_ledger_of_its_outputs(tmp_path):
+    outputs = tmp_path / "outputs"
+    assert ledger_of(outputs / "quick" / "day" / "time") == outputs / "trials.parquet"
+    inner = outputs / "sweep" / "outputs"
+    assert ledger_of(inner / "run") == inner / "trials.parquet"
+    assert ledger_of(tmp_path / "elsewhere" / "run") == tmp_path / "elsewhere" / "trials.parquet"
+    assert ledger_of(outputs) == tmp_path / "trials.parquet"
+
+
+def test_a_relative_run_is_found_from_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert ledger_of(Path("outputs/quick")) == tmp_path / "outputs" / "trials.parquet"
+
+
+def test_what_was_recorded_is_read_back(tmp_path):
+    ledger = tmp_path / "new" / "trials.parquet"
+    rows = [trial(), trial(split="validation", sharpe=math.nan), trial("quick/two", seed=2**40)]
+    for row in rows:
+        record_trial(ledger, row)
+    found = read_trials(ledger)
+    assert list(found.columns) == [field.name for field in fields(Trial)]
+    expected = pd.DataFrame([asdict(row) for row in rows])
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+    assert {path.name for path in ledger.parent.iterdir()} == {"trials.parquet", "trials.lock"}
+
+
+def test_the_same_run_and_split_is_replaced(tmp_path):
+    ledger = tmp_path / "trials.parquet"
+    record_trial(ledger, trial(sharpe=0.1))
+    record_trial(ledger, trial("quick/two"))
+    record_trial(ledger, trial(sharpe=0.2))
+    assert read_trials(ledger)["sharpe"].tolist() == [0.2, 0.8]
+
+
+def test_the_content_does_not_depend_on_the_order_of_writing(tmp_path):
+    rows = [trial(f"quick/{name}", split) for name in "bca" for split in ("test", "all")]
+    for folder, order in (("a", rows), ("b", rows[::-1])):
+        for row in order:
+            record_trial(tmp_path / folder / "trials.parquet", row)
+    first, second = ((tmp_path / name / "trials.parquet").read_bytes() for name in "ab")
+    assert first == second
+    assert read_trials(tmp_path / "a" / "trials.parquet")["run"].is_monotonic_increasing
+
+
+def test_no_ledger_is_an_empty_one(tmp_path):
+    found = read_trials(tmp_path / "trials.parquet")
+    assert len(found) == 0
+    assert list(found.columns) == [field.name for field in fields(Trial)]
+    assert trials_on(tmp_path / "trials.parquet", DATA, "test") == TrialCount(0, None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_trials_are_runs_on_the_same_data(tmp_path):
+    ledger = tmp_path / "trials.parquet"
+    for row in (
+        trial("one", sharpe=1.0),
+        trial("one", "validation", sharpe=3.0),
+        trial("two", sharpe=2.0, candidates=4),
+        trial("three", "validation", sharpe=5.0, candidates=1),
+        trial("four", sharpe=math.nan, candidates=2),
+        trial("five", sharpe=9.0, data_fingerprint="other"),
+    ):
+        record_trial(ledger, row)
+    assert trials_on(ledger, DATA, "test") == TrialCount(4, 0.5)
+    assert trials_on(ledger, DATA, "validation") == TrialCount(7 + 4 + 1 + 2, 2.0)
+    assert trials_on(ledger, "other", "test") == TrialCount(1, None)
+    assert trials_on(ledger, DATA, "all") == TrialCount(4, None)
+
+
+def _append(ledger: Path, writer: int) -> None:
+    for i in range(8):
+        record_trial(ledger, trial(f"sweep/{writer}/{i}"))
+
+
+def test_many_processes_lose_no_row(tmp_path):
+    ledger = tmp_path / "trials.parquet"
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_append, args=(ledger, n)) for n in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(120)
+        assert writer.exitcode == 0
+    found = read_trials(ledger)
+    assert sorted(found["run"]) == [f"sweep/{n}/{i}" for n in range(4) for i in range(8)]
+
+
+def _spoil_end(ledger: Path) -> None:
+    ledger.write_bytes(ledger.read_bytes()[:-20])
+
+
+def _spoil_middle(ledger: Path) -> None:
+    content = bytearray(ledger.read_bytes())
+    content[4:200] = bytes(196)
+    ledger.write_bytes(bytes(content))
+
+
+def _pickle(ledger: Path) -> None:
+    pd.DataFrame({"run": [1]}).to_pickle(ledger)
+
+
+def _other_columns(ledger: Path) -> None:
+    pq.write_table(pq.read_table(ledger).drop_columns(["seed"]), ledger)
+
+
+def _other_types(ledger: Path) -> None:
+    table = pq.read_table(ledger)
+    pickled = pa.array([pickle.dumps(0)] * len(table))
+    pq.write_table(table.set_column(0, "run", pickled), ledger)
+
+
+def _empty_cell(ledger: Path) -> None:
+    table = pq.read_table(ledger)
+    pq.write_table(table.set_column(4, "seed", pa.array([None], pa.int64())), ledger)
+
+
+@pytest.mark.parametrize(
+    "damage", [_spoil_end, _spoil_middle, _pickle, _other_columns, _other_types, _empty_cell]
+)
+def test_a_damaged_ledger_is_refused_and_left_alone(tmp_path, damage):
+    ledger = tmp_path / "trials.parquet"
+    record_trial(ledger, trial())
+    damage(ledger)
+    content = ledger.read_bytes()
+    with pytest.raises(InputError, match=r"damaged: .*Move it away and evaluate the runs again"):
+        read_trials(ledger)
+    with pytest.raises(InputError, match="damaged"):
+        record_trial(ledger, trial("quick/two"))
+    assert ledger.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"run": "/etc"}, "run of a trial is '/etc'"),
+        ({"run": "../other"}, "run of a trial"),
+        ({"returns_file": "a/../../b"}, "returns_file of a trial"),
+        ({"returns_file": ""}, "returns_file of a trial"),
+        ({"split": ""}, "lacks its split"),
+        ({"data_fingerprint": ""}, "or fingerprint"),
+        ({"candidates": 0}, "0 candidates"),
+        ({"sessions": 0}, "0 sessions"),
+    ],
+)
+def test_an_impossible_trial_is_refused(changes, words):
+    with pytest.raises(InputError, match=words):
+        trial(**changes)
