@@ -1,0 +1,185 @@
+import json
+
+import numpy as np
+import pytest
+
+from experiments import book_figures, figures
+from experiments.chart_matplotlib import figure_of
+from experiments.chart_plotly import plotly_figure
+from experiments.charts import Chart, legend_of
+from experiments.palette import MUTED
+from risk import metrics
+from risk.errors import InputError
+from tests.experiments.pictures import all_charts, days, differences, equity, returns
+
+
+def drawn(chart: Chart) -> dict:
+    figure_of(chart).canvas.draw()
+    return json.loads(json.dumps(plotly_figure(chart), allow_nan=False))
+
+
+@pytest.mark.parametrize("sessions", [1, 2, 59, 61])
+def test_short_stretches_are_drawn(sessions):
+    for chart in all_charts(sessions):
+        assert drawn(chart)["data"] is not None
+
+
+@pytest.mark.parametrize("slots", [1, 47, 120])
+def test_any_number_of_slots_is_drawn(slots):
+    chart = next(chart for chart in all_charts(30, slots) if chart.key == "positions")
+    assert len(drawn(chart)["data"][0]["z"]) == slots
+
+
+def test_equity_starts_at_one_with_the_first_book_on_top():
+    curves = equity(returns(300))
+    chart = figures.equity_chart(days(300), curves)
+    upper, lower = chart.panels
+    assert [line.y[0] for line in upper.series] == [1.0] * len(curves)
+    assert upper.series[0].name == "policy"
+    assert lower.series[0].fill
+    assert lower.series[0].y.min() == -100.0 * metrics.max_drawdown(curves["policy"])
+    assert "cash" not in [line.name for line in lower.series]
+
+
+def test_books_beyond_the_fifth_share_one_entry_in_the_background():
+    chart = figures.equity_chart(days(30), equity(returns(30)))
+    muted = [line for line in chart.panels[0].series if line.muted]
+    assert len(muted) == 2
+    assert {line.colour for line in muted} == {MUTED}
+    labels = [entry.label for entry in legend_of(chart)]
+    expected = ["policy", "managed", "buy and hold", "cash", "collar", "2 other books"]
+    assert labels == expected
+
+
+def test_a_ruined_book_is_marked_and_may_end_early():
+    ruined = np.array([1e5, 6e4, 2e4, 0.01, 0.01])
+    curves = {"policy": ruined, "cash": np.full(6, 1e5), "short": np.array([1e5, 2e4, 0.01])}
+    chart = figures.equity_chart(days(5), curves)
+    labels = [entry.label for entry in legend_of(chart)]
+    assert "policy ruined on 2015-11-05" in labels
+    assert "short ruined on 2015-11-04" in labels
+    assert drawn(chart)
+    with pytest.raises(InputError):
+        figures.equity_chart(days(2), curves)
+
+
+def test_histogram_counts_every_day_and_marks_the_tail():
+    r = returns(500)["policy"]
+    chart = figures.return_histogram(r)
+    histogram, normal = chart.panels[0].series
+    assert histogram.heights.sum() == 500
+    width = np.diff(histogram.edges)[0]
+    assert normal.y.sum() * np.diff(normal.x)[0] / width == pytest.approx(500, rel=0.02)
+    var, cvar = (mark.value for mark in chart.panels[0].marks)
+    assert var == -100.0 * metrics.value_at_risk(r)
+    assert cvar == -100.0 * metrics.expected_shortfall(r)
+
+
+@pytest.mark.parametrize("r", [np.zeros(50), np.full(50, 0.01), np.array([0.02])])
+def test_constant_returns_have_a_histogram_without_a_normal(r):
+    chart = figures.return_histogram(r)
+    assert len(chart.panels[0].series) == 1
+    assert drawn(chart)
+
+
+def test_wild_returns_do_not_make_thousands_of_bins():
+    r = np.append(np.full(1000, 1e-4) + 1e-6 * np.arange(1000), -0.9)
+    assert len(figures.return_histogram(r).panels[0].series[0].heights) <= 60
+
+
+def test_rolling_sharpe_is_that_of_the_window_and_unknown_before():
+    r = returns(100)["policy"]
+    rolling = figures.rolling_sharpe(r, np.full(100, 1e-4), 60)
+    assert np.isnan(rolling[:59]).all()
+    assert rolling[59] == metrics.sharpe_ratio(r[:60], 1e-4)
+    assert rolling[-1] == metrics.sharpe_ratio(r[40:], 1e-4)
+    with pytest.raises(InputError):
+        figures.rolling_sharpe(r, np.zeros(100), 1)
+
+
+def test_rolling_sharpe_of_a_constant_book_is_drawn():
+    flat = {"policy": np.zeros(80), "managed": np.full(80, 1e-3)}
+    assert drawn(figures.rolling_sharpe_chart(days(80)[1:], flat, np.zeros(80)))
+
+
+def test_yearly_bars_stand_beside_each_other():
+    r = returns(500, ("policy", "buy_and_hold"))
+    chart = figures.yearly_returns_chart(days(500)[1:], r)
+    policy, index = chart.panels[0].series
+    assert policy.labels == index.labels == ("2015", "2016", "2017")
+    assert np.prod(1.0 + policy.values / 100.0) == pytest.approx(np.prod(1.0 + r["policy"]))
+
+
+def test_differences_are_sorted_and_coloured_by_word():
+    chart = figures.sharpe_difference_chart([d for d in differences(7) if d.difference < 9])
+    values = chart.panels[0].series[0].values
+    assert (np.diff(values) <= 0).all()
+    words = {entry.label for entry in legend_of(chart)}
+    assert words == {"BEATS", "DOES NOT BEAT", "INCONCLUSIVE"}
+    assert drawn(chart)
+    assert drawn(figures.sharpe_difference_chart([]))
+
+
+def test_differences_that_are_undefined_come_last():
+    (intervals,) = figures.sharpe_difference_chart(differences(7)).panels[0].series
+    assert np.isnan(intervals.values[-1])
+    assert (np.diff(intervals.values[:-1]) <= 0).all()
+
+
+def test_positions_are_percent_of_equity_centred_on_zero():
+    shares = np.zeros((50, 3))
+    shares[:, 1], shares[:, 2] = 0.15, -0.03
+    (heatmap,) = (
+        book_figures.position_heatmap(days(50)[1:], ("a", "b", "c"), shares).panels[0].series
+    )
+    assert heatmap.values[1, 0] == pytest.approx(15.0)
+    assert heatmap.limit == 20.0
+    (trace,) = plotly_figure(book_figures.position_heatmap(days(50)[1:], ("a", "b", "c"), shares))[
+        "data"
+    ]
+    assert trace["zmin"] == -trace["zmax"]
+
+
+def test_long_histories_of_positions_become_means():
+    shares = np.arange(5000.0)[:, None] / 5000
+    chart = book_figures.position_heatmap(days(5000)[1:], ("a",), shares)
+    (heatmap,) = chart.panels[0].series
+    assert len(heatmap.x) <= 800
+    assert heatmap.values[0, 0] == pytest.approx(100 * shares[:7].mean())
+    assert "mean of 7 sessions" in chart.subtitle
+
+
+def test_an_empty_book_says_so():
+    chart = book_figures.position_heatmap(days(9)[1:], ("a", "b"), np.zeros((9, 2)))
+    assert "Nothing was ever held" in chart.subtitle
+    assert drawn(chart)
+    with pytest.raises(InputError):
+        book_figures.position_heatmap(days(9)[1:], ("a",), np.zeros((9, 2)))
+
+
+def test_attribution_adds_up_and_leaves_out_what_is_zero():
+    rng = np.random.default_rng(0)
+    terms = {"delta": rng.normal(size=30), "cost": -rng.random(30), "forgiven": np.zeros(30)}
+    lines = book_figures.attribution_chart(days(30)[1:], terms).panels[0].series
+    assert [line.name for line in lines] == ["total", "delta", "cost"]
+    assert lines[0].y == pytest.approx(lines[1].y + lines[2].y)
+    (bars,) = book_figures.attribution_totals_chart(terms).panels[0].series
+    assert bars.values[-1] == pytest.approx(lines[0].y[-1])
+    nothing = {"delta": np.zeros(30)}
+    assert drawn(book_figures.attribution_chart(days(30)[1:], nothing))
+    assert drawn(book_figures.attribution_totals_chart(nothing))
+
+
+def test_turnover_is_summed_over_its_window():
+    traded = {"policy": np.full(30, 0.1)}
+    chart = book_figures.turnover_chart(days(30)[1:], traded, limit=2.0)
+    (line,) = chart.panels[0].series
+    assert np.isnan(line.y[:20]).all()
+    assert line.y[20:] == pytest.approx(210.0)
+    assert "limit, 200 %" in [entry.label for entry in legend_of(chart)]
+
+
+def test_every_chart_can_be_read_aloud():
+    for chart in all_charts():
+        assert chart.alt.startswith(chart.title)
+        assert len(chart.alt) > len(chart.title) or chart.key == "attribution_totals"

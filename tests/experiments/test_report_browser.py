@@ -1,0 +1,146 @@
+"""The report in a real browser; skipped where there is none."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from experiments.report import render
+from risk.comparison import Word
+from tests.experiments.pictures import report
+
+api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+SCREENS = {"laptop": (1280, 900), "phone": (390, 844)}
+
+
+def chromium() -> str | None:
+    return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = chromium()
+    if path is None:
+        pytest.skip("no chromium on the path (Debian: apt-get install chromium)")
+    with api.sync_playwright() as playwright:
+        # Debian's needs no sandbox in containers, where tests run as root.
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(render(report()), encoding="utf-8")
+    return path
+
+
+class Visit:
+    """A page that has been drawn, and what it did meanwhile."""
+
+    def __init__(self, browser, file: Path, size: tuple[int, int]):
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(file.as_uri())
+        drawn = "html[data-drawn], html[data-failed]"
+        self.page.wait_for_selector(drawn, state="attached", timeout=120_000)
+
+
+@pytest.fixture(scope="module", params=SCREENS)
+def visit(request, browser, file):
+    visit = Visit(browser, file, SCREENS[request.param])
+    yield visit
+    visit.page.close()
+
+
+def test_it_draws_every_figure_without_complaint(visit):
+    page = visit.page
+    assert visit.complaints == []
+    assert page.get_attribute("html", "data-failed") is None
+    assert page.get_attribute("html", "data-drawn") == str(len(report().charts))
+    for plot in page.query_selector_all(".plot"):
+        box = plot.query_selector("svg.main-svg").bounding_box()
+        assert box["width"] > 300
+        assert box["height"] > 100
+    assert not page.is_visible("#unable")
+
+
+def test_it_asks_nothing_of_anybody(visit, file):
+    assert visit.requests == [file.as_uri()]
+
+
+def test_the_verdict_is_seen_first(visit):
+    assert visit.page.inner_text(".verdict strong") == Word.INCONCLUSIVE
+    assert visit.page.locator(".verdict").bounding_box()["y"] < 500
+
+
+def test_nothing_sticks_out_of_the_page(visit):
+    page = visit.page
+    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    width = page.viewport_size["width"]
+    for plot in page.query_selector_all(".plot"):
+        box = plot.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+    inside = "[...document.querySelectorAll('.scroll')].some(f => f.scrollWidth > f.clientWidth)"
+    assert page.evaluate(inside)
+
+
+def test_the_contents_stand_beside_on_wide_screens_only(visit):
+    assert visit.page.is_visible(".toc") == (visit.page.viewport_size["width"] > 1000)
+
+
+def test_the_legend_switches_curves(visit):
+    page = visit.page
+    entry = page.locator('#figure-equity button[data-group="policy"]')
+    shown = "document.getElementById('plot-equity').data"
+    shown += ".filter(t => t.meta === 'policy').map(t => t.visible)"
+    entry.click()
+    assert page.evaluate(shown) == [False, False]
+    entry.click()
+    assert page.evaluate(shown) == [True, True]
+    assert visit.complaints == []
+
+
+def test_text_in_figures_is_shown_as_it_is(visit):
+    labels = visit.page.text_content("#plot-positions")
+    assert "call 30d <script>" in labels
+
+
+def test_it_prints(browser, file):
+    visit = Visit(browser, file, SCREENS["laptop"])
+    page = visit.page
+    page.emulate_media(media="print")
+    assert not page.is_visible(".toc")
+    pdf = page.pdf(format="A4", print_background=True)
+    assert pdf.startswith(b"%PDF")
+    assert page.evaluate("document.querySelectorAll('details[open]').length") == 0
+    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    assert visit.complaints == []
+    page.close()
+
+
+def test_a_browser_that_cannot_unpack_is_told_where_the_pictures_are(browser, file):
+    page = browser.new_page()
+    page.add_init_script("delete window.DecompressionStream")
+    page.goto(file.as_uri())
+    page.wait_for_selector("html[data-failed]", state="attached", timeout=60_000)
+    assert page.is_visible("#unable")
+    assert "equity.png" in page.inner_text("#plot-equity")
+    page.close()
+
+
+def test_without_scripts_it_says_so(browser, file):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(file.as_uri())
+    assert "PNG images" in page.inner_text("noscript")
+    assert page.is_visible(".verdict")
+    context.close()
