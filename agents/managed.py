@@ -1,4 +1,4 @@
-"""A policy under the risk module."""
+"""A policy that is to be executed under the risk module."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.policy import Policy, PolicyState
+from risk.errors import InputError
 from risk.overlay import RiskSettings
 
 
 @dataclass(frozen=True)
 class RiskManagedPolicy:
-    """Any policy, with the risk module put between what it wants and what is traded.
+    """Any policy, together with the risk module that its trades have to go through.
 
-    `predict` gives what the policy wants. Whoever executes it (a backtest, paper trading) takes
-    `risk` and sends every trade through the module, which sees the exact book and not the scaled
-    and cut numbers of an observation.
+    The module needs the exact book, not the scaled and cut numbers of an observation, so whoever
+    executes the policy (a backtest, paper trading) takes `policy` and `risk` apart. What would call
+    `predict` instead, as an ensemble does, would trade without the module: that is refused.
     """
 
     policy: Policy
@@ -31,7 +32,9 @@ class RiskManagedPolicy:
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], PolicyState]:
-        """What the policy itself wants."""
-        return self.policy.predict(
-            observation, state=state, episode_start=episode_start, deterministic=deterministic
+        """InputError: an action alone cannot be managed."""
+        raise InputError(
+            "a risk-managed policy was asked for an action, which its risk module would not see",
+            "Execute it with experiments.backtest.run_backtest, or with an OptionPortfolioKernel "
+            "that is given its `risk`; put the wrapper outermost, around an ensemble too",
         )

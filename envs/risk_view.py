@@ -9,7 +9,7 @@ from envs.market_rows import as_rows
 from envs.option_market import OptionMarket
 from envs.options.black_scholes import price
 from envs.options.tape import CALENDAR_DAYS
-from risk.limits import Book
+from risk.book import Book
 from risk.margin import ScanSettings, scan_gains
 
 FloatArray = NDArray[np.float64]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
 
 from experiments.backtest import Backtest
@@ -15,24 +17,31 @@ from risk.metrics import SESSIONS_PER_YEAR
 def risk_report(managed: Backtest) -> dict[str, Any]:
     """By rule: share of days on which it bound, and value it took a year over equity.
 
-    `guard_days` gives the share of days spent in each state of the guard.
+    `guard_days` gives the share of days spent in each state of the guard. `foregone_a_year` is
+    what everything that the module took would have earned by the next close, a year over equity,
+    before costs and interest: above zero the module cost that, below it saved it. A ruined book
+    counts up to its ruin.
     """
-    equity = managed.equity[:, :-1]
+    alive, equity = managed.alive, managed.equity[:, :-1]
+
+    def a_year(dollars: NDArray[np.float64]) -> float:
+        return float((dollars / equity)[alive].mean() * SESSIONS_PER_YEAR)
+
     rules = {
-        rule: {
-            "days_bound": float((taken > 0.0).mean()),
-            "taken_a_year": float((taken / equity[:, : taken.shape[1]]).mean() * SESSIONS_PER_YEAR),
-        }
+        rule: {"days_bound": float((taken > 0.0)[alive].mean()), "taken_a_year": a_year(taken)}
         for rule, taken in managed.rules.items()
     }
-    states = {state.name: float((managed.guard == state).mean()) for state in GuardState}
-    return {"rules": rules, "guard_days": states}
+    states = {state.name: float((managed.guard == state)[alive].mean()) for state in GuardState}
+    return {"rules": rules, "guard_days": states, "foregone_a_year": a_year(managed.foregone)}
 
 
 def risk_table(report: Mapping[str, Any]) -> Table:
     """The report for the terminal."""
     days = ", ".join(f"{name} {100 * x:.1f} %" for name, x in report["guard_days"].items() if x)
-    table = Table(title=f"the risk module, managed book ({days})", title_justify="left")
+    foregone = report["foregone_a_year"]
+    verb = "cost" if foregone > 0.0 else "saved"
+    title = f"the risk module, managed book ({days}); it {verb} {100 * abs(foregone):.1f} % a year"
+    table = Table(title=title, title_justify="left")
     table.add_column("rule")
     table.add_column("days it bound", justify="right")
     table.add_column("taken a year, x equity", justify="right")

@@ -186,24 +186,24 @@ def _judge(
     if better:
         found = min(better, key=lambda d: d.p_value)
         return Word.DOES_NOT_BEAT, (
-            f"{agent} is below {found.opponent}'s {found.sharpe_opponent:.2f}: the difference is "
+            f"{agent} is below {_named(found)}'s {found.sharpe_opponent:.2f}: the difference is "
             f"{_shown(found)} with {sure} confidence, and this holds for {len(better)} of "
             f"{len(differences)} opponents after Holm's correction."
         )
     if spa < 1.0 - level:
         return Word.DOES_NOT_BEAT, (
-            f"{agent} is below that of the best opponent, {worst.opponent} "
+            f"{agent} is below that of the best opponent, {_named(worst)} "
             f"({worst.sharpe_opponent:.2f}), and that no opponent is better has p = {spa:.3f}."
         )
     open_ones = [d for d in differences if d.word is not Word.BEATS]
     if open_ones:
         return Word.INCONCLUSIVE, (
             f"{agent} is not shown to exceed that of {len(open_ones)} of {len(differences)} "
-            f"opponents: with {sure} confidence the difference from {worst.opponent} is "
+            f"opponents: with {sure} confidence the difference from {_named(worst)} is "
             f"{_shown(worst)}."
         )
     deflated = f"deflated Sharpe ratio over {evidence.num_trials} trials is {evidence.dsr:.3f}"
-    closest = f"the smallest difference, from {worst.opponent}, is {_shown(worst)}"
+    closest = f"the smallest difference, from {_named(worst)}, is {_shown(worst)}"
     if not evidence.dsr >= level:
         return Word.INCONCLUSIVE, (
             f"{agent} exceeds that of all {len(differences)} opponents ({closest}), but its "
@@ -223,6 +223,10 @@ def _better_by_holm(differences: tuple[Difference, ...], alpha: float) -> list[D
             break
         rejected.append(candidate)
     return [d for d in rejected if d.word is Word.DOES_NOT_BEAT]
+
+
+def _named(difference: Difference) -> str:
+    return difference.opponent.replace("_", " ")
 
 
 def _shown(difference: Difference) -> str:

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from risk.book import reduced
 from risk.errors import InputError
-from risk.metrics import SESSIONS_PER_YEAR
+from risk.metrics import SESSIONS_PER_YEAR, slope
 from risk.settings import settings
 
 FloatArray = NDArray[np.float64]
@@ -53,24 +54,42 @@ class GuardSettings:
     cooldown_sessions: Annotated[int, Field(ge=1, le=252)] = 1  # that REDUCING lasts
 
 
+# Why a book is restrained; later ones outrank earlier ones.
+REASONS = ("", "day_loss", "beta", "day_crash", "drawdown", "not_finite", "killed")
+
+
 class GuardOrders(NamedTuple):
     """What the guard says about the next trade of N books."""
 
     state: NDArray[np.int8]  # (N,) a GuardState
     close: BoolArray  # (N,) everything has to go
     scale: FloatArray  # (N,) 0..1, by which wanted positions are multiplied
-    reason: NDArray[np.str_]  # (N,) the trigger, "" where there is none
+    reason: NDArray[np.str_]  # (N,) the trigger at the last close, "" where there was none
+
+    @property
+    def may_open(self) -> BoolArray:
+        """Whether positions may do more than shrink, (N,)."""
+        return np.asarray(self.state == GuardState.ACTIVE)
 
 
 class Guard:
-    """Watches N books. Call `observe` after each close, then `restrain` what is wanted."""
+    """Watches N books. Call `observe` after each close; `orders` hold for the next trade.
 
-    FIELDS = ("state", "peak", "equity", "cooldown", "returns", "index_returns", "sessions")
+    `kill` and `reset` change the orders at once.
+    """
+
+    FIELDS = (
+        *("state", "close", "scale", "reason"),
+        *("peak", "equity", "cooldown", "returns", "index_returns", "sessions"),
+    )
 
     def __init__(self, num_books: int, options: GuardSettings | None = None) -> None:
         self.options = options or GuardSettings()
         length = max(self.options.volatility_window, self.options.beta_window)
         self.state: NDArray[np.int8] = np.zeros(num_books, np.int8)
+        self.close: BoolArray = np.zeros(num_books, np.bool_)  # by what happened at the last close
+        self.scale: FloatArray = np.ones(num_books)
+        self.reason: NDArray[np.int8] = np.zeros(num_books, np.int8)  # number in REASONS
         self.peak: FloatArray = np.zeros(num_books)
         self.equity: FloatArray = np.zeros(num_books)
         self.cooldown: FloatArray = np.zeros(num_books)  # sessions of REDUCING left
@@ -82,62 +101,93 @@ class Guard:
         """Begin to watch the masked books (N,) afresh; a halted one is released too."""
         for name in self.FIELDS:
             getattr(self, name)[books] = 0
+        self.scale[books] = 1.0
         self.peak[books] = equity
         self.equity[books] = equity
 
     def reset(self, books: BoolArray) -> None:
         """A person lets halted books go on: the drawdown is counted from here."""
         self.state[books] = GuardState.ACTIVE
+        self.close[books] = False
+        self.reason[books] = 0
         self.cooldown[books] = 0.0
         self.peak[books] = self.equity[books]
 
-    def kill(self, books: BoolArray) -> None:
+    def kill(self, books: BoolArray, reason: str = "killed") -> None:
         """The kill switch: halt the masked books now."""
         self.state[books] = GuardState.HALTED
+        self.reason[books] = REASONS.index(reason)
+
+    @property
+    def orders(self) -> GuardOrders:
+        """What holds for the next trade."""
+        close = self.close | (self.state == GuardState.HALTED)
+        return GuardOrders(
+            self.state.copy(), close, self.scale.copy(), np.array(REASONS)[self.reason]
+        )
 
     def observe(self, equity: FloatArray, index_return: FloatArray) -> GuardOrders:
         """Take in the close: equity (N,) dollars and the index's return since the last close."""
-        options = self.options
         halted = self.state == GuardState.HALTED
-        sound = np.isfinite(equity) & np.isfinite(index_return) & (equity > 0.0)
-        now = np.where(sound, equity, self.equity)
-        returned = now / np.where(self.equity > 0.0, self.equity, 1.0) - 1.0
+        known = np.isfinite(equity) & (equity > 0.0)
+        now = np.where(known, equity, self.equity)
+        opened = self.equity > 0.0
+        returned = np.where(opened, now / np.where(opened, self.equity, 1.0) - 1.0, 0.0)
+        sound = known & np.isfinite(index_return)
         self.returns = _pushed(self.returns, returned)
         self.index_returns = _pushed(self.index_returns, np.where(sound, index_return, 0.0))
         self.sessions = self.sessions + 1.0
         self.equity = now
         self.peak = np.maximum(self.peak, now)
 
-        reason = np.full(len(now), "", dtype="<U10")
-        close = np.zeros(len(now), np.bool_)
-        reducing = self.cooldown > 0.0
+        reducing = self._watch_the_day(returned)
+        fallen = _at_least(1.0 - now / self.peak, self.options.halt_at_drawdown)
+        self._give_reason("drawdown", fallen)
+        self._give_reason("not_finite", ~sound)
+        halted = halted | fallen | ~sound
+        state = np.where(halted, GuardState.HALTED, np.where(reducing, GuardState.REDUCING, 0))
+        self.state = state.astype(np.int8)
+        self.scale = self._scale()
+        return self.orders
+
+    def restrain(self, wanted: FloatArray, current: FloatArray, orders: GuardOrders) -> FloatArray:
+        """What the orders leave of the wanted quantities (N, M), position by position.
+
+        Closing one leg of a hedge passes here; `risk.limits` keeps hedges together.
+        """
+        scaled = self.scaled(wanted, orders)
+        if orders.may_open.all():
+            return scaled
+        return np.where(orders.may_open[:, None], scaled, reduced(current, scaled))
+
+    def scaled(self, wanted: FloatArray, orders: GuardOrders) -> FloatArray:
+        """The wanted quantities (N, M), scaled or closed as ordered."""
+        if not orders.close.any() and (orders.scale == 1.0).all():
+            return wanted
+        return np.where(orders.close[:, None], 0.0, wanted * orders.scale[:, None])
+
+    def _watch_the_day(self, returned: FloatArray) -> BoolArray:
+        """Sets what a day's return (N,) and the beta close; True where nothing may be opened."""
+        options = self.options
+        self.reason = np.zeros(len(returned), np.int8)
+        self.close = np.zeros(len(returned), np.bool_)
+        reducing = np.asarray(self.cooldown > 0.0)
         self.cooldown = np.maximum(self.cooldown - 1.0, 0.0)
         for trigger, hit, closes in (
             ("day_loss", _at_least(-returned, options.reduce_at_daily_loss), False),
             ("beta", self._beta_breached(), True),
             ("day_crash", _at_least(-returned, options.close_at_daily_loss), True),
         ):
-            reason = np.where(hit, trigger, reason)
+            self._give_reason(trigger, hit)
             reducing = reducing | hit
-            close = close | (hit & closes)
+            self.close = self.close | (hit & closes)
             if trigger != "beta":
                 lasting = float(options.cooldown_sessions - 1)
                 self.cooldown = np.where(hit, lasting, self.cooldown)
-        fallen = _at_least(1.0 - now / self.peak, options.halt_at_drawdown)
-        reason = np.where(fallen, "drawdown", reason)
-        reason = np.where(~sound, "not_finite", reason)
-        halted = halted | fallen | ~sound
-        state = np.where(halted, GuardState.HALTED, np.where(reducing, GuardState.REDUCING, 0))
-        self.state = state.astype(np.int8)
-        return GuardOrders(self.state.copy(), close | halted, self._scale(), reason)
+        return reducing
 
-    def restrain(self, wanted: FloatArray, current: FloatArray, orders: GuardOrders) -> FloatArray:
-        """What the orders leave of the wanted quantities (N, M), given the current ones."""
-        scaled = wanted * orders.scale[:, None]
-        shrunk = np.clip(scaled, np.minimum(current, 0.0), np.maximum(current, 0.0))
-        reducing = (orders.state != GuardState.ACTIVE)[:, None]
-        kept: FloatArray = np.where(orders.close[:, None], 0.0, np.where(reducing, shrunk, scaled))
-        return kept
+    def _give_reason(self, reason: str, hit: BoolArray) -> None:
+        self.reason[hit] = REASONS.index(reason)
 
     def _scale(self) -> FloatArray:
         """Target over realised volatility, at most 1; 1 until the window is full."""
@@ -152,12 +202,8 @@ class Guard:
         options, window = self.options, self.options.beta_window
         if options.max_beta is None or self.sessions.max() < window:
             return np.zeros(len(self.state), np.bool_)
-        own, index = self.returns[:, -window:], self.index_returns[:, -window:]
-        index = index - index.mean(axis=-1, keepdims=True)
-        variance = (index * index).sum(axis=-1)
-        beta = (own * index).sum(axis=-1) / np.where(variance > 0.0, variance, 1.0)
-        known = (self.sessions >= window) & (variance > 0.0)
-        return np.asarray(known & (beta > options.max_beta))
+        beta = slope(self.returns[:, -window:], self.index_returns[:, -window:])
+        return np.asarray((self.sessions >= window) & (beta > options.max_beta))  # NaN is not
 
     def get_state(self) -> dict[str, Any]:
         """Every field as an array of its own."""

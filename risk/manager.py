@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from risk.errors import InputError
 from risk.hedging import ExchangeClient, HedgingStrategy, PaperExchange
+from risk.numbers import checked_number, checked_positive
 from risk.sizing import kelly_fraction, volatility_leverage
 
 WEIGHT_TOLERANCE = 1e-9
@@ -17,11 +18,23 @@ WEIGHT_TOLERANCE = 1e-9
 Allocator = Callable[[Mapping[str, float], Mapping[str, float]], Mapping[str, float]]
 
 
+CASH = "cash"
+
+
 def keep_weights(_: Mapping[str, float], positions: Mapping[str, float]) -> dict[str, float]:
-    """The weights as they are: no rebalancing. All cash where nothing is held."""
-    total = sum(positions.values())
+    """The weights as they are: no rebalancing. All cash where nothing is held.
+
+    A short position has a negative weight. Where positions and cash together are worth nothing or
+    less there are no weights: InputError.
+    """
+    if not any(positions.values()):
+        return {CASH: 1.0}
+    total = math.fsum(positions.values())
     if total <= 0.0:
-        return {"cash": 1.0}
+        raise InputError(
+            f"the portfolio is worth {total:g} in total, so its positions have no weights",
+            f"Give the {CASH!r} that stands against short positions too, or an allocator",
+        )
     return {asset: value / total for asset, value in positions.items()}
 
 
@@ -30,7 +43,8 @@ class AdvancedRiskManager:
     """Weights, leverage and hedge for a portfolio, checked before they are handed out.
 
     `allocator` decides the weights (a trained agent, a classical rule); leverage follows the
-    volatility; a drawdown beyond the threshold is hedged through `exchange_client`.
+    volatility; a drawdown beyond the threshold is hedged through `exchange_client`, synchronous or
+    not. `hedging` remembers what is hedged: one manager watches one portfolio.
     """
 
     allocator: Allocator = keep_weights
@@ -44,9 +58,12 @@ class AdvancedRiskManager:
     ) -> dict[str, Any]:
         """Decide for `market_state` (`volatility`, annual; `trend`) and `portfolio`.
 
-        `portfolio` holds the positions' values by asset, in one currency, and `current_drawdown`.
-        Returns `rebalance_weights` (they sum to 1), `leverage` and `hedge` (a HedgeResult). Raises
-        InputError for a missing or non-finite entry and for weights that do not sum to 1.
+        `portfolio` holds the positions' values by asset, in one currency, `cash` perhaps among
+        them, and `current_drawdown`. All but the cash is hedged, in units of the hedge instrument:
+        `market_state["hedge_price"]` is what one is worth in that currency, 1 unless given.
+        Returns `rebalance_weights` (they sum to 1), `leverage` and `hedge` (a HedgeResult, in
+        units). Raises InputError for a missing or non-finite entry, for weights that do not sum to
+        1, and for a negative one of an asset that is not held short.
         """
         volatility = _entry(market_state, "volatility", "market_state")
         drawdown = _entry(portfolio, "current_drawdown", "portfolio")
@@ -55,13 +72,17 @@ class AdvancedRiskManager:
             for asset in portfolio
             if asset != "current_drawdown"
         }
-        weights = checked_weights(self.allocator(market_state, positions))
-        exposure = sum(positions.values())
-        return {
-            "rebalance_weights": weights,
-            "leverage": self.compute_leverage(volatility),
-            "hedge": self.hedging.execute_hedge(exposure, drawdown, self.exchange_client),
-        }
+        hedge_price = checked_positive(
+            "market_state: hedge_price", market_state.get("hedge_price", 1.0)
+        )
+        short = {asset for asset, value in positions.items() if value < 0.0}
+        weights = checked_weights(self.allocator(market_state, positions), short)
+        leverage = self.compute_leverage(volatility)
+        exposure = math.fsum(value for asset, value in positions.items() if asset != CASH)
+        hedge = await self.hedging.execute_hedge_async(
+            exposure / hedge_price, drawdown, self.exchange_client
+        )
+        return {"rebalance_weights": weights, "leverage": leverage, "hedge": hedge}
 
     def compute_leverage(self, volatility: float) -> float:
         """Leverage for an annual volatility, inside `leverage_range`."""
@@ -72,10 +93,10 @@ class AdvancedRiskManager:
         return kelly_fraction(win_rate, avg_win, avg_loss)
 
 
-def checked_weights(weights: Mapping[str, float]) -> dict[str, float]:
-    """The weights, if they are finite, not negative and sum to 1; InputError otherwise."""
+def checked_weights(weights: Mapping[str, float], short: Collection[str] = ()) -> dict[str, float]:
+    """The weights, if they are finite and sum to 1, negative only for `short`; else InputError."""
     for asset, weight in weights.items():
-        if not math.isfinite(weight) or weight < 0.0:
+        if checked_number(f"the weight of {asset}", weight) < 0.0 and asset not in short:
             raise InputError(f"the weight of {asset} is {weight}", "Give finite weights >= 0")
     total = math.fsum(weights.values())
     if abs(total - 1.0) > WEIGHT_TOLERANCE:
@@ -86,7 +107,4 @@ def checked_weights(weights: Mapping[str, float]) -> dict[str, float]:
 def _entry(values: Mapping[str, float], name: str, where: str) -> float:
     if name not in values:
         raise InputError(f"{where} has no {name!r}", f"It has {', '.join(values) or 'nothing'}")
-    value = values[name]
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{where}: {name} is {value!r}", "Give a finite number")
-    return float(value)
+    return checked_number(f"{where}: {name}", values[name])

@@ -12,8 +12,9 @@ that holds cash takes no risk and earns no reward. Missing or infinite input rai
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from risk.errors import InputError
 
 FloatArray = NDArray[np.float64]
+Numbers = TypeVar("Numbers", float, NDArray[np.float64])
 
 SESSIONS_PER_YEAR = 252
 _SQRT_YEAR = math.sqrt(SESSIONS_PER_YEAR)
@@ -155,7 +157,11 @@ def expected_shortfall(returns: ArrayLike, level: float = 0.95) -> FloatArray:
 def beta(returns: ArrayLike, market_returns: ArrayLike) -> FloatArray:
     """Slope of the returns on the market's: covariance over variance, both ddof=1."""
     days = checked_series("returns", returns)
-    market = _aligned("market_returns", market_returns, days)
+    return slope(days, _aligned("market_returns", market_returns, days))
+
+
+def slope(days: FloatArray, market: FloatArray) -> FloatArray:
+    """`beta` of series that are known to be sound; NaN where the market does not move."""
     days, market = _centred(days), _centred(market)
     variance = np.square(market).sum(axis=-1)
     floor = NEGLIGIBLE**2 * market.shape[-1]
@@ -176,7 +182,16 @@ def kelly_fraction(returns: ArrayLike) -> FloatArray:
     some = wins > 0
     # (1 − p)·mean loss = lost / (wins + losses): needs no mean over no losing days.
     changes = wins + losses
-    return _divide(wins, changes, some) - _divide(lost * wins, changes * won, some)
+    share = functools.partial(_divide, defined=some)
+    return kelly_of_odds(share(wins, changes), share(won, wins), share(lost, changes))
+
+
+def kelly_of_odds(win_rate: Numbers, mean_win: Numbers, expected_loss: Numbers) -> Numbers:
+    """Kelly's share of capital, p − (1 − p)·(mean loss / mean win), not clamped.
+
+    `expected_loss` is (1 − p)·mean loss: what a bet loses on average, wins counting as 0.
+    """
+    return win_rate - expected_loss / mean_win
 
 
 def period_returns(

@@ -14,8 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from risk.guard import Guard, GuardOrders, GuardSettings, GuardState
-from risk.limits import RULES, Book, LimitSettings, apply_limits
+from risk.book import Book
+from risk.errors import InputError
+from risk.guard import Guard, GuardOrders, GuardSettings
+from risk.limits import RULES, LimitResult, LimitSettings, apply_limits
+from risk.lots import whole_lots
 from risk.margin import ScanSettings
 from risk.settings import settings
 
@@ -45,85 +48,94 @@ class OverlayResult(NamedTuple):
     bound: BoolArray  # (N, rules) the rule changed something
     state: NDArray[np.int8]  # (N,) GuardState
     alert: BoolArray  # (N,) a number was none: the book is closed and halted
+    wanted: FloatArray  # (N, M) as it was asked for
 
 
 class RiskOverlay:
-    """The risk module over N books."""
+    """The risk module over N books; with `lot`, they hold whole lots of that many units."""
 
-    def __init__(self, num_books: int, options: RiskSettings) -> None:
-        self.options = options
+    def __init__(self, num_books: int, options: RiskSettings, lot: float | None = None) -> None:
+        self.options, self.lot = options, lot
         self.guard = Guard(num_books, options.guard)
+        # Dollars by session, the newest last: of those before the next trade.
         self.recent_trades: FloatArray = np.zeros((num_books, TURNOVER_SESSIONS - 1))
-        self._orders = _no_orders(num_books)
 
     def open(self, books: BoolArray, equity: float) -> None:
         """Begin to watch the masked books (N,) afresh."""
         self.guard.open(books, equity)
         self.recent_trades[books] = 0.0
-        fresh, old = _no_orders(len(books)), self._orders
-        self._orders = GuardOrders(
-            np.where(books, fresh.state, old.state),
-            np.where(books, fresh.close, old.close),
-            np.where(books, fresh.scale, old.scale),
-            np.where(books, fresh.reason, old.reason),
-        )
+
+    def kill(self, books: BoolArray) -> None:
+        """The kill switch: the masked books (N,) are closed at their next trade and stay so."""
+        self.guard.kill(books)
+
+    def reset(self, books: BoolArray) -> None:
+        """A person lets the masked books (N,) trade again, from their next trade on."""
+        self.guard.reset(books)
 
     def observe(self, equity: FloatArray, index_return: FloatArray) -> GuardOrders:
         """Take in a close: equity (N,) and the index's return since the last one (N,)."""
-        self._orders = self.guard.observe(equity, index_return)
-        return self._orders
+        return self.guard.observe(equity, index_return)
 
     def apply(self, wanted: FloatArray, book: Book) -> OverlayResult:
         """The wanted quantities (N, M) through guard and limits.
 
         `book.traded` is filled in from what the overlay has seen traded; what is given is not
-        read.
+        read. Turnover limits what is opened: reductions always pass and are counted.
         """
         book = replace(book, traded=self.recent_trades.sum(axis=-1))
+        orders = self.guard.orders
         finite = np.isfinite(wanted)
         clean = wanted if finite.all() else np.where(finite, wanted, 0.0)
-        kept = self.guard.restrain(clean, book.quantity, self._orders)
-        asked = kept if clean is wanted else np.where(finite, kept, wanted)
-        result = apply_limits(asked, book, self.options.limits)
-        self.guard.kill(result.alert)
-        by_guard = _value(clean - kept, book.price, result.alert)
+        scaled = self.guard.scaled(clean, orders)
+        asked = scaled if clean is wanted else np.where(finite, scaled, wanted)
+        result = apply_limits(asked, book, self.options.limits, orders.may_open | orders.close)
+        self.guard.kill(result.alert, "not_finite")
+
+        kept = self.guard.restrain(clean, book.quantity, orders)
+        quantity, traded = result.quantity, result.traded
+        if self.lot is not None:
+            quantity = self._in_lots(result, book, self.lot)
+            traded = book.value(quantity - book.quantity)
+        self.recent_trades = np.concatenate(
+            [self.recent_trades[:, 1:], np.zeros((len(traded), 1))], axis=1
+        )
+        self.record_trade(traded)
+        by_guard = _finite(book.value(clean - kept))
         taken = np.concatenate([by_guard[:, None], result.taken], axis=-1)
-        traded = _value(result.quantity - book.quantity, book.price, result.alert)
-        self.recent_trades = np.concatenate([self.recent_trades[:, 1:], traded[:, None]], axis=1)
-        state = np.where(result.alert, GuardState.HALTED, self._orders.state).astype(np.int8)
-        return OverlayResult(result.quantity, taken, taken > 0.0, state, result.alert)
+        bound = np.concatenate([(clean != kept).any(axis=-1)[:, None], result.bound], axis=-1)
+        return OverlayResult(quantity, taken, bound, self.guard.state.copy(), result.alert, wanted)
+
+    def record_trade(self, dollars: FloatArray) -> None:
+        """Count dollars (N,) traded since `apply` without being asked for, as when rolling."""
+        self.recent_trades[:, -1] += _finite(dollars)
 
     def get_state(self) -> dict[str, Any]:
-        """Everything it remembers, as arrays; the orders of the last close among it."""
-        orders = {f"orders.{name}": value for name, value in self._orders._asdict().items()}
-        del orders["orders.reason"]
+        """Everything it remembers, as arrays."""
         guard = {f"guard.{name}": value for name, value in self.guard.get_state().items()}
-        return {"recent_trades": self.recent_trades.copy(), **guard, **orders}
+        return {"recent_trades": self.recent_trades.copy(), **guard}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take back what `get_state` gave."""
+        """Take back what `get_state` gave; InputError where it is of other books."""
+        found = np.shape(state["recent_trades"]) if "recent_trades" in state else None
+        if found != self.recent_trades.shape:
+            raise InputError(
+                f"overlay: recent_trades has shape {found}, not {self.recent_trades.shape}",
+                "Restore it for the same number of books",
+            )
         self.guard.set_state(
             {k.removeprefix("guard."): v for k, v in state.items() if k.startswith("guard.")}
         )
         self.recent_trades = np.array(state["recent_trades"], np.float64)
-        self._orders = GuardOrders(
-            np.array(state["orders.state"], np.int8),
-            np.array(state["orders.close"], np.bool_),
-            np.array(state["orders.scale"], np.float64),
-            self._orders.reason,
-        )
+
+    def _in_lots(self, result: LimitResult, book: Book, lot: float) -> FloatArray:
+        quantity = result.quantity.copy()
+        sound = np.flatnonzero(~result.alert)
+        some = book.rows(sound)
+        quantity[sound] = whole_lots(quantity[sound], some, self.options.limits, lot)
+        return quantity
 
 
-def _value(units: FloatArray, price: FloatArray, unknown: BoolArray) -> FloatArray:
-    """Dollars of absolute value, (N,); 0 where the inputs are not all numbers."""
-    value: FloatArray = (np.abs(units) * price).sum(axis=-1)
-    return np.where(unknown, 0.0, value) if unknown.any() else value
-
-
-def _no_orders(num_books: int) -> GuardOrders:
-    return GuardOrders(
-        np.zeros(num_books, np.int8),
-        np.zeros(num_books, np.bool_),
-        np.ones(num_books),
-        np.full(num_books, "", dtype="<U10"),
-    )
+def _finite(dollars: FloatArray) -> FloatArray:
+    """0 where the inputs were not all numbers."""
+    return np.nan_to_num(dollars, nan=0.0, posinf=0.0, neginf=0.0)

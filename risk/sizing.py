@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 from risk.errors import InputError
+from risk.metrics import kelly_of_odds
+from risk.numbers import checked_number, checked_positive
 
 MIN_KELLY, MAX_KELLY = 0.01, 0.25
 
@@ -21,15 +24,15 @@ def kelly_fraction(
 
     Reference: J. L. Kelly, A New Interpretation of Information Rate (1956).
     """
-    if not 0.0 <= win_rate <= 1.0:
+    if not 0.0 <= checked_number("win_rate", win_rate) <= 1.0:
         raise InputError(f"win_rate is {win_rate}", "Give a share between 0 and 1")
     for name, amount in (
         ("avg_win", avg_win),
         ("avg_loss", avg_loss),
         ("kelly_share", kelly_share),
     ):
-        _positive(name, amount)
-    full = win_rate - (1.0 - win_rate) * avg_loss / avg_win
+        checked_positive(name, amount)
+    full = kelly_of_odds(float(win_rate), float(avg_win), (1.0 - win_rate) * float(avg_loss))
     if full <= 0.0:
         return 0.0
     return min(max(full * kelly_share, MIN_KELLY), MAX_KELLY)
@@ -44,10 +47,12 @@ def volatility_leverage(
 
     A volatility of 0 or one that is not finite tells nothing and gets the lowest leverage.
     """
-    low, high = leverage_range
+    if not isinstance(volatility, Real):
+        raise InputError(f"volatility is {volatility!r}", "Give an annual volatility")
+    low, high = (checked_number("leverage_range", bound) for bound in leverage_range)
     if not 0.0 < low <= high < math.inf:
         raise InputError(f"leverage_range is {leverage_range}", "Give (low, high), 0 < low <= high")
-    _positive("target_volatility", target_volatility)
+    checked_positive("target_volatility", target_volatility)
     if not math.isfinite(volatility) or volatility <= 0.0:
         return low
     return min(max(target_volatility / volatility, low), high)
@@ -61,13 +66,17 @@ class PositionSizer:
     says so; the position is never worth more than `max_leverage` times the account.
     """
 
-    risk_per_trade: float = 0.02  # share of the account that a stopped trade may cost
+    risk_per_trade: float = 0.02  # share of the account that a stopped trade may cost, up to 1
     atr_multiple: float = 2.0
     max_leverage: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("risk_per_trade", "atr_multiple", "max_leverage"):
-            _positive(name, getattr(self, name))
+            checked_positive(name, getattr(self, name))
+        if self.risk_per_trade > 1.0:
+            raise InputError(
+                f"risk_per_trade is {self.risk_per_trade}", "Give a share of the account, up to 1"
+            )
 
     def calculate_size(
         self, account_balance: float, atr: float, entry_price: float, stop_loss_points: float = 0.0
@@ -76,21 +85,27 @@ class PositionSizer:
 
         Raises InputError for a balance, range or price that is not positive.
         """
-        for name, value in (
-            ("account_balance", account_balance),
-            ("atr", atr),
-            ("entry_price", entry_price),
-        ):
-            _positive(name, value)
-        if not math.isfinite(stop_loss_points) or stop_loss_points < 0.0:
+        balance = checked_positive("account_balance", account_balance)
+        price = checked_positive("entry_price", entry_price)
+        by_risk = self.risk_per_trade * balance / self.stop_distance(atr, stop_loss_points)
+        return min(by_risk, self.max_leverage * balance / price)
+
+    def stop_distance(self, atr: float, stop_loss_points: float = 0.0) -> float:
+        """How far from the entry the stop stands, dollars a unit."""
+        checked_positive("atr", atr)
+        if checked_number("stop_loss_points", stop_loss_points) < 0.0:
             raise InputError(
                 f"stop_loss_points is {stop_loss_points}", "Give a distance of 0 or more"
             )
-        distance = max(self.atr_multiple * atr, stop_loss_points)
-        by_risk = self.risk_per_trade * account_balance / distance
-        return min(by_risk, self.max_leverage * account_balance / entry_price)
+        return max(self.atr_multiple * atr, stop_loss_points)
 
+    def stop_price(
+        self, entry_price: float, atr: float, stop_loss_points: float = 0.0, *, short: bool = False
+    ) -> float:
+        """The price at which the position is closed: below the entry, above it for a short.
 
-def _positive(name: str, value: float) -> None:
-    if not math.isfinite(value) or value <= 0.0:
-        raise InputError(f"{name} is {value}", "Give a positive number")
+        A long position has no stop below a price of 0.
+        """
+        entry = checked_positive("entry_price", entry_price)
+        distance = self.stop_distance(atr, stop_loss_points)
+        return entry + distance if short else max(entry - distance, 0.0)

@@ -10,6 +10,8 @@ from envs.options.black_scholes import price
 from envs.options.surface import VixSurface
 from envs.risk_view import scan_market
 from experiments.backtest import run_backtest
+from experiments.risk_report import risk_report
+from risk.errors import InputError
 from risk.guard import GuardState
 from risk.limits import LimitSettings, usage_of
 from risk.margin import ScanSettings
@@ -121,11 +123,96 @@ def test_a_crash_halts_the_book_for_good_and_it_earns_interest():
     off = LimitSettings(**dict.fromkeys(CAPS_FIELDS))
     policy = RiskManagedPolicy(ShortPuts(market.tape.is_call), RiskSettings(limits=off))
     done = run_backtest(policy, market, options, Window(60, 150))
+    assert not done.ruined.any()
     assert done.guard[0, :20].tolist() == [GuardState.ACTIVE] * 20
-    assert (done.guard[0, 21:] == GuardState.HALTED).all()
+    assert done.guard[0, 21:].tolist() == [GuardState.HALTED] * 68
     assert (done.quantity[0, 21:] == 0).all()
     growth = done.equity[0, 23:] / done.equity[0, 22:-1] - 1
     np.testing.assert_allclose(growth, done.risk_free[22:], rtol=1e-9)
+
+
+def test_the_kill_switch_acts_on_the_next_step():
+    kernel = managed_kernel(wild_market(paths=2), 2)
+    kernel.reset()
+    action = np.full((2, 20), 0.05)
+    kernel.step(action)
+    kernel.overlay.kill(np.array([True, False]))
+    kernel.step(action)
+    assert np.abs(kernel.held_quantity).sum(axis=-1).astype(bool).tolist() == [False, True]
+
+
+def test_rolling_every_day_uses_up_the_turnover_of_the_month():
+    options = options_of(costs={"kind": "realistic"}, chain={"roll": "daily"})
+    market = market_of(random_walk(150, vol=0.2, seed=4), options)
+    window = Window(60, 150)
+    policy = RiskManagedPolicy(Steady(0.02), RiskSettings())
+    done = run_backtest(policy, market, options, window)
+    month = np.convolve(done.traded[0], np.ones(21), "valid") / done.equity[0, 20:-1]
+    opened = np.abs(done.position[0]).sum(axis=-1).max() / done.equity[0].min()
+    assert month.max() > 1.9
+    assert month.max() <= 2.0 + opened  # what is open is closed by the roll, come what may
+    raw = run_backtest(Steady(0.02), market, options, window)
+    assert raw.traded.sum() > 1.3 * done.traded.sum()
+
+
+class Steady:
+    def __init__(self, action):
+        self.action = action
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return np.full((len(observation), 20), self.action), None
+
+
+def test_whole_contracts_stay_whole_and_within_the_limits():
+    options = options_of(
+        costs={"kind": "realistic"}, sizing={"fractional": False, "contract_multiplier": 2.0}
+    )
+    market = wild_market(paths=3)
+    window = Window(60, market.history.num_sessions)
+    kernel = OptionPortfolioKernel(market, options, window, 3, random_start=False, risk=RISK)
+    kernel.reset()
+    rng, held = np.random.default_rng(1), 0.0
+    for _ in range(80):
+        row, before = kernel._row(), kernel.ledger.equity
+        kernel.step(rng.uniform(-1, 1, (3, 20)))
+        lots = kernel.held_quantity / 2.0
+        np.testing.assert_allclose(lots, np.round(lots), atol=1e-9)
+        held += np.abs(lots).sum()
+        book = kernel._risk_view.book(row, kernel.held_quantity, before)
+        for rule, usage in usage_of(kernel.held_quantity, book, RISK.limits).items():
+            assert (usage <= CAPS[rule] * (1 + 1e-9)).all(), rule
+    assert held > 0
+
+
+def test_a_managed_policy_cannot_lose_its_risk_module_inside_another_policy():
+    class Wrapper:
+        def __init__(self, policy):
+            self.predict = policy.predict
+
+    managed = RiskManagedPolicy(Wanting(3), RISK)
+    with pytest.raises(InputError, match="run_backtest"):
+        run_backtest(Wrapper(managed), wild_market(), OPTIONS, Window(60, 150))
+
+
+def test_a_report_says_what_the_module_cost_and_counts_no_day_after_ruin():
+    falls = np.where(np.arange(150) < 70, 1000.0, 500.0)
+    market = market_of(history_of(np.stack([falls, np.full(150, 1000.0)])), OPTIONS)
+    off = LimitSettings(**dict.fromkeys(CAPS_FIELDS))
+    short, window = ShortPuts(market.tape.is_call, 1.0), Window(60, 150)
+    done = run_backtest(RiskManagedPolicy(short, RiskSettings(limits=off)), market, OPTIONS, window)
+    assert done.ruined.tolist() == [True, False]
+    assert done.alive.sum(axis=1).tolist() == [10, 89]
+
+    closed = RiskSettings(limits=LimitSettings(max_position=0.0))
+    safe = run_backtest(RiskManagedPolicy(short, closed), market, OPTIONS, window)
+    report = risk_report(safe)
+    assert report["rules"]["position"]["days_bound"] == 1.0
+    assert report["guard_days"]["ACTIVE"] == 1.0
+    # All of the wish was taken: what it would have earned is what the raw book gained before costs.
+    raw = run_backtest(short, market, OPTIONS, Window(60, 62))
+    gain = raw.equity[:, 1] - raw.equity[:, 0] * (1 + raw.risk_free[0]) + raw.cost[:, 0]
+    interest = -raw.position[:, 0].sum(axis=-1) * raw.risk_free[0]
+    np.testing.assert_allclose(safe.foregone[:, 0], gain - interest, rtol=0.02)
 
 
 CAPS_FIELDS = (
@@ -141,8 +228,8 @@ CAPS_FIELDS = (
 
 
 class ShortPuts:
-    def __init__(self, is_call):
-        self.action = np.where(is_call, 0.0, -0.5)
+    def __init__(self, is_call, size=0.02):
+        self.action = np.where(is_call, 0.0, -size)
 
     def predict(self, observation, state=None, episode_start=None, deterministic=False):
         return np.tile(self.action, (len(observation), 1)), None

@@ -141,6 +141,32 @@ def test_a_beta_above_its_bound_closes_the_book():
             assert orders.close[0] == (closes and i == 59)
 
 
+@pytest.mark.parametrize("daily", [0.0, 1e-4, 0.001, 0.0013, 0.01])
+def test_an_index_that_never_varies_has_no_beta(daily):
+    rng = np.random.default_rng(1)
+    guard, equity = watching(options=GuardSettings(max_volatility=None)), 100.0
+    for _ in range(70):
+        equity *= 1 + rng.normal(0.0005, 0.002)
+        orders = guard.observe(np.array([equity]), np.array([daily]))
+        assert orders.reason.tolist() == [""]
+
+
+def test_an_index_that_is_none_halts_and_the_equity_is_known_all_the_same():
+    guard = watching()
+    orders = guard.observe(np.array([60.0]), np.array([np.nan]))
+    assert (orders.state[0], orders.reason[0]) == (HALTED, "not_finite")
+    guard.reset(np.array([True]))
+    assert guard.peak.tolist() == [60.0]
+    assert guard.observe(np.array([60.0]), np.zeros(1)).state[0] == ACTIVE
+
+
+def test_a_book_nobody_opened_begins_at_its_first_close():
+    guard = Guard(1)
+    for _ in range(25):
+        orders = guard.observe(np.array([100_000.0]), np.zeros(1))
+    assert orders.scale.tolist() == [1.0]
+
+
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_it_never_raises_an_exposure_and_a_batch_equals_each_alone(seed):

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from risk.book import Book
 from risk.errors import InputError
-from risk.limits import RULES, Book, LimitSettings, apply_limits, usage_of
+from risk.limits import RULES, LimitSettings, apply_limits, usage_of
 
 LIMITS = LimitSettings()
 CAPS = {
@@ -73,13 +74,12 @@ def test_every_limit_holds_after_it_whatever_was_held_or_wanted(seed):
     assert not result.alert.any()
     for rule, usage in usage_of(result.quantity, book, WITH_MARGIN).items():
         assert (usage <= CAPS[rule] * (1 + 1e-9)).all(), rule
-    shrinks = (
-        (result.quantity * book.quantity >= 0) & (np.abs(result.quantity) <= np.abs(book.quantity))
-    ).all(-1)
-    forced = ~within(book)
+    shrunk = np.clip(result.quantity, np.minimum(book.quantity, 0), np.maximum(book.quantity, 0))
+    opened = (np.abs(result.quantity - shrunk) * book.price).sum(-1)
     moved = (np.abs(result.quantity - book.quantity) * book.price).sum(-1)
     left = np.maximum(2.0 * book.equity - book.traded, 0)
-    assert (shrinks | forced | (moved <= left * (1 + 1e-9))).all()
+    assert ((opened <= 1e-9 * book.equity) | (moved <= left * (1 + 1e-9))).all()
+    assert (result.traded >= moved * (1 - 1e-9)).all()
 
 
 def within(book, limits=WITH_MARGIN):
@@ -190,10 +190,10 @@ def test_each_rule_by_hand():
     assert taken(result) == pytest.approx({"turnover": 6.0})
 
 
-def test_a_change_is_cut_on_the_way_from_what_is_held():
+def test_a_wish_beyond_a_limit_keeps_its_proportions():
     book = a_book([0.4, 0.0], 1.0, delta=[100.0, 100.0])
-    result = allowed([0.4, 0.3], book)  # delta 0.4, wanted 0.7, allowed 0.5: a third of the way
-    np.testing.assert_allclose(result.quantity, [[0.4, 0.1]])
+    result = allowed([0.4, 0.3], book)  # delta 0.4, wanted 0.7, allowed 0.5
+    np.testing.assert_allclose(result.quantity, np.array([[0.4, 0.3]]) * 5 / 7)
 
 
 def test_a_book_in_breach_is_brought_back_without_anybody_asking():
@@ -208,6 +208,9 @@ def test_closing_needs_no_turnover_and_opening_does():
     book = a_book([1.0, 1.0], 10.0, traded=500.0)
     assert allowed([0.3, 0.0], book).quantity.tolist() == [[0.3, 0.0]]
     assert allowed([1.0, 1.5], book).quantity.tolist() == [[1.0, 1.0]]
+    both = allowed([0.0, 1.5], book)
+    assert both.quantity.tolist() == [[0.0, 1.0]]
+    assert taken(both) == {"turnover": 5.0}
 
 
 def test_limits_that_are_off_do_not_bind():
@@ -220,6 +223,31 @@ def test_without_equity_everything_is_closed():
     result = allowed([1.0, 1.0], a_book([1.0, 1.0], 1.0, equity=0.0))
     assert result.quantity.tolist() == [[0.0, 0.0]]
     assert result.alert.tolist() == [True]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "book"),
+    [
+        ([1e200, 1e200], a_book([0.0, 0.0], 0.0, delta=[1e200, -1e200])),
+        ([1e308, 0.0], a_book([-1e308, 0.0], 0.0)),
+    ],
+)
+def test_numbers_too_large_to_be_added_up_close_the_book(wanted, book):
+    result = allowed(wanted, book)
+    assert result.quantity.tolist() == [[0.0, 0.0]]
+    assert result.alert.all()
+    assert np.isfinite(result.traded).all()
+
+
+def test_a_rule_that_cuts_something_worthless_is_reported():
+    result = allowed([1.0, 0.0], a_book([0.0, 0.0], 0.0, delta=[80.0, 0.0]))
+    assert result.quantity[0, 0] == pytest.approx(0.625)
+    assert [rule for rule, hit in zip(RULES, result.bound[0], strict=True) if hit] == ["delta"]
+
+
+def test_a_margin_limit_needs_a_scan():
+    with pytest.raises(InputError, match="no margin scan"):
+        allowed([1.0, 0.0], a_book([0.0, 0.0], 1.0), WITH_MARGIN)
 
 
 def test_shapes_are_checked():

@@ -1,6 +1,7 @@
 import asyncio
 import math
 
+import numpy as np
 import pytest
 
 from risk.errors import InputError
@@ -23,8 +24,8 @@ def test_a_drawdown_beyond_its_threshold_is_hedged_in_proportion():
     assert result.amount == pytest.approx(600)
     assert exchange.orders == [result.order]
     assert (result.order["side"], result.order["type"]) == ("sell", "market")
-    assert hedger.execute_hedge(-1000, 0.2, exchange).side == "buy"
-    assert hedger.execute_hedge(-1000, 0.2, exchange).amount == 1000
+    short = HedgingStrategy().execute_hedge(-1000, 0.2, exchange)
+    assert (short.side, short.amount) == ("buy", 1000)
 
 
 @pytest.mark.parametrize(("size", "drawdown"), [(1000, 0.05), (1000, 0.0), (0, 0.5)])
@@ -32,6 +33,108 @@ def test_otherwise_no_order_is_sent(size, drawdown):
     exchange = PaperExchange()
     assert not HedgingStrategy().execute_hedge(size, drawdown, exchange).hedged
     assert exchange.orders == []
+
+
+def test_the_same_drawdown_is_hedged_once_and_a_deeper_one_by_the_difference():
+    exchange, hedger = PaperExchange(), HedgingStrategy()
+    first, again, deeper, past = (
+        hedger.execute_hedge(1000, drawdown, exchange) for drawdown in (0.08, 0.08, 0.09, 0.0)
+    )
+    assert again.hedged
+    assert (again.amount, again.order) == (0.0, None)
+    assert again.ratio == first.ratio == pytest.approx(0.6)
+    assert deeper.amount == pytest.approx(200)
+    assert (past.side, past.amount, past.hedged) == ("buy", pytest.approx(800), False)
+    assert len(exchange.orders) == 3
+    assert hedger.hedge_units == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "hedged", "units"),
+    [
+        ({"status": "rejected", "filled": 0.0}, False, 0.0),
+        ({"status": "rejected"}, False, 0.0),
+        ({"status": "closed", "filled": 0.0}, False, 0.0),
+        ({"status": "closed", "filled": 400.0}, True, -400.0),
+        ({"status": "open", "filled": 0.0}, False, -1000.0),  # it may still be filled
+        ({"id": "7", "status": None, "filled": None}, True, -1000.0),
+        (None, True, -1000.0),
+    ],
+)
+def test_only_what_the_exchange_filled_is_hedged(answer, hedged, units):
+    class Exchange:
+        def create_order(self, *_, **__):
+            return answer
+
+    hedger = HedgingStrategy()
+    result = hedger.execute_hedge(1000, 0.5, Exchange())
+    assert (result.hedged, hedger.hedge_units) == (hedged, units)
+
+
+class AsyncExchange:
+    def __init__(self, fails=False):
+        self.paper, self.fails = PaperExchange(), fails
+
+    async def create_order(self, *order):
+        await asyncio.sleep(0)
+        if self.fails:
+            raise ConnectionError("timed out")
+        return self.paper.create_order(*order)
+
+
+def test_an_asynchronous_exchange_is_awaited():
+    exchange = AsyncExchange()
+    decisions = decide({"btc": 1000.0, "current_drawdown": 0.2}, exchange_client=exchange)
+    assert decisions["hedge"].hedged
+    assert [order["amount"] for order in exchange.paper.orders] == [1000.0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_asynchronous_exchange_is_refused_where_nobody_awaits_it():
+    exchange = AsyncExchange()
+
+    class Hidden:
+        def create_order(self, *order):
+            return exchange.create_order(*order)
+
+    for client in (exchange, Hidden()):
+        hedger = HedgingStrategy()
+        with pytest.raises(InputError, match="asynchronous"):
+            hedger.execute_hedge(1000, 0.2, client)
+        assert hedger.hedge_units == 0.0
+
+
+def test_calls_side_by_side_do_not_hedge_twice_and_a_failed_one_counts_for_nothing():
+    async def twice(manager):
+        calls = (manager.manage_risk(MARKET, {"a": 10.0, "current_drawdown": 1}) for _ in "ab")
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    sound = AdvancedRiskManager(exchange_client=AsyncExchange())
+    asyncio.run(twice(sound))
+    assert len(sound.exchange_client.paper.orders) == 1
+    broken = AdvancedRiskManager(exchange_client=AsyncExchange(fails=True))
+    assert isinstance(asyncio.run(twice(broken))[0], ConnectionError)
+    assert broken.hedging.hedge_units == 0.0
+
+
+def test_the_facade_hedges_in_units_of_the_hedge_and_leaves_cash_alone():
+    portfolio = {"btc": 5000.0, "eth": -1000.0, "cash": 700.0, "current_drawdown": 0.2}
+    hedge = decide(portfolio, {"volatility": 0.3, "hedge_price": 200.0})["hedge"]
+    assert (hedge.side, hedge.amount) == ("sell", 20.0)
+    with pytest.raises(InputError, match="hedge_price is 0"):
+        decide(portfolio, {"volatility": 0.3, "hedge_price": 0})
+
+
+def test_short_positions_keep_their_weights_where_there_are_any():
+    short = decide({"btc": 200.0, "eth": -100.0, "current_drawdown": 0.0})
+    assert short["rebalance_weights"] == {"btc": 2.0, "eth": -1.0}
+    with pytest.raises(InputError, match="worth -100 in total"):
+        decide({"btc": -200.0, "eth": 100.0, "current_drawdown": 0.0})
+
+
+def test_numbers_of_any_type_are_numbers():
+    portfolio = {"a": np.float32(10), "b": np.int64(30), "current_drawdown": np.float64(0.0)}
+    assert decide(portfolio)["rebalance_weights"] == {"a": 0.25, "b": 0.75}
 
 
 def test_an_exchange_that_fails_is_heard():

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+from risk.book import Book
+from risk.errors import InputError
 from risk.guard import GuardState
-from risk.limits import Book, LimitSettings, usage_of
+from risk.limits import LimitSettings, usage_of
 from risk.overlay import OVERLAY_RULES, RiskOverlay, RiskSettings
 
 
@@ -69,6 +71,52 @@ def test_a_number_that_is_none_closes_the_book_and_halts_it():
     assert again.quantity.tolist() == [[0.0, 0.0], [1.0, 1.0]]
 
 
+def test_the_kill_switch_and_the_reset_act_on_the_very_next_trade():
+    overlay, wanted, book = watching(2), np.ones((2, 2)), a_book(np.ones((2, 2)))
+    second = np.array([False, True])
+    overlay.observe(np.array([100.0, 100.0]), np.zeros(2))
+    overlay.kill(second)
+    killed = overlay.apply(wanted, book)
+    assert killed.quantity.tolist() == [[1.0, 1.0], [0.0, 0.0]]
+    assert killed.state.tolist() == [GuardState.ACTIVE, GuardState.HALTED]
+    assert overlay.guard.orders.reason.tolist() == ["", "killed"]
+    overlay.reset(second)
+    assert overlay.apply(wanted, book).quantity.tolist() == wanted.tolist()
+
+
+def test_a_book_halted_by_its_drawdown_trades_on_as_soon_as_it_is_reset():
+    overlay = watching()
+    overlay.observe(np.array([70.0]), np.zeros(1))
+    assert not overlay.apply(np.ones((1, 2)), a_book([1.0, 1.0], 70.0)).quantity.any()
+    overlay.reset(np.ones(1, bool))
+    assert overlay.apply(np.ones((1, 2)), a_book([0.0, 0.0], 70.0)).quantity.all()
+
+
+def test_an_alert_holds_for_every_trade_after_it():
+    overlay = watching()
+    assert overlay.apply(np.array([[1.0, np.nan]]), a_book([0.0, 0.0])).alert.all()
+    again = overlay.apply(np.ones((1, 2)), a_book([0.0, 0.0]))
+    assert not again.quantity.any()
+    assert again.state.tolist() == [GuardState.HALTED]
+    assert overlay.guard.orders.reason.tolist() == ["not_finite"]
+
+
+def test_what_is_closed_without_asking_counts_as_traded():
+    overlay = watching(limits=LimitSettings(max_monthly_turnover=0.5))
+    first = overlay.apply(np.array([[2.0, 0.0]]), a_book([0.0, 0.0]))  # $20 of $50
+    assert first.quantity.tolist() == [[2.0, 0.0]]
+    overlay.record_trade(np.array([20.0]))  # the contract was rolled: closed at its value
+    second = overlay.apply(np.array([[0.0, 2.0]]), a_book([0.0, 0.0]))
+    np.testing.assert_allclose(second.quantity, [[0.0, 1.0]])
+
+
+def test_trades_that_cannot_be_counted_do_not_spoil_the_count():
+    overlay = watching()
+    overlay.apply(np.array([[np.inf, 1.0]]), a_book([1e308, 1.0], price=1e100))
+    overlay.record_trade(np.array([np.inf]))
+    assert np.isfinite(overlay.recent_trades).all()
+
+
 def test_a_new_episode_is_watched_afresh():
     overlay = watching(2)
     overlay.observe(np.array([70.0, 70.0]), np.zeros(2))
@@ -95,6 +143,21 @@ def test_its_state_goes_round():
         left, right = day(first, wanted, equity), day(twin, wanted, equity)
         for a, b in zip(left, right, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_the_reason_of_the_last_close_goes_round_too():
+    first, twin = watching(), watching()
+    first.observe(np.array([96.0]), np.zeros(1))
+    twin.set_state(first.get_state())
+    assert twin.guard.orders.reason.tolist() == ["day_loss"]
+
+
+@pytest.mark.parametrize("name", ["recent_trades", "guard.scale", "guard.returns"])
+def test_a_state_of_other_books_is_refused(name):
+    state = watching().get_state()
+    for wrong in ({**state, name: np.zeros((7, 3))}, {k: v for k, v in state.items() if k != name}):
+        with pytest.raises(InputError, match=name.removeprefix("guard.")):
+            watching().set_state(wrong)
 
 
 def test_every_limit_holds_on_every_day_of_a_wild_book():

@@ -35,7 +35,15 @@ def test_full_kelly_maximises_expected_log_growth(p, odds):
     assert growth(fraction) >= max(growth(fraction * 0.9), growth(fraction * 1.1)) - 1e-12
 
 
-@pytest.mark.parametrize("bad", [(1.1, 1, 1), (-0.1, 1, 1), (0.5, 0, 1), (0.5, 1, math.nan)])
+def test_odds_of_any_size_have_a_fraction():
+    assert kelly_fraction(1.0, 1e-308, 1e308) == 0.25
+    assert kelly_fraction(0.999, 1e-308, 1e308) == 0.0
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [(1.1, 1, 1), (-0.1, 1, 1), (0.5, 0, 1), (0.5, 1, math.nan), (None, 1, 1), (0.5, "2", 1)],
+)
 def test_kelly_refuses_what_is_no_bet(bad):
     with pytest.raises(InputError):
         kelly_fraction(*bad)
@@ -49,6 +57,8 @@ def test_leverage_brings_volatility_to_its_target_inside_the_range():
     assert volatility_leverage(0.0) == volatility_leverage(math.nan) == 1.0
     with pytest.raises(InputError, match="leverage_range"):
         volatility_leverage(0.2, (5.0, 1.0))
+    with pytest.raises(InputError, match="volatility is 'x'"):
+        volatility_leverage("x")
 
 
 def test_a_stopped_trade_costs_the_share_of_the_account_that_it_may():
@@ -62,3 +72,17 @@ def test_a_stopped_trade_costs_the_share_of_the_account_that_it_may():
             sizer.calculate_size(
                 **{"account_balance": 1e4, "atr": 2.0, "entry_price": 100.0, **bad}
             )
+
+
+def test_the_stop_stands_where_the_size_assumed_it():
+    sizer = PositionSizer()
+    assert sizer.stop_price(100.0, atr=2.0) == 96.0
+    assert sizer.stop_price(100.0, atr=2.0, stop_loss_points=5) == 95.0
+    assert sizer.stop_price(100.0, atr=2.0, short=True) == 104.0
+    size = sizer.calculate_size(10_000, atr=4.0, entry_price=100)
+    assert size * (100 - sizer.stop_price(100.0, atr=4.0)) == pytest.approx(200.0)
+
+
+def test_more_than_the_whole_account_is_not_risked():
+    with pytest.raises(InputError, match="risk_per_trade is 5"):
+        PositionSizer(risk_per_trade=5)
