@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 
 from envs.market.history import MarketHistory
 from envs.market.volatility_estimate import estimate_notices, fill_implied_vol
+from risk.errors import InputError
 
 
 def load_embedded(rate: float, dividend_yield: float) -> tuple[MarketHistory, tuple[str, ...]]:
@@ -15,11 +20,8 @@ def load_embedded(rate: float, dividend_yield: float) -> tuple[MarketHistory, tu
     sessions of the index; where it is missing, the volatility is estimated from the past.
     Known defects of the series: until 2014 the open mostly equals the previous close.
     """
-    import arch.data.sp500  # brings statsmodels along, which other sources do not need
-    import arch.data.vix
-
-    prices = arch.data.sp500.load()
-    vix = arch.data.vix.load()["vix"].reindex(prices.index)
+    prices = _read("sp500")
+    vix = _read("vix")["vix"].reindex(prices.index)
     high, low, close = (prices[name].to_numpy(np.float64) for name in ("High", "Low", "Close"))
     vol, source = fill_implied_vol(vix.to_numpy(np.float64) / 100.0, high, low, close)
     history = MarketHistory(
@@ -36,3 +38,19 @@ def load_embedded(rate: float, dividend_yield: float) -> tuple[MarketHistory, tu
         dividend_yield=np.full(len(prices), dividend_yield),
     )
     return history, estimate_notices(history)
+
+
+def _read(name: str) -> pd.DataFrame:
+    """A table of the package, by date; what is no number is missing.
+
+    The file is read without importing `arch`, which brings statsmodels along and takes seconds.
+    """
+    found = find_spec("arch")
+    if found is None or found.origin is None:
+        raise InputError("the embedded data needs the package arch", "Run: pip install arch")
+    path = Path(found.origin).parent / "data" / name / f"{name}.csv.gz"
+    if not path.is_file():
+        raise InputError(f"the package arch lacks {path}", "Install arch 8.x")
+    table = pd.read_csv(path, index_col="Date", parse_dates=["Date"])
+    numbers: pd.DataFrame = table.apply(pd.to_numeric, errors="coerce")
+    return numbers

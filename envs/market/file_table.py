@@ -26,6 +26,7 @@ class FileTable:
     rows: tuple[int, ...]  # of each record: line number in a CSV, row number from 1 in a Parquet
     row_word: str  # "line" or "row"
     columns: dict[str, Sequence[object]]  # lower-case name with underscores -> one cell a record
+    labels: dict[str, str]  # that name -> the name as the file has it
 
     def place(self, record: int) -> str:
         """Where a record stands, for a message: "prices.csv, line 17"."""
@@ -101,10 +102,11 @@ def _columns_of(path: Path, numbered: list[tuple[int, list[str]]]) -> FileTable:
                 "Give every line one cell for each column",
             )
     names = _plain_names(path, header)
+    labels = dict(zip(names, (label.strip() for label in header), strict=True))
     columns: dict[str, Sequence[object]] = {
         name: [cells[position] for _, cells in records] for position, name in enumerate(names)
     }
-    return FileTable(path, tuple(line for line, _ in records), "line", columns)
+    return FileTable(path, tuple(line for line, _ in records), "line", columns, labels)
 
 
 def _parquet(path: Path, content: bytes) -> FileTable:
@@ -117,11 +119,13 @@ def _parquet(path: Path, content: bytes) -> FileTable:
         ) from None
     if not isinstance(frame.index, pd.RangeIndex):
         frame = frame.reset_index()
-    names = _plain_names(path, [str(name) for name in frame.columns])
+    header = [str(name) for name in frame.columns]
+    names = _plain_names(path, header)
+    labels = dict(zip(names, (label.strip() for label in header), strict=True))
     columns: dict[str, Sequence[object]] = {
         name: frame.iloc[:, position].tolist() for position, name in enumerate(names)
     }
-    return FileTable(path, tuple(range(1, len(frame) + 1)), "row", columns)
+    return FileTable(path, tuple(range(1, len(frame) + 1)), "row", columns, labels)
 
 
 def _plain_names(path: Path, names: list[str]) -> list[str]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import difflib
 import math
-import re
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
-from envs.market.checked import MAX_GAP_SESSIONS
+from envs.market.file_cells import (
+    annual_rate,
+    number_in,
+    numbers_of,
+    prices_of,
+    refuse,
+    sessions_of,
+)
 from envs.market.file_table import FileTable, read_file_table
 from envs.market.history import FloatArray, MarketHistory
 from envs.market.volatility_estimate import estimate_notices, fill_implied_vol
@@ -25,7 +28,6 @@ OPTIONAL_COLUMNS = ("vix", "implied_vol", "rate", "dividend_yield")
 # 500 % a year: above it a decimal volatility is surely in points.
 _MAX_VOL = 5.0
 _MIN_VIX = 1.0
-_DATE = re.compile(r"(\d{4})([-/]?)(\d{2})\2(\d{2})(?=$|[T ])")
 
 
 def load_file(
@@ -43,8 +45,8 @@ def load_file(
     """
     table = read_file_table(path)
     _check_columns(table)
-    dates = _dates(table)
-    prices = {name: _prices(table, name) for name in PRICE_COLUMNS}
+    dates = sessions_of(table)
+    prices = {name: prices_of(table, name) for name in PRICE_COLUMNS}
     _check_range(table, prices["high"], prices["low"])
     observed = _observed_vol(table)
     vol, source = fill_implied_vol(observed, prices["high"], prices["low"], prices["close"])
@@ -56,8 +58,8 @@ def load_file(
         volume=_volume(table),
         implied_vol=vol,
         implied_vol_source=source,
-        rate=_annual_rate(table, "rate", rate),
-        dividend_yield=_annual_rate(table, "dividend_yield", dividend_yield),
+        rate=annual_rate(table, "rate", rate),
+        dividend_yield=annual_rate(table, "dividend_yield", dividend_yield),
         extras=extras,
     )
     return history, (*notices, *estimate_notices(history))
@@ -80,54 +82,9 @@ def _check_columns(table: FileTable) -> None:
         )
 
 
-def _dates(table: FileTable) -> NDArray[np.datetime64]:
-    cells = table.columns["date"]
-    parsed = [_date(table, record, cell) for record, cell in enumerate(cells)]
-    dates = np.array(parsed, dtype="datetime64[D]")
-    for record in (np.flatnonzero(np.diff(dates).astype(int) <= 0) + 1).tolist():
-        same = dates[record] == dates[record - 1]
-        complaint = "appears twice" if same else f"comes after {dates[record - 1]}"
-        raise InputError(
-            f"{table.place(record)}: date {dates[record]} {complaint}",
-            "Give one row a session, oldest first",
-        )
-    missing = np.busday_count(dates[:-1], dates[1:]) - 1
-    for record in (np.flatnonzero(missing > MAX_GAP_SESSIONS) + 1).tolist():
-        raise InputError(
-            f"{table.place(record)}: date {dates[record]} leaves {missing[record - 1]} weekdays "
-            f"missing after {dates[record - 1]}",
-            f"Fill the gap (at most {MAX_GAP_SESSIONS} are allowed) or start the file after it",
-        )
-    return dates
-
-
-def _date(table: FileTable, record: int, cell: object) -> dt.date:
-    if isinstance(cell, dt.datetime) and cell == cell:
-        return cell.date()
-    if isinstance(cell, dt.date) and cell == cell:
-        return cell
-    # The day alone counts: a time of day and its zone, as yfinance writes them, are ignored.
-    found = _DATE.match(cell.strip()) if isinstance(cell, str) else None
-    try:
-        if found:
-            return dt.date(int(found[1]), int(found[3]), int(found[4]))
-    except ValueError:
-        pass
-    raise InputError(
-        f"{table.place(record)}: {_shown(cell)} in column date is not a date",
-        "Write dates as YYYY-MM-DD",
-    )
-
-
-def _prices(table: FileTable, name: str) -> FloatArray:
-    values = _numbers(table, name)
-    _refuse(table, name, values, values <= 0, "is not positive", "Correct or remove that row")
-    return values
-
-
 def _volume(table: FileTable) -> FloatArray:
-    values = _numbers(table, "volume")
-    _refuse(table, "volume", values, values < 0, "is negative", "Write 0 where it is not known")
+    values = numbers_of(table, "volume")
+    refuse(table, "volume", values, values < 0, "is negative", "Write 0 where it is not known")
     return values
 
 
@@ -144,25 +101,16 @@ def _observed_vol(table: FileTable) -> FloatArray:
     name = "vix" if "vix" in table.columns else "implied_vol"
     if name not in table.columns:
         return np.full(len(table.rows), np.nan)
-    values = _numbers(table, name, blank_allowed=True)
+    values = numbers_of(table, name, blank_allowed=True)
     remedy = "Correct it, or leave the cell blank to have it estimated"
-    _refuse(table, name, values, values <= 0, "is not positive", remedy)
+    refuse(table, name, values, values <= 0, "is not positive", remedy)
     if name == "implied_vol":
         remedy = "Write decimals (0.15), or name the column vix if it is in points"
-        _refuse(table, name, values, values > _MAX_VOL, "is too high for a decimal", remedy)
+        refuse(table, name, values, values > _MAX_VOL, "is too high for a decimal", remedy)
         return values
     remedy = "Write points (15.0), or name the column implied_vol if it is a decimal"
-    _refuse(table, name, values, values < _MIN_VIX, "is too low for points", remedy)
+    refuse(table, name, values, values < _MIN_VIX, "is too low for points", remedy)
     return values / 100.0
-
-
-def _annual_rate(table: FileTable, name: str, constant: float) -> FloatArray:
-    if name not in table.columns:
-        return np.full(len(table.rows), constant)
-    values = _numbers(table, name)
-    remedy = "Write annual decimals: 0.025 is 2.5 %"
-    _refuse(table, name, values, np.abs(values) >= 1, "is not a decimal rate", remedy)
-    return values
 
 
 def _extras(table: FileTable) -> tuple[dict[str, FloatArray], tuple[str, ...]]:
@@ -170,62 +118,12 @@ def _extras(table: FileTable) -> tuple[dict[str, FloatArray], tuple[str, ...]]:
     for name, cells in table.columns.items():
         if name in REQUIRED_COLUMNS or name in OPTIONAL_COLUMNS:
             continue
-        if not name or all(math.isnan(_number(cell)) for cell in cells):
+        if not name or all(math.isnan(number_in(cell)) for cell in cells):
             left_out.append(repr(name))
             continue
-        extras[name] = _numbers(table, name)
+        extras[name] = numbers_of(table, name)
     if not left_out:
         return extras, ()
     return extras, (
         f"{table.path}: columns without a name or numbers are left out: {', '.join(left_out)}",
     )
-
-
-def _numbers(table: FileTable, name: str, *, blank_allowed: bool = False) -> FloatArray:
-    """The column as finite floats, (T,); a blank cell is NaN where allowed, else an error."""
-    cells = table.columns[name]
-    values = np.array([_number(cell) for cell in cells], np.float64)
-    for record in np.flatnonzero(~np.isfinite(values)).tolist():
-        blank = _is_blank(cells[record])
-        if blank and blank_allowed:
-            continue
-        complaint = "is empty" if blank else f"holds {_shown(cells[record])}, not a finite number"
-        raise InputError(
-            f"{table.place(record)}: column {name} {complaint}",
-            "Write a plain number with a decimal point, or remove the row or the column",
-        )
-    return values
-
-
-def _number(cell: object) -> float:
-    """The number in a cell; NaN if it holds something else."""
-    # float() would take True and "1_000".
-    if isinstance(cell, bool) or (isinstance(cell, str) and "_" in cell):
-        return math.nan
-    try:
-        return float(cell)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return math.nan
-
-
-def _is_blank(cell: object) -> bool:
-    if isinstance(cell, str):
-        return not cell.strip()
-    return cell is None or cell is pd.NA or (isinstance(cell, float) and math.isnan(cell))
-
-
-def _refuse(
-    table: FileTable,
-    name: str,
-    values: FloatArray,
-    bad: NDArray[np.bool_],
-    complaint: str,
-    remedy: str,
-) -> None:
-    for record in np.flatnonzero(bad).tolist():
-        raise InputError(f"{table.place(record)}: {name} {values[record]:g} {complaint}", remedy)
-
-
-def _shown(cell: object) -> str:
-    text = repr(cell) if isinstance(cell, str) else str(cell)
-    return text if len(text) <= 60 else text[:57] + "..."

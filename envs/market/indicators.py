@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy.signal import lfilter
 
 from envs.market.history import FloatArray, MarketHistory
+from envs.market.recursion import recursive_filter
 from risk.metrics import SESSIONS_PER_YEAR
 
 # Sessions that must lie behind a session before every feature is defined there.
@@ -129,5 +129,5 @@ def _recursive_average(
     With `include_first` the result has `first` put before the smoothed values.
     """
     body = values if include_first else values[:, 1:]
-    smoothed, _ = lfilter([alpha], [1.0, alpha - 1.0], body, axis=1, zi=(1.0 - alpha) * first)
+    smoothed = recursive_filter(body, alpha, 1.0 - alpha, first)
     return np.concatenate([first, smoothed], axis=1)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import Field, model_validator
 
 from envs.market.embedded import load_embedded
 from envs.market.files import load_file
 from envs.market.heston import HestonModel
 from envs.market.history import MarketHistory
 from envs.market.indicators import WARMUP_SESSIONS
+from envs.market.loaded import Loaded
+from envs.market.loaded import settings_to_json as settings_to_json
 from envs.market.simulate import GbmModel, Scenario, simulate, weekdays
-from envs.market.splits import Day, Split, SplitDates, Splits, split_history
+from envs.market.splits import Day, SplitDates
 from envs.market.yahoo import YahooWindow, load_yahoo
 from risk.errors import InputError
 from risk.settings import settings
@@ -96,30 +97,8 @@ DataSettings = Annotated[
 
 
 @dataclass(frozen=True)
-class LoadedMarket:
-    """A history, its splits, and how it came about."""
-
-    history: MarketHistory
-    settings: DataSettings  # what was really used: after a fallback, not what was asked for
-    notices: tuple[str, ...]  # what a person should be told, one line each
-    embargo_days: int  # calendar days between splits
-    warmup_sessions: int
-
-    @cached_property
-    def splits(self) -> Splits:
-        """Train, validation and test; InputError where the history is too short for them."""
-        return split_history(
-            self.history.dates,
-            self.settings.splits,
-            embargo_days=self.embargo_days,
-            warmup_sessions=self.warmup_sessions,
-        )
-
-    def split(self, name: str) -> Split:
-        """The split of that name; `all`, everything after the warm-up, needs no other to fit."""
-        if name == "all":
-            return Split("all", max(self.warmup_sessions - 1, 0), self.history.num_sessions)
-        return self.splits.named(name)
+class LoadedMarket(Loaded[MarketHistory, DataSettings]):
+    """The history of one index, its splits, and how it came about."""
 
 
 def load_market(
@@ -143,12 +122,6 @@ def load_market(
     if isinstance(used, FileData):
         used = replace(used, path=str(Path(used.path).expanduser().resolve()))
     return LoadedMarket(history, used, notices, embargo_days, warmup_sessions)
-
-
-def settings_to_json(used: DataSettings) -> dict[str, Any]:
-    """The settings as plain JSON data; `build_settings(DataSettings, ...)` reads them back."""
-    plain: dict[str, Any] = TypeAdapter(DataSettings).dump_python(used, mode="json")
-    return plain
 
 
 def _load(wanted: DataSettings) -> tuple[MarketHistory, tuple[str, ...]]:

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.signal import lfilter
 
 from envs.market.history import VOL_ESTIMATED, VOL_OBSERVED, FloatArray, MarketHistory
+from envs.market.recursion import recursive_filter
 
 CONSTANT = 0.0384
 RETURN_WEIGHT, RETURN_HALF_LIFE = 0.3865, 90.0
@@ -82,6 +82,6 @@ def weighted_mean(values: FloatArray, half_life: float) -> FloatArray:
     what is there (pandas: ``ewm(halflife=..., adjust=True).mean()``).
     """
     decay = 0.5 ** (1.0 / half_life)
-    total: FloatArray = lfilter([1.0], [1.0, -decay], values, axis=1)
-    weight: FloatArray = lfilter([1.0], [1.0, -decay], np.ones(values.shape[1]))
+    total = recursive_filter(values, 1.0, decay, np.zeros((len(values), 1)))
+    weight = recursive_filter(np.ones((1, values.shape[1])), 1.0, decay, np.zeros((1, 1)))
     return total / weight

@@ -11,8 +11,9 @@ import pandas as pd
 
 from envs.market.exchange_calendar import exchange_sessions
 from envs.market.history import MarketHistory
-from envs.market.table_cache import DamagedTable, default_cache_dir, read_table, write_table
+from envs.market.table_cache import default_cache_dir
 from envs.market.volatility_estimate import estimate_notices, fill_implied_vol
+from envs.market.yahoo_cache import answer_of, keep
 from envs.market.yahoo_download import REMEDY, download
 from risk.errors import InputError
 
@@ -49,38 +50,17 @@ def load_yahoo(
     """
     folder = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
     path = folder / window.cache_name
-    notices: list[str] = []
-    table = None
-    try:
-        table = read_table(path)
-    except DamagedTable as damage:
-        notices.append(f"yahoo: the cached file {path} is damaged ({damage}): downloaded again")
-    fresh = table is None
-    if table is None:
-        table = _ask(window, folder, timeout_seconds, path if notices else None)
-    notices += _check_complete(table, window)
-    history = _to_history(table, rate, dividend_yield)
-    if fresh:
-        notices += _store(path, table)
-    return history, (*notices, *estimate_notices(history))
 
-
-def _ask(
-    window: YahooWindow, folder: Path, timeout_seconds: float, damaged: Path | None
-) -> pd.DataFrame:
-    if window.end >= dt.date.today():
-        raise InputError(
-            f"data.end = {window.end} is not over yet, so its session has no close",
-            "Choose a day before today: data.end=YYYY-MM-DD",
-        )
-    try:
+    def ask() -> pd.DataFrame:
         return download(
             window.start, window.end, timeout_seconds=timeout_seconds, scratch=folder / "yfinance"
         )
-    except InputError as error:
-        if damaged is None:
-            raise
-        raise InputError(f"{error.problem}; the cached file {damaged} is damaged", REMEDY) from None
+
+    answer = answer_of(path, window.end, ask, REMEDY)
+    missing = _check_complete(answer.table, window)
+    history = _to_history(answer.table, rate, dividend_yield)
+    kept = keep(path, answer.table) if answer.fresh else ()
+    return history, (*answer.notices, *missing, *kept, *estimate_notices(history))
 
 
 def _check_complete(table: pd.DataFrame, window: YahooWindow) -> list[str]:
@@ -139,14 +119,3 @@ def _to_history(table: pd.DataFrame, rate: float, dividend_yield: float) -> Mark
         )
     except InputError as error:
         raise InputError(f"Yahoo Finance gave unusable data: {error.problem}", REMEDY) from None
-
-
-def _store(path: Path, table: pd.DataFrame) -> list[str]:
-    try:
-        write_table(path, table)
-    except OSError as error:
-        return [
-            f"yahoo: the download could not be kept in {path.parent} ({error.strerror}); "
-            "set data.cache_dir"
-        ]
-    return []

@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -26,21 +27,54 @@ _STATUS = re.compile(r"response code=(\d{3})")
 _HEADLINE = re.compile(r"\d+ Failed downloads?:?")
 
 
+@dataclass(frozen=True)
+class Question:
+    """What is asked for: daily bars of symbols, both days inclusive."""
+
+    symbols: tuple[str, ...]
+    start: dt.date
+    end: dt.date
+    remedy: str  # what a person can do if there is no answer
+
+    def __str__(self) -> str:
+        *others, last = self.symbols
+        names = f"{', '.join(others)} and {last}" if others else last
+        return f"{names}, {self.start} to {self.end}"
+
+    def failure(self, complaint: str) -> InputError:
+        """The error that says what was asked and what came of it."""
+        words = " ".join(complaint.split())
+        if len(words) > _MAX_COMPLAINT:
+            words = words[: _MAX_COMPLAINT - 3] + "..."
+        return InputError(f"Yahoo Finance gave no data (asked for {self}): {words}", self.remedy)
+
+
 def download(
     start: dt.date, end: dt.date, *, timeout_seconds: float, scratch: Path
 ) -> pd.DataFrame:
     """Daily index prices and VIX closes from `start` to `end`, both inclusive.
 
     Columns open, high, low, close, volume and vix (points, NaN where there is none), indexed by
-    date, one row for each session that Yahoo has a close of the index for. `scratch` is a folder
-    for yfinance's own small cache. Raises InputError when there is no answer within
-    `timeout_seconds` in total, or none for one of the symbols: yfinance raises nothing then.
+    date, one row for each session that Yahoo has a close of the index for. Else as `ask_yahoo`.
+    """
+    question = Question((INDEX_SYMBOL, VIX_SYMBOL), start, end, REMEDY)
+    frame = ask_yahoo(question, timeout_seconds=timeout_seconds, scratch=scratch)
+    table = pd.DataFrame({name.lower(): frame[name, INDEX_SYMBOL] for name in _COLUMNS})
+    table["vix"] = frame["Close", VIX_SYMBOL]
+    return table[table["close"].notna()]
+
+
+def ask_yahoo(question: Question, *, timeout_seconds: float, scratch: Path) -> pd.DataFrame:
+    """Daily bars as Yahoo has them: columns (Open .. Volume and Adj Close, symbol) by date.
+
+    `scratch` is a folder for yfinance's own small cache. Raises InputError when there is no answer
+    within `timeout_seconds` in total, or none for one of the symbols: yfinance raises nothing
+    then.
     """
     deadline = time.monotonic() + timeout_seconds
     import yfinance  # heavy, and most runs need no network
 
     yfinance.set_tz_cache_location(str(scratch))
-    asked = f"{INDEX_SYMBOL} and {VIX_SYMBOL}, {start} to {end}"
     answer: list[pd.DataFrame | Exception] = []
     said: list[logging.LogRecord] = []
 
@@ -49,9 +83,9 @@ def download(
             try:
                 answer.append(
                     yfinance.download(
-                        [INDEX_SYMBOL, VIX_SYMBOL],
-                        start=start.isoformat(),
-                        end=(end + dt.timedelta(days=1)).isoformat(),  # exclusive there
+                        list(question.symbols),
+                        start=question.start.isoformat(),
+                        end=(question.end + dt.timedelta(days=1)).isoformat(),  # exclusive there
                         interval="1d",
                         actions=False,
                         auto_adjust=False,
@@ -73,23 +107,24 @@ def download(
     worker.join(max(deadline - time.monotonic(), 0.0))
     if not answer:
         raise InputError(
-            f"Yahoo Finance gave no answer within {timeout_seconds:g} s (asked for {asked})", REMEDY
+            f"Yahoo Finance gave no answer within {timeout_seconds:g} s (asked for {question})",
+            question.remedy,
         )
     if isinstance(answer[0], Exception):
-        raise _failure(asked, str(answer[0]) or type(answer[0]).__name__)
-    return _arrange(answer[0], asked, said)
+        raise question.failure(str(answer[0]) or type(answer[0]).__name__)
+    return _checked(answer[0], question, said)
 
 
-def _arrange(frame: pd.DataFrame, asked: str, said: list[logging.LogRecord]) -> pd.DataFrame:
-    """The two symbols side by side under our names; InputError if either is missing."""
-    for symbol in (INDEX_SYMBOL, VIX_SYMBOL):
+def _checked(
+    frame: pd.DataFrame, question: Question, said: list[logging.LogRecord]
+) -> pd.DataFrame:
+    """The frame as floats by day; InputError if one of the symbols is missing."""
+    for symbol in question.symbols:
         if ("Close", symbol) not in frame.columns or frame["Close", symbol].isna().all():
-            raise _failure(asked, _complaints(said) or f"no prices for {symbol}")
-    table = pd.DataFrame({name.lower(): frame[name, INDEX_SYMBOL] for name in _COLUMNS})
-    table["vix"] = frame["Close", VIX_SYMBOL]
-    table = table.astype("float64")
-    table.index = pd.DatetimeIndex(frame.index).normalize().rename("date")
-    return table[table["close"].notna()]
+            raise question.failure(_complaints(said) or f"no prices for {symbol}")
+    frame = frame.astype("float64")
+    frame.index = pd.DatetimeIndex(frame.index).normalize().rename("date")
+    return frame
 
 
 def _complaints(said: list[logging.LogRecord]) -> str:
@@ -103,13 +138,6 @@ def _complaints(said: list[logging.LogRecord]) -> str:
     reason = reason.replace("possibly delisted; ", "")  # said of everything that failed
     parts = [f"HTTP status {refused[0]}" if refused else "", reason.rstrip(".: ")]
     return ", ".join(part for part in parts if part)
-
-
-def _failure(asked: str, complaint: str) -> InputError:
-    words = " ".join(complaint.split())
-    if len(words) > _MAX_COMPLAINT:
-        words = words[: _MAX_COMPLAINT - 3] + "..."
-    return InputError(f"Yahoo Finance gave no data (asked for {asked}): {words}", REMEDY)
 
 
 class _Listener(logging.Handler):

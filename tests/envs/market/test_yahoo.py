@@ -1,149 +1,32 @@
-"""Yahoo Finance played by a server on this machine: what it says well, badly, slowly or not."""
-
 from __future__ import annotations
 
 import datetime as dt
-import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
 import yfinance
-import yfinance.base
-import yfinance.cache
-import yfinance.scrapers.history
 from yfinance.data import YfData
 
-from envs.market import yahoo
+from envs.market import yahoo, yahoo_cache
 from envs.market.exchange_calendar import exchange_sessions
 from envs.market.history import VOL_ESTIMATED, MarketHistory
 from envs.market.yahoo import YahooWindow, load_yahoo
 from risk.errors import InputError
+from tests.envs.market.yahoo_server import Exchange, lead_to
 
 WINDOW = YahooWindow(dt.date(2024, 1, 2), dt.date(2024, 6, 28))
 # yfinance's own business with pandas; a thread that was given up may mention it late.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:yfinance.*")
-NEW_YORK = ZoneInfo("America/New_York")
-
-
-@dataclass
-class Exchange:
-    """What the server knows and how it behaves."""
-
-    sessions: np.ndarray
-    status: int = 200
-    body: bytes | None = None  # instead of an answer
-    delay_seconds: float = 0.0
-    vix_blank: tuple[int, ...] = ()
-    index_blank: tuple[int, ...] = ()
-    close_factor: float = 1.0
-    asked: list[str] = field(default_factory=list)
-
-    def close(self, symbol: str) -> np.ndarray:
-        steps = np.arange(len(self.sessions), dtype=np.float64)
-        level = 4700.0 + steps if symbol == "^GSPC" else 15.0 + 0.01 * steps
-        return level * (self.close_factor if symbol == "^GSPC" else 1.0)
-
-    def answer(self, symbol: str, query: dict[str, list[str]]) -> bytes:
-        opening = [_opening(day) for day in self.sessions]
-        first = int(query.get("period1", ["0"])[0])
-        last = int(query.get("period2", [str(2**40)])[0])
-        kept = [at for at, stamp in enumerate(opening) if first <= stamp < last]
-        blank = set(self.index_blank if symbol == "^GSPC" else self.vix_blank)
-        close = self.close(symbol)
-
-        def column(scale: float) -> list[float | None]:
-            return [None if at in blank else float(close[at] * scale) for at in kept]
-
-        quote = {"open": column(0.999), "high": column(1.01), "low": column(0.99)}
-        quote |= {"close": column(1.0), "volume": [None if at in blank else 1000 for at in kept]}
-        meta = {
-            "currency": "USD",
-            "symbol": symbol,
-            "instrumentType": "INDEX",
-            "exchangeTimezoneName": "America/New_York",
-            "timezone": "EST",
-            "validRanges": ["1d", "max"],
-            "dataGranularity": "1d",
-            "range": "",
-        }
-        result: dict[str, Any] = {
-            "meta": meta,
-            "timestamp": [opening[at] for at in kept],
-            "indicators": {"quote": [quote], "adjclose": [{"adjclose": column(0.5)}]},
-        }
-        return json.dumps({"chart": {"result": [result], "error": None}}).encode()
-
-
-def _opening(day: np.datetime64) -> int:
-    date = dt.date.fromisoformat(str(day))
-    return int(dt.datetime.combine(date, dt.time(9, 30), NEW_YORK).timestamp())
 
 
 @pytest.fixture
 def exchange() -> Exchange:
     return Exchange(exchange_sessions(WINDOW.start, WINDOW.end))
-
-
-@pytest.fixture
-def server(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            parts = urlsplit(self.path)
-            symbol = unquote(parts.path).removeprefix("/v8/finance/chart/")
-            exchange.asked.append(symbol)
-            time.sleep(exchange.delay_seconds)
-            body = exchange.body
-            if body is None:
-                body = exchange.answer(symbol, parse_qs(parts.query))
-            try:
-                self.send_response(exchange.status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-            except OSError:
-                pass  # the client gave up waiting
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    httpd.daemon_threads = True
-    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    url = f"http://127.0.0.1:{httpd.server_address[1]}"
-    _lead_to(url, monkeypatch)
-    yield url
-    httpd.shutdown()
-    httpd.server_close()
-    thread.join()
-
-
-def _lead_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (yfinance.scrapers.history, yfinance.base):
-        monkeypatch.setattr(module, "_BASE_URL_", url)
-    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(YfData, "_get_cookie_and_crumb", lambda *_, **__: (None, "basic"))
-    monkeypatch.setattr(yfinance.cache._TzCacheManager, "_tz_cache", None)
-    monkeypatch.setattr(yfinance.Ticker, "info", {})
-    ask = YfData._make_request
-
-    def ask_here(self: YfData, address: str, *arguments: Any, **options: Any) -> Any:
-        if not address.startswith("http://127.0.0.1:"):
-            pytest.exit(f"a test would have asked {address}", returncode=1)
-        return ask(self, address, *arguments, **options)
-
-    monkeypatch.setattr(YfData, "_make_request", ask_here)
-    YfData.cache_get.cache_clear()
 
 
 @pytest.fixture
@@ -269,7 +152,7 @@ def test_a_useless_answer_is_one_clear_error(
 def test_a_refused_connection_is_one_clear_error(
     load: Load, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _lead_to("http://127.0.0.1:9", monkeypatch)
+    lead_to("http://127.0.0.1:9", monkeypatch)
     assert "Yahoo Finance gave no data" in refusal(load).problem
     assert caplog.records == []
 
@@ -354,7 +237,7 @@ def test_a_cache_that_cannot_be_written_costs_a_notice_only(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(yahoo, "write_table", full)
+    monkeypatch.setattr(yahoo_cache, "write_table", full)
     history, notices = load()
     assert history.num_sessions == 124
     assert "No space left on device" in notices[0]

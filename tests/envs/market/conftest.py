@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.envs.market.yahoo_server import Exchange, served
+
+
+@pytest.fixture
+def server(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Yahoo Finance as the test module's fixture `exchange` plays it."""
+    with served(exchange, monkeypatch) as url:
+        yield url
