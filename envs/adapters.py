@@ -91,11 +91,12 @@ class KernelVectorEnv(gym.vector.VectorEnv[ObsArray, NDArray[np.float32], NDArra
         infos: dict[str, Any] = {}
         observation = result.observation
         if done.any():
-            for index in np.nonzero(done)[0]:
+            finished = np.nonzero(done)[0]
+            for index, last in zip(finished, observation[finished], strict=True):
                 final = {"episode": self.kernel.episode_summary(int(index))}
-                ended = {"final_obs": result.observation[index], "final_info": final}
+                ended = {"final_obs": last, "final_info": final}
                 infos = self._add_info(infos, ended, int(index))
-            observation = self.kernel.reset(done)
+            observation[finished] = self.kernel.restart(done)
         return observation, result.reward, result.terminated, result.truncated, infos
 
 
@@ -134,13 +135,14 @@ class KernelVecEnv(VecEnv):
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         observation = result.observation
         if done.any():
-            for index in np.nonzero(done)[0]:
+            finished = np.nonzero(done)[0]
+            for index, last in zip(finished, observation[finished], strict=True):
                 infos[index] = {
-                    "terminal_observation": result.observation[index],
+                    "terminal_observation": last,
                     "TimeLimit.truncated": bool(result.truncated[index]),
                     "episode": {"t": 0.0, **self.kernel.episode_summary(int(index))},
                 }
-            observation = self.kernel.reset(done)
+            observation[finished] = self.kernel.restart(done)
         return observation, result.reward.astype(np.float32), done, infos
 
     def get_state(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,6 +69,10 @@ class BatchKernel(ABC):
     def reset(self, mask: BoolArray | None = None) -> ObsArray:
         """Begin new episodes where `mask` (N,) is set, or everywhere; observations (N, D)."""
 
+    def restart(self, mask: BoolArray) -> ObsArray:
+        """Like `reset(mask)`, but the first observations (K, D) of the K new episodes alone."""
+        return self.reset(mask)[mask]
+
     @abstractmethod
     def step(self, action: NDArray[np.floating[Any]]) -> StepResult:
         """Act (N, A) in every episode and go to the next close."""
@@ -94,6 +99,11 @@ class BatchKernel(ABC):
         self.rng.bit_generator.state = state["rng"]
         self._set_arrays(arrays)
 
+    @cached_property
+    def _action_bounds(self) -> tuple[FloatArray, FloatArray]:
+        space = self.action_space
+        return space.low.astype(np.float64), space.high.astype(np.float64)
+
     @abstractmethod
     def _get_arrays(self) -> dict[str, Any]: ...
 
@@ -106,12 +116,12 @@ class BatchKernel(ABC):
         expected = (self.num_envs, *(self.action_space.shape or ()))
         if action.shape != expected:
             raise InputError(f"action has shape {action.shape}", f"Give one of shape {expected}")
-        if not np.isfinite(action).all():
+        if np.count_nonzero(np.isfinite(action)) < action.size:
             where = tuple(int(i) for i in np.argwhere(~np.isfinite(action))[0])
             raise InputError(
                 f"action {where[1]} of episode {where[0]} is {action[where]}",
                 "The policy has diverged, or its observation is not finite",
             )
-        low, high = self.action_space.low, self.action_space.high
+        low, high = self._action_bounds
         bounded: FloatArray = np.minimum(np.maximum(action, low), high)
         return bounded

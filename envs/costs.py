@@ -73,8 +73,11 @@ class RealisticCosts:
         return self.multiplier * (half_spread * stress + slippage)
 
     def impact(self, trade_units: FloatArray, premium: FloatArray) -> FloatArray | None:
-        """Extra dollars for the part of each order beyond the threshold, (N,)."""
-        beyond = np.maximum(np.abs(trade_units) - self.impact_threshold_units, 0.0)
+        """Extra dollars for the part of each order beyond the threshold, (N,); None for none."""
+        size = np.abs(trade_units)
+        if size.max() <= self.impact_threshold_units:
+            return None
+        beyond = np.maximum(size - self.impact_threshold_units, 0.0)
         dollars: FloatArray = (beyond * premium).sum(axis=-1)
         return self.multiplier * self.impact_bps * BPS * dollars
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,12 @@ from risk.metrics import SESSIONS_PER_YEAR
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
+
+EVERYONE = slice(None)
 
 ROLLING_SESSIONS = 60
+_ANNUAL = math.sqrt(SESSIONS_PER_YEAR)
 
 
 class EpisodeStatistics:
@@ -31,6 +36,7 @@ class EpisodeStatistics:
     )
 
     def __init__(self, num_envs: int) -> None:
+        self._everyone = np.arange(num_envs)
         self.count: FloatArray = np.zeros(num_envs)  # sessions so far
         self.mean: FloatArray = np.zeros(num_envs)  # of the excess returns
         self.squares: FloatArray = np.zeros(num_envs)  # sum of squared deviations from the mean
@@ -55,9 +61,8 @@ class EpisodeStatistics:
         """Take in one step, all (N,)."""
         self.equity_before = equity_before
         place = self.count.astype(np.int64) % ROLLING_SESSIONS
-        everyone = np.arange(len(place))
-        self.recent[everyone, place] = excess_return
-        self.recent_market[everyone, place] = market_return
+        self.recent[self._everyone, place] = excess_return
+        self.recent_market[self._everyone, place] = market_return
         self.count = self.count + 1.0
         step = excess_return - self.mean
         self.mean = self.mean + step / self.count
@@ -74,14 +79,18 @@ class EpisodeStatistics:
         ratio = self.mean / (np.sqrt(variance) + SHARPE_STD_FLOOR)
         return np.where(self.count > MIN_RETURNS_FOR_SHARPE, ratio, 0.0)
 
-    def rolling_sharpe(self) -> FloatArray:
-        """Annualised Sharpe ratio of the last 60 sessions, (N,); 0 in the first five sessions."""
-        count = np.minimum(self.count, float(ROLLING_SESSIONS))
+    def rolling_sharpe(self, who: slice | IntArray = EVERYONE) -> FloatArray:
+        """Annualised Sharpe ratio of the last 60 sessions, (N,); 0 in the first five sessions.
+
+        `who`: of these episodes only.
+        """
+        recent = self.recent[who]
+        count = np.minimum(self.count[who], float(ROLLING_SESSIONS))
         safe = np.maximum(count, 2.0)
-        mean = self.recent.sum(axis=-1) / safe
-        variance = ((self.recent * self.recent).sum(axis=-1) - safe * mean * mean) / (safe - 1.0)
+        mean = recent.sum(axis=-1) / safe
+        variance = ((recent * recent).sum(axis=-1) - safe * mean * mean) / (safe - 1.0)
         ratio = mean / (np.sqrt(np.maximum(variance, 0.0)) + SHARPE_STD_FLOOR)
-        return np.where(count > MIN_RETURNS_FOR_SHARPE, ratio * np.sqrt(SESSIONS_PER_YEAR), 0.0)
+        return np.where(count > MIN_RETURNS_FOR_SHARPE, ratio * _ANNUAL, 0.0)
 
     def market_correlation(self) -> FloatArray:
         """Correlation of recent excess returns with the index, (N,); 0 where undefined."""
@@ -100,7 +109,7 @@ class EpisodeStatistics:
         """One episode in numbers: reward `r`, length `l`, annualised Sharpe, maximum drawdown."""
         count = max(float(self.count[index]), 2.0)
         deviation = float(np.sqrt(self.squares[index] / (count - 1.0)))
-        sharpe = self.mean[index] / (deviation + SHARPE_STD_FLOOR) * np.sqrt(SESSIONS_PER_YEAR)
+        sharpe = self.mean[index] / (deviation + SHARPE_STD_FLOOR) * _ANNUAL
         return {
             "r": float(self.reward_sum[index]),
             "l": float(self.count[index]),

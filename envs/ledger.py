@@ -65,23 +65,27 @@ class Ledger:
         left: BoolArray,
         interest: FloatArray,
         closing_cost_usd: FloatArray | None = None,
-    ) -> None:
+    ) -> FloatArray:
         """Go to the next close.
 
         aged (N, M): value there of the contracts held; left (N, M): the contract is paid out at
         that value and its slot is empty again; interest (N,): growth of cash since the last
         close, exp(rate * days / 365) - 1; closing_cost_usd (N,): cost of what was closed, where
-        that was a trade and not an expiry.
+        that was a trade and not an expiry. Returns what every contract held is worth, (N, M).
         """
-        value = self.quantity * aged
-        self.cash = self.cash + self.cash * interest + (value * left).sum(axis=-1)
+        value = staying = self.quantity * aged
+        self.cash = self.cash + self.cash * interest
+        if np.count_nonzero(left):  # on most days of a single book nothing leaves
+            self.cash = self.cash + (value * left).sum(axis=-1)
+            self.quantity = np.where(left, 0.0, self.quantity)
+            staying = value * ~left
         if closing_cost_usd is not None:
             self.cash = self.cash - closing_cost_usd
             self.costs = self.costs + closing_cost_usd
             self.traded = self.traded + np.abs(value * left).sum(axis=-1)
-        self.quantity = np.where(left, 0.0, self.quantity)
-        self.equity = self.cash + (value * ~left).sum(axis=-1)
+        self.equity = self.cash + staying.sum(axis=-1)
         self.peak = np.maximum(self.peak, self.equity)
+        return value
 
     @property
     def drawdown(self) -> FloatArray:

@@ -15,7 +15,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 @dataclass(frozen=True)
 class MarketRows:
-    """Views of an OptionMarket; row = path x T + session. M slots, nothing is copied."""
+    """Views of an OptionMarket; row = path x T + session. M slots."""
 
     mark: NDArray[np.float64]  # (rows, M)
     aged: NDArray[np.float64]  # (rows, M)
@@ -43,5 +43,6 @@ def lay_out_rows(market: OptionMarket) -> MarketRows:
 
 
 def as_rows(values: NDArray[Any]) -> NDArray[Any]:
-    """(P, T, ...) -> (P x T, ...)."""
-    return values.reshape(values.shape[0] * values.shape[1], *values.shape[2:])
+    """(P, T, ...) -> (P x T, ...), contiguous: `take` copies the whole of any other array."""
+    flat = (values.shape[0] * values.shape[1], *values.shape[2:])
+    return np.ascontiguousarray(values).reshape(flat)

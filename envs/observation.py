@@ -103,19 +103,15 @@ def observe_market(
     """
     raw_market = market_features(history)
     log_price = raw_market[:, :, 0].copy()
-    option_block = np.stack(_option_columns(history, tape), axis=-1)
     paths, sessions = history.close.shape
-    before = np.concatenate(
-        [
-            _scaled(raw_market, MARKET),
-            _scaled(option_block, OPTION).reshape(paths, sessions, -1),
-        ],
-        axis=-1,
-    )
+    before = np.empty((paths, sessions, len(MARKET) + tape.num_slots * len(OPTION)), np.float32)
+    before[:, :, : len(MARKET)] = _scaled(raw_market, MARKET)
+    for path in range(paths):
+        _write_option_block(before[path, :, len(MARKET) :], history, tape, path)
     before[:, :, 0] = 0.0  # relative to the episode's start: the environment fills it in
     blocks = [extra_block(name, history, tape) for name in options.extra_blocks]
     after = [_scaled(values, features) for features, values in blocks]
-    usable = np.isfinite(np.concatenate([before, *after], axis=-1)).all(axis=(0, 2))
+    usable = np.all([np.isfinite(part).all(axis=(0, 2)) for part in (before, *after)], axis=0)
     option_features = tuple(
         Feature(
             f"{slot.name}.{item.name}", "option", item.scale, item.low, item.high, item.center,
@@ -136,19 +132,28 @@ def observe_market(
     )
 
 
-def _option_columns(history: MarketHistory, tape: OptionTape) -> list[FloatArray]:
-    spot = history.close[:, :, None]
-    gap = spot - tape.strike
+def _write_option_block(
+    block: ObsArray, history: MarketHistory, tape: OptionTape, path: int
+) -> None:
+    """Fill in the option block (T, M x 8) of one path; of all at once it would take gigabytes."""
+    columns = _option_columns(history, tape, path)
+    for index, (raw, item) in enumerate(zip(columns, OPTION, strict=True)):
+        scaled = (raw - item.center) / item.scale
+        block[:, index :: len(OPTION)] = np.minimum(np.maximum(scaled, item.low), item.high)
+
+
+def _option_columns(history: MarketHistory, tape: OptionTape, path: int) -> list[FloatArray]:
+    spot, strike = history.close[path][:, None], tape.strike[path]
+    gap = spot - strike
     intrinsic = np.maximum(np.where(tape.is_call, gap, -gap), 0.0) / spot
-    price = tape.mark / spot
-    years = np.broadcast_to(tape.days_to_expiry / 365.0, price.shape)
+    price = tape.mark[path] / spot
     return [
         price,
-        tape.strike / spot,
-        years,
-        tape.delta,
-        tape.gamma * spot * 0.01,
-        tape.theta / spot,
+        strike / spot,
+        tape.days_to_expiry / 365.0,
+        tape.delta[path],
+        tape.gamma[path] * spot * 0.01,
+        tape.theta[path] / spot,
         intrinsic,
         price - intrinsic,
     ]

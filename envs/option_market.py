@@ -12,6 +12,7 @@ from pydantic import Field
 from envs.costs import CostSettings, FlatCosts, RealisticCosts
 from envs.market.history import MarketHistory
 from envs.observation import MarketObservation, ObservationSettings, observe_market
+from envs.options.blocks import in_blocks
 from envs.options.chain import ChainSettings
 from envs.options.surface import FlatSurface, VixSurface
 from envs.options.tape import CALENDAR_DAYS, OptionTape, build_tape
@@ -20,6 +21,7 @@ from envs.sizing import SizingSettings
 from risk.settings import settings
 
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 
 @settings
@@ -85,9 +87,14 @@ def _unit_cost(
     premium: FloatArray,
     strike: FloatArray,
 ) -> FloatArray:
-    spot = history.close[:, :, None]
-    intrinsic = np.maximum(np.where(tape.is_call, spot - strike, strike - spot), 0.0)
-    return costs.per_unit(premium, spot, intrinsic, history.implied_vol[:, :, None])
+    def formula(
+        premium: FloatArray, spot: FloatArray, strike: FloatArray, vol: FloatArray, call: BoolArray
+    ) -> tuple[FloatArray]:
+        intrinsic = np.maximum(np.where(call, spot - strike, strike - spot), 0.0)
+        return (costs.per_unit(premium, spot, intrinsic, vol),)
+
+    spot, vol = history.close[:, :, None], history.implied_vol[:, :, None]
+    return in_blocks(formula, [premium, spot, strike, vol, tape.is_call])[0]
 
 
 def _closing_cost(

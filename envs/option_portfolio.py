@@ -12,12 +12,12 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from envs.batch import BatchKernel, BoolArray, FloatArray, IntArray, ObsArray, StepResult, Window
-from envs.episode_statistics import EpisodeStatistics
+from envs.book_observation import BookObservation
+from envs.episode_statistics import EVERYONE, EpisodeStatistics
 from envs.ledger import Ledger
 from envs.market_rows import as_rows, lay_out_rows
-from envs.observation import MARKET
 from envs.option_market import OptionMarket, OptionPortfolioSettings
-from envs.reward import Reward, Step, diversification
+from envs.reward import Reward, Step
 from envs.risk_view import RiskView
 from envs.sizing import target_quantity
 from risk.errors import InputError
@@ -63,7 +63,8 @@ class OptionPortfolioKernel(BatchKernel):
         if risk is not None and risk.enabled:
             needs_scan = risk.limits.max_margin is not None
             self._risk_view = RiskView(market, risk.scan if needs_scan else None)
-            self.overlay = RiskOverlay(num_envs, risk)
+            lot = None if options.sizing.fractional else options.sizing.contract_multiplier
+            self.overlay = RiskOverlay(num_envs, risk, lot)
         self.path: IntArray = np.zeros(num_envs, np.int64)
         self.session: IntArray = np.full(num_envs, window.start)
         self.start: IntArray = self.session.copy()
@@ -72,24 +73,19 @@ class OptionPortfolioKernel(BatchKernel):
         self.held_quantity: FloatArray = np.zeros((num_envs, slots))
         self.reward_terms: FloatArray = np.zeros((num_envs, len(self.reward.term_names)))
         self._rows = lay_out_rows(market)
-        self._rolled = market.tape.rolled
-        self._portfolio_layout()
+        self._rolled = np.ascontiguousarray(market.tape.rolled)  # or `take` copies all of it
+        self._observation = BookObservation(market.observed, self._rows, options.initial_equity_usd)
 
     def reset(self, mask: BoolArray | None = None) -> ObsArray:
         """Begin episodes with nothing but cash."""
-        mask = np.ones(self.num_envs, np.bool_) if mask is None else mask
-        count = int(mask.sum())
-        if count:
-            start, path, end = self._draw(mask, count)
-            self.start[mask] = self.session[mask] = start
-            self.path[mask] = path
-            self.end[mask] = end
-            self.ledger.open(mask, self.options.initial_equity_usd)
-            self.statistics.reset(mask, self.options.initial_equity_usd)
-            if self.overlay is not None:
-                self.overlay.open(mask, self.options.initial_equity_usd)
-            self.held_quantity[mask] = 0.0
+        self._open(np.ones(self.num_envs, np.bool_) if mask is None else mask)
         return self._observe(self._row())
+
+    def restart(self, mask: BoolArray) -> ObsArray:
+        """Like `reset(mask)`, but the first observations (K, D) of the K new episodes alone."""
+        self._open(mask)
+        who = np.nonzero(mask)[0]
+        return self._observe(self._row()[who], who)
 
     def place(self, start: IntArray, path: IntArray, end: IntArray) -> ObsArray:
         """Begin every episode at given sessions, on given paths, to last up to session `end`."""
@@ -101,11 +97,11 @@ class OptionPortfolioKernel(BatchKernel):
         """Trade to the wanted book, go to the next close, settle, reward."""
         wanted = self.checked_action(action)
         ledger, row = self.ledger, self._row()
+        next_row = row + 1
         before = ledger.equity
-        mark = self._rows.mark[row]
-        target = target_quantity(
-            wanted, ledger.quantity, mark, self._rows.spot[row], before, self.options.sizing
-        )
+        mark, spot = self._rows.mark.take(row, axis=0), self._rows.spot.take(row)
+        growth = self.market.growth.take(self.session)
+        target = target_quantity(wanted, ledger.quantity, mark, spot, before, self.options.sizing)
         if self.overlay is not None:
             book = self._risk_view.book(row, ledger.quantity, before)
             self.overlay_result = self.overlay.apply(target, book)
@@ -113,13 +109,17 @@ class OptionPortfolioKernel(BatchKernel):
         cost = self._cost(target - ledger.quantity, mark, row)
         traded = ledger.trade(target, mark, cost)
         self.held_quantity = target
-        held_value, closing = self._settle(target, row)
+        held_value, closing = self._settle(target, next_row, growth)
         if closing is not None:
             cost = cost + closing
-            traded = traded + np.abs(held_value * self._rolled[self.session]).sum(axis=-1)
-        reward, ruined = self._reward(before, cost, traded, held_value, row)
+            closed = np.abs(held_value * self._rolled[self.session]).sum(axis=-1)
+            traded = traded + closed
+            if self.overlay is not None:
+                self.overlay.record_trade(closed)
+        market_return = self._rows.spot.take(next_row) / spot - 1.0
+        reward, ruined = self._reward(before, cost, traded, held_value, growth, market_return)
         truncated = (self.session >= self.end) & ~ruined
-        return StepResult(self._observe(row + 1), reward, ruined, truncated)
+        return StepResult(self._observe(next_row), reward, ruined, truncated)
 
     def book_greeks(self) -> dict[str, FloatArray]:
         """Greeks (N,) of the book held into the last close, as of the close before it.
@@ -132,7 +132,7 @@ class OptionPortfolioKernel(BatchKernel):
         equity = np.maximum(self.statistics.equity_before, 1.0)
 
         def total(values: FloatArray) -> FloatArray:
-            by_row = as_rows(values)[row]
+            by_row = as_rows(values).take(row, axis=0)
             exposure: FloatArray = (self.held_quantity * by_row).sum(axis=-1)
             return exposure
 
@@ -157,21 +157,21 @@ class OptionPortfolioKernel(BatchKernel):
 
     def _cost(self, trade: FloatArray, mark: FloatArray, row: IntArray) -> FloatArray:
         size = np.abs(trade)
-        cost: FloatArray = (size * self._rows.unit_cost[row]).sum(axis=-1)
+        cost: FloatArray = (size * self._rows.unit_cost.take(row, axis=0)).sum(axis=-1)
         impact = self.options.costs.impact(trade, mark)
         return cost if impact is None else cost + impact
 
-    def _settle(self, held: FloatArray, row: IntArray) -> tuple[FloatArray, FloatArray | None]:
+    def _settle(
+        self, held: FloatArray, next_row: IntArray, growth: FloatArray
+    ) -> tuple[FloatArray, FloatArray | None]:
         """Move to the next close; the value there of what was held, and the cost of rolling."""
-        growth = self.market.growth[self.session]
         self.session = self.session + 1
-        aged, left = self._rows.aged[row + 1], self._rolled[self.session]
-        value = held * aged
+        aged = self._rows.aged.take(next_row, axis=0)
+        left = self._rolled.take(self.session, axis=0)
         closing = None
         if self._rows.closing_cost is not None:
-            closing = (np.abs(held) * self._rows.closing_cost[row + 1]).sum(axis=-1)
-        self.ledger.settle(aged, left, growth, closing)
-        return value, closing
+            closing = (np.abs(held) * self._rows.closing_cost.take(next_row, axis=0)).sum(axis=-1)
+        return self.ledger.settle(aged, left, growth, closing), closing
 
     def _reward(
         self,
@@ -179,13 +179,14 @@ class OptionPortfolioKernel(BatchKernel):
         cost: FloatArray,
         traded: FloatArray,
         held_value: FloatArray,
-        row: IntArray,
+        growth: FloatArray,
+        market_return: FloatArray,
     ) -> tuple[FloatArray, BoolArray]:
         ledger, statistics = self.ledger, self.statistics
         returned = ledger.equity / before - 1.0
-        excess = returned - self.market.growth[self.session - 1]
-        market_return = self._rows.spot[row + 1] / self._rows.spot[row] - 1.0
-        statistics.record(before, excess, market_return, ledger.drawdown)
+        excess = returned - growth
+        drawdown = ledger.drawdown
+        statistics.record(before, excess, market_return, drawdown)
         if self.overlay is not None:
             self.overlay.observe(ledger.equity, market_return)
         step = Step(
@@ -193,11 +194,11 @@ class OptionPortfolioKernel(BatchKernel):
             excess_return=excess,
             cost_share=cost / before,
             traded_share=traded / before,
-            drawdown=ledger.drawdown,
+            drawdown=drawdown,
             held_value=held_value,
             equity=ledger.equity,
             episode_sharpe=statistics.episode_sharpe(),
-            market_correlation=statistics.market_correlation(),
+            market_correlation=statistics.market_correlation,
         )
         reward, self.reward_terms = self.reward.evaluate(step)
         ruined = ledger.equity < self.options.episode.ruin_share * self.options.initial_equity_usd
@@ -205,43 +206,11 @@ class OptionPortfolioKernel(BatchKernel):
         statistics.add_reward(reward)
         return reward, ruined
 
-    # --- observation -----------------------------------------------------------------------------
-
-    def _observe(self, row: IntArray) -> ObsArray:
-        observed, ledger = self.market.observed, self.ledger
-        block = observed.portfolio
-        obs = np.empty((self.num_envs, len(observed.features)), np.float32)
-        obs[:, : block.start] = self._rows.before[row]
-        log_move = self._rows.log_price[row] - self._rows.log_price[row - self.session + self.start]
-        obs[:, 0] = np.minimum(
-            np.maximum(log_move / MARKET[0].scale, MARKET[0].low), MARKET[0].high
-        )
-        if observed.after.shape[-1]:
-            obs[:, block.stop :] = self._rows.after[row]
-
-        equity = np.maximum(ledger.equity, 1e-3 * self.options.initial_equity_usd)
-        value = ledger.quantity * self._rows.mark[row]
-        slots = value.shape[1]
-        raw = np.empty((self.num_envs, 6 + 2 * slots))
-        raw[:, 0] = ledger.cash / equity
-        raw[:, 1] = ledger.equity / self.options.initial_equity_usd - 1.0
-        raw[:, 2 : 2 + slots] = ledger.quantity * (self._rows.spot[row] / equity)[:, None]
-        raw[:, 2 + slots : 2 + 2 * slots] = value / equity[:, None]
-        raw[:, -4] = np.abs(value).sum(axis=-1) / equity
-        raw[:, -3] = diversification(value)
-        raw[:, -2] = ledger.drawdown
-        raw[:, -1] = self.statistics.rolling_sharpe()
-        raw /= self._scale
-        obs[:, block] = np.minimum(np.maximum(raw, self._low), self._high)
-        return obs
+    def _observe(self, row: IntArray, who: slice | IntArray = EVERYONE) -> ObsArray:
+        since_start = self.session[who] - self.start[who]
+        return self._observation.observe(row, since_start, self.ledger, self.statistics, who)
 
     # --- set-up ----------------------------------------------------------------------------------
-
-    def _portfolio_layout(self) -> None:
-        block = self.market.observed.features[self.market.observed.portfolio]
-        self._scale = np.array([feature.scale for feature in block])
-        self._low = np.array([feature.low for feature in block])
-        self._high = np.array([feature.high for feature in block])
 
     def _check_window(self) -> None:
         history, window = self.market.history, self.window
@@ -259,6 +228,20 @@ class OptionPortfolioKernel(BatchKernel):
                 f"{window.stop - window.start} of the window",
                 "Set env.episode.sessions lower or widen the split",
             )
+
+    def _open(self, mask: BoolArray) -> None:
+        count = int(mask.sum())
+        if not count:
+            return
+        start, path, end = self._draw(mask, count)
+        self.start[mask] = self.session[mask] = start
+        self.path[mask] = path
+        self.end[mask] = end
+        self.ledger.open(mask, self.options.initial_equity_usd)
+        self.statistics.reset(mask, self.options.initial_equity_usd)
+        if self.overlay is not None:
+            self.overlay.open(mask, self.options.initial_equity_usd)
+        self.held_quantity[mask] = 0.0
 
     def _draw(self, mask: BoolArray, count: int) -> tuple[IntArray, IntArray, IntArray]:
         paths, window = self.market.history.num_paths, self.window

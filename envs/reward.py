@@ -7,8 +7,7 @@ term. The weights, and nothing else, say how much a term counts.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +51,7 @@ class RewardSettings:
     ruin_penalty: NonNegative = 10.0  # subtracted once, when an episode ends in ruin
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """What happened between two closes, for N episodes and M positions."""
 
     portfolio_return: FloatArray  # (N,) simple, after costs
@@ -64,7 +62,8 @@ class Step:
     held_value: FloatArray  # (N, M) dollars, of what was held into this close
     equity: FloatArray  # (N,) dollars
     episode_sharpe: FloatArray  # (N,) daily, not annualised, NaN-free
-    market_correlation: FloatArray  # (N,) of recent returns with the index, NaN-free
+    # (N,) of recent returns with the index, NaN-free; costly, so only worked out if asked for
+    market_correlation: Callable[[], FloatArray]
 
 
 def portfolio_return(step: Step, _: RewardSettings) -> FloatArray:
@@ -74,7 +73,7 @@ def portfolio_return(step: Step, _: RewardSettings) -> FloatArray:
 
 def sharpe(step: Step, _: RewardSettings) -> FloatArray:
     """Mean over standard deviation of the episode's excess returns, daily, cut at +-1."""
-    return np.clip(step.episode_sharpe, -SHARPE_LIMIT, SHARPE_LIMIT)
+    return np.minimum(np.maximum(step.episode_sharpe, -SHARPE_LIMIT), SHARPE_LIMIT)
 
 
 def drawdown(step: Step, _: RewardSettings) -> FloatArray:
@@ -101,7 +100,7 @@ def concentration(step: Step, options: RewardSettings) -> FloatArray:
 
 def market_correlation(step: Step, _: RewardSettings) -> FloatArray:
     """Minus the absolute correlation of recent returns with the index."""
-    return -np.abs(step.market_correlation)
+    return -np.abs(step.market_correlation())
 
 
 def turnover(step: Step, options: RewardSettings) -> FloatArray:
@@ -153,8 +152,12 @@ def diversification(value: FloatArray) -> FloatArray:
 
     HHI is the sum of squared shares (Herfindahl 1950): 1 with all in one, 1/M when equal.
     """
-    size = np.abs(value)
-    total = size.sum(axis=-1)
-    squares = (size * size).sum(axis=-1)
-    safe = np.where(total > 0.0, total, 1.0)
-    return np.where(total > 0.0, 1.0 - squares / (safe * safe), 0.0)
+    return diversification_of(value, np.abs(value).sum(axis=-1))
+
+
+def diversification_of(value: FloatArray, gross: FloatArray) -> FloatArray:
+    """`diversification` where the sum of absolute values (N,) is already known."""
+    invested = gross > 0.0
+    # Shares first: the squares of nearly worthless positions would underflow.
+    share = value / np.where(invested, gross, 1.0)[..., None]
+    return np.where(invested, 1.0 - (share * share).sum(axis=-1), 0.0)

@@ -50,8 +50,10 @@ def target_quantity(
         lot = options.contract_multiplier
         wanted = np.trunc(wanted / lot) * lot
     cheap = premium < options.min_tick_usd
-    if cheap.any():
-        towards_zero = np.clip(wanted, np.minimum(current, 0.0), np.maximum(current, 0.0))
+    if np.count_nonzero(cheap):
+        towards_zero = np.minimum(
+            np.maximum(wanted, np.minimum(current, 0.0)), np.maximum(current, 0.0)
+        )
         wanted = np.where(cheap, towards_zero, wanted)
     if options.no_trade_band > 0.0:
         small = np.abs(wanted - current) * premium < options.no_trade_band * budget

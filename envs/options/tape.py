@@ -32,6 +32,7 @@ class OptionTape:
     aged: FloatArray  # (P, T, M) value at t of the contract that sat there at t-1
     strike: FloatArray  # (P, T, M) index points
     vol: FloatArray  # (P, T, M) implied volatility of `mark`, annual decimal
+    aged_vol: FloatArray  # (P, T, M) that of `aged`; of the session before where it expired
     delta: FloatArray  # (P, T, M) per index point
     gamma: FloatArray  # (P, T, M) per index point squared
     theta: FloatArray  # (P, T, M) per calendar day
@@ -90,10 +91,14 @@ def build_tape(
 
     earlier_strike = np.concatenate([strike[:, :1], strike[:, :-1]], axis=1)
     aged_tau = by_slot.aged_days / CALENDAR_DAYS
-    aged = values.price.copy()
-    changed = by_slot.rolled
+    aged, aged_vol = values.price.copy(), vol.copy()
+    changed, expired = by_slot.rolled, by_slot.expired
     if changed.any():
-        aged[:, changed] = market.price_at(changed, earlier_strike, aged_tau, is_call)
+        aged[:, changed], aged_vol[:, changed] = market.price_at(
+            changed, earlier_strike, aged_tau, is_call
+        )
+        # At expiry volatility means nothing: the last one stands, so that it did not change.
+        aged_vol[:, 1:][:, expired[1:]] = vol[:, :-1][:, expired[1:]]
     return OptionTape(
         slots=chain_slots,
         is_call=is_call,
@@ -101,6 +106,7 @@ def build_tape(
         aged=aged,
         strike=strike,
         vol=vol,
+        aged_vol=aged_vol,
         delta=values.delta,
         gamma=values.gamma,
         theta=values.theta / CALENDAR_DAYS,
@@ -137,12 +143,12 @@ class _Market:
 
     def price_at(
         self, where: BoolArray, strike: FloatArray, tau: FloatArray, is_call: BoolArray
-    ) -> FloatArray:
-        """Prices of only the (session, slot) pairs in `where`, (P, count)."""
+    ) -> tuple[FloatArray, FloatArray]:
+        """Prices and volatilities of only the (session, slot) pairs in `where`, (P, count)."""
         t, slot = np.nonzero(where)
         spot, rate = self.history.close[:, t], self.history.rate[t]
         dividend_yield = self.history.dividend_yield[t]
         strike, tau = strike[:, t, slot], tau[t, slot]
         log_forward = np.log(spot) + (rate - dividend_yield) * tau
         vol = self.surface.vol(self.drivers[:, t, :], np.log(strike) - log_forward, tau)
-        return price(spot, strike, tau, vol, rate, dividend_yield, is_call[slot])
+        return price(spot, strike, tau, vol, rate, dividend_yield, is_call[slot]), vol

@@ -16,7 +16,7 @@ def a_step(**changes) -> Step:
         "held_value": np.array([[300.0, -100.0, 0.0]]),
         "equity": np.array([1000.0]),
         "episode_sharpe": np.array([0.4]),
-        "market_correlation": np.array([-0.5]),
+        "market_correlation": lambda: np.array([-0.5]),
     }
     return Step(**{**values, **{k: np.asarray(v, float) for k, v in changes.items()}})
 
@@ -82,3 +82,9 @@ def test_within_the_cap_there_is_no_concentration_penalty():
 
 def test_sharpe_is_cut_so_that_quiet_days_cannot_dominate():
     assert TERMS["sharpe"](a_step(episode_sharpe=[37.0]), OPTIONS)[0] == 1.0
+
+
+@pytest.mark.parametrize("size", [1e-170, 1e-300, 1e-12, 1e12])
+def test_diversification_does_not_depend_on_the_size_of_the_book(size):
+    value = size * np.array([[1.0, -1.0, 2.0], [3.0, 0.0, 0.0]])
+    np.testing.assert_allclose(diversification(value), [1 - 6 / 16, 0.0], atol=1e-12)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from envs.market.sources import Sp500Data, load_market
 from envs.options.black_scholes import price
 from envs.options.chain import ChainSettings, slots
+from envs.options.implied_volatility import implied_volatility
 from envs.options.surface import FlatSurface, VixSurface
 from envs.options.tape import OptionTape, build_tape
 from risk.errors import InputError
@@ -80,6 +81,33 @@ def test_daily_roll_revalues_yesterdays_contract_a_day_older():
             np.array(tape.is_call[slot]),
         )
         np.testing.assert_allclose(tape.aged[0, 1:, slot], expected, rtol=1e-12)
+
+
+def test_the_aged_volatility_is_the_one_in_the_aged_price():
+    history = wandering(80)
+    tape = tape_of(history, VixSurface(), "daily")
+    days = np.diff(history.dates).astype(int)[:, None]
+    inverted = implied_volatility(
+        tape.aged[0, 1:],
+        history.close[0, 1:, None],
+        tape.strike[0, :-1],
+        (tape.days_to_expiry[:-1] - days) / 365,
+        0.025,
+        0.015,
+        tape.is_call,
+    )
+    vega = tape.vega[0, :-1]
+    telling = vega > 0.05 * vega.max()  # elsewhere the price says too little of it
+    assert telling.mean() > 0.7
+    np.testing.assert_allclose(tape.aged_vol[0, 1:][telling], inverted[telling], rtol=1e-6)
+    assert (np.abs(tape.aged_vol[0, 1:] - tape.vol[0, 1:]) > 1e-4).mean() > 0.5
+
+
+def test_the_aged_volatility_of_what_stays_or_expires():
+    tape = tape_of(wandering())
+    stays, t, slot = ~tape.rolled, *np.nonzero(tape.expired)
+    np.testing.assert_array_equal(tape.aged_vol[:, stays], tape.vol[:, stays])
+    np.testing.assert_array_equal(tape.aged_vol[0, t, slot], tape.vol[0, t - 1, slot])
 
 
 @settings(max_examples=25, deadline=None)
