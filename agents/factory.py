@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Literal
 
 import numpy as np
@@ -13,6 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from agents.architecture import ACTIVATIONS
 from agents.policies import MaskedMlpLstmPolicy
+from agents.recurrent_ppo import SequenceRecurrentPPO
 from risk.errors import InputError
 from risk.settings import settings
 
@@ -23,7 +26,7 @@ Width = Annotated[int, Field(ge=1, le=8192)]
 
 @settings
 class RecurrentPPOSettings:
-    """Recurrent PPO; `recurrent_ppo_stock` is the same with sb3-contrib's policy as it comes."""
+    """Recurrent PPO; `recurrent_ppo_stock` is sb3-contrib's as it comes, for comparison."""
 
     kind: Literal["recurrent_ppo", "recurrent_ppo_stock"] = "recurrent_ppo"
     policy: Literal["MlpLstmPolicy"] = "MlpLstmPolicy"
@@ -31,6 +34,9 @@ class RecurrentPPOSettings:
     learning_rate_end: Positive | None = None
     rollout_steps: Annotated[int, Field(ge=2)] = 2048  # over all parallel episodes
     batch_size: Annotated[int, Field(ge=2)] = 128
+    # Steps of the sequences that make up a minibatch. None: sb3-contrib's own minibatches, which
+    # `recurrent_ppo_stock` always has.
+    sequence_length: Annotated[int, Field(ge=2)] | None = 8
     n_epochs: Annotated[int, Field(ge=1)] = 20
     gamma: Share = 0.995
     gae_lambda: Share = 0.98
@@ -52,13 +58,20 @@ class RecurrentPPOSettings:
                 f"a batch_size of {self.batch_size} is more than the {self.rollout_steps} steps "
                 "of a rollout"
             )
+        length = self.sequence_length if self.kind == "recurrent_ppo" else None
+        if length is not None and self.batch_size % length:
+            raise ValueError(
+                f"a batch_size of {self.batch_size} is no multiple of the sequence_length of "
+                f"{length}"
+            )
         return self
 
 
 def build_agent(options: RecurrentPPOSettings, env: VecEnv, seed: int, device: str) -> RecurrentPPO:
     """A fresh agent for a vectorised environment.
 
-    Raises InputError where the rollout does not divide among the parallel episodes.
+    Raises InputError where the rollout does not divide among the parallel episodes, or what each
+    of them gets does not divide into sequences.
     """
     steps, rest = divmod(options.rollout_steps, env.num_envs)
     if rest or steps < 2:
@@ -72,9 +85,13 @@ def build_agent(options: RecurrentPPOSettings, env: VecEnv, seed: int, device: s
     if options.learning_rate_end is not None:
         rate = LinearSchedule(options.learning_rate, options.learning_rate_end, 1.0)
     layers = list(options.net_arch)
-    return RecurrentPPO(
-        MlpLstmPolicy if stock else MaskedMlpLstmPolicy,
-        env,
+    make: Callable[..., RecurrentPPO] = partial(RecurrentPPO, MlpLstmPolicy)
+    if not stock:
+        make = partial(
+            SequenceRecurrentPPO, MaskedMlpLstmPolicy, sequence_length=options.sequence_length
+        )
+    return make(
+        env=env,
         learning_rate=rate,
         n_steps=steps,
         batch_size=options.batch_size,

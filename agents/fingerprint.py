@@ -53,6 +53,7 @@ def determinism_fingerprint(model: RecurrentPPO) -> dict[str, Any]:
         **{name.lower(): os.environ.get(name) for name in _VARIABLES},
         "num_envs": model.n_envs,
         **{name: _plain(getattr(model, name)) for name in _HYPERPARAMETERS},
+        "sequence_length": getattr(model, "sequence_length", None),
     }
 
 

@@ -1,8 +1,8 @@
-"""The recurrent policy that is trained: stock sb3-contrib networks, one LSTM call a minibatch."""
+"""The recurrent policy that is trained: stock sb3-contrib networks, few LSTM calls."""
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import pairwise
 
 import torch
 from sb3_contrib.ppo_recurrent.policies import MlpLstmPolicy
@@ -14,10 +14,9 @@ LstmState = tuple[torch.Tensor, torch.Tensor]  # hidden and cell, each (layers, 
 class MaskedMlpLstmPolicy(MlpLstmPolicy):
     """`MlpLstmPolicy` that computes the same function without a Python loop over time.
 
-    The recurrent rollout buffer cuts its sequences at every episode start, so a start can stand
-    only in the first step of a sequence: forgetting then means masking the initial state, and the
-    LSTM runs once over the whole sequence. Starts anywhere else (hand-made input) take the stock
-    loop, which resets the state step by step.
+    Where an episode begins, forgetting means masking the state before that step: the LSTM runs
+    over all sequences at once from one step at which any of them begins an episode to the next.
+    Most minibatches have no such step but the first, and take one call.
     """
 
     @staticmethod
@@ -30,14 +29,41 @@ class MaskedMlpLstmPolicy(MlpLstmPolicy):
         """LSTM outputs (sequences * steps, size) and the state after the last step."""
         sequences = lstm_states[0].shape[1]
         starts = episode_starts.reshape(sequences, -1)
-        if starts.shape[1] > 1 and bool(torch.any(starts[:, 1:] != 0.0)):
-            stock: Any = MlpLstmPolicy._process_sequence(
-                features, lstm_states, episode_starts, lstm
-            )
-            output, final = stock
-            return output, final
-        remember = (1.0 - starts[:, 0]).view(1, sequences, 1)
         steps_first = features.reshape(sequences, -1, lstm.input_size).swapaxes(0, 1)
-        initial = (remember * lstm_states[0], remember * lstm_states[1])
-        output, final = lstm(steps_first, initial)
-        return output.transpose(0, 1).flatten(0, 1), final
+        outputs, state = [], lstm_states
+        for first, end in pairwise(_cuts(starts)):
+            remember = (1.0 - starts[:, first]).view(1, sequences, 1)
+            masked = (remember * state[0], remember * state[1])
+            output, state = _run(lstm, steps_first[first:end], masked)
+            outputs.append(output)
+        joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        return joined.transpose(0, 1).flatten(0, 1), state
+
+
+def _cuts(starts: torch.Tensor) -> list[int]:
+    """The first step, every later step at which any sequence begins an episode, and the end."""
+    steps = starts.shape[1]
+    if steps == 1:
+        return [0, 1]
+    inner = torch.nonzero((starts[:, 1:] != 0.0).any(dim=0)).flatten() + 1
+    return [0, *inner.tolist(), steps]
+
+
+def _run(lstm: nn.LSTM, inputs: torch.Tensor, state: LstmState) -> tuple[torch.Tensor, LstmState]:
+    """`lstm(inputs, state)` for inputs (steps, sequences, features)."""
+    # On the CPU each call of the LSTM first reorders all weights, which for the one step of an
+    # acting policy takes longer than the step.
+    if len(inputs) > 1 or inputs.is_cuda or torch.is_grad_enabled() or not _is_plain(lstm):
+        output, last = lstm(inputs, state)
+        return output, last
+    hidden, hiddens, cells = inputs[0], [], []
+    for layer, layer_weights in enumerate(lstm.all_weights):
+        before = (state[0][layer], state[1][layer])
+        hidden, cell = torch.lstm_cell(hidden, before, *layer_weights)
+        hiddens.append(hidden)
+        cells.append(cell)
+    return hidden.unsqueeze(0), (torch.stack(hiddens), torch.stack(cells))
+
+
+def _is_plain(lstm: nn.LSTM) -> bool:
+    return lstm.bias and not (lstm.bidirectional or lstm.proj_size or lstm.dropout)

@@ -101,19 +101,24 @@ def test_a_start_later_in_a_sequence_still_resets_the_state():
     starts[[0, 3, 8]] = 1.0
     expected, expected_state = stock._process_sequence(features, state, starts, stock.lstm_actor)
     output, final = ours._process_sequence(features, state, starts, ours.lstm_actor)
-    assert torch.equal(output, expected)
-    assert torch.equal(final[0], expected_state[0])
+    assert torch.allclose(output, expected, atol=1e-6)
+    for one, two in zip(final, expected_state, strict=True):
+        assert torch.allclose(one, two, atol=1e-6)
 
 
 @pytest.mark.parametrize("starting", [[0, 0, 0], [1, 0, 1], [1, 1, 1]])
-def test_acting_is_the_same_bit_for_bit(starting):
-    stock, ours = twins()
+@pytest.mark.parametrize("layers", [1, 2])
+def test_acting_is_the_same_without_the_lstm_call(starting, layers):
+    stock, ours = twins(n_lstm_layers=layers)
+    ours.lstm_actor.register_forward_hook(lambda *_: pytest.fail("it reorders all weights"))
     rng = np.random.default_rng(6)
     observation = rng.normal(size=(3, 5)).astype(np.float32)
-    state = tuple(rng.normal(size=(LAYERS, 3, SIZE)).astype(np.float32) for _ in range(2))
+    state = tuple(rng.normal(size=(layers, 3, SIZE)).astype(np.float32) for _ in range(2))
     results = [
         policy.predict(observation, state, np.array(starting, bool), deterministic=True)
         for policy in (stock, ours)
     ]
-    assert np.array_equal(results[0][0], results[1][0])
-    assert np.array_equal(results[0][1], results[1][1])
+    for one, two in zip(
+        (results[0][0], *results[0][1]), (results[1][0], *results[1][1]), strict=True
+    ):
+        np.testing.assert_allclose(one, two, atol=1e-6)

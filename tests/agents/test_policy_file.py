@@ -139,8 +139,11 @@ def test_the_stock_policy_is_written_too_and_acts_alike(tmp_path):
     stock = MlpLstmPolicy(OBS, ACTION, lambda _: 1e-3)
     loaded = load_policy(save_policy(stock, tmp_path, {})).policy
     obs = np.stack([OBS.sample() for _ in range(3)])
-    np.testing.assert_array_equal(
-        stock.predict(obs, deterministic=True)[0], loaded.predict(obs, deterministic=True)[0]
+    # Ours takes another route through the same sums.
+    np.testing.assert_allclose(
+        stock.predict(obs, deterministic=True)[0],
+        loaded.predict(obs, deterministic=True)[0],
+        atol=1e-6,
     )
 
 

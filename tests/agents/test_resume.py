@@ -150,6 +150,25 @@ def test_each_difference_is_named_and_can_be_accepted(uninterrupted):
     assert model.num_timesteps == HALF
 
 
+def test_another_length_of_sequences_is_noticed(uninterrupted):
+    _, folder = uninterrupted
+    with pytest.raises(InputError, match="sequence_length: 4 -> 2"):
+        restore_checkpoint(build(sequence_length=2), {"adapting": Adapting()}, halfway(folder))
+
+
+@pytest.mark.parametrize("changes", [{}, {"sequence_length": None}], ids=str)
+def test_it_resumes_bit_for_bit_with_actor_and_critic_side_by_side(tmp_path, changes):
+    torch.set_num_threads(2)
+    try:
+        whole, again, callback = build(**changes), build(**changes), Adapting()
+        whole.learn(2 * ROLLOUT, Adapting(tmp_path))
+        restore_checkpoint(again, {"adapting": callback}, tmp_path / f"step_{ROLLOUT:09d}")
+        again.learn(ROLLOUT, callback, reset_num_timesteps=False)
+    finally:
+        torch.set_num_threads(1)
+    assert same_weights(weights(again), weights(whole))
+
+
 def test_another_thread_count_is_noticed(uninterrupted):
     _, folder = uninterrupted
     torch.set_num_threads(2)

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from gymnasium import spaces
-from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.checkpoint import newest_checkpoint, restore_checkpoint, save_checkpoint
 from agents.policies import MaskedMlpLstmPolicy
+from agents.recurrent_ppo import SequenceRecurrentPPO
 
 NUM_ENVS, N_STEPS = 3, 16
 ROLLOUT = NUM_ENVS * N_STEPS
@@ -139,13 +139,14 @@ def build(env=None, **changes):
         "learning_rate": lambda progress: 1e-2 * progress,
         "n_steps": N_STEPS,
         "batch_size": 12,
+        "sequence_length": 4,
         "n_epochs": 2,
         "ent_coef": 0.01,
         "seed": 5,
         "device": "cpu",
         "policy_kwargs": {"lstm_hidden_size": 8, "net_arch": [8]},
     }
-    return RecurrentPPO(MaskedMlpLstmPolicy, env or DriftEnv(), **(settings | changes))
+    return SequenceRecurrentPPO(MaskedMlpLstmPolicy, env or DriftEnv(), **(settings | changes))
 
 
 def weights(model):
