@@ -1,0 +1,85 @@
+"""The weekend seller: which closes, which contracts, and flat at all others."""
+
+import numpy as np
+import pytest
+
+from agents.book_view import BookReader
+from agents.weekend_seller import WeekendSeller, before_long_gaps
+from envs.batch import Window
+from envs.market.exchange_calendar import exchange_sessions
+from envs.options.surface import VixSurface
+from experiments.backtest import run_backtest
+from risk.errors import InputError
+from tests.markets import market_of, options_of, random_walk, wandering_vol
+
+DAY = np.datetime64
+
+
+@pytest.mark.parametrize(
+    ("day", "long"),
+    [
+        ("2001-09-07", True),  # a Friday
+        ("2001-09-10", False),  # nobody knew of the week to come
+        ("2018-03-29", True),  # before Good Friday
+        ("2018-07-03", False),  # one day off
+        ("2018-11-21", False),  # Thanksgiving, Friday is open
+        ("2017-09-01", True),  # before Labor Day
+    ],
+)
+def test_gaps_are_those_of_the_schedule(day, long):
+    dates = exchange_sessions(DAY("2001-01-01").item(), DAY("2018-12-31").item())
+    assert before_long_gaps(dates)[dates == DAY(day)].tolist() == [long]
+
+
+def test_the_last_date_needs_no_next_one():
+    dates = exchange_sessions(DAY("2018-01-01").item(), DAY("2018-12-28").item())
+    for length in (len(dates), len(dates) - 30):
+        np.testing.assert_array_equal(
+            before_long_gaps(dates[:length]), before_long_gaps(dates)[:length]
+        )
+
+
+def seller_in(start=60, paths=1):
+    vol = np.repeat(wandering_vol(160), paths, axis=0)
+    history = random_walk(160, paths=paths, seed=2, implied_vol=vol)
+    options = options_of()
+    market = market_of(history, options, VixSurface())
+    reader = BookReader(market, start)
+    return WeekendSeller.of(market, reader, options.sizing, start, 0.5), market, options
+
+
+def test_it_is_short_the_nearest_call_and_put_over_weekends_only():
+    seller, market, options = seller_in()
+    done = run_backtest(seller, market, options, Window(60, 150))
+    dates, sold = done.dates[:-1], done.quantity[0]
+    fridays = (dates.astype(int) + 3) % 7 == 4
+    short = (sold != 0).any(axis=1)
+    assert short[fridays].all()
+    plain = fridays | np.isin(dates, dates[before_long_gaps(dates)])
+    assert not short[~plain].any()
+    for row in np.nonzero(fridays)[0]:
+        session = 60 + row
+        spot = market.history.close[0, session]
+        for calls in (True, False):
+            shortest = np.array([slot.maturity_days == 30 for slot in market.tape.slots])
+            side = np.nonzero(shortest & (market.tape.is_call == calls))[0]
+            nearest = side[np.abs(market.tape.strike[0, session, side] - spot).argmin()]
+            others = np.setdiff1d(side, nearest)
+            expected = -0.5 * done.equity[0, row] / spot
+            assert sold[row, nearest] == pytest.approx(expected, rel=1e-6)
+            assert (sold[row, others] == 0.0).all()
+
+
+def test_it_knows_that_its_calendar_holds_for_one_start_only():
+    seller, market, options = seller_in()
+    with pytest.raises(InputError, match="session 60"):
+        run_backtest(seller, market, options, Window(61, 150))
+
+
+def test_books_that_began_apart_keep_their_own_count():
+    seller, market, _ = seller_in(paths=2)
+    first = np.zeros((2, len(market.observed.features)), np.float32)
+    first[:, : market.observed.before.shape[-1]] = market.observed.before[:, 60]
+    _, state = seller.predict(first, None, np.array([True, True]))
+    _, state = seller.predict(first, state, np.array([False, True]))
+    assert state[0].tolist() == [2, 1]
