@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.lineup import Lineup
 from agents.managed import RiskManagedPolicy
-from agents.policy import Policy, PolicyState
+from agents.policy import Policy
 from envs.batch import Window
 from envs.market.history import MarketHistory
 from envs.market_rows import as_rows
 from envs.option_market import OptionMarket, OptionPortfolioSettings
 from envs.option_portfolio import OptionPortfolioKernel
-from risk.overlay import OVERLAY_RULES
+from risk.overlay import OVERLAY_RULES, RiskSettings
 from risk.performance import Performance, summarise
 
 FloatArray = NDArray[np.float64]
+
+_BOOKS_AT_ONCE = 256
+IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,9 @@ class Backtest:
     position: FloatArray  # (N, T, M) its value when traded
     greeks: dict[str, FloatArray]  # name -> (N, T), see OptionPortfolioKernel.book_greeks
     rules: dict[str, FloatArray]  # rule -> (N, T) dollars it took from what was wanted
+    foregone: FloatArray  # (N, T) P&L by the next close of what the risk module took away
     guard: NDArray[np.int8]  # (N, T) GuardState of each trade; ACTIVE without a risk module
+    alive: NDArray[np.bool_]  # (N, T) the book still traded; after ruin all numbers are 0
     ruined: NDArray[np.bool_]  # (N,) stopped out before the end; equity stays where it fell to
 
     def performance(self) -> Performance:
@@ -49,6 +56,21 @@ class Backtest:
             cost_usd=self.cost,
             position_usd=self.position,
         )
+
+    def books(self, chosen: slice) -> Backtest:
+        """Only some of the books."""
+        own = {name: getattr(self, name)[chosen] for name in _BY_BOOK}
+        own |= {
+            name: {key: values[chosen] for key, values in getattr(self, name).items()}
+            for name in ("greeks", "rules")
+        }
+        return replace(self, **own)
+
+
+_BY_BOOK = (
+    "equity", "index_return", "cost", "traded", "reward", "quantity", "position", "foregone",
+    "guard", "alive", "ruined",
+)  # fmt: skip
 
 
 def run_backtest(
@@ -66,29 +88,59 @@ def run_backtest(
     """
     history = market.history
     books = history.num_paths if num_books is None else num_books
-    risk = policy.risk if isinstance(policy, RiskManagedPolicy) else None
+    risk = None
+    if isinstance(policy, RiskManagedPolicy):
+        risk = policy.risk
+        policy = policy.policy
     kernel = OptionPortfolioKernel(market, options, window, books, random_start=False, risk=risk)
     obs, state = kernel.reset(), None
     record = _Record(kernel)
     starts = np.ones(books, np.bool_)
     alive = np.ones(books, np.bool_)
     for _ in range(window.stop - window.start - 1):
-        action, state = _decide(policy, obs, state, starts)
+        action, state = policy.predict(obs, state=state, episode_start=starts, deterministic=True)
         result = kernel.step(np.where(alive[:, None], action, 0.0))
         record.write(result.reward, alive)
         alive &= ~result.terminated
         obs, starts = result.observation, np.zeros(books, np.bool_)
-        if not alive.any():
-            break
     return record.finish(kernel, alive)
 
 
-def _overlay_day(kernel: OptionPortfolioKernel) -> dict[str, FloatArray]:
-    result = kernel.overlay_result
+def run_backtests(
+    policies: Mapping[str, Policy],
+    market: OptionMarket,
+    options: OptionPortfolioSettings,
+    window: Window,
+    risk: RiskSettings | None = None,
+) -> dict[str, Backtest]:
+    """Every policy alone through the whole window, one book a path; with `risk`, all under it.
+
+    Few books are stepped together, which takes no longer than one of them and gives the same
+    numbers; where paths are many each policy runs by itself, to bound memory.
+    """
+    paths, names = market.history.num_paths, list(policies)
+    together = len(names) if len(names) * paths <= _BOOKS_AT_ONCE else 1
+    found: dict[str, Backtest] = {}
+    for first in range(0, len(names), together):
+        some = names[first : first + together]
+        lineup: Policy = Lineup([policies[name] for name in some])
+        if risk is not None:
+            lineup = RiskManagedPolicy(lineup, risk)
+        done = run_backtest(lineup, market, options, window, len(some) * paths)
+        for k, name in enumerate(some):
+            found[name] = done.books(slice(k * paths, (k + 1) * paths))
+    return found
+
+
+def _overlay_day(kernel: OptionPortfolioKernel, row: IntArray) -> dict[str, FloatArray]:
+    result, tape = kernel.overlay_result, kernel.market.tape
     if result is None:
-        return {"guard": np.zeros(kernel.num_envs)}
+        nothing = np.zeros(kernel.num_envs)
+        return {"guard": nothing, "foregone": nothing}
     taken = {f"rule.{rule}": result.taken[:, i] for i, rule in enumerate(OVERLAY_RULES)}
-    return {"guard": result.state.astype(np.float64), **taken}
+    gain = as_rows(tape.aged)[row + 1] - as_rows(tape.mark)[row]
+    foregone = ((result.wanted - result.quantity) * gain).sum(axis=-1)
+    return {"guard": result.state.astype(np.float64), "foregone": foregone, **taken}
 
 
 def index_equity(history: MarketHistory, window: Window, initial: float) -> FloatArray:
@@ -111,12 +163,6 @@ def cash_equity(risk_free: FloatArray, initial: float) -> FloatArray:
     return np.concatenate([[initial], initial * np.cumprod(1.0 + risk_free)])
 
 
-def _decide(
-    policy: Policy, obs: NDArray[np.float32], state: PolicyState, starts: NDArray[np.bool_]
-) -> tuple[NDArray[np.floating], PolicyState]:
-    return policy.predict(obs, state=state, episode_start=starts, deterministic=True)
-
-
 class _Record:
     """Collects the days of a backtest."""
 
@@ -133,7 +179,7 @@ class _Record:
         mark = as_rows(kernel.market.tape.mark)[rows]
         held = kernel.held_quantity * alive[:, None]
         day = {"reward": reward, "quantity": held, "position": held * mark, **kernel.book_greeks()}
-        day |= _overlay_day(kernel)
+        day |= {"alive": alive.astype(np.float64), **_overlay_day(kernel, rows)}
         for name, values in day.items():
             shaped = alive.reshape(-1, *[1] * (values.ndim - 1))
             self._days.setdefault(name, []).append(np.where(shaped, values, 0.0))
@@ -164,7 +210,9 @@ class _Record:
             quantity=days.pop("quantity"),
             position=days.pop("position"),
             rules=rules,
+            foregone=days.pop("foregone"),
             guard=days.pop("guard").astype(np.int8),
+            alive=days.pop("alive").astype(np.bool_),
             greeks=days,
             ruined=~alive,
         )
