@@ -10,6 +10,8 @@ from stable_baselines3.common.logger import TensorBoardOutputFormat
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+_hparams: Any = hparams  # untyped
+
 # What the HPARAMS page shows beside the hyperparameters; each is a scalar of the run.
 RESULT_SCALARS = (
     "validation/sharpe",
@@ -72,8 +74,9 @@ class Dashboard(BaseCallback):
     def _write(self, writer: SummaryWriter) -> None:
         writer.add_custom_scalars(layout(self._terms))
         results = dict.fromkeys(RESULT_SCALARS, 0.0)
-        for summary in hparams(self._settings, results):
-            writer.file_writer.add_summary(summary)
+        events: Any = writer.file_writer
+        for summary in _hparams(self._settings, results):
+            events.add_summary(summary)
         writer.flush()
 
 

@@ -1,7 +1,8 @@
 """Evaluate a trained policy: `python -m experiments.evaluate run=outputs/production/<date>/<time>`.
 
-Any market can be put in the place of the run's own: data=csv data.path=prices.csv, surface=flat,
-costs=flat. The result goes to `evaluation/` in the run folder.
+It runs beside every baseline on the same days, without and with the risk module; the verdict, its
+evidence and a report go to `evaluation/` in the run folder. Any market can be put in the place of
+the run's own: data=csv data.path=prices.csv, surface=flat, costs=flat.
 """
 
 from __future__ import annotations
@@ -9,46 +10,47 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
+import torch
 from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
 
-from agents.managed import RiskManagedPolicy
-from agents.policy import Policy
 from agents.policy_file import DESCRIPTION, LoadedPolicy, load_policy
-from envs.batch import Window
 from envs.option_market import OptionMarket
-from envs.options.tape import OptionTape
-from experiments.backtest import Backtest, cash_equity, index_equity, run_backtest
-from experiments.cli import launch
-from experiments.plots import equity_figure, png_of
+from experiments.backtest import Backtest
+from experiments.chart_matplotlib import chart_png
+from experiments.cli import GateFailed, launch
+from experiments.evaluation import AGENT, INDEX, SplitResult, contests, evaluate_split
+from experiments.evaluation_files import daily_table, recorded_books, split_numbers
+from experiments.evaluation_report import build_report
+from experiments.report import Report, render
 from experiments.risk_report import risk_report, risk_table
 from experiments.run_config import config_hash, plain_config
 from experiments.run_folder import resolve_run, shown_path
-from experiments.runinfo import load_run_config
+from experiments.runinfo import load_manifest, load_run_config
 from experiments.session import Session, open_session
 from experiments.settings import market_settings
-from experiments.tables import performance_table
+from experiments.tables import performance_table, verdict_text
+from experiments.tensorboard_pictures import write_pictures
+from experiments.trial_record import count_trials, record_run
+from experiments.trials import TrialCount
+from risk.comparison import Word
 from risk.errors import InputError
 from risk.files import new_folder, write_json
-from risk.performance import Performance, summarise
 from risk.settings import build_settings, settings
 
 log = logging.getLogger(__name__)
 
-FloatArray = NDArray[np.float64]
-
-POLICY_NAME, MANAGED_NAME, INDEX_NAME, CASH_NAME = "policy", "managed", "buy_and_hold", "cash"
-
 # Sections that can be put in the place of the run's own, and the key that names the choice.
 REPLACEABLE = {"data": "source", "surface": "kind", "costs": "kind", "risk": ""}
+
+# What stands on the terminal; the report has everybody.
+SHOWN = (AGENT, INDEX, "cash", "put_write", "static_mean_variance", "weekend_seller")
 
 
 @settings
@@ -58,21 +60,15 @@ class EvaluateSettings:
     run: str = Field(min_length=1)
     split: Literal["train", "validation", "test", "all"] | None = None
     policy: Literal["best", "last"] = "best"
-
-
-@dataclass(frozen=True)
-class SplitResult:
-    """One stretch of market: the policy's days and everybody's measures."""
-
-    name: str
-    backtest: Backtest
-    managed: Backtest | None  # the same under the risk module, where that is on
-    performance: dict[str, Performance]  # by name of the book
-    equity: dict[str, FloatArray]  # likewise, of the first path, (T + 1,) dollars
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000  # of the bootstrap
+    report: bool = True  # the page, its pictures and TensorBoard's
+    gate: bool = False  # exit code 1 unless the verdict is BEATS
 
 
 def evaluate(config: DictConfig) -> float:
-    """Run the policy through whole splits; print and write its metrics beside the benchmarks."""
+    """Run the policy and every baseline through whole splits; print and write the verdict."""
+    # A few books at a time: handing them to a second core costs more than it brings.
+    torch.set_num_threads(1)
     plain = plain_config(config)
     own_keys = {name: value for name, value in plain.items() if name not in REPLACEABLE}
     asked: EvaluateSettings = build_settings(EvaluateSettings, own_keys, "evaluate")
@@ -84,12 +80,51 @@ def evaluate(config: DictConfig) -> float:
     session = open_session(wanted)
     check_policy_fits(loaded_policy, session.market)
     names = [asked.split] if asked.split else ["validation", "test"]
-    results = [evaluate_split(name, loaded_policy.policy, session) for name in names]
+    # Only what the run itself was made for is a trial of its search.
+    is_trial = asked.policy == "best" and not _changes(own, replaced)
+    results = []
+    for name in names:
+        results.append(
+            evaluate_split(
+                name,
+                loaded_policy.policy,
+                session,
+                partial(_count_trials, run, session, name, loaded_policy, is_trial),
+                asked.resamples,
+            )
+        )
     folder = run / _folder_name(asked, own, replaced)
     header = describe(run, asked, session, loaded_policy)
-    write_results(folder, header, results, session.market.tape)
+    report = None
+    if asked.report:
+        about = {"manifest": load_manifest(run), "config": own}
+        report = build_report(header, about, results, session, loaded_policy.policy)
+    pictures = {} if report is None else {c.key: chart_png(c) for c in report.charts}
+    write_results(folder, header, results, session, report, pictures)
+    if pictures:
+        step = int(loaded_policy.metadata.get("step", 0))
+        write_pictures(run / "tensorboard" / folder.name, pictures, step)
     _print(header, results, folder)
-    return float(np.mean(results[0].performance[POLICY_NAME].sharpe))
+    if asked.gate and results[-1].headline.verdict.word is not Word.BEATS:
+        raise GateFailed(
+            f"verdict on the {results[-1].name} years: {results[-1].headline.verdict.word}"
+        )
+    return float(np.mean(results[0].raw.performance[AGENT].sharpe))
+
+
+def _count_trials(
+    run: Path,
+    session: Session,
+    split: str,
+    policy: LoadedPolicy,
+    is_trial: bool,
+    done: Backtest,
+) -> TrialCount:
+    """Its own row first, so that a second evaluation finds the ledger as the first one did."""
+    if is_trial:
+        step = int(policy.metadata.get("step", 0))
+        record_run(run, session, split, done, step, candidates=None)
+    return count_trials(run, session, split)
 
 
 def load_chosen(run: Path, which: str) -> LoadedPolicy:
@@ -116,38 +151,6 @@ def check_policy_fits(loaded: LoadedPolicy, market: OptionMarket) -> None:
         )
 
 
-def evaluate_split(name: str, policy: Policy, session: Session) -> SplitResult:
-    """The policy, buy-and-hold of the index, and cash over one whole split."""
-    window, env, risk = session.window(name), session.settings.env, session.settings.risk
-    done = run_backtest(policy, session.market, env, window)
-    guarded = RiskManagedPolicy(policy, risk)
-    managed = run_backtest(guarded, session.market, env, window) if risk.enabled else None
-    initial = env.initial_equity_usd
-    # A ruined book ends early; the benchmarks run to where it ended.
-    ended = Window(window.start, window.start + len(done.dates))
-    index = index_equity(session.loaded.history, ended, initial)
-    cash = cash_equity(done.risk_free, initial)
-    common: dict[str, Any] = {"dates": done.dates, "risk_free": done.risk_free}
-    with_module = {} if managed is None else {MANAGED_NAME: managed}
-    return SplitResult(
-        name,
-        done,
-        managed,
-        {
-            POLICY_NAME: done.performance(),
-            **{name: book.performance() for name, book in with_module.items()},
-            INDEX_NAME: summarise(index, market_returns=done.index_return, **common),
-            CASH_NAME: summarise(cash[None], **common),
-        },
-        {
-            POLICY_NAME: done.equity[0],
-            **{name: book.equity[0] for name, book in with_module.items()},
-            INDEX_NAME: index[0],
-            CASH_NAME: cash,
-        },
-    )
-
-
 def describe(
     run: Path, asked: EvaluateSettings, session: Session, policy: LoadedPolicy
 ) -> dict[str, Any]:
@@ -163,63 +166,39 @@ def describe(
         "same_data_as_training": trained_on == history.fingerprint,
         "surface": wanted.surface.kind,
         "costs": wanted.env.costs.kind,
+        "resamples": asked.resamples,
         "notices": list(session.loaded.notices),
     }
 
 
 def write_results(
-    folder: Path, header: Mapping[str, Any], results: list[SplitResult], tape: OptionTape
+    folder: Path,
+    header: Mapping[str, Any],
+    results: list[SplitResult],
+    session: Session,
+    report: Report | None,
+    pictures: Mapping[str, bytes],
 ) -> None:
-    """Write `metrics.json`, and days and picture of each split, all in one step."""
+    """Write `metrics.json`, each book's days, and the report with its pictures, in one step."""
+    splits = {result.name: split_numbers(result, session.market) for result in results}
     with new_folder(folder) as temporary:
         for result in results:
-            daily = daily_table(result.backtest, tape)
-            daily.to_parquet(temporary / f"daily_{result.name}.parquet")
-            if result.managed is not None:
-                daily = daily_table(result.managed, tape)
-                daily.to_parquet(temporary / f"daily_{result.name}_managed.parquet")
-            curves = {name.replace("_", " "): curve for name, curve in result.equity.items()}
-            title = f"{header['run']}, {result.name} years"
-            figure = equity_figure(title, result.backtest.dates, curves)
-            (temporary / f"equity_{result.name}.png").write_bytes(png_of(figure))
-        write_json(
-            temporary / "metrics.json",
-            {**header, "splits": {result.name: _numbers(result) for result in results}},
-        )
+            for suffix, done in recorded_books(result).items():
+                daily = daily_table(done, session.market.tape)
+                daily.to_parquet(temporary / f"daily_{result.name}{suffix}.parquet")
+        write_json(temporary / "metrics.json", {**header, "splits": splits})
+        if report is not None:
+            (temporary / "report.html").write_text(render(report), encoding="utf-8")
+        for name, png in pictures.items():
+            (temporary / f"{name}.png").write_bytes(png)
 
 
-def daily_table(done: Backtest, tape: OptionTape, book: int = 0) -> pd.DataFrame:
-    """One book day by day: equity at the close, and what was done at the close before it."""
-    columns: dict[str, NDArray[Any]] = {
-        "equity": done.equity[book, 1:],
-        "risk_free": done.risk_free,
-        "index_return": done.index_return[book],
-        "cost": done.cost[book],
-        "traded": done.traded[book],
-        "reward": done.reward[book],
-        **{name: values[book] for name, values in done.greeks.items()},
-        **{f"taken.{rule}": values[book] for rule, values in done.rules.items()},
-        "guard": done.guard[book],
-        **{f"quantity.{s.name}": done.quantity[book, :, i] for i, s in enumerate(tape.slots)},
-        **{f"position.{s.name}": done.position[book, :, i] for i, s in enumerate(tape.slots)},
-    }
-    return pd.DataFrame(columns, index=pd.DatetimeIndex(done.dates[1:], name="date"))
-
-
-def _numbers(result: SplitResult) -> dict[str, Any]:
-    """Means over paths; what is undefined is null, never a number."""
-    dates = result.backtest.dates
-    books = {}
-    for name, performance in result.performance.items():
-        means = {key: float(np.mean(values)) for key, values in performance._asdict().items()}
-        books[name] = {key: x if np.isfinite(x) else None for key, x in means.items()}
+def _changes(own: Mapping[str, Any], replaced: Mapping[str, Any]) -> dict[str, Any]:
+    """The replaced sections that really differ from the run's own."""
     return {
-        "first": str(dates[0]),
-        "last": str(dates[-1]),
-        "paths": int(result.backtest.equity.shape[0]),
-        "ruined": int(result.backtest.ruined.sum()),
-        "books": books,
-        "risk": None if result.managed is None else risk_report(result.managed),
+        section: replaced[section]
+        for section in REPLACEABLE
+        if section in replaced and replaced[section] != own.get(section)
     }
 
 
@@ -227,11 +206,7 @@ def _folder_name(
     asked: EvaluateSettings, own: Mapping[str, Any], replaced: Mapping[str, Any]
 ) -> str:
     """`evaluation`, and behind it whatever differs from the plain one, so that both can stay."""
-    changed = {
-        section: replaced[section]
-        for section in REPLACEABLE
-        if section in replaced and replaced[section] != own.get(section)
-    }
+    changed = _changes(own, replaced)
     names = [str(changed[s][REPLACEABLE[s]]) if REPLACEABLE[s] else s for s in changed]
     names += [asked.policy] if asked.policy != "best" else []
     names += [asked.split] if asked.split else []
@@ -247,11 +222,19 @@ def _print(header: Mapping[str, Any], results: list[SplitResult], folder: Path) 
         f"{header['data']}, surface {header['surface']}, costs {header['costs']}"
     )
     for result in results:
-        console.print(performance_table(result.name, result.backtest.dates, result.performance))
+        shown = {
+            name: result.raw.performance[name] for name in SHOWN if name in result.raw.performance
+        }
         if result.managed is not None:
-            console.print(risk_table(risk_report(result.managed)))
-        if result.backtest.ruined.any():
-            console.print(f"{int(result.backtest.ruined.sum())} book(s) were ruined")
+            managed = {"managed": result.managed.performance[AGENT]}
+            shown = {AGENT: shown.pop(AGENT), **managed, **shown}
+        console.print(performance_table(result.name, result.raw.agent.dates, shown))
+        if result.managed is not None:
+            console.print(risk_table(risk_report(result.managed.agent)))
+        if result.raw.agent.ruined.any():
+            console.print(f"{int(result.raw.agent.ruined.sum())} book(s) were ruined")
+        for label, contest in contests(result):
+            console.print(verdict_text(f"{result.name} years, the book {label}", contest.verdict))
     console.print(f"written to {shown_path(folder)}")
 
 

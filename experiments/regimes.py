@@ -1,4 +1,4 @@
-"""The stretches of S&P 500 history that a strategy has to live through, and how it fared in each."""
+"""The stretches of history that a strategy has to live through, and how it fared in each."""
 
 from __future__ import annotations
 

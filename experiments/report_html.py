@@ -14,6 +14,7 @@ from experiments.formats import DASH, looks_numeric, number, signed
 from experiments.palette import DIVERGING, WORD_STYLES, word_style
 from experiments.report_contents import Cell, Item, KeyNumber, Report, Section, Table, Text
 
+_SHORT = 24  # characters that a cell keeps on one line
 _MANY_COLUMNS = 9  # more than a sheet of paper holds at full size
 
 
@@ -155,7 +156,7 @@ def table_html(table: Table) -> str:
     """A table that scrolls inside its own frame where it is too wide."""
     right = [_numeric(table, i) for i in range(len(table.columns))]
     head = "".join(
-        f'<th scope="col"{_class(right[i])}>{escape(name)}</th>'
+        f'<th scope="col"{_class("n" if right[i] else "")}>{escape(name)}</th>'
         for i, name in enumerate(table.columns)
     )
     body = "\n".join(_row(row, right, i in table.emphasis) for i, row in enumerate(table.rows))
@@ -181,7 +182,8 @@ def _row(row: Sequence[Cell], right: Sequence[bool], emphasised: bool) -> str:
     cells = []
     for i, cell in enumerate(row):
         tag, scope = ("th", ' scope="row"') if i == 0 else ("td", "")
-        cells.append(f"<{tag}{scope}{_class(right[i])}>{_cell(cell, right[i])}</{tag}>")
+        kind = "n" if right[i] else "k" if len(_written(cell)) <= _SHORT else ""
+        cells.append(f"<{tag}{scope}{_class(kind)}>{_cell(cell, right[i])}</{tag}>")
     strong = ' class="strong"' if emphasised else ""
     return f"<tr{strong}>{''.join(cells)}</tr>"
 
@@ -210,8 +212,8 @@ def _numeric(table: Table, i: int) -> bool:
     return i > 0 and bool(cells) and all(looks_numeric(cell) for cell in cells)
 
 
-def _class(right: bool) -> str:
-    return ' class="n"' if right else ""
+def _class(kind: str) -> str:
+    return f' class="{kind}"' if kind else ""
 
 
 def text_html(text: Text) -> str:

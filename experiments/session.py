@@ -17,10 +17,12 @@ from callbacks.validation import Score
 from envs.adapters import KernelVecEnv
 from envs.batch import Window
 from envs.market.sources import LoadedMarket, load_market
+from envs.market.splits import Split
 from envs.option_market import OptionMarket, build_option_market
 from envs.option_portfolio import OptionPortfolioKernel
-from experiments.backtest import run_backtest
+from experiments.backtest import Backtest, run_backtest
 from experiments.settings import MarketSettings, RunSettings
+from risk.errors import InputError
 from risk.overlay import RiskSettings
 
 log = logging.getLogger(__name__)
@@ -42,22 +44,39 @@ class Session:
         return Window(max(stretch.start, self.market.first_usable), stretch.stop)
 
     @property
+    def splits(self) -> tuple[Split, ...]:
+        """Train, validation and test; none where the data is too short for them."""
+        try:
+            splits = self.loaded.splits
+        except InputError:
+            return ()
+        return (splits.train, splits.validation, splits.test)
+
+    @property
+    def training_window(self) -> Window | None:
+        """None where the data is too short to be split: nothing can be fitted then."""
+        return self.window("train") if self.splits else None
+
+    @property
     def training_risk(self) -> RiskSettings | None:
         """The risk module inside the environment that the agent learns in, if it is there."""
         risk = self.settings.risk
         return risk if risk.enabled and risk.in_training else None
+
+    def judge(self, policy: Policy, split: str) -> Backtest:
+        """The policy over a whole split under the rules that it learns under."""
+        if self.training_risk is not None:
+            policy = RiskManagedPolicy(policy, self.training_risk)
+        return run_backtest(policy, self.market, self.settings.env, self.window(split))
 
     def scorer(self, split: str) -> Score:
         """A function that gives a policy's metrics over a whole split, averaged over paths.
 
         `ruined` is the share of paths on which the policy lost nearly everything.
         """
-        window = self.window(split)
 
         def score(policy: Policy) -> Mapping[str, float]:
-            if self.training_risk is not None:
-                policy = RiskManagedPolicy(policy, self.training_risk)
-            done = run_backtest(policy, self.market, self.settings.env, window)
+            done = self.judge(policy, split)
             measured = done.performance()
             means = {name: float(np.mean(getattr(measured, name))) for name in SCORES}
             return {**means, "ruined": float(done.ruined.mean())}
@@ -66,7 +85,7 @@ class Session:
 
     def describe_data(self) -> dict[str, Any]:
         """What the data is, for the manifest and beside the weights."""
-        history, splits = self.loaded.history, self.loaded.splits
+        history = self.loaded.history
         return {
             "source": history.name,
             "fingerprint": history.fingerprint,
@@ -75,7 +94,7 @@ class Session:
             "notices": list(self.loaded.notices),
             "splits": {
                 split.name: [str(history.dates[split.start]), str(history.dates[split.stop - 1])]
-                for split in (splits.train, splits.validation, splits.test)
+                for split in self.splits
             },
         }
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
+from rich.text import Text
 
+from risk.comparison import Verdict, Word
 from risk.performance import Performance
 
 # Measure, title, how it is written.
@@ -43,6 +45,25 @@ def performance_table(
     for key, label, style in ROWS:
         table.add_row(label, *[_written(getattr(book, key), style) for book in books.values()])
     return table
+
+
+def measure_rows(
+    books: Sequence[Mapping[str, float | None]],
+) -> list[tuple[str, list[str]]]:
+    """Label and a cell for each book, of measures as `metrics.json` holds them."""
+    rows = []
+    for key, label, style in ROWS:
+        values = [book.get(key) for book in books]
+        cells = [_written(np.array(np.nan if v is None else v), style) for v in values]
+        rows.append((label, cells))
+    return rows
+
+
+def verdict_text(which: str, verdict: Verdict) -> Text:
+    """The verdict for the terminal: word and reason."""
+    styles = {Word.BEATS: "bold green", Word.DOES_NOT_BEAT: "bold red"}
+    word = (str(verdict.word), styles.get(verdict.word, "bold yellow"))
+    return Text.assemble(f"verdict, {which}: ", word, f". {verdict.reason}")
 
 
 def _written(values: NDArray[np.float64], style: str) -> str:

@@ -18,7 +18,7 @@ from stable_baselines3.common.callbacks import CallbackList
 
 from agents.checkpoint import list_checkpoints, newest_checkpoint, restore_checkpoint
 from agents.factory import num_parameters
-from agents.policy_file import save_policy
+from agents.policy_file import load_policy, save_policy
 from agents.resume_state import StatefulCallback
 from callbacks.checkpointing import Checkpointing
 from callbacks.dashboard import Dashboard
@@ -42,6 +42,7 @@ from experiments.run_folder import (
 from experiments.runinfo import RunRecord, load_manifest, load_run_config
 from experiments.session import Session, build_model, open_session
 from experiments.settings import RunSettings, run_settings
+from experiments.trial_record import record_run
 from risk.errors import InputError
 from risk.files import remove_leftovers
 
@@ -220,6 +221,17 @@ def _finish(
         checkpointing.finish()
     metadata = {**plan.session.describe_data(), "step": model.num_timesteps}
     save_policy(model.policy, plan.folder, metadata)
+    if validation.best_step is not None:
+        best = load_policy(plan.folder / "best").policy
+        done = plan.session.judge(best, "validation")
+        record_run(
+            plan.folder,
+            plan.session,
+            "validation",
+            done,
+            validation.best_step,
+            candidates=validation.scored,
+        )
     export_sb3_zip(model, plan.folder / "model.zip")
     model.logger.close()
     if validation.best_sharpe is None:

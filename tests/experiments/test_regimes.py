@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ def rows_of(periods, curve, splits=()):
 
 
 def test_regimes_neither_overlap_nor_leave_a_gap():
-    for before, after in zip(REGIMES, REGIMES[1:], strict=False):
+    for before, after in pairwise(REGIMES):
         assert after.first == before.last + np.timedelta64(1, "D")
 
 
@@ -28,7 +30,7 @@ def test_the_returns_of_the_years_compound_to_the_whole():
 
 def test_a_period_begins_with_the_return_into_its_first_day():
     curve = np.ones(len(DATES))
-    first_of_2008 = int(np.argmax(DATES >= np.datetime64("2008-01-01")))
+    first_of_2008 = int(np.searchsorted(DATES, np.datetime64("2008-01-01")))
     curve[first_of_2008:] = 1.5  # the jump happens into the first session of 2008
     by_name = {row.name: row.books["book"] for row in rows_of(calendar_years(DATES), curve)}
     assert by_name["2007"].total_return == 0.0
