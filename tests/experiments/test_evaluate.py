@@ -6,7 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
 from experiments import evaluate
+from experiments.trials import ledger_of, read_trials
 from tests.markets import random_walk
 
 
@@ -15,7 +18,12 @@ def run(finished_run, tmp_path):
     """A copy of the finished run to write into."""
     folder = tmp_path / "outputs" / "tiny" / "day" / "run"
     shutil.copytree(finished_run, folder)
+    shutil.copy(ledger_of(finished_run), tmp_path / "outputs")
     return folder
+
+
+# What most tests need: everything but the page, on few resamples.
+QUICK = ("report=false", "resamples=100")
 
 
 def result_of(run, pattern="evaluation"):
@@ -24,21 +32,18 @@ def result_of(run, pattern="evaluation"):
 
 
 def test_validation_and_test_stand_beside_the_benchmarks(command, run):
-    code, out, err = command(evaluate, f"run={run}")
+    code, out, err = command(evaluate, f"run={run}", *QUICK)
     assert (code, err) == (0, "")
-    for word in ("validation", "test", "Sharpe ratio", "buy and hold", "cash"):
+    for word in ("validation", "test", "Sharpe ratio", "buy and", "cash", "verdict"):
         assert word in out
     written = json.loads((run / "evaluation" / "metrics.json").read_text())
     assert written["costs"] == "realistic"
     assert written["same_data_as_training"] is True
     for split in ("validation", "test"):
-        books = written["splits"][split]["books"]
-        assert books.keys() == {"policy", "managed", "buy_and_hold", "cash"}
-        assert written["splits"][split]["risk"]["guard_days"].keys() == {
-            "ACTIVE",
-            "REDUCING",
-            "HALTED",
-        }
+        numbers = written["splits"][split]
+        books = numbers["books"]
+        assert {"policy", "managed", "buy_and_hold", "cash", "put_write"} <= books.keys()
+        assert numbers["risk"]["guard_days"].keys() == {"ACTIVE", "REDUCING", "HALTED"}
         assert books["cash"]["sharpe"] == 0
         assert books["cash"]["annual_return"] == pytest.approx(0.025, abs=0.001)
         assert books["buy_and_hold"]["beta"] == pytest.approx(1)
@@ -46,14 +51,75 @@ def test_validation_and_test_stand_beside_the_benchmarks(command, run):
         final = daily["equity"].iloc[-1]
         assert books["policy"]["total_return"] == pytest.approx(final / 100_000 - 1)
         assert len(daily) == books["policy"]["sessions"]
-        assert (run / "evaluation" / f"equity_{split}.png").stat().st_size > 10_000
     assert not (run.parents[3] / "evaluate.log").exists()
 
 
+def test_each_split_has_a_verdict_with_its_numbers(command, run):
+    command(evaluate, f"run={run}", *QUICK)
+    numbers = result_of(run)["splits"]["test"]
+    for contest, books in (("contest", "books"), ("managed_contest", "managed_books")):
+        verdict = numbers[contest]["verdict"]
+        assert verdict["word"] in ("BEATS", "DOES NOT BEAT", "INCONCLUSIVE")
+        assert verdict["evidence"]["num_trials"] == 1
+        named = [d["opponent"] for d in verdict["differences"]]
+        assert set(named) == numbers[books].keys() - {"policy", "managed"}
+        for difference in verdict["differences"]:
+            sharpe = numbers[books][difference["opponent"]]["sharpe"]
+            assert difference["sharpe_opponent"] == pytest.approx(sharpe, abs=1e-9)
+            assert difference["low"] <= difference["difference"] <= difference["high"]
+        terms = numbers[contest]["attribution_usd"]
+        book = numbers[books]["policy"]
+        assert sum(terms.values()) == pytest.approx(100_000 * book["total_return"], abs=1e-4)
+        assert {line["table"] for line in numbers[contest]["scorecard"]} >= {"MVP, critical"}
+        assert sum(numbers[contest]["strategies"].values()) == book["sessions"]
+        assert numbers[contest]["last_book"]["portfolio_value"] > 0
+
+
+def test_asked_to_gate_it_fails_unless_the_agent_beats(command, run):
+    code, _, err = command(evaluate, f"run={run}", *QUICK, "gate=true")
+    word = result_of(run)["splits"]["test"]["managed_contest"]["verdict"]["word"]
+    assert word != "BEATS"
+    assert code == 1
+    assert word in err
+
+
+def test_an_evaluation_of_the_runs_own_market_is_a_trial(command, run):
+    command(evaluate, f"run={run}", *QUICK)
+    rows = read_trials(ledger_of(run))
+    assert sorted(rows["split"]) == ["test", "validation"]
+    assert set(rows["run"]) == {"tiny/day/run"}
+    assert set(rows["candidates"]) == {rows["candidates"].max()}
+    daily = pd.read_parquet(run / "evaluation" / "daily_test.parquet")
+    (file,) = rows.loc[rows["split"] == "test", "returns_file"]
+    kept = pd.read_parquet(ledger_of(run).parent / file)
+    equity = np.concatenate([[100_000], daily["equity"]])
+    np.testing.assert_allclose(kept["return"], equity[1:] / equity[:-1] - 1, rtol=1e-12)
+
+
+def test_another_market_is_no_trial(command, run):
+    command(evaluate, f"run={run}", *QUICK, "surface=vix", "split=test")
+    rows = read_trials(ledger_of(run))
+    assert "test" not in set(rows["split"])
+
+
+def test_the_report_shows_every_section_and_its_pictures(command, run):
+    assert command(evaluate, f"run={run}", "resamples=100")[0] == 0
+    page = (run / "evaluation" / "report.html").read_text()
+    for title in ("Verdict", "Performance", "The book", "Scorecard", "Model card", "Regimes"):
+        assert f">{title}" in page
+    pictures = sorted(path.stem for path in (run / "evaluation").glob("*.png"))
+    assert {"equity", "returns", "rolling_sharpe", "positions", "greeks"} <= set(pictures)
+    for name in pictures:
+        assert (run / "evaluation" / f"{name}.png").stat().st_size > 5_000
+    events = EventAccumulator(str(run / "tensorboard" / "evaluation"))
+    events.Reload()
+    assert sorted(events.Tags()["images"]) == [f"evaluation/{name}" for name in pictures]
+
+
 def test_two_evaluations_agree_to_the_byte(command, run):
-    command(evaluate, f"run={run}")
+    command(evaluate, f"run={run}", "resamples=100")
     first = {path.name: path.read_bytes() for path in (run / "evaluation").iterdir()}
-    command(evaluate, f"run={run}")
+    command(evaluate, f"run={run}", "resamples=100")
     assert first == {path.name: path.read_bytes() for path in (run / "evaluation").iterdir()}
 
 
@@ -63,7 +129,13 @@ def test_a_policy_can_be_tried_on_any_file(command, run, tmp_path):
     table = pd.DataFrame({"Date": history.dates, **columns, "volume": 1000.0})
     table.to_csv(tmp_path / "prices.csv", index=False)
     code, _, err = command(
-        evaluate, f"run={run}", "data=csv", "data.path=prices.csv", "split=all", "costs=flat"
+        evaluate,
+        f"run={run}",
+        "data=csv",
+        "data.path=prices.csv",
+        "split=all",
+        "costs=flat",
+        "resamples=100",
     )
     assert (code, err) == (0, "")
     written = result_of(run, "evaluation_csv_flat_all_*")
@@ -73,7 +145,7 @@ def test_a_policy_can_be_tried_on_any_file(command, run, tmp_path):
 
 
 def test_the_last_policy_and_another_surface_can_be_chosen(command, run):
-    code, _, _ = command(evaluate, f"run={run}", "policy=last", "surface=flat", "split=test")
+    code, _, _ = command(evaluate, f"run={run}", "policy=last", "surface=flat", "split=test", *QUICK)
     assert code == 0
     written = result_of(run, "evaluation_flat_last_test_*")
     assert written["policy_step"] == 512
@@ -82,7 +154,7 @@ def test_the_last_policy_and_another_surface_can_be_chosen(command, run):
 
 
 def test_without_a_risk_module_there_is_no_managed_book(command, run):
-    assert command(evaluate, f"run={run}", "risk=none", "split=test")[0] == 0
+    assert command(evaluate, f"run={run}", "risk=none", "split=test", *QUICK)[0] == 0
     written = result_of(run, "evaluation_risk_test_*")
     assert written["splits"]["test"]["risk"] is None
     assert "managed" not in written["splits"]["test"]["books"]
@@ -90,8 +162,8 @@ def test_without_a_risk_module_there_is_no_managed_book(command, run):
 
 def test_one_evaluation_does_not_replace_another(command, run):
     for arguments in ([], ["split=test"], ["policy=last"], ["surface=vix", "surface.rho=-0.6"]):
-        assert command(evaluate, f"run={run}", *arguments)[0] == 0
-    assert command(evaluate, f"run={run}", "surface=vix", "surface.rho=-0.5")[0] == 0
+        assert command(evaluate, f"run={run}", *QUICK, *arguments)[0] == 0
+    assert command(evaluate, f"run={run}", *QUICK, "surface=vix", "surface.rho=-0.5")[0] == 0
     assert len(list(run.glob("evaluation*"))) == 5
 
 
@@ -138,6 +210,8 @@ BAD = {
     "policy=worst": "evaluate.policy",
     "data=cvs": "Did you mean data=csv?",
     "data=csv": "data.path",
+    "resamples=1": "evaluate.resamples",
+    "report=maybe": "evaluate.report",
 }
 
 
@@ -165,7 +239,7 @@ def test_a_policy_made_for_other_observations_is_refused(command, run):
 
 
 def test_the_table_writes_what_is_undefined_as_a_dash(command, run):
-    _, out, _ = command(evaluate, f"run={run}")
+    _, out, _ = command(evaluate, f"run={run}", *QUICK)
     assert "nan" not in out.lower()
     written = (run / "evaluation" / "metrics.json").read_text()
     assert "NaN" not in written

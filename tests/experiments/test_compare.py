@@ -1,0 +1,102 @@
+"""Runs side by side, from what their evaluations wrote."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import compare, evaluate
+from experiments.run_config import config_hash
+
+QUICK = ("report=false", "resamples=100", "split=test")
+
+
+def change_seed(run, seed):
+    config = json.loads((run / "config.json").read_text()) | {"seed": seed}
+    (run / "config.json").write_text(json.dumps(config))
+    manifest = json.loads((run / "manifest.json").read_text())
+    changed = {"seed": seed, "config_hash": config_hash(config)}
+    (run / "manifest.json").write_text(json.dumps(manifest | changed))
+
+
+@pytest.fixture
+def runs(command, finished_run, tmp_path):
+    """A multirun of three seeds, evaluated; the second one's book is a little better each day."""
+    sweep = tmp_path / "outputs" / "tiny" / "sweep"
+    for seed in range(3):
+        run = sweep / str(seed)
+        shutil.copytree(finished_run, run)
+        change_seed(run, seed)
+        assert command(evaluate, f"run={run}", *QUICK, "hydra.run.dir=.")[0] == 0
+        (run / "evaluation_test").rename(run / "evaluation")
+    for name in ("daily_test.parquet", "daily_test_managed.parquet"):
+        path = sweep / "1" / "evaluation" / name
+        daily = pd.read_parquet(path)
+        daily["equity"] *= np.exp(0.01 * np.arange(1, len(daily) + 1))
+        daily.to_parquet(path)
+    return sweep
+
+
+def written(tmp_path):
+    (file,) = (tmp_path / "outputs" / "comparisons").glob("*/*/comparison.json")
+    return json.loads(file.read_text()), file.parent
+
+
+def test_runs_stand_side_by_side_with_their_differences(command, runs, tmp_path):
+    code, out, err = command(compare, f"run={runs}/0,{runs}/1")
+    assert (code, err) == (0, "")
+    content, folder = written(tmp_path)
+    assert [run["run"] for run in content["runs"]] == ["tiny/sweep/0", "tiny/sweep/1"]
+    assert content["book"] == "managed"
+    (difference,) = content["first_against_the_others"]
+    assert difference["word"] == "DOES NOT BEAT"
+    assert difference["difference"] < 0
+    assert "DOES NOT BEAT" in out
+    assert (folder / "equity.png").stat().st_size > 5_000
+
+
+def test_a_multirun_is_summed_up_over_its_seeds(command, runs, tmp_path):
+    code, out, _ = command(compare, f"run={runs}", "book=policy")
+    assert code == 0
+    content, _ = written(tmp_path)
+    assert [run["seed"] for run in content["runs"]] == [0, 1, 2]
+    summary = content["interquartile_mean_sharpe"]
+    sharpe = content["runs"][0]["metrics"]["sharpe"]  # the evaluations were of the same weights
+    assert summary["value"] == pytest.approx(sharpe)
+    assert "3 seeds of one configuration" in out
+
+
+def test_runs_of_different_recipes_are_not_summed_up(command, runs, tmp_path):
+    config = json.loads((runs / "2" / "config.json").read_text()) | {"num_envs": 7}
+    (runs / "2" / "config.json").write_text(json.dumps(config))
+    change_seed(runs / "2", 2)
+    assert command(compare, f"run={runs}")[0] == 0
+    assert written(tmp_path)[0]["interquartile_mean_sharpe"] is None
+
+
+def test_mistakes_are_one_line_and_leave_nothing(command, runs, tmp_path):
+    shutil.rmtree(runs / "2" / "evaluation")
+    for arguments, complaint in (
+        ([f"run={runs}/0"], "names a single run"),
+        ([f"run={runs}/0,{runs}/0"], "named twice"),
+        ([f"run={runs}/0,{runs}/9"], "not found"),
+        ([f"run={runs}/0,{runs}/2"], "Evaluate it first"),
+        ([f"run={runs}/0,{runs}/1", "split=validation"], "no book"),
+        ([f"run={runs}/0,{runs}/1", "evaluation=../x"], "compare.evaluation"),
+        ([f"run={runs}/0,{runs}/1", "book=cash"], "compare.book"),
+    ):
+        code, _, err = command(compare, *arguments)
+        assert code == 2, arguments
+        assert complaint in err
+        assert err.count("\n") == 1
+    assert not (tmp_path / "outputs" / "comparisons").exists()
+
+
+def test_other_days_cannot_be_compared(command, runs):
+    path = runs / "1" / "evaluation" / "daily_test_managed.parquet"
+    pd.read_parquet(path).iloc[:-1].to_parquet(path)
+    code, _, err = command(compare, f"run={runs}/0,{runs}/1")
+    assert code == 2
+    assert "same data and splits" in err
