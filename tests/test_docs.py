@@ -58,7 +58,8 @@ def commands() -> list[str]:
 @pytest.mark.parametrize("command", commands())
 def test_every_command_of_the_documents_composes(command):
     module, *overrides = command.replace("\\", " ").split()
-    config = {"experiments.train": "config", "experiments.evaluate": "evaluate"}[module]
+    name = module.removeprefix("experiments.")
+    config = "config" if name == "train" else name
     overrides = [text.replace("<", "").replace(">", "") for text in overrides if text != "-m"]
     overrides = [re.sub(r"=(\w+),[\w,]+$", r"=\1", text) for text in overrides]
     with initialize_config_module("conf", version_base="1.3"):

@@ -86,6 +86,39 @@ def test_vec_env_keeps_the_contract_of_sb3():
     np.testing.assert_array_equal(obs, twin.reset(dones))
 
 
+def test_a_restart_gives_the_observations_of_the_new_episodes_alone():
+    some, mask = kernel(4, seed=6), np.array([False, True, False, True])
+    twin = kernel(4, seed=6)
+    for each in (some, twin):
+        each.reset()
+        each.step(np.full((4, 20), 0.2))
+    seen = twin.reset(mask)
+    np.testing.assert_array_equal(some.restart(mask), seen[mask])
+    assert_same_state(some, twin)
+    assert some.restart(np.zeros(4, np.bool_)).shape == (0, *some.observation_space.shape)
+
+
+def assert_same_state(one, other):
+    mine, its = one.get_state(), other.get_state()
+    assert mine.pop("rng") == its.pop("rng")
+    for name in mine:
+        np.testing.assert_array_equal(mine[name], its[name])
+
+
+def test_a_terminal_observation_stays_what_it_was():
+    env = KernelVecEnv(kernel(2, seed=1))
+    first = env.reset().copy()
+    for _ in range(10):
+        obs, _, dones, infos = env.step(np.full((2, 20), 0.1))
+    assert dones.all()
+    kept = [info["terminal_observation"].copy() for info in infos]
+    env.step(np.zeros((2, 20)))
+    for info, last, start in zip(infos, kept, obs, strict=True):
+        np.testing.assert_array_equal(info["terminal_observation"], last)
+        assert not np.array_equal(last, start)
+    assert first.shape == obs.shape
+
+
 def test_vec_env_state_goes_round():
     a, b = KernelVecEnv(kernel(3, seed=4)), KernelVecEnv(kernel(3, seed=5))
     a.reset(), b.reset()

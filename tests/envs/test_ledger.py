@@ -16,7 +16,8 @@ def test_one_contract_by_hand():
     ledger.trade(np.array([[3.0, -2.0]]), np.array([[10.0, 20.0]]), np.array([1.5]))
     assert ledger.cash[0] == 1000 - 30 + 40 - 1.5
     assert ledger.equity[0] == 998.5
-    ledger.settle(np.array([[12.0, 25.0]]), np.array([[False, True]]), np.array([0.001]))
+    value = ledger.settle(np.array([[12.0, 25.0]]), np.array([[False, True]]), np.array([0.001]))
+    assert value.tolist() == [[36.0, -50.0]]
     # Cash 1008.5 earns 0.1 %; the second contract is bought back by paying 2 x 25.
     assert ledger.cash[0] == 1008.5 + 1.0085 - 50.0
     assert ledger.equity[0] == 1008.5 + 1.0085 - 50.0 + 36.0

@@ -1,12 +1,13 @@
 import logging
 import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from experiments import train
+from experiments import evaluate, train
 
 # A run of seconds: a simulated market, tiny networks, two rollouts.
 TINY = (
@@ -55,16 +56,33 @@ def command(kept_process, tmp_path, monkeypatch, capfd):
     return call
 
 
+RUN = Path("outputs") / "tiny" / "day" / "run"
+
+
+def _call(module, root: Path, *arguments: str) -> None:
+    before, argv, threads = Path.cwd(), sys.argv, torch.get_num_threads()
+    os.chdir(root)
+    sys.argv = [module.__name__, *arguments]
+    try:
+        assert module.main() == 0
+    finally:
+        os.chdir(before)
+        sys.argv = argv
+        torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory) -> Path:
     """A tiny run that has come to its end; do not write into it."""
     root = tmp_path_factory.mktemp("finished")
-    before, argv = Path.cwd(), sys.argv
-    os.chdir(root)
-    sys.argv = ["train", *TINY, "hydra.run.dir=outputs/tiny/day/run", "experiment=tiny"]
-    try:
-        assert train.main() == 0
-    finally:
-        os.chdir(before)
-        sys.argv = argv
-    return root / "outputs" / "tiny" / "day" / "run"
+    _call(train, root, *TINY, f"hydra.run.dir={RUN}", "experiment=tiny")
+    return root / RUN
+
+
+@pytest.fixture(scope="session")
+def evaluated_run(finished_run, tmp_path_factory) -> Path:
+    """A copy of the finished run, evaluated without a report; do not write into it."""
+    root = tmp_path_factory.mktemp("evaluated")
+    shutil.copytree(finished_run.parents[2], root / "outputs")
+    _call(evaluate, root, f"run={RUN}", "report=false", "resamples=100")
+    return root / RUN

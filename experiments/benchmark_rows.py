@@ -1,0 +1,79 @@
+"""What a benchmark says: rows of a measured value beside its budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A bound that a value is held to."""
+
+    bound: float
+    at_least: bool  # or else at most
+
+    def met_by(self, value: float) -> bool:
+        """Does the value keep to it?"""
+        return value >= self.bound if self.at_least else value <= self.bound
+
+    def __str__(self) -> str:
+        return f"{'≥' if self.at_least else '≤'} {shown(self.bound)}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured quantity."""
+
+    name: str  # stable, for programs: section.quantity
+    what: str  # for people
+    value: float
+    unit: str
+    budget: Budget | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)  # plain data behind the value
+
+    @property
+    def met(self) -> bool | None:
+        """Is the budget kept? None where there is none."""
+        return None if self.budget is None else self.budget.met_by(self.value)
+
+    def as_json(self) -> dict[str, Any]:
+        """The row as plain data."""
+        budget = None if self.budget is None else asdict(self.budget)
+        fields = {name: getattr(self, name) for name in ("name", "what", "value", "unit")}
+        return {**fields, "budget": budget, "met": self.met, "details": dict(self.details)}
+
+
+def at_least(bound: float) -> Budget:
+    """A budget that a value has to reach."""
+    return Budget(bound, at_least=True)
+
+
+def at_most(bound: float) -> Budget:
+    """A budget that a value must not exceed."""
+    return Budget(bound, at_least=False)
+
+
+def shown(value: float) -> str:
+    """A number as a person reads it: three significant digits, thousands separated."""
+    if abs(value) >= 1000.0:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def rows_table(rows: Sequence[Row]) -> Table:
+    """Rows for the terminal."""
+    table = Table(title="benchmark")
+    table.add_column("what", overflow="fold")
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("unit", no_wrap=True)
+    table.add_column("budget", justify="right", no_wrap=True)
+    table.add_column("met", no_wrap=True)
+    words = {True: "[green]yes[/]", False: "[red]no[/]", None: ""}
+    for row in rows:
+        budget = "" if row.budget is None else str(row.budget)
+        table.add_row(row.what, shown(row.value), row.unit, budget, words[row.met])
+    return table
