@@ -113,7 +113,8 @@ class BatchKernel(ABC):
     def checked_action(self, action: Any) -> FloatArray:
         """The action as float64 (N, A) inside its bounds; a wrong shape or a NaN is refused."""
         action = np.asarray(action, dtype=np.float64)
-        expected = (self.num_envs, *(self.action_space.shape or ()))
+        low, high = self._action_bounds
+        expected = (self.num_envs, *low.shape)
         if action.shape != expected:
             raise InputError(f"action has shape {action.shape}", f"Give one of shape {expected}")
         if np.count_nonzero(np.isfinite(action)) < action.size:
@@ -122,6 +123,5 @@ class BatchKernel(ABC):
                 f"action {where[1]} of episode {where[0]} is {action[where]}",
                 "The policy has diverged, or its observation is not finite",
             )
-        low, high = self._action_bounds
         bounded: FloatArray = np.minimum(np.maximum(action, low), high)
         return bounded

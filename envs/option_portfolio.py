@@ -72,7 +72,7 @@ class OptionPortfolioKernel(BatchKernel):
         # The book held into the last close, for whoever wants to look at it (Greeks, attribution).
         self.held_quantity: FloatArray = np.zeros((num_envs, slots))
         self.reward_terms: FloatArray = np.zeros((num_envs, len(self.reward.term_names)))
-        self._rows = lay_out_rows(market)
+        self._rows, self._num_sessions = lay_out_rows(market), market.history.num_sessions
         self._rolled = np.ascontiguousarray(market.tape.rolled)  # or `take` copies all of it
         self._observation = BookObservation(market.observed, self._rows, options.initial_equity_usd)
 
@@ -202,7 +202,8 @@ class OptionPortfolioKernel(BatchKernel):
         )
         reward, self.reward_terms = self.reward.evaluate(step)
         ruined = ledger.equity < self.options.episode.ruin_share * self.options.initial_equity_usd
-        reward = reward - self.options.reward.ruin_penalty * ruined
+        if np.count_nonzero(ruined):
+            reward = reward - self.options.reward.ruin_penalty * ruined
         statistics.add_reward(reward)
         return reward, ruined
 
@@ -254,7 +255,7 @@ class OptionPortfolioKernel(BatchKernel):
         return start, path, start + sessions
 
     def _row(self) -> IntArray:
-        return self.path * self.market.history.num_sessions + self.session
+        return self.path * self._num_sessions + self.session
 
     def _parts(self) -> dict[str, _Stateful]:
         parts: dict[str, _Stateful] = {"ledger.": self.ledger, "statistics.": self.statistics}
