@@ -7,6 +7,7 @@ differ only in their seed are also summed up together.
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,6 +24,7 @@ from rich.table import Table
 from experiments.chart_matplotlib import chart_png
 from experiments.cli import launch
 from experiments.evaluated import Evaluated, expand_runs, has_book, load_evaluated
+from experiments.evaluation_files import plain
 from experiments.figures import equity_chart
 from experiments.run_config import plain_config
 from experiments.run_folder import shown_path
@@ -36,7 +38,7 @@ from risk.settings import build_settings, settings
 
 log = logging.getLogger(__name__)
 
-FEWEST_SEEDS = 2
+FEWEST_SEEDS = 5  # for an interval that covers what it says
 
 
 @settings
@@ -80,14 +82,15 @@ def against_the_first(runs: Sequence[Evaluated], resamples: int) -> Verdict:
 
 def over_seeds(runs: Sequence[Evaluated], resamples: int) -> Interval | None:
     """Interquartile mean of Sharpe over seeds, where the runs differ in nothing else."""
-    if len(runs) < FEWEST_SEEDS or len({run.recipe for run in runs}) > 1:
+    if len({run.recipe for run in runs}) > 1:
         return None
     if len({run.seed for run in runs}) < len(runs):
         return None
     sharpes = np.array([run.metrics["sharpe"] for run in runs], dtype=np.float64)
     if not np.isfinite(sharpes).all():
         return None
-    return stratified_bootstrap_interval(sharpes[:, None], reps=resamples)
+    summary = stratified_bootstrap_interval(sharpes[:, None], reps=resamples)
+    return summary if len(runs) >= FEWEST_SEEDS else Interval(summary.value, math.nan, math.nan)
 
 
 def side_by_side(title: str, runs: Sequence[Evaluated]) -> Table:
@@ -119,7 +122,9 @@ def write(
         "book": book,
         "runs": [{"run": r.name, "seed": r.seed, "metrics": dict(r.metrics)} for r in runs],
         "first_against_the_others": [asdict(d) for d in verdict.differences],
-        "interquartile_mean_sharpe": None if seeds is None else seeds._asdict(),
+        "interquartile_mean_sharpe": None
+        if seeds is None
+        else {name: plain(value) for name, value in seeds._asdict().items()},
     }
     with new_folder(folder) as temporary:
         write_json(temporary / "comparison.json", content)
@@ -134,6 +139,12 @@ def _common_book(folders: Sequence[Path], asked: CompareSettings) -> str:
 def _check_same_days(runs: Sequence[Evaluated]) -> None:
     first = runs[0]
     for run in runs[1:]:
+        if run.conditions != first.conditions:
+            raise InputError(
+                f"{run.name} and {first.name} were evaluated under different conditions: data, "
+                "surface, costs, risk or contracts",
+                "Evaluate them alike, and name the folder with evaluation=",
+            )
         if not np.array_equal(run.dates, first.dates):
             raise InputError(
                 f"{run.name} was evaluated on {run.dates[0]} to {run.dates[-1]}, {first.name} on "
@@ -152,10 +163,10 @@ def _differences_table(verdict: Verdict, first: str) -> Table:
 
 
 def _seeds_sentence(seeds: Interval, runs: Sequence[Evaluated]) -> str:
-    return (
-        f"{len(runs)} seeds of one configuration: interquartile mean of Sharpe {seeds.value:.2f}, "
-        f"95 % interval {seeds.low:.2f} to {seeds.high:.2f}"
-    )
+    said = f"{len(runs)} seeds of one configuration: interquartile mean of Sharpe {seeds.value:.2f}"
+    if math.isnan(seeds.low):
+        return f"{said}; for an interval {FEWEST_SEEDS} are needed"
+    return f"{said}, 95 % interval {seeds.low:.2f} to {seeds.high:.2f}"
 
 
 def main() -> int:

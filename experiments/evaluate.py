@@ -35,7 +35,7 @@ from experiments.run_folder import resolve_run, shown_path
 from experiments.runinfo import load_manifest, load_run_config
 from experiments.session import Session, open_session
 from experiments.settings import market_settings
-from experiments.tables import performance_table, verdict_text
+from experiments.tables import caveat, performance_table, verdict_text
 from experiments.tensorboard_pictures import write_pictures
 from experiments.trial_record import count_trials, record_run
 from experiments.trials import TrialCount
@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 REPLACEABLE = {"data": "source", "surface": "kind", "costs": "kind", "risk": ""}
 
 # What stands on the terminal; the report has everybody.
-SHOWN = (AGENT, INDEX, "cash", "put_write", "static_mean_variance", "weekend_seller")
+SHOWN = (AGENT, INDEX, "put_write", "weekend_seller")
 
 
 @settings
@@ -94,10 +94,10 @@ def evaluate(config: DictConfig) -> float:
             )
         )
     folder = run / _folder_name(asked, own, replaced)
-    header = describe(run, asked, session, loaded_policy)
+    header = describe(run, asked, session, loaded_policy, {**own, **replaced})
     report = None
     if asked.report:
-        about = {"manifest": load_manifest(run), "config": own}
+        about = {"manifest": load_manifest(run), "config": {**own, **replaced}}
         report = build_report(header, about, results, session, loaded_policy.policy)
     pictures = {} if report is None else {c.key: chart_png(c) for c in report.charts}
     write_results(folder, header, results, session, report, pictures)
@@ -152,7 +152,11 @@ def check_policy_fits(loaded: LoadedPolicy, market: OptionMarket) -> None:
 
 
 def describe(
-    run: Path, asked: EvaluateSettings, session: Session, policy: LoadedPolicy
+    run: Path,
+    asked: EvaluateSettings,
+    session: Session,
+    policy: LoadedPolicy,
+    config: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What was evaluated on what, for the head of `metrics.json`."""
     history, wanted = session.loaded.history, session.settings
@@ -166,6 +170,7 @@ def describe(
         "same_data_as_training": trained_on == history.fingerprint,
         "surface": wanted.surface.kind,
         "costs": wanted.env.costs.kind,
+        "conditions": _conditions(session, config),
         "resamples": asked.resamples,
         "notices": list(session.loaded.notices),
     }
@@ -191,6 +196,13 @@ def write_results(
             (temporary / "report.html").write_text(render(report), encoding="utf-8")
         for name, png in pictures.items():
             (temporary / f"{name}.png").write_bytes(png)
+
+
+def _conditions(session: Session, config: Mapping[str, Any]) -> str:
+    """A hash of what the books were subject to; results under another are not comparable."""
+    env = {key: config["env"].get(key) for key in ("chain", "sizing", "initial_equity_usd")}
+    sections = {key: config[key] for key in ("surface", "costs", "risk")}
+    return config_hash({"data": session.loaded.history.fingerprint, "env": env, **sections})[:16]
 
 
 def _changes(own: Mapping[str, Any], replaced: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,7 +246,8 @@ def _print(header: Mapping[str, Any], results: list[SplitResult], folder: Path) 
         if result.raw.agent.ruined.any():
             console.print(f"{int(result.raw.agent.ruined.sum())} book(s) were ruined")
         for label, contest in contests(result):
-            console.print(verdict_text(f"{result.name} years, the book {label}", contest.verdict))
+            which = f"{result.name} years, the book {label}"
+            console.print(verdict_text(which, contest.verdict, caveat(result.name)))
     console.print(f"written to {shown_path(folder)}")
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from agents.strict_json import read_json
+from experiments.run_config import config_hash
 from experiments.run_folder import MANIFEST, resolve_run, shown_path
 from experiments.runinfo import load_manifest, load_run_config
 from risk.errors import InputError
@@ -25,7 +25,8 @@ METRICS = "metrics.json"
 class Evaluated:
     """One book of one run on one split."""
 
-    name: str  # the run's folder, below `outputs`
+    name: str  # the run's folder
+    conditions: str  # what the books were subject to: data, surface, costs, risk, contracts
     seed: int
     recipe: str  # what the run was configured to be, but for its seed
     first: np.datetime64  # the close that the first return starts from is before it
@@ -67,17 +68,23 @@ def load_evaluated(run: Path, evaluation: str, split: str, book: str) -> Evaluat
     if not (folder / METRICS).is_file():
         raise InputError(
             f"{shown_path(run)} has no {evaluation}/{METRICS}",
-            f"Evaluate it first: python -m experiments.evaluate run={shown_path(run)}",
+            _how_to_evaluate(run),
         )
     written = read_json(folder / METRICS)
     try:
         metrics = written["splits"][split]["books"][book]
         equity_start = float(written["splits"][split]["initial_equity_usd"])
+        paths = int(written["splits"][split]["paths"])
     except (KeyError, TypeError):
         raise InputError(
             f"{shown_path(folder)} has no book {book!r} on the {split} split",
             "Evaluate that split, or choose another split= or book=",
         ) from None
+    if paths > 1:
+        raise InputError(
+            f"{shown_path(folder)} holds {paths} simulated paths",
+            "Runs are compared on one history; give data= when evaluating",
+        )
     path = folder / daily_file(split, book)
     try:
         daily = pd.read_parquet(path, columns=["equity", "risk_free"])
@@ -85,9 +92,10 @@ def load_evaluated(run: Path, evaluation: str, split: str, book: str) -> Evaluat
         raise InputError(f"{shown_path(path)} cannot be read ({error})", "Evaluate again") from None
     config = {name: value for name, value in load_run_config(run).items() if name != "seed"}
     return Evaluated(
-        name="/".join(run.parts[-3:]),
+        name=shown_path(run).removeprefix("outputs/"),
+        conditions=str(written["conditions"]),
         seed=int(load_manifest(run)["seed"]),
-        recipe=_recipe(config),
+        recipe=config_hash(config),
         first=np.datetime64(written["splits"][split]["first"]),
         dates=daily.index.to_numpy().astype("datetime64[D]"),
         equity=np.concatenate([[equity_start], daily["equity"].to_numpy(np.float64)]),
@@ -101,7 +109,8 @@ def has_book(run: Path, evaluation: str, split: str, book: str) -> bool:
     return (run / evaluation / daily_file(split, book)).is_file()
 
 
-def _recipe(config: Mapping[str, Any]) -> str:
-    from experiments.run_config import config_hash
-
-    return config_hash(config)
+def _how_to_evaluate(run: Path) -> str:
+    others = sorted(path.parent.name for path in run.glob(f"evaluation*/{METRICS}"))
+    if others:
+        return f"Choose what is there: evaluation={others[0]}"
+    return f"Evaluate it first: python -m experiments.evaluate run={shown_path(run)}"

@@ -29,6 +29,8 @@ AGENT, INDEX = "policy", "buy_and_hold"
 class Contest:
     """The agent and its opponents on the same paths and days, under the same rules.
 
+    Buy-and-hold of the index alone has neither costs nor a risk module.
+
     Every name in `equity` has its measures in `performance`; the agent's is `AGENT`.
     """
 
@@ -121,6 +123,7 @@ def _contest(
         num_trials=max(trials.num_trials, 1),
         trial_variance_annual=trials.variance_annual,
         reps=resamples,
+        ruined=bool(agent.ruined.any()),
     )
     return Contest(
         agent,

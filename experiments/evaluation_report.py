@@ -29,6 +29,7 @@ from experiments.report_tables import (
 )
 from experiments.session import Session
 from experiments.split_charts import book_charts, performance_charts
+from experiments.tables import caveat
 from risk.comparison import Verdict
 
 
@@ -76,7 +77,8 @@ def build_report(
 
 def _verdict_text(result: SplitResult) -> str:
     which, contest = contests(result)[-1]
-    return f"{result.name.capitalize()} years, {which}. {contest.verdict.reason}"
+    said = f"{result.name.capitalize()} years, {which}. {contest.verdict.reason}"
+    return f"{said} {caveat(result.name)}".rstrip()
 
 
 def _key_numbers(contest: Contest, verdict: Verdict) -> tuple[KeyNumber, ...]:
@@ -124,8 +126,9 @@ def _verdict_section(main: SplitResult, results: Sequence[SplitResult]) -> Secti
         ),
         intro="The agent is compared with every baseline on the same days, in pairs. It BEATS "
         "if its Sharpe ratio is higher than that of every single one beyond chance and its "
-        "deflated Sharpe ratio clears the bar; it DOES NOT BEAT if one of them is better beyond "
-        "chance; all else is INCONCLUSIVE.",
+        "deflated Sharpe ratio clears the bar; it DOES NOT BEAT if one of them is better with "
+        "Holm's correction for their number, or if it was ruined; all else is INCONCLUSIVE. The "
+        "word in a row below is of that one baseline, without correction.",
     )
 
 
@@ -161,7 +164,8 @@ def _attribution_section(result: SplitResult) -> Section:
             attribution_table(contest),
         ),
         intro="Each day's P&L, split by a second-order expansion around the close before. The "
-        "residual is what that expansion leaves unexplained of the options' P&L.",
+        "residual is what that expansion leaves unexplained of the options' P&L, and roll the same "
+        "of contracts on the day they expire. Charts show the first path, the table the mean.",
     )
 
 
@@ -187,8 +191,9 @@ def _mirage_section(result: SplitResult, session: Session, policy: Policy) -> Se
     return Section(
         "Honest market and flat market",
         (mirage(result, session, policy),),
-        intro="The same books where every option is priced at one constant volatility. Such a "
-        "market is wrong on purpose, and whatever it shows above the honest one is a mirage.",
+        intro="The same books under the surface that follows the volatility index and where every "
+        "option is priced at one constant volatility. The flat market is wrong on purpose, and "
+        "what a book shows there above the other is a mirage.",
     )
 
 
@@ -209,6 +214,5 @@ def _other_split_section(result: SplitResult) -> Section:
     return Section(
         f"{result.name.capitalize()} years",
         tuple(tables),
-        intro=f"{result.raw.agent.dates[0]} to {result.raw.agent.dates[-1]}. The best policy was "
-        "chosen on the validation years: its results there are flattered by that choice.",
+        intro=f"{result.raw.agent.dates[0]} to {result.raw.agent.dates[-1]}. {caveat(result.name)}",
     )

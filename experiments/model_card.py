@@ -15,9 +15,10 @@ LIMITS = (
     "quotes, so an edge here may be the formula's. Costs are a model of quoted spreads. Contracts "
     "are European, of one index, with fractional quantities unless configured otherwise; margin "
     "calls, early assignment, taxes and the failure of a broker do not happen.\n\n"
-    "The history is one path. Intervals say how far results on days like these could differ, not "
-    "what another kind of market would do. The number of trials counts the runs in the ledger "
-    "beside this run's folder; tries made elsewhere or deleted are not in it."
+    "A history is one path, and simulated paths are their model's. Intervals say how far results "
+    "on days like these could differ, not what another kind of market would do. The number of "
+    "trials counts the runs in the ledger beside this run's folder; tries made elsewhere or "
+    "deleted are not in it."
 )
 
 DISCLOSURE = (
@@ -58,7 +59,7 @@ def model_card(
     return (
         *notices,
         Table("What was evaluated", ("fact", "value"), tuple(facts), folded=False),
-        Table("Settings of the run", ("setting", "value"), tuple(settings), folded=True),
+        Table("Settings, as evaluated", ("setting", "value"), tuple(settings), folded=True),
         Text(LIMITS, title="Limits"),
         Text(DISCLOSURE, title="Risk disclosure", kind="warning"),
     )

@@ -59,11 +59,18 @@ def measure_rows(
     return rows
 
 
-def verdict_text(which: str, verdict: Verdict) -> Text:
-    """The verdict for the terminal: word and reason."""
+def caveat(split: str) -> str:
+    """What has to be said with every result on a split that the agent has met before."""
+    learned = "The agent learned on these days: they say nothing about others."
+    chosen = "The policy was chosen by its result on these days, which flatters it."
+    return {"train": learned, "validation": chosen, "all": f"{learned} {chosen}"}.get(split, "")
+
+
+def verdict_text(which: str, verdict: Verdict, caution: str = "") -> Text:
+    """The verdict for the terminal: word, reason, and what to mind."""
     styles = {Word.BEATS: "bold green", Word.DOES_NOT_BEAT: "bold red"}
     word = (str(verdict.word), styles.get(verdict.word, "bold yellow"))
-    return Text.assemble(f"verdict, {which}: ", word, f". {verdict.reason}")
+    return Text.assemble(f"verdict, {which}: ", word, f". {verdict.reason} {caution}")
 
 
 def _written(values: NDArray[np.float64], style: str) -> str:

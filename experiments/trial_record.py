@@ -59,8 +59,15 @@ def record_run(
 
 
 def count_trials(run: Path, session: Session, split: str) -> TrialCount:
-    """The trials that the run's result on a split has to be measured against."""
-    return trials_on(ledger_of(run), session.loaded.history.fingerprint, split)
+    """The trials that the run's result on a split has to be measured against.
+
+    In another market than the run's own, those made there or on the run's own data: whichever are
+    more, for the policy was chosen among them.
+    """
+    ledger, data = ledger_of(run), load_manifest(run)["data"]
+    here = trials_on(ledger, session.loaded.history.fingerprint, split)
+    own = trials_on(ledger, str(data.get("fingerprint")), split)
+    return max(here, own, key=lambda trials: trials.num_trials)
 
 
 def _recorded_candidates(ledger: Path, name: str) -> int:

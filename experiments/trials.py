@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from risk.errors import InputError
 from risk.files import write_atomically
+from risk.metrics import SESSIONS_PER_YEAR
 
 LEDGER = "trials.parquet"
 ROOT = "outputs"
@@ -44,6 +45,10 @@ _SCHEMA = pa.schema(
 )
 
 
+_KEY = ("run", "split", "data_fingerprint")
+_FEWEST_TO_VARY = 10
+
+
 @dataclass(frozen=True)
 class Trial:
     """One row: what a run's chosen policy earned on one split of the data."""
@@ -53,7 +58,7 @@ class Trial:
     experiment: str
     config_hash: str
     seed: int
-    split: str  # validation, test or all
+    split: str  # train, validation, test or all
     data_fingerprint: str
     policy_step: int  # environment steps trained when the policy was taken
     candidates: int  # policies that this one was chosen among by its validation score
@@ -82,7 +87,7 @@ class TrialCount(NamedTuple):
     """How many trials a result is the best of, and how far their results lay apart."""
 
     num_trials: int
-    variance_annual: float | None  # of annual Sharpe ratios; None with fewer than two
+    variance_annual: float | None  # of annual Sharpe ratios; None with fewer than ten
 
 
 def ledger_of(run: Path) -> Path:
@@ -93,14 +98,15 @@ def ledger_of(run: Path) -> Path:
 
 
 def record_trial(ledger: Path, trial: Trial) -> None:
-    """Add a row, or replace that of the same run and split; safe among many processes.
+    """Add a row, or replace that of the same run, split and data; safe among many processes.
 
-    Rows are kept sorted by run and split, so the content does not depend on the order of writing.
+    Rows are kept sorted by these, so the content does not depend on the order of writing.
     Raises InputError if the ledger there is damaged; it is then left as it is.
     """
     with _locked(ledger.parent):
-        rows = {(row["run"], row["split"]): row for row in _load(ledger).to_pylist()}
-        rows[trial.run, trial.split] = asdict(trial)
+        rows = {tuple(row[key] for key in _KEY): row for row in _load(ledger).to_pylist()}
+        row = asdict(trial)
+        rows[tuple(row[key] for key in _KEY)] = row
         table = pa.Table.from_pylist([rows[key] for key in sorted(rows)], schema=_SCHEMA)
         buffer = BytesIO()
         pq.write_table(table, buffer)
@@ -121,15 +127,19 @@ def trials_on(ledger: Path, data_fingerprint: str, split: str) -> TrialCount:
 
     A run counts once, whichever split was recorded. On `validation` each run counts with all its
     candidates, since its policy was chosen there as the best of them. The variance (ddof=1) is
-    over the rows of that split with a finite Sharpe ratio.
+    over the rows of that split with a finite Sharpe ratio: from ten of them on, and never less
+    than that of a Sharpe ratio without skill, or a second run like the first would lower the bar.
     """
     rows = read_trials(ledger)
     rows = rows[rows["data_fingerprint"] == data_fingerprint]
     by_run = rows.groupby("run")["candidates"].max()
     count = int(by_run.sum()) if split == "validation" else len(by_run)
-    sharpes = rows.loc[rows["split"] == split, "sharpe"].to_numpy(np.float64)
-    sharpes = sharpes[np.isfinite(sharpes)]
-    return TrialCount(count, float(sharpes.var(ddof=1)) if sharpes.size > 1 else None)
+    there = rows[(rows["split"] == split) & np.isfinite(rows["sharpe"])]
+    if len(there) < _FEWEST_TO_VARY:
+        return TrialCount(count, None)
+    by_luck = SESSIONS_PER_YEAR / float(there["sessions"].mean())
+    found = float(there["sharpe"].to_numpy(np.float64).var(ddof=1))
+    return TrialCount(count, max(found, by_luck))
 
 
 def _load(ledger: Path) -> pa.Table:

@@ -59,7 +59,7 @@ def test_a_multirun_is_summed_up_over_its_seeds(command, runs, tmp_path):
     assert [run["seed"] for run in content["runs"]] == [0, 1, 2]
     summary = content["interquartile_mean_sharpe"]
     sharpe = content["runs"][0]["metrics"]["sharpe"]  # the evaluations were of the same weights
-    assert summary["value"] == pytest.approx(sharpe)
+    assert summary == {"value": pytest.approx(sharpe), "low": None, "high": None}
     assert "3 seeds of one configuration" in out
 
 
@@ -87,6 +87,21 @@ def test_mistakes_are_one_line_and_leave_nothing(command, runs, tmp_path):
         assert complaint in err
         assert err.count("\n") == 1
     assert not (tmp_path / "outputs" / "comparisons").exists()
+
+
+def test_other_conditions_cannot_be_compared(command, runs):
+    path = runs / "1" / "evaluation" / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"conditions": "another surface"}))
+    code, _, err = command(compare, f"run={runs}/0,{runs}/1")
+    assert code == 2
+    assert "different conditions" in err
+
+
+def test_another_evaluation_is_pointed_at(command, runs):
+    (runs / "1" / "evaluation").rename(runs / "1" / "evaluation_realistic_abc")
+    code, _, err = command(compare, f"run={runs}/0,{runs}/1")
+    assert code == 2
+    assert "evaluation=evaluation_realistic_abc" in err
 
 
 def test_other_days_cannot_be_compared(command, runs):

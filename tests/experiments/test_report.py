@@ -123,7 +123,7 @@ def test_tables_align_numbers_and_fold_when_long(text):
     assert '<details class="table"><summary><h3>Long</h3> <span>30 rows</span>' in text
     row = re.search(r'<tr class="strong">.*?</tr>', text).group()
     assert '<th scope="row" class="k">row 1</th><td class="n">−1.50</td><td class="n">3</td>' in row
-    assert '<td class="n">–</td><td class="n">−4.0 %</td><td><span class="pill"' in row
+    assert '<td class="n">–</td><td class="n">−4.0 %</td><td class="k"><span class="pill"' in row
     assert "tabindex" in re.search(r'<div class="scroll"[^>]*>', text).group()
 
 

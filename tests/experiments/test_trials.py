@@ -103,10 +103,35 @@ def test_trials_are_runs_on_the_same_data(tmp_path):
         trial("five", sharpe=9.0, data_fingerprint="other"),
     ):
         record_trial(ledger, row)
-    assert trials_on(ledger, DATA, "test") == TrialCount(4, 0.5)
-    assert trials_on(ledger, DATA, "validation") == TrialCount(7 + 4 + 1 + 2, 2.0)
+    assert trials_on(ledger, DATA, "test") == TrialCount(4, None)
+    assert trials_on(ledger, DATA, "validation") == TrialCount(7 + 4 + 1 + 2, None)
     assert trials_on(ledger, "other", "test") == TrialCount(1, None)
     assert trials_on(ledger, DATA, "all") == TrialCount(4, None)
+
+
+def test_ten_runs_tell_how_far_results_lie_apart(tmp_path):
+    ledger = tmp_path / "trials.parquet"
+    sharpes = [float(i) for i in range(10)]
+    for i, sharpe in enumerate(sharpes):
+        record_trial(ledger, trial(f"run{i}", sharpe=sharpe, sessions=504))
+        if i == 8:
+            assert trials_on(ledger, DATA, "test").variance_annual is None
+    assert trials_on(ledger, DATA, "test") == TrialCount(10, pytest.approx(55 / 6))
+
+
+def test_runs_that_are_alike_do_not_lower_the_bar(tmp_path):
+    ledger = tmp_path / "trials.parquet"
+    for i in range(12):
+        record_trial(ledger, trial(f"run{i}", sharpe=0.9 + i / 1e4, sessions=504))
+    assert trials_on(ledger, DATA, "test") == TrialCount(12, pytest.approx(252 / 504))
+
+
+def test_a_run_evaluated_on_newer_data_stays_a_trial_on_the_old(tmp_path):
+    ledger = tmp_path / "trials.parquet"
+    record_trial(ledger, trial("one"))
+    record_trial(ledger, trial("one", data_fingerprint="newer"))
+    assert trials_on(ledger, DATA, "test").num_trials == 1
+    assert trials_on(ledger, "newer", "test").num_trials == 1
 
 
 def _append(ledger: Path, writer: int) -> None:

@@ -64,6 +64,16 @@ def test_a_worse_agent_does_not_beat() -> None:
     assert "below book 2's" in verdict.reason
 
 
+def test_a_ruined_agent_does_not_beat_however_well_it_did_before() -> None:
+    agent = np.full(500, 0.002) + np.random.default_rng(0).normal(0, 0.001, 500)
+    agent[480] = -0.9999
+    opponents = {"book": books(1, 500)[0]}
+    assert compare(agent, opponents, 0.0).word is Word.INCONCLUSIVE
+    verdict = compare(agent, opponents, 0.0, ruined=True)
+    assert verdict.word is Word.DOES_NOT_BEAT
+    assert "ruined" in verdict.reason
+
+
 def test_luck_is_inconclusive() -> None:
     verdict = against(books(3, 750))
     assert verdict.word is Word.INCONCLUSIVE
@@ -324,19 +334,18 @@ def test_the_rule_is_the_one_announced() -> None:
     # Below 0 by itself, but not after the correction for four opponents.
     single = difference(0.04)
     cases = [
-        ((good, good), 1.0, skilled, Word.BEATS),
-        ((good, good), 1.0, picked, Word.INCONCLUSIVE),
-        ((good, good), 1.0, skilled._replace(dsr=math.nan), Word.INCONCLUSIVE),
-        ((good, open_one), 1.0, skilled, Word.INCONCLUSIVE),
-        ((single,), 1.0, skilled, Word.DOES_NOT_BEAT),
-        ((single, good, good, good), 1.0, skilled, Word.DOES_NOT_BEAT),
-        ((single, open_one, open_one, open_one), 1.0, skilled, Word.INCONCLUSIVE),
-        ((good, open_one), 0.049, skilled, Word.DOES_NOT_BEAT),
-        ((good, good), 0.051, skilled, Word.BEATS),
+        ((good, good), skilled, False, Word.BEATS),
+        ((good, good), picked, False, Word.INCONCLUSIVE),
+        ((good, good), skilled._replace(dsr=math.nan), False, Word.INCONCLUSIVE),
+        ((good, open_one), skilled, False, Word.INCONCLUSIVE),
+        ((single,), skilled, False, Word.DOES_NOT_BEAT),
+        ((single, good, good, good), skilled, False, Word.DOES_NOT_BEAT),
+        ((single, open_one, open_one, open_one), skilled, False, Word.INCONCLUSIVE),
+        ((good, good), skilled, True, Word.DOES_NOT_BEAT),
     ]
-    for rows, spa, evidence, expected in cases:
-        word, reason = comparison._judge(rows, spa, evidence, 0.95)
-        assert word is expected, (rows, spa, evidence.dsr)
+    for rows, evidence, ruined, expected in cases:
+        word, reason = comparison._judge(rows, evidence, 0.95, ruined)
+        assert word is expected, (rows, ruined, evidence.dsr)
         assert reason.endswith(".")
 
 
