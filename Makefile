@@ -34,7 +34,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/python -m experiments.evaluate run="$$(ls -td outputs/quickstart/*/* | head -n 1)"
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow $(ARGS)
