@@ -17,14 +17,17 @@ from risk.errors import InputError
 Key = TypeVar("Key")
 
 
-def in_turn(calls: Mapping[Key, Callable[[], float]], repeats: int) -> dict[Key, list[float]]:
+def in_turn(
+    calls: Mapping[Key, Callable[[], float]], repeats: int, *, warm_up: bool = True
+) -> dict[Key, list[float]]:
     """Call each in turn, `repeats` times over, so that all of them meet the same disturbances.
 
-    Returns what each call gave, in order. Each is called once more at first, to warm up; that
+    Returns what each call gave, in order. To warm up each is called once more at first; that
     result is not kept.
     """
-    for call in calls.values():
-        call()
+    if warm_up:
+        for call in calls.values():
+            call()
     taken: dict[Key, list[float]] = {key: [] for key in calls}
     for _ in range(repeats):
         for key, call in calls.items():
