@@ -120,6 +120,7 @@ def test_the_ablation_covers_every_part(uninterrupted):
     assert names | (whole.keys() - split) == set(PARTS) | no_influence
 
 
+@pytest.mark.slow
 def test_killed_processes_resume_to_the_same_weights(uninterrupted, tmp_path):
     expected, _ = uninterrupted
     for kill_at in (ROLLOUT + 7, HALF + 3 * 5, TOTAL - 3):

@@ -82,6 +82,7 @@ def result(folder):
     return json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_every_row_is_measured_printed_and_written(command, tmp_path):
     code, out, err = command(benchmark, *SMALL)
     assert (code, err) == (0, "")

@@ -266,6 +266,8 @@ def test_a_real_process_leaves_with_the_right_codes(package, tmp_path):
             env={**os.environ, "PYTHONPATH": path},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # Tests that run in the background ignore Ctrl-C, and so would their children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             text=True,
         )
 
