@@ -87,6 +87,11 @@ class BookReader:
         return np.array(found, dtype=np.float64)
 
 
+def sessions_since(state: Any, begins: BoolArray) -> NDArray[np.int64]:
+    """Sessions since each episode's start, (N,), where the state's first entry counts them."""
+    return np.where(begins, 0, 0 if state is None else state[0])
+
+
 def starts(state: Any, episode_start: BoolArray | None, books: int) -> BoolArray:
     """Which of N books are at the first observation of their episode, (N,)."""
     if state is None:

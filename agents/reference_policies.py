@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.book_view import FloatArray, starts
+from agents.book_view import FloatArray, sessions_since, starts
 from agents.policy import PolicyState
 
 
@@ -49,7 +49,7 @@ class RandomPolicy:
     ) -> tuple[FloatArray, PolicyState]:
         """Actions (N, M); the state is the number of the step in its episode, (N,)."""
         begins = starts(state, episode_start, len(observation))
-        count = np.where(begins, 0, 0 if state is None else state[0])
+        count = sessions_since(state, begins)
         steps, which = np.unique(count, return_inverse=True)
         return np.stack([self._noise(int(step)) for step in steps])[which], (count + 1,)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.book_view import BookReader, FloatArray, starts
+from agents.book_view import BookReader, FloatArray, sessions_since, starts
 from agents.policy import PolicyState
 from envs.market.exchange_calendar import scheduled_holidays
 from envs.option_market import OptionMarket
@@ -80,7 +80,7 @@ class WeekendSeller:
         begins = starts(state, episode_start, len(observation))
         if begins.any():
             self.reader.spot_at_start(observation[begins])  # the calendar holds for that start only
-        session = np.where(begins, 0, 0 if state is None else state[0])
+        session = sessions_since(state, begins)
         selling = self.sells[np.minimum(session, len(self.sells) - 1)]
         view, books = self.reader.read(observation), np.arange(len(observation))
         distance = np.abs(view.moneyness - 1.0)

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import TensorBoardOutputFormat
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
+
+from callbacks.scalars import tensorboard_writers
 
 _hparams: Any = hparams  # untyped
 
@@ -64,9 +65,8 @@ class Dashboard(BaseCallback):
         self._terms = tuple(reward_terms)
 
     def _on_training_start(self) -> None:
-        for output in self.logger.output_formats:
-            if isinstance(output, TensorBoardOutputFormat) and output.writer is not None:
-                self._write(output.writer)
+        for writer in tensorboard_writers(self.logger):
+            self._write(writer)
 
     def _on_step(self) -> bool:
         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +23,17 @@ def make_logger(folder: Path, purge_step: int | None = None) -> Logger:
     return Logger(str(folder), [ResumableTensorBoard(folder, purge_step)])
 
 
-def write_scalars(logger: Logger, values: Mapping[str, float], step: int) -> None:
-    """Write values at `step`, apart from what SB3 collects for its own next dump."""
+def tensorboard_writers(logger: Logger) -> Iterator[SummaryWriter]:
+    """The writers behind a logger."""
     for output in logger.output_formats:
         if isinstance(output, TensorBoardOutputFormat) and output.writer is not None:
-            for name, value in values.items():
-                if np.isfinite(value):
-                    output.writer.add_scalar(name, value, step)
-            output.writer.flush()
+            yield output.writer
+
+
+def write_scalars(logger: Logger, values: Mapping[str, float], step: int) -> None:
+    """Write values at `step`, apart from what SB3 collects for its own next dump."""
+    for writer in tensorboard_writers(logger):
+        for name, value in values.items():
+            if np.isfinite(value):
+                writer.add_scalar(name, value, step)
+        writer.flush()

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.option_market import OptionMarket
-from experiments.backtest import Backtest
+from experiments.backtest import FLOOR_USD, Backtest
 from risk.errors import InputError
 
 FloatArray = NDArray[np.float64]
@@ -35,8 +35,6 @@ BoolArray = NDArray[np.bool_]
 
 EXPANSION = ("delta", "gamma", "vega", "theta", "rates")
 TERMS = (*EXPANSION, "carry", "roll", "cost", "forgiven", "residual")
-
-FLOOR_USD = 0.01  # where a backtest lets a book stand that owes money
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def attribute(done: Backtest, market: OptionMarket) -> Attribution:
         residual = residual - roll
     carry = days.carry()
     unfloored = done.equity[:, :-1] + option_pnl + carry - done.cost
-    owed = np.where(sessions_lived(done), np.maximum(FLOOR_USD - unfloored, 0.0), 0.0)
+    owed = np.where(done.alive, np.maximum(FLOOR_USD - unfloored, 0.0), 0.0)
     terms |= {"carry": carry, "roll": roll, "cost": -done.cost, "forgiven": owed}
     terms["residual"] = residual
     return Attribution(
@@ -100,14 +98,6 @@ def first_session(done: Backtest, market: OptionMarket) -> int:
             "Give the market that the backtest was run on",
         )
     return start
-
-
-def sessions_lived(done: Backtest) -> BoolArray:
-    """Days up to and including that of ruin, (N, T); every day of a book that was not ruined."""
-    changed = np.diff(done.equity, axis=1) != 0.0
-    # Equity falls on the day of ruin and never moves again.
-    to_come = np.flip(np.logical_or.accumulate(np.flip(changed, axis=1), axis=1), axis=1)
-    return np.asarray(to_come | ~done.ruined[:, None])
 
 
 def closing_cost(done: Backtest, market: OptionMarket) -> FloatArray:
@@ -154,7 +144,7 @@ class _Days:
         done = self.done
         trade_cost = done.cost - self.closing_cost()
         cash = done.equity[:, :-1] - trade_cost - done.position.sum(axis=-1)
-        return np.where(sessions_lived(done), cash * self.market.growth[self.now], 0.0)
+        return np.where(done.alive, cash * self.market.growth[self.now], 0.0)
 
     def closing_cost(self) -> FloatArray:
         """Paid at the close after, to sell what leaves its slot without having expired."""

@@ -21,6 +21,8 @@ from risk.performance import Performance, summarise
 
 FloatArray = NDArray[np.float64]
 
+FLOOR_USD = 0.01  # where a book stands that owes money
+
 _BOOKS_AT_ONCE = 256
 IntArray = NDArray[np.int64]
 
@@ -183,9 +185,9 @@ class _Record:
         for name, values in day.items():
             shaped = alive.reshape(-1, *[1] * (values.ndim - 1))
             self._days.setdefault(name, []).append(np.where(shaped, values, 0.0))
-        # Returns need something to be left: who owes money stands at one cent.
+        # Returns need something to be left.
         for series, now in (
-            (self._equity, np.maximum(ledger.equity, 0.01)),
+            (self._equity, np.maximum(ledger.equity, FLOOR_USD)),
             (self._costs, ledger.costs),
             (self._traded, ledger.traded),
         ):

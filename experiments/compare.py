@@ -6,7 +6,6 @@ differ only in their seed are also summed up together.
 
 from __future__ import annotations
 
-import logging
 import math
 import sys
 from collections.abc import Sequence
@@ -35,8 +34,6 @@ from risk.errors import InputError
 from risk.files import new_folder, write_json
 from risk.metrics import simple_returns
 from risk.settings import build_settings, settings
-
-log = logging.getLogger(__name__)
 
 FEWEST_SEEDS = 5  # for an interval that covers what it says
 

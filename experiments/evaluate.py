@@ -7,7 +7,6 @@ the run's own: data=csv data.path=prices.csv, surface=flat, costs=flat.
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -43,8 +42,6 @@ from risk.comparison import Word
 from risk.errors import InputError
 from risk.files import new_folder, write_json
 from risk.settings import build_settings, settings
-
-log = logging.getLogger(__name__)
 
 # Sections that can be put in the place of the run's own, and the key that names the choice.
 REPLACEABLE = {"data": "source", "surface": "kind", "costs": "kind", "risk": ""}

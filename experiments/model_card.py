@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from callbacks.dashboard import flat
 from experiments.report_contents import Item, Table, Text
 from experiments.run_config import check_plain
 from experiments.session import Session
@@ -53,7 +54,7 @@ def model_card(
     settings = [
         (name, str(value))
         for section in ("agent", "reward", "costs", "surface", "risk")
-        for name, value in _flat(check_plain(run["config"][section]), f"{section}.")
+        for name, value in flat(check_plain(run["config"][section]), f"{section}.").items()
     ]
     notices = [Text(notice, kind="warning") for notice in header["notices"]]
     return (
@@ -63,11 +64,3 @@ def model_card(
         Text(LIMITS, title="Limits"),
         Text(DISCLOSURE, title="Risk disclosure", kind="warning"),
     )
-
-
-def _flat(settings: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for name, value in settings.items():
-        nested = isinstance(value, Mapping)
-        found += _flat(value, f"{prefix}{name}.") if nested else [(prefix + name, value)]
-    return found

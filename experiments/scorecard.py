@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
-from experiments.attribution import sessions_lived
 from experiments.backtest import Backtest
 from risk.bootstrap import (
     equity_curve,
@@ -213,7 +212,7 @@ def _resampled(done: Backtest, returns: FloatArray, days: IntArray) -> Performan
 
 def risk_lines(done: Backtest) -> tuple[ScoreLine, ...]:
     """The requirements on every single day: the worst seen, and the share of days in breach."""
-    lived, usage = sessions_lived(done), _usage(done)
+    lived, usage = done.alive, _usage(done)
     returns, cash, turnover = simple_returns(done.equity), 1.0 - usage["cash"], _turnover(done)
     delta, gamma = done.greeks["delta"], done.greeks["gamma"]
     vega = np.abs(done.greeks["vega"]) / done.equity[:, :-1] * _VEGA_EQUITY_USD

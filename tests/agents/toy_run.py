@@ -93,7 +93,7 @@ class DriftEnv(VecEnv):
         setattr(self, attr_name, value)
 
     def env_method(self, method_name, *args, indices=None, **kwargs):
-        raise NotImplementedError
+        return [getattr(self, method_name)(*args, **kwargs)] * self.num_envs
 
     def env_is_wrapped(self, wrapper_class, indices=None):
         return [False] * self.num_envs

@@ -7,7 +7,7 @@ from envs.batch import Window
 from envs.market.sources import Sp500Data, load_market
 from envs.options.implied_volatility import implied_volatility
 from envs.options.surface import FlatSurface, VixSurface
-from experiments.attribution import TERMS, attribute, closing_cost, sessions_lived
+from experiments.attribution import TERMS, attribute, closing_cost
 from experiments.backtest import run_backtest
 from risk.errors import InputError
 from tests.markets import history_of, market_of, options_of, random_walk, wandering_vol
@@ -124,7 +124,7 @@ def test_a_ruined_book_is_forgiven_what_it_owes_and_then_rests(roll):
     short_puts = np.where(market.tape.is_call, 0.0, -1.0)
     done = run_backtest(Constant(short_puts), market, options, Window(60, 100))
     assert done.ruined.tolist() == [False, True]
-    assert sessions_lived(done).sum(axis=1).tolist() == [39, 10]
+    assert done.alive.sum(axis=1).tolist() == [39, 10]
     split = attribute(done, market)
     check_sums(done, split)
     owed = split.terms["forgiven"]

@@ -238,7 +238,8 @@ def test_days_after_ruin_do_not_count():
     returns[0, 9] = -1 + 1e-7
     traded = np.zeros((1, 40))
     traded[0, 9] = 50_000.0
-    done = backtest_of(returns, traded=traded, ruined=np.array([True]))
+    alive = np.arange(40)[None] <= 9
+    done = backtest_of(returns, traded=traded, ruined=np.array([True]), alive=alive)
     lines = by_table(scorecard(done, reps=10), RISK_TABLE)
     assert lines["worst day"].days_in_breach == 1 / 10
     assert lines["turnover, 21 sessions"].measured == pytest.approx(0.5)
