@@ -1,4 +1,4 @@
-"""What the books did during each rollout: Sharpe, drawdown, reward terms, Greeks, turnover."""
+"""What the books did during each rollout: Sharpe, drawdown, reward terms, exposures, turnover."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
 from envs.adapters import KernelVecEnv
-from envs.option_portfolio import OptionPortfolioKernel
+from envs.book_kernel import BookKernel
 from risk.errors import InputError
 
 EPISODE_SCALARS = {
@@ -36,20 +36,12 @@ class PerformanceCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         kernel = self._kernel()
-        equity = np.maximum(kernel.statistics.equity_before, 1.0)
         terms = kernel.reward_terms.mean(axis=0)
         day: dict[str, float] = {
             f"reward/{name}": float(terms[i]) for i, name in enumerate(kernel.reward.term_names)
         }
         day["reward/total"] = float(np.mean(self.locals["rewards"]))
-        notional = np.abs(kernel.held_quantity).sum(axis=-1)
-        spot = kernel.market.history.close[kernel.path, kernel.session - 1]
-        book = {
-            **kernel.book_greeks(),
-            "gross_notional": notional * spot / equity,
-            "drawdown": kernel.ledger.drawdown,
-            "cash": kernel.ledger.cash / equity,
-        }
+        book = kernel.book_scalars()
         # Finished episodes have begun anew already: their books are gone.
         going_on = ~np.asarray(self.locals["dones"])
         if going_on.any():
@@ -67,9 +59,9 @@ class PerformanceCallback(BaseCallback):
             if self._finished:
                 self.logger.record(name, float(np.mean([e[key] for e in self._finished])))
 
-    def _kernel(self) -> OptionPortfolioKernel:
+    def _kernel(self) -> BookKernel:
         env: Any = self.training_env
         kernel = env.kernel if isinstance(env, KernelVecEnv) else None
-        if not isinstance(kernel, OptionPortfolioKernel):
-            raise InputError("PerformanceCallback needs the option book", "Leave it out")
+        if not isinstance(kernel, BookKernel):
+            raise InputError("PerformanceCallback needs an environment of books", "Leave it out")
         return kernel

@@ -112,9 +112,14 @@ class BatchKernel(ABC):
 
     def checked_action(self, action: Any) -> FloatArray:
         """The action as float64 (N, A) inside its bounds; a wrong shape or a NaN is refused."""
-        action = np.asarray(action, dtype=np.float64)
         low, high = self._action_bounds
-        expected = (self.num_envs, *low.shape)
+        bounded: FloatArray = np.minimum(np.maximum(self.finite_action(action), low), high)
+        return bounded
+
+    def finite_action(self, action: Any) -> FloatArray:
+        """The action as float64 (N, A); a wrong shape or a NaN is refused."""
+        action = np.asarray(action, dtype=np.float64)
+        expected = (self.num_envs, *self.action_space.shape)
         if action.shape != expected:
             raise InputError(f"action has shape {action.shape}", f"Give one of shape {expected}")
         if np.count_nonzero(np.isfinite(action)) < action.size:
@@ -123,5 +128,5 @@ class BatchKernel(ABC):
                 f"action {where[1]} of episode {where[0]} is {action[where]}",
                 "The policy has diverged, or its observation is not finite",
             )
-        bounded: FloatArray = np.minimum(np.maximum(action, low), high)
-        return bounded
+        finite: FloatArray = action
+        return finite

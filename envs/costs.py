@@ -19,16 +19,21 @@ NonNegative = Annotated[float, Field(ge=0.0)]
 
 @settings
 class FlatCosts:
-    """A fixed share of the traded premium."""
+    """A fixed share of the dollars traded."""
 
     kind: Literal["flat"] = "flat"
     rate_bps: NonNegative = 5.0
+
+    @property
+    def share(self) -> float:
+        """Dollars of cost per dollar traded."""
+        return self.rate_bps * BPS
 
     def per_unit(
         self, premium: FloatArray, spot: FloatArray, intrinsic: FloatArray, index_vol: FloatArray
     ) -> FloatArray:
         """Dollars of cost per unit traded, shaped like `premium`."""
-        return self.rate_bps * BPS * premium
+        return self.share * premium
 
     def impact(self, trade_units: FloatArray, premium: FloatArray) -> FloatArray | None:
         """Extra dollars for size: none here."""

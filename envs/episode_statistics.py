@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.reward import MIN_RETURNS_FOR_SHARPE, SHARPE_STD_FLOOR
+from envs.reward import (
+    MIN_RETURNS_FOR_SHARPE,
+    MIN_RETURNS_FOR_VOLATILITY,
+    SHARPE_STD_FLOOR,
+)
 from risk.metrics import SESSIONS_PER_YEAR
 
 FloatArray = NDArray[np.float64]
@@ -91,6 +95,21 @@ class EpisodeStatistics:
         variance = ((recent * recent).sum(axis=-1) - safe * mean * mean) / (safe - 1.0)
         ratio = mean / (np.sqrt(np.maximum(variance, 0.0)) + SHARPE_STD_FLOOR)
         return np.where(count > MIN_RETURNS_FOR_SHARPE, ratio * _ANNUAL, 0.0)
+
+    def recent_volatility(self, risk_free: FloatArray) -> FloatArray:
+        """Standard deviation (ddof=1) of the last K <= 60 returns, daily, (N,); 0 before five.
+
+        risk_free (N, K): what cash earned in the last sessions, the newest first.
+        """
+        back = np.arange(risk_free.shape[1])
+        place = (self.count.astype(np.int64)[:, None] - 1 - back) % ROLLING_SESSIONS
+        returns = self.recent[self._everyone[:, None], place] + risk_free
+        known = back < self.count[:, None]
+        number = np.maximum(known.sum(axis=-1), 2)
+        mean = np.where(known, returns, 0.0).sum(axis=-1) / number
+        apart = np.where(known, returns - mean[:, None], 0.0)
+        deviation = np.sqrt((apart * apart).sum(axis=-1) / (number - 1))
+        return np.where(self.count >= MIN_RETURNS_FOR_VOLATILITY, deviation, 0.0)
 
     def market_correlation(self) -> FloatArray:
         """Correlation of recent excess returns with the index, (N,); 0 where undefined."""

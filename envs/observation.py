@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from envs.extra_blocks import extra_block
-from envs.features import CLIP, Feature
+from envs.features import CLIP, Feature, Scaling
 from envs.market.history import MarketHistory
 from envs.market.indicators import market_features
 from envs.options.chain import Slot
@@ -105,12 +105,12 @@ def observe_market(
     log_price = raw_market[:, :, 0].copy()
     paths, sessions = history.close.shape
     before = np.empty((paths, sessions, len(MARKET) + tape.num_slots * len(OPTION)), np.float32)
-    before[:, :, : len(MARKET)] = _scaled(raw_market, MARKET)
+    before[:, :, : len(MARKET)] = Scaling(MARKET).apply(raw_market)
     for path in range(paths):
         _write_option_block(before[path, :, len(MARKET) :], history, tape, path)
     before[:, :, 0] = 0.0  # relative to the episode's start: the environment fills it in
     blocks = [extra_block(name, history, tape) for name in options.extra_blocks]
-    after = [_scaled(values, features) for features, values in blocks]
+    after = [Scaling(features).apply(values) for features, values in blocks]
     usable = np.all([np.isfinite(part).all(axis=(0, 2)) for part in (before, *after)], axis=0)
     option_features = tuple(
         Feature(
@@ -157,15 +157,6 @@ def _option_columns(history: MarketHistory, tape: OptionTape, path: int) -> list
         intrinsic,
         price - intrinsic,
     ]
-
-
-def _scaled(raw: FloatArray, features: tuple[Feature, ...]) -> ObsArray:
-    center = np.array([feature.center for feature in features])
-    scale = np.array([feature.scale for feature in features])
-    low = np.array([feature.low for feature in features])
-    high = np.array([feature.high for feature in features])
-    observed: ObsArray = np.clip((raw - center) / scale, low, high).astype(np.float32)
-    return observed
 
 
 def _first_usable(usable: NDArray[np.bool_], history: MarketHistory) -> int:

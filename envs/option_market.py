@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from envs.batch import Window
+from envs.book_market import EpisodeSettings, cash_growth
 from envs.costs import CostSettings, FlatCosts, RealisticCosts
+from envs.features import Feature
 from envs.market.history import MarketHistory
 from envs.observation import MarketObservation, ObservationSettings, observe_market
 from envs.options.blocks import in_blocks
@@ -25,17 +28,10 @@ BoolArray = NDArray[np.bool_]
 
 
 @settings
-class EpisodeSettings:
-    """How long an episode is and when it counts as ruined."""
-
-    sessions: Annotated[int, Field(ge=2)] = 252
-    ruin_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.20  # of the initial equity
-
-
-@settings
 class OptionPortfolioSettings:
     """Everything that defines the option-book environment, but for its market data."""
 
+    kind: Literal["options"] = "options"
     initial_equity_usd: Annotated[float, Field(gt=0.0)] = 100_000.0
     chain: ChainSettings = Field(default_factory=ChainSettings)
     sizing: SizingSettings = Field(default_factory=SizingSettings)
@@ -55,11 +51,43 @@ class OptionMarket:
     unit_cost: FloatArray  # (P, T, M) dollars a unit traded at `mark`
     closing_unit_cost: FloatArray | None  # (P, T, M) likewise at `aged`; None if expiry is free
     growth: FloatArray  # (T,) of cash to the next close, exp(rate x days / 365) - 1
+    shut: BoolArray | None = None  # (P, T) closes at which nothing can be traded
 
     @property
     def first_usable(self) -> int:
         """The first session at which an episode can begin."""
         return self.observed.first_usable
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """The observation, entry by entry."""
+        return self.observed.features
+
+    @property
+    def instruments(self) -> tuple[str, ...]:
+        """The slots' names."""
+        return tuple(slot.name for slot in self.tape.slots)
+
+    @property
+    def mark(self) -> FloatArray:
+        """Dollars of the contract that sits in each slot, (P, T, M)."""
+        return self.tape.mark
+
+    @property
+    def aged(self) -> FloatArray:
+        """Dollars now of the contract that sat there yesterday, (P, T, M)."""
+        return self.tape.aged
+
+    def index_returns(self, window: Window) -> FloatArray:
+        """Return of the index from each session of the window to the next, (P, n - 1).
+
+        Dividends are reinvested.
+        """
+        history, now = self.history, slice(window.start, window.stop - 1)
+        close = history.close[:, window.start : window.stop]
+        days = history.days_to_next[now]
+        dividends = np.exp(history.dividend_yield[now] * days / CALENDAR_DAYS)
+        return close[:, 1:] / close[:, :-1] * dividends - 1.0
 
 
 def build_option_market(
@@ -76,7 +104,7 @@ def build_option_market(
         observed=observe_market(history, tape, options.observation),
         unit_cost=_unit_cost(options.costs, history, tape, tape.mark, tape.strike),
         closing_unit_cost=_closing_cost(options.costs, history, tape) if daily else None,
-        growth=np.expm1(history.rate * history.days_to_next / CALENDAR_DAYS),
+        growth=cash_growth(history),
     )
 
 

@@ -22,6 +22,9 @@ NonNegative = Annotated[float, Field(ge=0.0)]
 MIN_RETURNS_FOR_SHARPE = 5
 SHARPE_STD_FLOOR = 1e-6
 SHARPE_LIMIT = 1.0  # daily; sixteen a year, so only the first few days of an episode are cut
+VOLATILITY_SESSIONS, MIN_RETURNS_FOR_VOLATILITY = 20, 5
+# Where the utility of wealth is cut: there is none of a loss of everything.
+LEAST_GROSS_RETURN = 0.01
 
 
 @settings
@@ -37,6 +40,9 @@ class RewardWeights:
     market_correlation: NonNegative = 0.0
     turnover: NonNegative = 0.0
     utility: NonNegative = 0.0
+    volatility: NonNegative = 0.0
+    deep_drawdown: NonNegative = 0.0
+    crra: NonNegative = 0.0
 
 
 @settings
@@ -47,7 +53,11 @@ class RewardSettings:
     concentration_cap: NonNegative = 0.20  # share of equity one position may be worth
     concentration_slope: NonNegative = 10.0  # penalty per unit above the cap
     free_turnover: NonNegative = 0.05  # share of equity that may be traded a day unpunished
-    risk_aversion: NonNegative = 5.0  # of the mean-variance utility term
+    risk_aversion: NonNegative = 5.0  # of the terms utility and crra
+    # Both count less that of a portfolio with this share in the index and the rest in cash. No
+    # action changes it, so what is best stays so, but most of the market's noise is gone.
+    benchmark_share: NonNegative = 0.0
+    drawdown_threshold: NonNegative = 0.05  # above which deep_drawdown counts
     ruin_penalty: NonNegative = 10.0  # subtracted once, when an episode ends in ruin
 
 
@@ -61,9 +71,11 @@ class Step(NamedTuple):
     drawdown: FloatArray  # (N,) 0..1
     held_value: FloatArray  # (N, M) dollars, of what was held into this close
     equity: FloatArray  # (N,) dollars
+    market_return: FloatArray  # (N,) of the index
     episode_sharpe: FloatArray  # (N,) daily, not annualised, NaN-free
     # (N,) of recent returns with the index, NaN-free; costly, so only worked out if asked for
     market_correlation: Callable[[], FloatArray]
+    recent_volatility: Callable[[], FloatArray]  # (N,) daily, likewise
 
 
 def portfolio_return(step: Step, _: RewardSettings) -> FloatArray:
@@ -110,7 +122,45 @@ def turnover(step: Step, options: RewardSettings) -> FloatArray:
 
 def utility(step: Step, options: RewardSettings) -> FloatArray:
     """Mean-variance utility of the day: excess return - risk aversion / 2 x its square."""
-    return step.excess_return - 0.5 * options.risk_aversion * step.excess_return**2
+    value = _mean_variance(step.excess_return, options.risk_aversion)
+    if options.benchmark_share:
+        risk_free = step.portfolio_return - step.excess_return
+        benchmark = options.benchmark_share * (step.market_return - risk_free)
+        value = value - _mean_variance(benchmark, options.risk_aversion)
+    return value
+
+
+def volatility(step: Step, _: RewardSettings) -> FloatArray:
+    """Minus the standard deviation of the last 20 daily returns; 0 before there are five."""
+    return -step.recent_volatility()
+
+
+def deep_drawdown(step: Step, options: RewardSettings) -> FloatArray:
+    """Minus the current drawdown where it exceeds the threshold, 0 elsewhere."""
+    return np.where(step.drawdown > options.drawdown_threshold, -step.drawdown, 0.0)
+
+
+def crra(step: Step, options: RewardSettings) -> FloatArray:
+    """Utility of the day's gross return G at constant relative risk aversion g.
+
+    (G^(1 - g) - 1) / (1 - g), and ln G for g = 1 (Pratt 1964; Arrow 1965); G is cut at 1 %.
+    """
+    value = _power_utility(step.portfolio_return, options.risk_aversion)
+    if options.benchmark_share:
+        risk_free = step.portfolio_return - step.excess_return
+        benchmark = risk_free + options.benchmark_share * (step.market_return - risk_free)
+        value = value - _power_utility(benchmark, options.risk_aversion)
+    return value
+
+
+def _mean_variance(excess_return: FloatArray, risk_aversion: float) -> FloatArray:
+    return excess_return - 0.5 * risk_aversion * excess_return**2
+
+
+def _power_utility(simple_return: FloatArray, risk_aversion: float) -> FloatArray:
+    log_gross: FloatArray = np.log1p(np.maximum(simple_return, LEAST_GROSS_RETURN - 1.0))
+    power = 1.0 - risk_aversion
+    return log_gross if power == 0.0 else np.expm1(power * log_gross) / power
 
 
 TERMS: dict[str, Callable[[Step, RewardSettings], FloatArray]] = {
@@ -123,6 +173,9 @@ TERMS: dict[str, Callable[[Step, RewardSettings], FloatArray]] = {
     "market_correlation": market_correlation,
     "turnover": turnover,
     "utility": utility,
+    "volatility": volatility,
+    "deep_drawdown": deep_drawdown,
+    "crra": crra,
 }
 
 

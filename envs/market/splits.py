@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, model_validator
+from pydantic import (
+    BeforeValidator,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from risk.errors import InputError
 from risk.settings import settings
@@ -31,20 +37,34 @@ Day = Annotated[dt.date, BeforeValidator(_refuse_numbers)]
 
 @settings
 class SplitDates:
-    """The last day of the training and of the validation stretch; both null: 60/20/20."""
+    """The last day of the training and of the validation stretch; both null: 60/20/20.
 
+    `train_start` and `test_end` cut off what lies before and after: null is the whole history.
+    What lies before `train_start` still warms up the features.
+    """
+
+    train_start: Day | None = None  # inclusive
     train_end: Day | None = None  # inclusive
     validation_end: Day | None = None  # inclusive
+    test_end: Day | None = None  # inclusive
 
     @model_validator(mode="after")
     def _check_order(self) -> SplitDates:
         if (self.train_end is None) != (self.validation_end is None):
             raise ValueError("give both train_end and validation_end, or leave both null")
-        if self.train_end and self.validation_end and self.train_end >= self.validation_end:
-            raise ValueError(
-                f"train_end {self.train_end} must come before validation_end {self.validation_end}"
-            )
+        names = ("train_start", "train_end", "validation_end", "test_end")
+        given = [(name, getattr(self, name)) for name in names if getattr(self, name)]
+        for (name, day), (later, next_day) in itertools.pairwise(given):
+            if day >= next_day:
+                raise ValueError(f"{name} {day} must come before {later} {next_day}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_open_ends(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Ends that are not cut off are left out, as in the settings of runs before there were."""
+        written: dict[str, Any] = write(self)
+        ends = ("train_start", "test_end")
+        return {name: day for name, day in written.items() if name not in ends or day is not None}
 
 
 @dataclass(frozen=True)
@@ -99,18 +119,23 @@ def split_history(
     """Cut the sessions at `dates` (T,) into train, validation and test.
 
     Training starts at session `warmup_sessions` - 1, the first with that many sessions up to and
-    including itself. Validation begins on the first session after `train_end`, test on the first
-    after `validation_end`. The embargo, `embargo_days` calendar days, is taken from the end of
-    the earlier split. Without boundaries, 60 / 20 / 20 % of the sessions after the warm-up.
+    including itself, or at `train_start` where that is later. Validation begins on the first
+    session after `train_end`, test on the first after `validation_end`; it ends with the data or
+    `test_end`. The embargo, `embargo_days` calendar days, is taken from the end of the earlier
+    split. Without `train_end`, 60 / 20 / 20 % of what lies between the first session and the last.
 
     Raises InputError where a split would keep fewer than MIN_SPLIT_SESSIONS sessions.
     """
     sessions = dates.astype("datetime64[D]")
-    first = max(warmup_sessions - 1, 0)
-    validation_start, test_start = _starts(sessions, boundaries, first)
+    first, last = max(warmup_sessions - 1, 0), len(sessions)
+    if boundaries.train_start is not None:
+        first = max(first, int(np.searchsorted(sessions, np.datetime64(boundaries.train_start))))
+    if boundaries.test_end is not None:
+        last = int(np.searchsorted(sessions, np.datetime64(boundaries.test_end), side="right"))
+    validation_start, test_start = _starts(sessions[:last], boundaries, first)
     train = _split(sessions, "train", first, validation_start, embargo_days)
     validation = _split(sessions, "validation", validation_start, test_start, embargo_days)
-    test = _split(sessions, "test", test_start, len(sessions), 0)
+    test = _split(sessions, "test", test_start, last, 0)
     return Splits(train, validation, test)
 
 

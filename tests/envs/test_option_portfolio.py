@@ -357,7 +357,7 @@ def test_windows_that_cannot_work_are_refused():
         OptionPortfolioKernel(market, options, Window(60, 110), 0, random_start=False)
 
 
-def test_book_greeks_of_one_call_by_hand():
+def test_greeks_of_one_call_by_hand():
     kernel = kernel_of(wandering(120), surface=VixSurface())
     kernel.reset()
     action = np.zeros((1, 20))
@@ -366,7 +366,7 @@ def test_book_greeks_of_one_call_by_hand():
     kernel.step(action)
     q, tape = kernel.held_quantity[0, 2], kernel.market.tape
     spot = kernel.market.history.close[0, t]
-    greeks = kernel.book_greeks()
+    greeks = kernel.exposures()
     assert greeks["delta"][0] == pytest.approx(q * tape.delta[0, t, 2] * spot / 100_000)
     assert greeks["gamma"][0] == pytest.approx(
         q * tape.gamma[0, t, 2] * spot * (0.01 * spot) / 100_000

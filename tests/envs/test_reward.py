@@ -15,8 +15,10 @@ def a_step(**changes) -> Step:
         "drawdown": np.array([0.1]),
         "held_value": np.array([[300.0, -100.0, 0.0]]),
         "equity": np.array([1000.0]),
+        "market_return": np.array([0.011]),
         "episode_sharpe": np.array([0.4]),
         "market_correlation": lambda: np.array([-0.5]),
+        "recent_volatility": lambda: np.array([0.013]),
     }
     return Step(**{**values, **{k: np.asarray(v, float) for k, v in changes.items()}})
 
@@ -33,6 +35,9 @@ BY_HAND = {
     "market_correlation": -0.5,
     "turnover": -0.2,
     "utility": 0.019 - 2.5 * 0.019**2,
+    "volatility": -0.013,
+    "deep_drawdown": -0.1,
+    "crra": (1 - 1.02**-4) / 4,
 }
 
 
@@ -88,3 +93,40 @@ def test_sharpe_is_cut_so_that_quiet_days_cannot_dominate():
 def test_diversification_does_not_depend_on_the_size_of_the_book(size):
     value = size * np.array([[1.0, -1.0, 2.0], [3.0, 0.0, 0.0]])
     np.testing.assert_allclose(diversification(value), [1 - 6 / 16, 0.0], atol=1e-12)
+
+
+def test_only_a_drawdown_beyond_the_threshold_is_deep():
+    step = a_step(drawdown=[0.0, 0.049, 0.05, 0.0501, 0.3])
+    found = TERMS["deep_drawdown"](step, OPTIONS)
+    assert found.tolist() == [0.0, 0.0, 0.0, -0.0501, -0.3]
+
+
+@pytest.mark.parametrize("aversion", [0.0, 0.5, 1.0, 2.0, 5.0, 10.0])
+def test_utility_at_constant_relative_risk_aversion(aversion):
+    returned = np.array([-0.3, -0.01, 0.0, 1e-9, 0.02, 0.5])
+    options = RewardSettings(risk_aversion=aversion)
+    found = TERMS["crra"](a_step(portfolio_return=returned), options)
+    gross = 1 + returned.astype(np.longdouble)
+    power = np.longdouble(1 - aversion)
+    expected = np.log(gross) if power == 0 else (gross**power - 1) / power
+    np.testing.assert_allclose(found, expected.astype(float), rtol=1e-9, atol=1e-15)
+
+
+def test_utility_over_a_benchmark_of_index_and_cash():
+    options = RewardSettings(risk_aversion=5.0, benchmark_share=0.6)
+    benchmark = 0.001 + 0.6 * (0.011 - 0.001)  # cash earned .001
+    expected = (1 - 1.02**-4) / 4 - (1 - (1 + benchmark) ** -4) / 4
+    assert TERMS["crra"](a_step(), options)[0] == pytest.approx(expected)
+    expected = BY_HAND["utility"] - (0.006 - 2.5 * 0.006**2)
+    assert TERMS["utility"](a_step(), options)[0] == pytest.approx(expected)
+
+
+def test_utility_of_a_total_loss_is_cut():
+    found = TERMS["crra"](a_step(portfolio_return=[-0.99, -1.0, -1.7]), OPTIONS)
+    np.testing.assert_allclose(found, (1 - 0.01**-4.0) / 4)
+
+
+def test_utility_agrees_with_log_as_aversion_goes_to_one():
+    near = RewardSettings(risk_aversion=1.0 + 1e-9)
+    found = TERMS["crra"](a_step(portfolio_return=[0.04]), near)
+    assert found[0] == pytest.approx(np.log(1.04), rel=1e-7)

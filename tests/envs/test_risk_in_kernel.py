@@ -71,7 +71,7 @@ def test_what_it_reports_are_the_greeks_of_the_book():
     row = kernel._row() - 1
     book = kernel._risk_view.book(row, kernel.held_quantity, kernel.statistics.equity_before)
     usage = usage_of(kernel.held_quantity, book, RISK.limits)
-    greeks = kernel.book_greeks()
+    greeks = kernel.exposures()
     assert usage["delta"][0] == pytest.approx(abs(greeks["delta"][0]))
     assert usage["gamma"][0] == pytest.approx(abs(greeks["gamma"][0]))
     assert usage["vega"][0] == pytest.approx(abs(greeks["vega"][0]) / 100_000)

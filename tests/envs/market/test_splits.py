@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from envs.market.exchange_calendar import exchange_sessions
 from envs.market.simulate import weekdays
@@ -121,6 +122,59 @@ def test_a_split_without_sessions_is_named(train_end: str, validation_end: str, 
     assert "1999-01-04 to 2018-12-31" in caught.value.problem
 
 
+def test_both_ends_can_be_cut_off() -> None:
+    dates, whole = embedded()
+    cut = SplitDates(
+        train_start=dt.date(2005, 1, 1),
+        train_end=dt.date(2013, 12, 31),
+        validation_end=dt.date(2015, 12, 31),
+        test_end=dt.date(2016, 12, 31),
+    )
+    splits = split_history(dates, cut, embargo_days=60, warmup_sessions=50)
+    assert str(dates[splits.train.start]) == "2005-01-03"
+    assert splits.train.stop == whole.train.stop
+    assert splits.validation == whole.validation
+    assert splits.test.start == whole.test.start
+    assert str(dates[splits.test.stop - 1]) == "2016-12-30"
+    assert splits.all == Split("all", splits.train.start, splits.test.stop)
+
+
+def test_a_start_within_the_warmup_changes_nothing() -> None:
+    dates, whole = embedded()
+    early = SplitDates(
+        train_start=dt.date(1999, 2, 1),
+        train_end=EMBEDDED.train_end,
+        validation_end=EMBEDDED.validation_end,
+        test_end=dt.date(2030, 1, 1),
+    )
+    assert split_history(dates, early, embargo_days=60, warmup_sessions=50) == whole
+
+
+def test_shares_are_of_what_lies_between_the_ends() -> None:
+    dates = weekdays(dt.date(2001, 1, 1), 1500)
+    ends = SplitDates(train_start=dates[100].astype(dt.date), test_end=dates[1099].astype(dt.date))
+    splits = split_history(dates, ends, embargo_days=0, warmup_sessions=50)
+    assert splits == Splits(
+        Split("train", 100, 700), Split("validation", 700, 900), Split("test", 900, 1100)
+    )
+
+
+def test_ends_that_are_open_are_not_written_down() -> None:
+    """So a run's settings, and their hash, are those of runs made before there were ends."""
+    write = TypeAdapter(SplitDates).dump_python
+    assert write(EMBEDDED, mode="json") == {
+        "train_end": "2013-12-31",
+        "validation_end": "2015-12-31",
+    }
+    cut = SplitDates(test_end=dt.date(2016, 12, 31))
+    assert write(cut, mode="json") == {
+        "train_end": None,
+        "validation_end": None,
+        "test_end": "2016-12-31",
+    }
+    assert build_settings(SplitDates, write(cut, mode="json"), "data.splits") == cut
+
+
 def test_a_short_history_is_refused_rather_than_split_into_nothing() -> None:
     with pytest.raises(InputError, match="the data has 30 sessions"):
         split_history(
@@ -133,6 +187,11 @@ def test_a_short_history_is_refused_rather_than_split_into_nothing() -> None:
     [
         ({"train_end": "2013-12-31"}, "give both"),
         ({"train_end": "2015-12-31", "validation_end": "2013-12-31"}, "must come before"),
+        ({"train_start": "2015-01-01", "test_end": "2014-01-01"}, "train_start .* before test_end"),
+        (
+            {"train_end": "2013-12-31", "validation_end": "2015-12-31", "test_end": "2015-12-31"},
+            "validation_end 2015-12-31 must come before test_end",
+        ),
         ({"train_end": 2013, "validation_end": 2015}, "YYYY-MM-DD"),
         ({"train_end": "soon", "validation_end": "2015-12-31"}, "soon"),
     ],

@@ -1,0 +1,58 @@
+"""Allocations among a few assets that the tests here drive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from envs.allocation import AllocationKernel
+from envs.batch import Window
+from envs.market.panel import PanelHistory
+from envs.market.panel_features import panel_warmup
+from envs.panel_market import AllocationSettings
+from envs.reward import TERMS
+from risk.overlay import RiskSettings
+from tests.panels import allocation_of, panel_market_of, panel_of
+
+FIRST = panel_warmup() - 1  # the first session at which an episode can begin
+ONLY_RETURN = {"weights": {**dict.fromkeys(TERMS, 0.0), "portfolio_return": 1.0}}
+
+
+def wandering_panel(
+    sessions: int = 120, assets: int = 4, paths: int = 1, vol: float = 0.02, seed: int = 0
+) -> PanelHistory:
+    """Prices that move by `vol` a day, each from another level."""
+    rng = np.random.default_rng(seed)
+    steps = vol * rng.standard_normal((paths, sessions, assets))
+    return panel_of(rng.uniform(5, 500, assets) * np.exp(np.cumsum(steps, axis=1)))
+
+
+def paid_by_return(**changes: Any) -> AllocationSettings:
+    """Settings without costs, paid by the return alone, unless told otherwise."""
+    return allocation_of(**{"reward": ONLY_RETURN, **changes})
+
+
+def kernel_of(
+    history: PanelHistory,
+    num_envs: int = 1,
+    *,
+    random_start: bool = False,
+    seed: int = 0,
+    risk: RiskSettings | None = None,
+    **changes: Any,
+) -> AllocationKernel:
+    """Portfolios over everything after the warm-up."""
+    options = paid_by_return(**changes)
+    market = panel_market_of(history, options)
+    window = Window(market.first_usable, history.num_sessions)
+    return AllocationKernel(
+        market, options, window, num_envs, seed, random_start=random_start, risk=risk
+    )
+
+
+def simplex_points(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Points of the simplex, some of them on its faces."""
+    drawn = rng.standard_exponential(shape) * (rng.random(shape) < 0.7)
+    drawn[..., 0] += 1e-3
+    return drawn / drawn.sum(axis=-1, keepdims=True)

@@ -1,0 +1,75 @@
+"""What all environments of books share, and that the option market is a `BookMarket`."""
+
+import numpy as np
+import pytest
+
+from envs.batch import Window
+from envs.book_market import BookMarket
+from envs.episode_statistics import ROLLING_SESSIONS
+from envs.reward import TERMS
+from tests.markets import history_of, kernel_of, market_of, options_of, random_walk
+
+ONLY_VOLATILITY = {"weights": {**dict.fromkeys(TERMS, 0.0), "volatility": 1.0}}
+
+# Checkpoints hold these names: one that is missing or new makes the older ones unreadable.
+SAVED = {
+    *("rng", "path", "session", "start", "end", "held_quantity", "reward_terms"),
+    *(f"ledger.{name}" for name in ("cash", "quantity", "equity", "peak", "traded", "costs")),
+    *(f"statistics.{name}" for name in ("count", "mean", "squares", "recent", "recent_market")),
+    *(f"statistics.{name}" for name in ("max_drawdown", "reward_sum", "equity_before")),
+}
+
+
+def test_a_checkpoint_holds_what_it_always_held():
+    assert set(kernel_of(random_walk(120)).get_state()) == SAVED
+
+
+def test_an_option_market_says_what_any_book_market_says():
+    market: BookMarket = market_of(random_walk(120, paths=2))
+    assert market.instruments[0] == "30D_Call_0.90"
+    assert len(market.instruments) == 20
+    assert len(market.features) == 213
+    assert market.mark.shape == market.aged.shape == (2, 120, 20)
+    assert market.history.num_paths == 2
+
+
+def test_the_index_earns_its_dividends():
+    # 2001-01-04 is a Thursday: one day to Friday, then three over the weekend.
+    market = market_of(history_of([100.0] * 60, dividend_yield=0.0365))
+    returns = market.index_returns(Window(3, 6))
+    assert returns.shape == (1, 2)
+    np.testing.assert_allclose(returns[0], np.expm1([0.0365 / 365, 3 * 0.0365 / 365]), rtol=1e-9)
+    moved = market_of(history_of([100.0] * 30 + [110.0] * 30, dividend_yield=0.0))
+    assert moved.index_returns(Window(28, 32))[0].tolist() == pytest.approx([0.0, 0.1, 0.0])
+
+
+def test_recent_volatility_is_that_of_the_last_twenty_returns():
+    options = options_of(episode={"sessions": 90}, reward=ONLY_VOLATILITY)
+    kernel = kernel_of(random_walk(400, rate=0.05), 3, options, random_start=True)
+    rng = np.random.default_rng(2)
+    kernel.reset()
+    curves = [kernel.ledger.equity.copy()]
+    for day in range(1, 90):
+        result = kernel.step(rng.uniform(-0.2, 0.2, (3, 20)))
+        curves.append(kernel.ledger.equity.copy())
+        returns = np.diff(curves, axis=0) / np.array(curves[:-1])
+        expected = -returns[-20:].std(axis=0, ddof=1) if day >= 5 else np.zeros(3)
+        np.testing.assert_allclose(result.reward, expected, rtol=1e-9, atol=1e-15)
+    assert len(curves) > ROLLING_SESSIONS  # the ring has gone round
+
+
+def test_what_is_logged_of_an_option_book():
+    kernel = kernel_of(random_walk(120), 2)
+    kernel.reset()
+    action = np.zeros((2, 20))
+    action[1, 3] = -0.1
+    t = int(kernel.session[1])
+    kernel.step(action)
+    logged = kernel.book_scalars()
+    assert set(logged) == {"delta", "gamma", "vega", "theta", "gross_notional", "drawdown", "cash"}
+    assert all(values.shape == (2,) for values in logged.values())
+    units = -kernel.held_quantity[1, 3]
+    assert logged["gross_notional"][0] == 0.0
+    spot = kernel.market.history.close[0, t]
+    assert logged["gross_notional"][1] == pytest.approx(units * spot / 100_000)
+    assert logged["cash"][0] == pytest.approx(1 + kernel.market.growth[t])
