@@ -12,7 +12,7 @@ from typing import Any
 
 import safetensors.numpy
 from safetensors import SafetensorError
-from sb3_contrib import RecurrentPPO
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from agents.resume_state import ResumeState, StatefulCallback, capture, restore
 from agents.strict_json import parse_json, read_bytes, read_json
@@ -27,7 +27,7 @@ _MAX_BYTES = 4 * 2**30
 
 
 def save_checkpoint(
-    model: RecurrentPPO,
+    model: OnPolicyAlgorithm,
     callbacks: Mapping[str, StatefulCallback],
     folder: Path,
     keep_last: int | None = None,
@@ -93,7 +93,7 @@ def read_checkpoint(path: Path) -> ResumeState:
 
 
 def restore_checkpoint(
-    model: RecurrentPPO,
+    model: OnPolicyAlgorithm,
     callbacks: Mapping[str, StatefulCallback],
     path: Path,
     allow_inexact: bool = False,

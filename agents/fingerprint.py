@@ -11,7 +11,7 @@ import numpy as np
 import sb3_contrib
 import stable_baselines3
 import torch
-from sb3_contrib import RecurrentPPO
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 _HYPERPARAMETERS = (
     "n_steps",
@@ -29,7 +29,7 @@ _HYPERPARAMETERS = (
 _VARIABLES = ("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 
 
-def determinism_fingerprint(model: RecurrentPPO) -> dict[str, Any]:
+def determinism_fingerprint(model: OnPolicyAlgorithm) -> dict[str, Any]:
     """Versions, numerical hardware and settings, threads and hyperparameters, as plain data."""
     device = torch.device(model.device)
     cuda = device.type == "cuda"
@@ -54,6 +54,7 @@ def determinism_fingerprint(model: RecurrentPPO) -> dict[str, Any]:
         "num_envs": model.n_envs,
         **{name: _plain(getattr(model, name)) for name in _HYPERPARAMETERS},
         "sequence_length": getattr(model, "sequence_length", None),
+        "distribution": getattr(model.policy, "distribution", None),  # None: not on a simplex
     }
 
 

@@ -13,21 +13,23 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 
 from agents.architecture import (
     build_policy,
     describe_architecture,
-    expected_shapes,
     read_architecture,
+    upgraded,
 )
-from agents.policies import MaskedMlpLstmPolicy
 from agents.strict_json import parse_json, read_bytes, read_json
+from agents.weight_shapes import expected_shapes
 from risk.errors import InputError
 from risk.files import write_atomically, write_json
 
 WEIGHTS, DESCRIPTION = "policy.safetensors", "policy.json"
-POLICY_FORMAT = 1
+# 1: recurrent policies on a box. 2: also others, and those on the simplex.
+POLICY_FORMAT = 2
+_READABLE_FORMATS = (1, 2)
 
 _KEYS = {"format", "architecture", "metadata", "weights_sha256", "checksum"}
 _MAX_DESCRIPTION_BYTES = 4 * 2**20
@@ -39,7 +41,7 @@ _FLOAT_BYTES = 4
 class LoadedPolicy:
     """A policy ready to act, and what its maker wrote beside it."""
 
-    policy: MaskedMlpLstmPolicy
+    policy: ActorCriticPolicy
     metadata: dict[str, Any]
 
 
@@ -79,7 +81,10 @@ def load_policy(folder: Path, device: str = "cpu") -> LoadedPolicy:
     InputError if a file is missing, damaged, altered or something else than it claims.
     """
     description = _read_description(folder)
-    architecture = read_architecture(description["architecture"], "policy.json: architecture")
+    plain = description["architecture"]
+    if description["format"] == 1:
+        plain = upgraded(plain)
+    architecture = read_architecture(plain, "policy.json: architecture")
     shapes = expected_shapes(architecture)
     size = sum(math.prod(shape) for shape in shapes.values()) * _FLOAT_BYTES
     content = read_bytes(folder / WEIGHTS, size + _MAX_HEADER_BYTES)
@@ -103,10 +108,11 @@ def load_policy(folder: Path, device: str = "cpu") -> LoadedPolicy:
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     description = read_json(path, _MAX_DESCRIPTION_BYTES)
-    if description.get("format") != POLICY_FORMAT or isinstance(description["format"], bool):
+    found = description.get("format")
+    if type(found) is not int or found not in _READABLE_FORMATS:
         raise InputError(
-            f"{path} has format {str(description.get('format'))[:40]!r}, this version reads "
-            f"{POLICY_FORMAT}",
+            f"{path} has format {str(found)[:40]!r}, this version reads "
+            f"{', '.join(map(str, _READABLE_FORMATS))}",
             "Use the version that wrote it",
         )
     if description.keys() != _KEYS:
@@ -161,7 +167,7 @@ def _checksum(description: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _to_device(policy: MaskedMlpLstmPolicy, device: str) -> MaskedMlpLstmPolicy:
+def _to_device(policy: ActorCriticPolicy, device: str) -> ActorCriticPolicy:
     try:
         return policy.to(torch.device(device))
     except (RuntimeError, AssertionError) as error:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sb3_contrib import RecurrentPPO
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from agents.fingerprint import determinism_fingerprint, fingerprint_differences
 from risk.errors import InputError
@@ -17,7 +17,7 @@ _MT19937_WORDS = 624
 
 def check_setup(
     parts: Mapping[str, Any],
-    model: RecurrentPPO,
+    model: OnPolicyAlgorithm,
     callbacks: Mapping[str, Any],
     allow_inexact: bool,
 ) -> None:
@@ -49,7 +49,7 @@ def check_setup(
         )
 
 
-def check_fits(parts: Mapping[str, Any], model: RecurrentPPO) -> None:
+def check_fits(parts: Mapping[str, Any], model: OnPolicyAlgorithm) -> None:
     """InputError unless names, shapes and types are those of the model."""
     _check_network(parts["policy"], model)
     _check_optimizer(parts["optimizer"], model)
@@ -57,11 +57,7 @@ def check_fits(parts: Mapping[str, Any], model: RecurrentPPO) -> None:
         inner = (model.observation_space.shape or ()) if name == "_last_obs" else ()
         if parts["observed"][name].shape != (model.n_envs, *inner):
             raise InputError(f"{name} has shape {parts['observed'][name].shape}")
-    lstm: Any = model._last_lstm_states
-    shape = tuple(lstm.pi[0].shape)
-    for net in ("pi", "vf"):
-        if any(array.shape != shape for array in parts["lstm"][net]):
-            raise InputError(f"the LSTM state of {net} does not have shape {shape}")
+    _check_memory(parts["lstm"], model)
     for name, value in parts["counters"].items():
         # The last rollout may go beyond the steps asked for: what remains is then below zero.
         least = -math.inf if name == "_current_progress_remaining" else 0
@@ -73,7 +69,22 @@ def check_fits(parts: Mapping[str, Any], model: RecurrentPPO) -> None:
         raise InputError("the state of NumPy's random generator is damaged")
 
 
-def _check_network(saved: Mapping[str, Any], model: RecurrentPPO) -> None:
+def _check_memory(saved: Mapping[str, Any] | None, model: OnPolicyAlgorithm) -> None:
+    states: Any = getattr(model, "_last_lstm_states", None)
+    if (saved is None) != (states is None):
+        raise InputError(
+            "the checkpoint has a recurrent agent and this run not, or the other way round",
+            "Resume with the agent that the run was started with",
+        )
+    if saved is None:
+        return
+    shape = tuple(states.pi[0].shape)
+    for net in ("pi", "vf"):
+        if any(array.shape != shape for array in saved[net]):
+            raise InputError(f"the LSTM state of {net} does not have shape {shape}")
+
+
+def _check_network(saved: Mapping[str, Any], model: OnPolicyAlgorithm) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in model.policy.state_dict().items()}
     found = {name: array.shape for name, array in saved.items()}
     odd = sorted(n for n in found.keys() | expected.keys() if found.get(n) != expected.get(n))
@@ -84,7 +95,7 @@ def _check_network(saved: Mapping[str, Any], model: RecurrentPPO) -> None:
         )
 
 
-def _check_optimizer(saved: Mapping[str, Any], model: RecurrentPPO) -> None:
+def _check_optimizer(saved: Mapping[str, Any], model: OnPolicyAlgorithm) -> None:
     own = model.policy.optimizer.state_dict()["param_groups"]
     groups = saved["groups"]
     same = len(groups) == len(own) and all(

@@ -1,4 +1,4 @@
-"""Everything a recurrent PPO run consists of between two rollouts, taken out and put back.
+"""Everything a PPO run, recurrent or not, consists of between two rollouts, taken out and put back.
 
 At the start of a rollout (`on_rollout_start`) the rollout buffer is empty and all parts agree; a
 model rebuilt from the same settings that is given these parts goes on as if it had never stopped.
@@ -14,8 +14,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from sb3_contrib import RecurrentPPO
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnvWrapper, VecMonitor
 
 from agents.fingerprint import determinism_fingerprint
@@ -67,7 +67,7 @@ class ResumeState:
         return step
 
 
-def capture(model: RecurrentPPO, callbacks: Mapping[str, StatefulCallback]) -> ResumeState:
+def capture(model: OnPolicyAlgorithm, callbacks: Mapping[str, StatefulCallback]) -> ResumeState:
     """Take a copy of everything, at the start of a rollout.
 
     Raises InputError for what cannot be resumed exactly: state-dependent exploration, an
@@ -78,14 +78,13 @@ def capture(model: RecurrentPPO, callbacks: Mapping[str, StatefulCallback]) -> R
     if getattr(model, "_last_obs", None) is None:
         raise InputError("training has not begun", "Save at the start of a rollout")
     optimizer = model.policy.optimizer.state_dict()
-    lstm: Any = model._last_lstm_states
     parts = {
         "policy": dict(model.policy.state_dict()),
         "optimizer": {
             "state": {str(index): entry for index, entry in optimizer["state"].items()},
             "groups": optimizer["param_groups"],
         },
-        "lstm": {"pi": tuple(lstm.pi), "vf": tuple(lstm.vf)},
+        "lstm": _lstm_states(model),
         "observed": {name: getattr(model, name) for name in _OBSERVED},
         "env": [_wrapper_state(layer) for layer in _env_layers(model)],
         "random": _random_states(model),
@@ -107,7 +106,7 @@ def capture(model: RecurrentPPO, callbacks: Mapping[str, StatefulCallback]) -> R
 
 def restore(
     state: ResumeState,
-    model: RecurrentPPO,
+    model: OnPolicyAlgorithm,
     callbacks: Mapping[str, StatefulCallback],
     allow_inexact: bool = False,
 ) -> None:
@@ -135,18 +134,12 @@ def restore(
 
 
 def _restore_parts(
-    parts: dict[str, Any], model: RecurrentPPO, callbacks: Mapping[str, StatefulCallback]
+    parts: dict[str, Any], model: OnPolicyAlgorithm, callbacks: Mapping[str, StatefulCallback]
 ) -> None:
-    device = model.device
     tensors = {name: torch.from_numpy(array) for name, array in parts["policy"].items()}
     model.policy.load_state_dict(tensors, strict=True)
     model.policy.optimizer.load_state_dict(_optimizer_state(parts["optimizer"]))
-    lstm = {
-        net: tuple(torch.from_numpy(array).to(device) for array in parts["lstm"][net])
-        for net in ("pi", "vf")
-    }
-    untyped: Any = model
-    untyped._last_lstm_states = RNNStates(lstm["pi"], lstm["vf"])
+    _restore_lstm(parts["lstm"], model)
     for name in _OBSERVED:
         setattr(model, name, parts["observed"][name])
     for name in _COUNTERS:
@@ -163,6 +156,23 @@ def _restore_parts(
     _restore_random(parts["random"], model)
 
 
+def _lstm_states(model: OnPolicyAlgorithm) -> dict[str, Any] | None:
+    """None for an agent without memory."""
+    states: Any = getattr(model, "_last_lstm_states", None)
+    return None if states is None else {"pi": tuple(states.pi), "vf": tuple(states.vf)}
+
+
+def _restore_lstm(saved: dict[str, Any] | None, model: OnPolicyAlgorithm) -> None:
+    if saved is None:
+        return
+    states = {
+        net: tuple(torch.from_numpy(array).to(model.device) for array in saved[net])
+        for net in ("pi", "vf")
+    }
+    untyped: Any = model
+    untyped._last_lstm_states = RNNStates(states["pi"], states["vf"])
+
+
 def _optimizer_state(saved: dict[str, Any]) -> dict[str, Any]:
     state = {
         int(index): {
@@ -174,7 +184,7 @@ def _optimizer_state(saved: dict[str, Any]) -> dict[str, Any]:
     return {"state": state, "param_groups": saved["groups"]}
 
 
-def _env_layers(model: RecurrentPPO) -> list[Any]:
+def _env_layers(model: OnPolicyAlgorithm) -> list[Any]:
     """The environment and the wrappers around it, outermost first."""
     layers: list[Any] = [model.get_env()]
     while isinstance(layers[-1], VecEnvWrapper):
@@ -207,7 +217,7 @@ def _restore_wrapper(layer: Any, state: dict[str, Any]) -> None:
         layer.set_state(state)
 
 
-def _random_states(model: RecurrentPPO) -> dict[str, Any]:
+def _random_states(model: OnPolicyAlgorithm) -> dict[str, Any]:
     cuda = torch.device(model.device).type == "cuda"
     return {
         "python": random.getstate(),
@@ -217,7 +227,7 @@ def _random_states(model: RecurrentPPO) -> dict[str, Any]:
     }
 
 
-def _restore_random(states: dict[str, Any], model: RecurrentPPO) -> None:
+def _restore_random(states: dict[str, Any], model: OnPolicyAlgorithm) -> None:
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     torch.set_rng_state(torch.from_numpy(states["torch"]))

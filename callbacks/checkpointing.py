@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sb3_contrib import RecurrentPPO
+from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.checkpoint import save_checkpoint
@@ -53,8 +54,10 @@ class Checkpointing(BaseCallback):
             self._save(self.model.num_timesteps)
 
     def _save(self, step: int) -> None:
-        if not isinstance(self.model, RecurrentPPO):
-            raise InputError(f"a {type(self.model).__name__} cannot be resumed", "Use RecurrentPPO")
+        if not isinstance(self.model, RecurrentPPO | PPO):
+            raise InputError(
+                f"a {type(self.model).__name__} cannot be resumed", "Use PPO or RecurrentPPO"
+            )
         self._saved_at = step
         path = save_checkpoint(self.model, self._stateful, self._folder, self._keep_last)
         log.info("step %d: checkpoint %s", step, path.name)

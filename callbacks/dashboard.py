@@ -10,6 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from callbacks.scalars import tensorboard_writers
+from envs.book_kernel import BookKernel
 
 _hparams: Any = hparams  # untyped
 
@@ -37,14 +38,6 @@ CHARTS: Mapping[str, Mapping[str, str]] = {
         "costs, share of initial equity": "episode/costs_share",
         "reward": "episode/reward",
     },
-    "3 The book": {
-        "delta": "book/delta",
-        "gamma": "book/gamma",
-        "vega, $ a point": "book/vega",
-        "theta, $ a day": "book/theta",
-        "gross notional / equity": "book/gross_notional",
-        "cash / equity": "book/cash",
-    },
     "5 Optimiser": {
         "loss": "train/loss",
         "explained variance": "train/explained_variance",
@@ -54,15 +47,22 @@ CHARTS: Mapping[str, Mapping[str, str]] = {
     },
 }
 
+# Of the scalars book/<name>, where the name does not say it all.
+BOOK_TITLES = {
+    "gross_notional": "gross notional / equity",
+    "cash": "cash / equity",
+    "vega": "vega, $ a point",
+    "theta": "theta, $ a day",
+}
+
 
 class Dashboard(BaseCallback):
     """Writes the custom-scalars layout and the hyperparameters once; influences nothing."""
 
-    def __init__(self, settings: Mapping[str, Any], reward_terms: Sequence[str]) -> None:
+    def __init__(self, settings: Mapping[str, Any]) -> None:
         """`settings`: the sections of the configuration that are hyperparameters."""
         super().__init__()
         self._settings = flat(settings)
-        self._terms = tuple(reward_terms)
 
     def _on_training_start(self) -> None:
         for writer in tensorboard_writers(self.logger):
@@ -72,7 +72,9 @@ class Dashboard(BaseCallback):
         return True
 
     def _write(self, writer: SummaryWriter) -> None:
-        writer.add_custom_scalars(layout(self._terms))
+        env: Any = self.training_env
+        kernel: BookKernel = env.kernel
+        writer.add_custom_scalars(layout(kernel.reward.term_names, tuple(kernel.book_scalars())))
         results = dict.fromkeys(RESULT_SCALARS, 0.0)
         events: Any = writer.file_writer
         for summary in _hparams(self._settings, results):
@@ -80,10 +82,11 @@ class Dashboard(BaseCallback):
         writer.flush()
 
 
-def layout(reward_terms: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
+def layout(reward_terms: Sequence[str], book: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
     """Category -> chart -> what TensorBoard's custom scalars want: one anchored tag a chart."""
     terms = {name: f"reward/{name}" for name in (*reward_terms, "total")}
-    categories = {**CHARTS, "4 Reward, mean a step": terms}
+    books = {BOOK_TITLES.get(name, name.replace("_", " ")): f"book/{name}" for name in book}
+    categories = {**CHARTS, "3 The book": books, "4 Reward, mean a step": terms}
     return {
         category: {chart: ["Multiline", [f"^{tag}$"]] for chart, tag in charts.items()}
         for category, charts in sorted(categories.items())

@@ -17,9 +17,10 @@ from gymnasium import spaces
 from sb3_contrib.ppo_recurrent.policies import MlpLstmPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from agents.architecture import build_policy, expected_shapes, read_architecture
+from agents.architecture import build_policy, read_architecture
 from agents.policies import MaskedMlpLstmPolicy
 from agents.policy_file import DESCRIPTION, WEIGHTS, _checksum, load_policy, save_policy
+from agents.weight_shapes import expected_shapes
 from risk.errors import InputError
 
 OBS, ACTION = spaces.Box(-np.inf, np.inf, (5,)), spaces.Box(-1.0, 1.0, (2,))
@@ -89,6 +90,8 @@ def test_the_expected_shapes_are_those_of_the_network(layers, critic):
     for pi, vf in itertools.product([[], [4], [4, 3, 2]], repeat=2):
         architecture = read_architecture(
             {
+                "kind": "lstm",
+                "distribution": "gaussian",
                 "observation_low": [None] * 5,
                 "observation_high": [None] * 5,
                 "action_low": [-1.0] * 2,
@@ -177,12 +180,18 @@ DESCRIPTIONS = {
     "bounds of another length": set_architecture("action_low", [-1.0]),
     "swapped bounds": set_architecture("action_low", [2.0, 2.0]),
     "no bounds": set_architecture("observation_low", []),
+    "another kind": set_architecture("kind", "mlp"),
+    "an unknown kind": set_architecture("kind", "agents.policies.MaskedMlpLstmPolicy"),
+    "a list for the kind": set_architecture("kind", ["lstm"]),
+    "an unknown distribution": set_architecture("distribution", "torch.distributions.Normal"),
+    "a simplex out of bounds": set_architecture("distribution", "dirichlet"),
     "an unknown setting": set_architecture("_target_", "os.system"),
     "both critics": set_architecture("shared_lstm", True),
     "no architecture": lambda d: d.__setitem__("architecture", None),
     "a list of metadata": lambda d: d.__setitem__("metadata", []),
     "a missing key": lambda d: d.pop("metadata"),
-    "another format": lambda d: d.__setitem__("format", 2),
+    "another format": lambda d: d.__setitem__("format", 3),
+    "the first format with keys of the second": lambda d: d.__setitem__("format", 1),
     "true for the format": lambda d: d.__setitem__("format", True),
     "a number for the checksum": lambda d: d.__setitem__("weights_sha256", 1),
 }

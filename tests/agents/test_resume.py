@@ -1,8 +1,4 @@
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +11,7 @@ from agents.checkpoint import (
     restore_checkpoint,
     save_checkpoint,
 )
-from agents.packing import pack, unpack
-from agents.resume_state import ResumeState, capture, restore
+from agents.resume_state import capture, restore
 from risk.errors import InputError
 from tests.agents.toy_run import (
     HALF,
@@ -25,7 +20,10 @@ from tests.agents.toy_run import (
     Adapting,
     DriftEnv,
     build,
+    packed,
+    run_process,
     same_weights,
+    unpacked,
     weights,
 )
 
@@ -92,16 +90,16 @@ def test_saving_again_right_after_a_resume_writes_nothing(uninterrupted, tmp_pat
 @pytest.mark.parametrize("part", PARTS)
 def test_leaving_out_any_one_part_changes_the_weights(uninterrupted, part, tmp_path):
     expected, folder = uninterrupted
-    whole = _unpacked(read_checkpoint(halfway(folder)))
+    whole = unpacked(read_checkpoint(halfway(folder)))
     model, callback = build(), Adapting()
     model._setup_learn(TOTAL, callback)
-    fresh = _unpacked(capture(model, {"adapting": callback}))
+    fresh = unpacked(capture(model, {"adapting": callback}))
     *parents, leaf = part.split(".")
     target, source = whole, fresh
     for name in parents:
         target, source = target[name], source[name]
     target[leaf] = source[leaf]
-    restore(_packed(whole), model, {"adapting": callback})
+    restore(packed(whole), model, {"adapting": callback})
     model.learn(TOTAL - HALF, callback, reset_num_timesteps=False)
     assert not same_weights(weights(model), expected)
 
@@ -114,7 +112,7 @@ def test_the_ablation_covers_every_part(uninterrupted):
         "observed._last_original_obs",  # only VecNormalize has one, which is refused
         "random.cuda",  # none on this device
     }
-    whole = _unpacked(read_checkpoint(halfway(folder)))
+    whole = unpacked(read_checkpoint(halfway(folder)))
     split = {"lstm", "observed", "random", "counters", "episodes", "callbacks"}
     names = {f"{part}.{leaf}" for part in split for leaf in whole[part]}
     assert names | (whole.keys() - split) == set(PARTS) | no_influence
@@ -124,9 +122,9 @@ def test_the_ablation_covers_every_part(uninterrupted):
 def test_killed_processes_resume_to_the_same_weights(uninterrupted, tmp_path):
     expected, _ = uninterrupted
     for kill_at in (ROLLOUT + 7, HALF + 3 * 5, TOTAL - 3):
-        done = _run_process(tmp_path, kill_at)
+        done = run_process(tmp_path, kill_at)
         assert done.returncode == -signal.SIGKILL, done.stderr
-    done = _run_process(tmp_path, 0)
+    done = run_process(tmp_path, 0)
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "weights.npz") as final:
         assert same_weights(dict(final), expected)
@@ -157,7 +155,9 @@ def test_another_length_of_sequences_is_noticed(uninterrupted):
         restore_checkpoint(build(sequence_length=2), {"adapting": Adapting()}, halfway(folder))
 
 
-@pytest.mark.parametrize("changes", [{}, {"sequence_length": None}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"sequence_length": None}, {"sequence_length": 2}], ids=str
+)
 def test_it_resumes_bit_for_bit_with_actor_and_critic_side_by_side(tmp_path, changes):
     torch.set_num_threads(2)
     try:
@@ -226,31 +226,6 @@ def test_a_monitored_environment_resumes_too(tmp_path):
     newest = newest_checkpoint(tmp_path)
     again = build(VecMonitor(DriftEnv()))
     restore_checkpoint(again, {"adapting": Adapting()}, newest)
-    saved = _unpacked(capture(again, {"adapting": Adapting()}))
+    saved = unpacked(capture(again, {"adapting": Adapting()}))
     assert saved["env"][0]["episode_count"] > 0
     assert np.any(saved["env"][0]["episode_lengths"] > 0)
-
-
-def _unpacked(state):
-    return {name: unpack(part, state.arrays) for name, part in state.values.items()}
-
-
-def _packed(parts):
-    values, arrays = {}, {}
-    for name, part in parts.items():
-        values[name], found = pack(part, name)
-        arrays.update(found)
-    return ResumeState(values, arrays)
-
-
-def _run_process(folder, kill_at):
-    root = Path(__file__).parents[2]
-    return subprocess.run(
-        [sys.executable, "-m", "tests.agents.toy_run", str(folder), str(kill_at)],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )

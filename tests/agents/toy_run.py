@@ -1,20 +1,26 @@
-"""A tiny recurrent PPO run in which every part of the resume state reaches the weights."""
+"""Tiny runs, recurrent and not, in which every part of the resume state reaches the weights."""
 
 import os
 import random
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.checkpoint import newest_checkpoint, restore_checkpoint, save_checkpoint
+from agents.packing import pack, unpack
 from agents.policies import MaskedMlpLstmPolicy
 from agents.recurrent_ppo import SequenceRecurrentPPO
+from agents.resume_state import ResumeState
+from agents.simplex_policies import SimplexLstmPolicy, SimplexPolicy
+from envs.simplex_space import Simplex
 
 NUM_ENVS, N_STEPS = 3, 16
 ROLLOUT = NUM_ENVS * N_STEPS
@@ -99,6 +105,17 @@ class DriftEnv(VecEnv):
         return [False] * self.num_envs
 
 
+class SimplexDriftEnv(DriftEnv):
+    """The same, steered by the difference of two weights and rewarded for a third."""
+
+    def __init__(self, num_envs=NUM_ENVS, seed=0):
+        super().__init__(num_envs, seed)
+        self.action_space = Simplex(3)
+
+    def step_async(self, actions):
+        super().step_async(np.stack([actions[:, 0] - actions[:, 1], actions[:, 2]], axis=1))
+
+
 class Adapting(BaseCallback):
     """Lets the model's counters and its own memory bend the reward, and checkpoints before that."""
 
@@ -134,19 +151,36 @@ class Adapting(BaseCallback):
         return True
 
 
+SETTINGS = {
+    "learning_rate": lambda progress: 1e-2 * progress,
+    "n_steps": N_STEPS,
+    "batch_size": 12,
+    "n_epochs": 2,
+    "ent_coef": 0.01,
+    "seed": 5,
+    "device": "cpu",
+}
+
+
 def build(env=None, **changes):
-    settings = {
-        "learning_rate": lambda progress: 1e-2 * progress,
-        "n_steps": N_STEPS,
-        "batch_size": 12,
-        "sequence_length": 4,
-        "n_epochs": 2,
-        "ent_coef": 0.01,
-        "seed": 5,
-        "device": "cpu",
-        "policy_kwargs": {"lstm_hidden_size": 8, "net_arch": [8]},
-    }
-    return SequenceRecurrentPPO(MaskedMlpLstmPolicy, env or DriftEnv(), **(settings | changes))
+    network = {"lstm_hidden_size": 8, "net_arch": [8]}
+    settings = SETTINGS | {"sequence_length": 4, "policy_kwargs": network} | changes
+    return SequenceRecurrentPPO(MaskedMlpLstmPolicy, env or DriftEnv(), **settings)
+
+
+def build_simplex_lstm(env=None, **changes):
+    network = {"lstm_hidden_size": 8, "net_arch": [8]}
+    settings = SETTINGS | {"sequence_length": 4, "policy_kwargs": network} | changes
+    return SequenceRecurrentPPO(SimplexLstmPolicy, env or SimplexDriftEnv(), **settings)
+
+
+def build_ppo(env=None, distribution="softmax_gaussian", **changes):
+    network = {"net_arch": [8, 8], "distribution": distribution, "concentration_init": 20.0}
+    settings = SETTINGS | {"policy_kwargs": network} | changes
+    return PPO(SimplexPolicy, env or SimplexDriftEnv(), **settings)
+
+
+BUILDERS = {"recurrent": build, "simplex_lstm": build_simplex_lstm, "ppo": build_ppo}
 
 
 def weights(model):
@@ -157,10 +191,36 @@ def same_weights(one, two):
     return one.keys() == two.keys() and all(np.array_equal(one[n], two[n]) for n in one)
 
 
-def main(folder, kill_at):
+def unpacked(state):
+    return {name: unpack(part, state.arrays) for name, part in state.values.items()}
+
+
+def packed(parts):
+    values, arrays = {}, {}
+    for name, part in parts.items():
+        values[name], found = pack(part, name)
+        arrays.update(found)
+    return ResumeState(values, arrays)
+
+
+def run_process(folder, kill_at, kind="recurrent"):
+    """`main` in a process of its own."""
+    root = Path(__file__).parents[2]
+    return subprocess.run(
+        [sys.executable, "-m", "tests.agents.toy_run", str(folder), str(kill_at), kind],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def main(folder, kill_at, kind):
     """Train to the end from the newest checkpoint in `folder`, or die on the way."""
     torch.set_num_threads(1)
-    model, callback = build(), Adapting(Path(folder), int(kill_at) or None)
+    model, callback = BUILDERS[kind](), Adapting(Path(folder), int(kill_at) or None)
     newest = newest_checkpoint(Path(folder))
     if newest is not None:
         restore_checkpoint(model, {"adapting": callback}, newest)
