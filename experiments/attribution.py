@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.book_market import BookMarket
 from envs.option_market import OptionMarket
 from experiments.backtest import FLOOR_USD, Backtest
 from risk.errors import InputError
@@ -41,19 +42,19 @@ TERMS = (*EXPANSION, "carry", "roll", "cost", "forgiven", "residual")
 class Attribution:
     """The P&L of N books on T days by cause, in dollars; the terms of a day add up to its `pnl`."""
 
-    terms: Mapping[str, FloatArray]  # TERMS -> (N, T); cost is negative
+    terms: Mapping[str, FloatArray]  # cause -> (N, T); cost is negative
     pnl: FloatArray  # (N, T) change of equity
-    option_pnl: FloatArray  # (N, T) of the contracts held, before interest and costs
+    held_pnl: FloatArray  # (N, T) of what was held, before interest and costs
 
     @property
     def residual_share(self) -> FloatArray:
-        """Sum over days of |residual| over that of |option P&L|, (N,); NaN if nothing was held.
+        """Sum over days of |residual| over that of |held P&L|, (N,); NaN if nothing was held.
 
         Absolute values are added, so days that are explained badly in opposite directions do not
         make up for each other, and a book that ends where it began still has a scale.
         """
         unexplained = np.abs(self.terms["residual"]).sum(axis=-1)
-        total = np.abs(self.option_pnl).sum(axis=-1)
+        total = np.abs(self.held_pnl).sum(axis=-1)
         share = np.full(total.shape, np.nan)
         np.divide(unexplained, total, out=share, where=total > 0)
         return share
@@ -77,8 +78,7 @@ def attribute(done: Backtest, market: OptionMarket) -> Attribution:
         roll = days.option_pnl(expiring) - sum(days.expansion(expiring).values())
         residual = residual - roll
     carry = days.carry()
-    unfloored = done.equity[:, :-1] + option_pnl + carry - done.cost
-    owed = np.where(done.alive, np.maximum(FLOOR_USD - unfloored, 0.0), 0.0)
+    owed = forgiven(done, option_pnl + carry)
     terms |= {"carry": carry, "roll": roll, "cost": -done.cost, "forgiven": owed}
     terms["residual"] = residual
     return Attribution(
@@ -86,18 +86,27 @@ def attribute(done: Backtest, market: OptionMarket) -> Attribution:
     )
 
 
-def first_session(done: Backtest, market: OptionMarket) -> int:
+def first_session(done: Backtest, market: BookMarket) -> int:
     """The session of the market at which the backtest begins; InputError if it is another's."""
     dates = market.history.dates
     start = int(np.searchsorted(dates, done.dates[0]))
     same_days = np.array_equal(dates[start : start + len(done.dates)], done.dates)
-    if not same_days or done.quantity.shape[-1] != market.tape.num_slots:
+    if not same_days or done.quantity.shape[-1] != len(market.instruments):
         raise InputError(
             f"{market.history.name}: the backtest of {done.dates[0]} to {done.dates[-1]} with "
-            f"{done.quantity.shape[-1]} contracts was not run on this market",
+            f"{done.quantity.shape[-1]} instruments was not run on this market",
             "Give the market that the backtest was run on",
         )
     return start
+
+
+def forgiven(done: Backtest, gained: FloatArray) -> FloatArray:
+    """What a ruined book owed and the backtest does not record, (N, T) dollars.
+
+    `gained` (N, T): of what was held and of cash, before costs.
+    """
+    unfloored = done.equity[:, :-1] + gained - done.cost
+    return np.where(done.alive, np.maximum(FLOOR_USD - unfloored, 0.0), 0.0)
 
 
 def closing_cost(done: Backtest, market: OptionMarket) -> FloatArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from agents.lineup import Lineup
 from agents.managed import RiskManagedPolicy
 from agents.policy import Policy
-from envs.batch import Window
-from envs.market.history import MarketHistory
+from envs.batch import ObsArray, StepResult, Window
+from envs.book_kernel import BookKernel
+from envs.book_market import BookMarket, BookOptions
+from envs.kernels import open_kernel
 from envs.market_rows import as_rows
-from envs.option_market import OptionMarket, OptionPortfolioSettings
-from envs.option_portfolio import OptionPortfolioKernel
+from risk.bootstrap import equity_curve
 from risk.overlay import OVERLAY_RULES, RiskSettings
 from risk.performance import Performance, summarise
 
@@ -34,13 +35,13 @@ class Backtest:
     dates: NDArray[np.datetime64]  # (T + 1,) closes; the first is where everything begins
     equity: FloatArray  # (N, T + 1)
     risk_free: FloatArray  # (T,) simple return of cash
-    index_return: FloatArray  # (N, T) total return of the index, dividends included
+    index_return: FloatArray  # (N, T) total return of the market's index
     cost: FloatArray  # (N, T) paid at the trade that begins the session and when rolling
     traded: FloatArray  # (N, T)
     reward: FloatArray  # (N, T)
-    quantity: FloatArray  # (N, T, M) held into each close, units of the index
+    quantity: FloatArray  # (N, T, M) held into each close, units
     position: FloatArray  # (N, T, M) its value when traded
-    greeks: dict[str, FloatArray]  # name -> (N, T), see OptionPortfolioKernel.book_greeks
+    exposures: dict[str, FloatArray]  # name -> (N, T), see the kernel's `exposures`
     rules: dict[str, FloatArray]  # rule -> (N, T) dollars it took from what was wanted
     foregone: FloatArray  # (N, T) P&L by the next close of what the risk module took away
     guard: NDArray[np.int8]  # (N, T) GuardState of each trade; ACTIVE without a risk module
@@ -64,7 +65,7 @@ class Backtest:
         own = {name: getattr(self, name)[chosen] for name in _BY_BOOK}
         own |= {
             name: {key: values[chosen] for key, values in getattr(self, name).items()}
-            for name in ("greeks", "rules")
+            for name in ("exposures", "rules")
         }
         return replace(self, **own)
 
@@ -77,8 +78,8 @@ _BY_BOOK = (
 
 def run_backtest(
     policy: Policy,
-    market: OptionMarket,
-    options: OptionPortfolioSettings,
+    market: BookMarket,
+    options: BookOptions,
     window: Window,
     num_books: int | None = None,
 ) -> Backtest:
@@ -88,30 +89,50 @@ def run_backtest(
     accounting and observations are those of training: it is the same kernel. The trades of a
     `RiskManagedPolicy` go through its risk module.
     """
-    history = market.history
-    books = history.num_paths if num_books is None else num_books
+    books = market.history.num_paths if num_books is None else num_books
+    decider, kernel = opened(policy, market, options, window, books)
+    observation = kernel.reset()
+    record, alive = _Record(kernel), np.ones(books, np.bool_)
+    sessions = window.stop - window.start - 1
+    for result, alive_before in drive(decider, kernel, observation, sessions):
+        record.write(result.reward, alive_before)
+        alive = alive_before & ~result.terminated
+    return record.finish(kernel, alive)
+
+
+def opened(
+    policy: Policy, market: BookMarket, options: BookOptions, window: Window, num_books: int
+) -> tuple[Policy, BookKernel]:
+    """What decides, and the books that it decides for, under its risk module if it has one."""
     risk = None
     if isinstance(policy, RiskManagedPolicy):
-        risk = policy.risk
-        policy = policy.policy
-    kernel = OptionPortfolioKernel(market, options, window, books, random_start=False, risk=risk)
-    obs, state = kernel.reset(), None
-    record = _Record(kernel)
-    starts = np.ones(books, np.bool_)
-    alive = np.ones(books, np.bool_)
-    for _ in range(window.stop - window.start - 1):
-        action, state = policy.predict(obs, state=state, episode_start=starts, deterministic=True)
+        risk, policy = policy.risk, policy.policy
+    return policy, open_kernel(market, options, window, num_books, random_start=False, risk=risk)
+
+
+def drive(
+    policy: Policy, kernel: BookKernel, observation: ObsArray, sessions: int
+) -> Iterator[tuple[StepResult, NDArray[np.bool_]]]:
+    """Step the kernel so often, deterministically; each result and which books lived before it.
+
+    A ruined book asks for nothing more.
+    """
+    state, begins = None, np.ones(kernel.num_envs, np.bool_)
+    alive = begins.copy()
+    for _ in range(sessions):
+        action, state = policy.predict(
+            observation, state=state, episode_start=begins, deterministic=True
+        )
         result = kernel.step(np.where(alive[:, None], action, 0.0))
-        record.write(result.reward, alive)
-        alive &= ~result.terminated
-        obs, starts = result.observation, np.zeros(books, np.bool_)
-    return record.finish(kernel, alive)
+        yield result, alive
+        alive = alive & ~result.terminated
+        observation, begins = result.observation, np.zeros(kernel.num_envs, np.bool_)
 
 
 def run_backtests(
     policies: Mapping[str, Policy],
-    market: OptionMarket,
-    options: OptionPortfolioSettings,
+    market: BookMarket,
+    options: BookOptions,
     window: Window,
     risk: RiskSettings | None = None,
 ) -> dict[str, Backtest]:
@@ -134,41 +155,26 @@ def run_backtests(
     return found
 
 
-def _overlay_day(kernel: OptionPortfolioKernel, row: IntArray) -> dict[str, FloatArray]:
-    result, tape = kernel.overlay_result, kernel.market.tape
+def _overlay_day(kernel: BookKernel, row: IntArray) -> dict[str, FloatArray]:
+    result, market = kernel.overlay_result, kernel.market
     if result is None:
         nothing = np.zeros(kernel.num_envs)
         return {"guard": nothing, "foregone": nothing}
     taken = {f"rule.{rule}": result.taken[:, i] for i, rule in enumerate(OVERLAY_RULES)}
-    gain = as_rows(tape.aged)[row + 1] - as_rows(tape.mark)[row]
+    gain = as_rows(market.aged)[row + 1] - as_rows(market.mark)[row]
     foregone = ((result.wanted - result.quantity) * gain).sum(axis=-1)
     return {"guard": result.state.astype(np.float64), "foregone": foregone, **taken}
 
 
-def index_equity(history: MarketHistory, window: Window, initial: float) -> FloatArray:
-    """Buy-and-hold of the index with dividends reinvested, (P, T + 1) dollars."""
-    growth = 1.0 + index_returns(history, window)
-    start = np.full((history.num_paths, 1), initial)
-    return np.concatenate([start, initial * np.cumprod(growth, axis=1)], axis=1)
-
-
-def index_returns(history: MarketHistory, window: Window) -> FloatArray:
-    """Total return of the index from each session of the window to the next, (P, T)."""
-    close = history.close[:, window.start : window.stop]
-    now = slice(window.start, window.stop - 1)
-    dividends = np.exp(history.dividend_yield[now] * history.days_to_next[now] / 365.0)
-    return close[:, 1:] / close[:, :-1] * dividends - 1.0
-
-
-def cash_equity(risk_free: FloatArray, initial: float) -> FloatArray:
-    """Cash that earns the risk-free return (T,), as (T + 1,) dollars."""
-    return np.concatenate([[initial], initial * np.cumprod(1.0 + risk_free)])
+def index_equity(market: BookMarket, window: Window, initial: float) -> FloatArray:
+    """Buy-and-hold of the market's index, dividends reinvested, (P, T + 1) dollars."""
+    return initial * equity_curve(market.index_returns(window))
 
 
 class _Record:
     """Collects the days of a backtest."""
 
-    def __init__(self, kernel: OptionPortfolioKernel) -> None:
+    def __init__(self, kernel: BookKernel) -> None:
         self._kernel = kernel
         self._equity = [kernel.ledger.equity.copy()]
         self._costs = [kernel.ledger.costs.copy()]
@@ -178,9 +184,9 @@ class _Record:
     def write(self, reward: FloatArray, alive: NDArray[np.bool_]) -> None:
         kernel, ledger = self._kernel, self._kernel.ledger
         rows = kernel.path * kernel.market.history.num_sessions + kernel.session - 1
-        mark = as_rows(kernel.market.tape.mark)[rows]
+        mark = as_rows(kernel.market.mark)[rows]
         held = kernel.held_quantity * alive[:, None]
-        day = {"reward": reward, "quantity": held, "position": held * mark, **kernel.book_greeks()}
+        day = {"reward": reward, "quantity": held, "position": held * mark, **kernel.exposures()}
         day |= {"alive": alive.astype(np.float64), **_overlay_day(kernel, rows)}
         for name, values in day.items():
             shaped = alive.reshape(-1, *[1] * (values.ndim - 1))
@@ -193,7 +199,7 @@ class _Record:
         ):
             series.append(np.where(alive, now, series[-1]))
 
-    def finish(self, kernel: OptionPortfolioKernel, alive: NDArray[np.bool_]) -> Backtest:
+    def finish(self, kernel: BookKernel, alive: NDArray[np.bool_]) -> Backtest:
         history, window = kernel.market.history, kernel.window
         days = {name: np.stack(values, axis=1) for name, values in self._days.items()}
         rules = {name[5:]: days.pop(name) for name in list(days) if name.startswith("rule.")}
@@ -203,7 +209,7 @@ class _Record:
             dates=history.dates[window.start : stop + 1],
             equity=np.stack(self._equity, axis=1),
             risk_free=kernel.market.growth[window.start : stop],
-            index_return=index_returns(history, Window(window.start, stop + 1))[
+            index_return=kernel.market.index_returns(Window(window.start, stop + 1))[
                 np.arange(kernel.num_envs) % history.num_paths
             ],
             cost=np.diff(np.stack(self._costs, axis=1), axis=1),
@@ -215,6 +221,6 @@ class _Record:
             foregone=days.pop("foregone"),
             guard=days.pop("guard").astype(np.int8),
             alive=days.pop("alive").astype(np.bool_),
-            greeks=days,
+            exposures=days,
             ruined=~alive,
         )

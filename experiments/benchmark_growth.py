@@ -21,7 +21,8 @@ from experiments.benchmark_rows import Row
 from experiments.benchmark_settings import Bench
 from experiments.benchmark_timing import growth_exponent, in_turn, peak_bytes, seconds_of
 from experiments.benchmark_training import training_kernel
-from experiments.settings import MarketSettings
+from experiments.session import option_session
+from experiments.settings import OptionMarketSettings
 
 _STEPS = 20
 
@@ -97,7 +98,7 @@ def _episodes(bench: Bench, size: int) -> tuple[Callable[[], object], Callable[[
 
 
 def _paths(bench: Bench, size: int) -> tuple[Callable[[], object], Callable[[], object]]:
-    wanted = bench.session.settings
+    wanted = option_session(bench.session).settings
 
     def year() -> None:
         market = _simulated(wanted, size, WARMUP_SESSIONS + SESSIONS_A_YEAR)
@@ -109,7 +110,7 @@ def _paths(bench: Bench, size: int) -> tuple[Callable[[], object], Callable[[], 
 
 
 def _sessions(bench: Bench, size: int) -> tuple[Callable[[], object], Callable[[], object]]:
-    wanted = bench.session.settings
+    wanted = option_session(bench.session).settings
 
     def price() -> None:
         _simulated(wanted, 1, size)
@@ -117,7 +118,7 @@ def _sessions(bench: Bench, size: int) -> tuple[Callable[[], object], Callable[[
     return price, price
 
 
-def _simulated(wanted: MarketSettings, paths: int, sessions: int) -> OptionMarket:
+def _simulated(wanted: OptionMarketSettings, paths: int, sessions: int) -> OptionMarket:
     history = load_market(
         SyntheticData(paths=paths, sessions=sessions),
         embargo_days=wanted.env.chain.longest_life_days,

@@ -25,7 +25,8 @@ from experiments.backtest import run_backtest
 from experiments.benchmark_rows import Row, at_least, at_most
 from experiments.benchmark_settings import Bench
 from experiments.benchmark_timing import in_turn, seconds_of, torch_threads
-from experiments.settings import MarketSettings
+from experiments.session import option_session
+from experiments.settings import OptionMarketSettings
 
 CONTRACTS_A_SECOND = 5e6
 TAPE_SECONDS = 2.0
@@ -51,7 +52,7 @@ def pricing_rows(bench: Bench) -> list[Row]:
 
 def tape_rows(bench: Bench) -> list[Row]:
     """The tape of so many years of one history, and everything that the environment reads."""
-    years, wanted = bench.asked.tape_years, bench.session.settings
+    years, wanted = bench.asked.tape_years, option_session(bench.session).settings
     history = load_market(
         SyntheticData(model="heston", sessions=years * SESSIONS_A_YEAR, heston=HestonModel()),
         embargo_days=wanted.env.chain.longest_life_days,
@@ -90,7 +91,7 @@ class Simulation:
 
 def monte_carlo_rows(bench: Bench) -> list[Row]:
     """A policy of the agent's size over simulated years, each repeat in a process of its own."""
-    asked, wanted = bench.asked, bench.session.settings
+    asked, wanted = bench.asked, option_session(bench.session).settings
 
     def run() -> Simulation:
         # A fresh process: its memory is this row's alone.
@@ -125,7 +126,7 @@ def monte_carlo_rows(bench: Bench) -> list[Row]:
 
 
 def simulate_years(
-    wanted: MarketSettings, agent: RecurrentPPOSettings, paths: int, device: str, threads: int
+    wanted: OptionMarketSettings, agent: RecurrentPPOSettings, paths: int, device: str, threads: int
 ) -> Simulation:
     """Simulate, price and trade one year on each of P paths with a fresh policy."""
     imports_mb = _peak_mb()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.callbacks import BaseCallback
@@ -17,6 +18,7 @@ from experiments.benchmark_flops import update_flops
 from experiments.benchmark_rows import Row, at_least, at_most
 from experiments.benchmark_settings import Bench
 from experiments.benchmark_timing import finish, in_turn, matmul_rate, median, torch_threads
+from experiments.session import option_session
 
 PRODUCTION_STEPS = 300_000
 PRODUCTION_MINUTES = 15.0
@@ -146,7 +148,7 @@ def _use_rows(bench: Bench, ours: list[Learning], rates: list[float]) -> list[Ro
     epochs, steps = bench.agent.n_epochs, bench.agent.rollout_steps
     best = min(ours, key=lambda one: one.iteration(epochs))
     update, rollout = best.update * epochs / best.epochs, best.rollout
-    market = bench.session.market
+    market = option_session(bench.session).market
     per_step = update_flops(bench.agent, len(market.observed.features), market.tape.num_slots)
     work = per_step * steps * best.epochs
     used = max(work / one.update for one in ours)
@@ -205,7 +207,7 @@ def _threads(bench: Bench) -> list[Row]:
 def _clock(bench: Bench, agent: RecurrentPPOSettings, num_envs: int) -> LearningClock:
     env = KernelVecEnv(training_kernel(bench, num_envs))
     # Where the divergence of the policy may end an update early, updates are not comparable.
-    model = build_agent(replace(agent, target_kl=None), env, 0, bench.asked.device)
+    model: Any = build_agent(replace(agent, target_kl=None), env, 0, bench.asked.device)
     model.set_logger(Logger(folder=None, output_formats=[]))
     return LearningClock(model, bench.asked.device)
 
@@ -213,9 +215,10 @@ def _clock(bench: Bench, agent: RecurrentPPOSettings, num_envs: int) -> Learning
 def training_kernel(bench: Bench, num_envs: int) -> OptionPortfolioKernel:
     """Episodes of the training years, as the agent meets them."""
     session = bench.session
+    options = option_session(session)
     return OptionPortfolioKernel(
-        session.market,
-        session.settings.env,
+        options.market,
+        options.settings.env,
         session.window("train"),
         num_envs,
         seed=0,

@@ -16,8 +16,8 @@ Dates = NDArray[np.datetime64]
 
 _MOST_COLUMNS = 800  # of a heatmap: more cannot be seen
 
-# Greek -> title with unit, as `OptionPortfolioKernel.book_greeks` measures it.
-_GREEKS: dict[str, tuple[str, Unit]] = {
+# Exposure -> title with unit, as a kernel's `exposures` measures it.
+_EXPOSURES: dict[str, tuple[str, Unit]] = {
     "delta": ("delta: index exposure over equity", "number"),
     "gamma": ("gamma: change of that delta for a 1 % move", "number"),
     "vega": ("vega: dollars a volatility point", "dollars"),
@@ -48,7 +48,7 @@ def position_heatmap(
     columns = 100.0 * np.add.reduceat(shares, starts, axis=0) / sizes[:, None]
     heatmap = Heatmap("position", dates[starts], slots, columns.T, _limit(columns))
     means = f" Each column is the mean of {step} sessions." if step > 1 else ""
-    what = "Value of the contracts" if of == "value" else "Notional of the contracts"
+    what = "Value of the positions" if of == "value" else "Notional of the positions"
     nothing = " Nothing was ever held." if not np.any(columns) else ""
     edge = f"{heatmap.limit:g}\u00a0%"
     return Chart(
@@ -61,31 +61,31 @@ def position_heatmap(
     )
 
 
-def greeks_chart(
-    dates: Dates, books: Mapping[str, Mapping[str, FloatArray]], *, key: str = "greeks"
+def exposures_chart(
+    dates: Dates, books: Mapping[str, Mapping[str, FloatArray]], *, key: str = "exposures"
 ) -> Chart:
-    """Greeks by book and name, (T,) each, a panel each; dates (T,)."""
+    """Exposures by book and name, (T,) each, a panel each; dates (T,)."""
     colours = book_colours(books)
-    names = list(dict.fromkeys(name for greeks in books.values() for name in greeks))
+    names = list(dict.fromkeys(name for exposures in books.values() for name in exposures))
     panels = []
     for name in names:
-        label, unit = _GREEKS.get(name, (shown_name(name), "number"))
+        label, unit = _EXPOSURES.get(name, (shown_name(name), "number"))
         lines: list[Series] = [
             Line(
                 shown_name(book),
                 dates,
-                np.asarray(greeks[name], np.float64),
+                np.asarray(exposures[name], np.float64),
                 colours[book],
                 dash=shown_name(book) == "managed",
                 width=1.4,
             )
-            for book, greeks in books.items()
-            if name in greeks
+            for book, exposures in books.items()
+            if name in exposures
         ]
         panels.append(Panel(label, tuple(lines), unit, marks=(Mark("y", 0.0, dash=False),)))
     return Chart(
         key,
-        "Greek exposures",
+        "Exposures",
         tuple(panels),
         subtitle="Of the book held into each close.",
         height=60 + 150 * len(panels),

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 
 from experiments.config_errors import explain_composition, explain_value
-from experiments.run_folder import remove_if_untouched, shown_path
+from experiments.run_folder import is_walk, remove_if_untouched, shown_path
 from risk.errors import InputError
 
 EXIT_DONE = 0
@@ -121,7 +121,11 @@ class _Job:
         if self._folder is not None:
             remove_if_untouched(self._folder, self._started)
         folder, how = self._folder, ""
-        if folder is not None and any(folder.glob("checkpoints/step_*")):
+        walks = [] if folder is None else [p for p in (folder, folder.parent) if is_walk(p)]
+        if walks:
+            shown = shlex.quote(shown_path(walks[0]))
+            how = f". Go on with: python -m experiments.walk_forward resume={shown}"
+        elif folder is not None and any(folder.glob("checkpoints/step_*")):
             shown = shlex.quote(shown_path(folder))
             how = f". Go on with: python -m experiments.train resume={shown}"
         elif self._resumable:

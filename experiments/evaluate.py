@@ -20,7 +20,9 @@ from pydantic import Field
 from rich.console import Console
 
 from agents.policy_file import DESCRIPTION, LoadedPolicy, load_policy
-from envs.option_market import OptionMarket
+from envs.book_market import BookMarket
+from envs.costs import RealisticCosts
+from envs.market.loaded import settings_to_json
 from experiments.backtest import Backtest
 from experiments.chart_matplotlib import chart_png
 from experiments.cli import GateFailed, launch
@@ -33,7 +35,7 @@ from experiments.run_config import config_hash, plain_config
 from experiments.run_folder import resolve_run, shown_path
 from experiments.runinfo import load_manifest, load_run_config
 from experiments.session import Session, open_session
-from experiments.settings import market_settings
+from experiments.settings import OPTIONS, OptionMarketSettings, market_settings
 from experiments.tables import caveat, performance_table, verdict_text
 from experiments.tensorboard_pictures import write_pictures
 from experiments.trial_record import count_trials, record_run
@@ -47,7 +49,7 @@ from risk.settings import build_settings, settings
 REPLACEABLE = {"data": "source", "surface": "kind", "costs": "kind", "risk": ""}
 
 # What stands on the terminal; the report has everybody.
-SHOWN = (AGENT, INDEX, "put_write", "weekend_seller")
+SHOWN = (AGENT, INDEX, "put_write", "weekend_seller", "minimum_variance")
 
 
 @settings
@@ -72,6 +74,8 @@ def evaluate(config: DictConfig) -> float:
     run = resolve_run(asked.run)
     own = load_run_config(run)
     replaced = {k: plain[k] for k in REPLACEABLE if plain.get(k) is not None}
+    if "costs" not in replaced and own["env"].get("kind", OPTIONS) == OPTIONS:
+        replaced["costs"] = settings_to_json(RealisticCosts())
     wanted = market_settings({**own, **replaced})
     loaded_policy = load_chosen(run, asked.policy)
     session = open_session(wanted)
@@ -136,10 +140,10 @@ def load_chosen(run: Path, which: str) -> LoadedPolicy:
     return load_policy(folder)
 
 
-def check_policy_fits(loaded: LoadedPolicy, market: OptionMarket) -> None:
+def check_policy_fits(loaded: LoadedPolicy, market: BookMarket) -> None:
     """InputError where the policy was made for other observations or another book."""
     policy = loaded.policy
-    seen, made_for = len(market.observed.features), policy.observation_space.shape
+    seen, made_for = len(market.features), policy.observation_space.shape
     if made_for != (seen,):
         raise InputError(
             f"the policy was trained on observations of shape {made_for}, this market gives "
@@ -165,7 +169,7 @@ def describe(
         "data": history.name,
         "data_fingerprint": history.fingerprint,
         "same_data_as_training": trained_on == history.fingerprint,
-        "surface": wanted.surface.kind,
+        "surface": wanted.surface.kind if isinstance(wanted, OptionMarketSettings) else "none",
         "costs": wanted.env.costs.kind,
         "conditions": _conditions(session, config),
         "resamples": asked.resamples,
@@ -182,11 +186,11 @@ def write_results(
     pictures: Mapping[str, bytes],
 ) -> None:
     """Write `metrics.json`, each book's days, and the report with its pictures, in one step."""
-    splits = {result.name: split_numbers(result, session.market) for result in results}
+    splits = {result.name: split_numbers(result) for result in results}
     with new_folder(folder) as temporary:
         for result in results:
             for suffix, done in recorded_books(result).items():
-                daily = daily_table(done, session.market.tape)
+                daily = daily_table(done, session.market.instruments)
                 daily.to_parquet(temporary / f"daily_{result.name}{suffix}.parquet")
         write_json(temporary / "metrics.json", {**header, "splits": splits})
         if report is not None:
@@ -197,8 +201,13 @@ def write_results(
 
 def _conditions(session: Session, config: Mapping[str, Any]) -> str:
     """A hash of what the books were subject to; results under another are not comparable."""
-    env = {key: config["env"].get(key) for key in ("chain", "sizing", "initial_equity_usd")}
-    sections = {key: config[key] for key in ("surface", "costs", "risk")}
+    names = (
+        ("chain", "sizing", "initial_equity_usd")
+        if isinstance(session.settings, OptionMarketSettings)
+        else ("initial_equity_usd", "rebalance_threshold")
+    )
+    env = {key: config["env"].get(key) for key in names}
+    sections = {key: config.get(key) for key in ("surface", "costs", "risk")}
     return config_hash({"data": session.loaded.history.fingerprint, "env": env, **sections})[:16]
 
 
@@ -230,6 +239,8 @@ def _print(header: Mapping[str, Any], results: list[SplitResult], folder: Path) 
         f"{header['run']}: {header['policy']} policy (step {header['policy_step']}) on "
         f"{header['data']}, surface {header['surface']}, costs {header['costs']}"
     )
+    for notice in dict.fromkeys(notice for result in results for notice in result.notices):
+        console.print(notice)
     for result in results:
         shown = {
             name: result.raw.performance[name] for name in SHOWN if name in result.raw.performance

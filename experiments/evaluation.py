@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.baselines import Baseline, build_baselines
+from agents.baselines import Baseline
+from agents.managed import RiskManagedPolicy
 from agents.policy import Policy
 from envs.batch import Window
-from experiments.attribution import Attribution, attribute
-from experiments.backtest import Backtest, index_equity, index_returns, run_backtests
+from experiments.attribution import Attribution
+from experiments.backtest import Backtest, index_equity, run_backtests
+from experiments.episodes import Episodes, index_episodes, run_episodes
+from experiments.problem import Problem, problem_of
 from experiments.scorecard import ScoreLine, scorecard
 from experiments.session import Session
 from experiments.trials import TrialCount
@@ -40,6 +44,8 @@ class Contest:
     verdict: Verdict
     attribution: Attribution
     scorecard: tuple[ScoreLine, ...]
+    held: Mapping[str, Any]  # what the agent held, as JSON can hold it
+    episodes: Mapping[str, Episodes]  # agent and index; empty where not one fits into the stretch
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class SplitResult:
 
     name: str
     baselines: tuple[Baseline, ...]
+    notices: tuple[str, ...]  # what a person should be told of the baselines
     raw: Contest
     managed: Contest | None  # where the risk module is on
 
@@ -74,62 +81,78 @@ def evaluate_split(
 
     `count_trials` is given the policy's raw book and says how many trials it was one of.
     """
-    window, risk = session.window(name), session.settings.risk
-    baselines = build_baselines(
-        session.market, session.settings.env, session.training_window, window
-    )
+    window, risk, env = session.window(name), session.settings.risk, session.settings.env
+    problem = problem_of(session)
+    baselines, notices = problem.opponents(window)
     policies: dict[str, Policy] = {AGENT: policy, **{b.name: b.policy for b in baselines}}
-    market, env = session.market, session.settings.env
-    done = run_backtests(policies, market, env, window)
-    trials = count_trials(done[AGENT])
-    raw = _contest(done, session, window, trials, resamples)
+    done = run_backtests(policies, session.market, env, window)
+    judge = _Judge(session, problem, window, count_trials(done[AGENT]), resamples)
+    raw = judge.contest(done, policy)
     managed = None
     if risk.enabled:
-        guarded = run_backtests(policies, market, env, window, risk)
-        managed = _contest(guarded, session, window, trials, resamples)
-    return SplitResult(name, baselines, raw, managed)
+        guarded = run_backtests(policies, session.market, env, window, risk)
+        managed = judge.contest(guarded, RiskManagedPolicy(policy, risk))
+    return SplitResult(name, baselines, notices, raw, managed)
 
 
 def performances(
     done: Mapping[str, Backtest], session: Session, window: Window
 ) -> dict[str, Performance]:
     """Everybody's measures, those of buy-and-hold of the index among them."""
-    history = session.loaded.history
+    market, initial = session.market, session.settings.env.initial_equity_usd
     index = summarise(
-        index_equity(history, window, session.settings.env.initial_equity_usd),
-        history.dates[window.start : window.stop],
-        session.market.growth[window.start : window.stop - 1],
-        market_returns=index_returns(history, window),
+        index_equity(market, window, initial),
+        market.history.dates[window.start : window.stop],
+        market.growth[window.start : window.stop - 1],
+        market_returns=market.index_returns(window),
     )
     return {**{name: book.performance() for name, book in done.items()}, INDEX: index}
 
 
-def _contest(
-    done: Mapping[str, Backtest],
-    session: Session,
-    window: Window,
-    trials: TrialCount,
-    resamples: int,
-) -> Contest:
-    agent = done[AGENT]
-    initial = session.settings.env.initial_equity_usd
-    equity = {name: book.equity for name, book in done.items()}
-    equity[INDEX] = index_equity(session.loaded.history, window, initial)
-    returns = {name: simple_returns(curve) for name, curve in equity.items()}
-    verdict = compare(
-        returns.pop(AGENT),
-        returns,
-        agent.risk_free,
-        num_trials=max(trials.num_trials, 1),
-        trial_variance_annual=trials.variance_annual,
-        reps=resamples,
-        ruined=bool(agent.ruined.any()),
-    )
-    return Contest(
-        agent,
-        equity,
-        performances(done, session, window),
-        verdict,
-        attribute(agent, session.market),
-        scorecard(agent, reps=resamples),
-    )
+@dataclass(frozen=True)
+class _Judge:
+    """What is the same for the raw and the managed contest of a split."""
+
+    session: Session
+    problem: Problem
+    window: Window
+    trials: TrialCount
+    resamples: int
+
+    def contest(self, done: Mapping[str, Backtest], policy: Policy) -> Contest:
+        """`policy`: the agent's, with its risk module where `done` was run under it."""
+        market, env = self.session.market, self.session.settings.env
+        agent = done[AGENT]
+        equity = {name: book.equity for name, book in done.items()}
+        equity[INDEX] = index_equity(market, self.window, env.initial_equity_usd)
+        episodes = {
+            AGENT: run_episodes(policy, market, env, self.window),
+            INDEX: index_episodes(market, env, self.window),
+        }
+        return Contest(
+            agent,
+            equity,
+            performances(done, self.session, self.window),
+            self._verdict(agent, equity),
+            self.problem.attribute(agent),
+            scorecard(
+                agent,
+                reps=self.resamples,
+                index_title=self.problem.index_title,
+                option_requirements=self.problem.has_option_requirements,
+            ),
+            self.problem.book_numbers(agent),
+            {name: found for name, found in episodes.items() if found is not None},
+        )
+
+    def _verdict(self, agent: Backtest, equity: Mapping[str, FloatArray]) -> Verdict:
+        returns = {name: simple_returns(curve) for name, curve in equity.items()}
+        return compare(
+            returns.pop(AGENT),
+            returns,
+            agent.risk_free,
+            num_trials=max(self.trials.num_trials, 1),
+            trial_variance_annual=self.trials.variance_annual,
+            reps=self.resamples,
+            ruined=bool(agent.ruined.any()),
+        )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,17 +10,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from envs.option_market import OptionMarket
-from envs.options.tape import OptionTape
 from experiments.backtest import Backtest
+from experiments.episodes import Episodes
 from experiments.evaluation import Contest, SplitResult
-from experiments.position_report import position_report, strategy_by_day
 from experiments.risk_report import risk_report
 from risk.comparison import Verdict
 from risk.performance import Performance
 
 
-def daily_table(done: Backtest, tape: OptionTape, book: int = 0) -> pd.DataFrame:
+def daily_table(done: Backtest, instruments: Sequence[str], book: int = 0) -> pd.DataFrame:
     """One book day by day: equity at the close, and what was done at the close before it."""
     columns: dict[str, NDArray[Any]] = {
         "equity": done.equity[book, 1:],
@@ -30,16 +27,16 @@ def daily_table(done: Backtest, tape: OptionTape, book: int = 0) -> pd.DataFrame
         "cost": done.cost[book],
         "traded": done.traded[book],
         "reward": done.reward[book],
-        **{name: values[book] for name, values in done.greeks.items()},
+        **{name: values[book] for name, values in done.exposures.items()},
         **{f"taken.{rule}": values[book] for rule, values in done.rules.items()},
         "guard": done.guard[book],
-        **{f"quantity.{s.name}": done.quantity[book, :, i] for i, s in enumerate(tape.slots)},
-        **{f"position.{s.name}": done.position[book, :, i] for i, s in enumerate(tape.slots)},
+        **{f"quantity.{name}": done.quantity[book, :, i] for i, name in enumerate(instruments)},
+        **{f"position.{name}": done.position[book, :, i] for i, name in enumerate(instruments)},
     }
     return pd.DataFrame(columns, index=pd.DatetimeIndex(done.dates[1:], name="date"))
 
 
-def split_numbers(result: SplitResult, market: OptionMarket) -> dict[str, Any]:
+def split_numbers(result: SplitResult) -> dict[str, Any]:
     """Everything measured on a split, as JSON can hold it: undefined is null, never a number.
 
     Measures are means over paths.
@@ -56,8 +53,8 @@ def split_numbers(result: SplitResult, market: OptionMarket) -> dict[str, Any]:
         "paths": int(done.equity.shape[0]),
         "ruined": int(done.ruined.sum()),
         "books": books,
-        "contest": contest_numbers(raw, market),
-        "managed_contest": None if managed is None else contest_numbers(managed, market),
+        "contest": contest_numbers(raw),
+        "managed_contest": None if managed is None else contest_numbers(managed),
         "managed_books": None
         if managed is None
         else {name: means(performance) for name, performance in managed.performance.items()},
@@ -65,17 +62,29 @@ def split_numbers(result: SplitResult, market: OptionMarket) -> dict[str, Any]:
     }
 
 
-def contest_numbers(contest: Contest, market: OptionMarket) -> dict[str, Any]:
-    """Verdict, attribution and scorecard of one contest."""
+def contest_numbers(contest: Contest) -> dict[str, Any]:
+    """Verdict, attribution, what was held, and scorecard of one contest."""
     found = contest.attribution
     shares = found.residual_share[np.isfinite(found.residual_share)]
     return {
         "verdict": verdict_numbers(contest.verdict),
         "attribution_usd": {k: float(x.sum(axis=-1).mean()) for k, x in found.terms.items()},
         "attribution_residual_share": float(shares.mean()) if shares.size else None,
-        "strategies": dict(Counter(strategy_by_day(contest.agent, market)).most_common()),
-        "last_book": position_report(contest.agent, market),
+        **contest.held,
+        "episodes": {name: episode_numbers(found) for name, found in contest.episodes.items()},
         "scorecard": [line.plain() for line in contest.scorecard],
+    }
+
+
+def episode_numbers(episodes: Episodes) -> dict[str, float | None]:
+    """Means over episodes, and the shares of what they won and lost."""
+    return {
+        "episodes": len(episodes.total_return),
+        "average_return": plain(float(episodes.total_return.mean())),
+        "average_max_drawdown": plain(float(episodes.max_drawdown.mean())),
+        "average_sharpe": plain(float(np.nanmean(episodes.sharpe))),
+        "win_rate": plain(episodes.win_rate),
+        "profit_factor": plain(episodes.profit_factor),
     }
 
 

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from agents.policy import Policy
+from envs.option_market import OptionMarket
 from experiments.book_figures import attribution_chart, attribution_totals_chart
 from experiments.evaluation import AGENT, INDEX, Contest, SplitResult, contests
 from experiments.figures import sharpe_difference_chart
 from experiments.formats import number, percent
+from experiments.held_items import attribution_intro, held_items
 from experiments.model_card import model_card
 from experiments.other_markets import across_time, mirage
 from experiments.report_contents import KeyNumber, Report, Section, Text
@@ -19,18 +21,19 @@ from experiments.report_tables import (
     attribution_table,
     books_table,
     differences_table,
+    episodes_table,
     evidence_table,
     period_table,
-    position_items,
     risk_rules_table,
     scorecard_tables,
-    strategies_table,
     verdicts_table,
 )
 from experiments.session import Session
 from experiments.split_charts import book_charts, performance_charts
 from experiments.tables import caveat
 from risk.comparison import Verdict
+
+SIMULATED = ("synthetic", "panel_simulated")  # data.source
 
 
 def build_report(
@@ -51,26 +54,27 @@ def build_report(
         _verdict_section(main, results),
         _performance_section(main),
         _book_section(main, session),
-        _attribution_section(main),
+        _attribution_section(main, session),
         _time_section(main, session, policy),
-        _mirage_section(main, session, policy),
-        _scorecard_section(contest),
     ]
+    if isinstance(session.market, OptionMarket):
+        sections.append(_mirage_section(main, session, policy))
+    sections.append(_scorecard_section(contest))
     sections += [_other_split_section(result) for result in results[:-1]]
     sections.append(Section("Model card", model_card(header, run, session)))
     dates = contest.agent.dates
     return Report(
         title=f"Evaluation of {header['run']}",
-        subtitle=f"{main.name} years, {dates[0]} to {dates[-1]} · {header['data']} · surface "
-        f"{header['surface']} · costs {header['costs']} · {header['policy']} policy, step "
-        f"{header['policy_step']}",
+        subtitle=f"{main.name} years, {dates[0]} to {dates[-1]} · {header['data']}"
+        f"{'' if header['surface'] == 'none' else ' · surface ' + str(header['surface'])}"
+        f" · costs {header['costs']} · {header['policy']} policy, step {header['policy_step']}",
         verdict_word=str(verdict.word),
         verdict_text=_verdict_text(main),
         key_numbers=_key_numbers(contest, verdict),
         sections=tuple(sections),
         footer=(
-            "Research, not advice. A backtest is not a promise: fills at the close, a modelled "
-            "volatility surface, and costs as stated in the model card.",
+            "Research, not advice. A backtest is not a promise: fills at the close, modelled "
+            "prices of options, and costs as stated in the model card.",
         ),
     )
 
@@ -137,22 +141,26 @@ def _performance_section(result: SplitResult) -> Section:
         books_table(f"Books {label}", contest, result.baselines)
         for label, contest in contests(result)
     ]
-    return Section("Performance", (*performance_charts(result), *tables))
+    single_years = [
+        episodes_table(f"Single years {label}", contest)
+        for label, contest in contests(result)
+        if contest.episodes
+    ]
+    return Section("Performance", (*performance_charts(result), *tables, *single_years))
 
 
 def _book_section(result: SplitResult, session: Session) -> Section:
     contest = result.headline
     items = [
         *book_charts(result, session),
-        strategies_table(contest, session.market),
-        *position_items(contest, session.market),
+        *held_items(contest, session),
     ]
     if result.managed is not None:
         items.append(risk_rules_table(result.managed.agent))
     return Section("The book", tuple(items))
 
 
-def _attribution_section(result: SplitResult) -> Section:
+def _attribution_section(result: SplitResult, session: Session) -> Section:
     contest = result.headline
     terms = {name: values[0] for name, values in contest.attribution.terms.items()}
     dates = contest.agent.dates[1:]
@@ -163,14 +171,12 @@ def _attribution_section(result: SplitResult) -> Section:
             attribution_totals_chart(terms),
             attribution_table(contest),
         ),
-        intro="Each day's P&L, split by a second-order expansion around the close before. The "
-        "residual is what that expansion leaves unexplained of the options' P&L, and roll the same "
-        "of contracts on the day they expire. Charts show the first path, the table the mean.",
+        intro=attribution_intro(session),
     )
 
 
 def _time_section(result: SplitResult, session: Session, policy: Policy) -> Section:
-    if session.settings.data.source == "synthetic":
+    if session.settings.data.source in SIMULATED:
         return Section(
             "Regimes and years", (Text("Simulated paths have no calendar to be split by."),)
         )

@@ -87,7 +87,7 @@ def return_histogram(
 ) -> Chart:
     """Daily simple returns (T,), decimals: how often which, beside a normal of the same moments."""
     days = metrics.checked_series("returns", returns)
-    edges = _edges(100.0 * days)
+    edges = common_edges(100.0 * days)
     counts = np.histogram(100.0 * days, edges)[0].astype(np.float64)
     var, cvar = metrics.value_at_risk(days, level), metrics.expected_shortfall(days, level)
     series: list[Series] = [Histogram(shown_name(name), edges, counts, BOOKS["policy"])]
@@ -255,7 +255,7 @@ def cost_sensitivity_chart(
     )
 
 
-def _edges(percents: FloatArray) -> FloatArray:
+def common_edges(percents: FloatArray) -> FloatArray:
     """Bins of one width that cover everything, 60 at most."""
     low, high = float(percents.min()), float(percents.max())
     if high - low < 1e-9:

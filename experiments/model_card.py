@@ -6,25 +6,40 @@ from collections.abc import Mapping
 from typing import Any
 
 from callbacks.dashboard import flat
+from envs.option_market import OptionMarket
 from experiments.report_contents import Item, Table, Text
 from experiments.run_config import check_plain
 from experiments.session import Session
 
-LIMITS = (
+OPTION_LIMITS = (
     "What this evaluation does not show. Trades are filled at the close they are decided on, at "
     "modelled prices: the volatility surface is a formula driven by the volatility index, not "
     "quotes, so an edge here may be the formula's. Costs are a model of quoted spreads. Contracts "
     "are European, of one index, with fractional quantities unless configured otherwise; margin "
-    "calls, early assignment, taxes and the failure of a broker do not happen.\n\n"
+    "calls, early assignment, taxes and the failure of a broker do not happen."
+)
+
+ASSET_LIMITS = (
+    "What this evaluation does not show. Trades are filled at the close they are decided on, in "
+    "fractions of a share, at the cost stated, whatever their size; taxes, halts and the failure "
+    "of a broker do not happen. Prices include dividends. Assets that are known today to have "
+    "survived flatter every portfolio of them."
+)
+
+COMMON_LIMITS = (
     "A history is one path, and simulated paths are their model's. Intervals say how far results "
     "on days like these could differ, not what another kind of market would do. The number of "
     "trials counts the runs in the ledger beside this run's folder; tries made elsewhere or "
     "deleted are not in it."
 )
 
+LIMITS = f"{OPTION_LIMITS}\n\n{COMMON_LIMITS}"
+OPTION_DISCLOSURE = (
+    "Options can lose more than was paid for them; short options can lose without bound."
+)
 DISCLOSURE = (
-    "Options can lose more than was paid for them; short options can lose without bound. Past and "
-    "simulated results are no indication of future ones. This is research software, not advice."
+    "Past and simulated results are no indication of future ones. This is research software, not "
+    "advice."
 )
 
 
@@ -33,6 +48,9 @@ def model_card(
 ) -> tuple[Item, ...]:
     """Data, training, market and limits. `run`: the run's manifest and config, by those names."""
     data, manifest = session.describe_data(), run["manifest"]
+    has_options = isinstance(session.market, OptionMarket)
+    limits = OPTION_LIMITS if has_options else ASSET_LIMITS
+    risk = f"{OPTION_DISCLOSURE} " if has_options else ""
     facts: list[tuple[str, str]] = [
         ("Run", str(header["run"])),
         ("Policy", f"{header['policy']}, after {header['policy_step']} environment steps"),
@@ -46,7 +64,7 @@ def model_card(
             (f"Split {name}", f"{first} to {last}")
             for name, (first, last) in data["splits"].items()
         ),
-        ("Surface", str(header["surface"])),
+        *([("Surface", str(header["surface"]))] if has_options else []),
         ("Costs", str(header["costs"])),
         ("Initial equity", f"${session.settings.env.initial_equity_usd:,.0f}"),
         ("Bootstrap resamples", str(header["resamples"])),
@@ -61,6 +79,6 @@ def model_card(
         *notices,
         Table("What was evaluated", ("fact", "value"), tuple(facts), folded=False),
         Table("Settings, as evaluated", ("setting", "value"), tuple(settings), folded=True),
-        Text(LIMITS, title="Limits"),
-        Text(DISCLOSURE, title="Risk disclosure", kind="warning"),
+        Text(f"{limits}\n\n{COMMON_LIMITS}", title="Limits"),
+        Text(f"{risk}{DISCLOSURE}", title="Risk disclosure", kind="warning"),
     )

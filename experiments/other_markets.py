@@ -17,7 +17,7 @@ from experiments.evaluation import AGENT, INDEX, SplitResult, performances
 from experiments.figures import yearly_returns_chart
 from experiments.regimes import REGIMES, PeriodRow, calendar_years, period_rows
 from experiments.report_contents import Table
-from experiments.session import Session
+from experiments.session import Session, option_session
 from risk.metrics import simple_returns
 from risk.performance import Performance
 
@@ -37,7 +37,7 @@ def across_time(session: Session, policy: Policy, *, managed: bool) -> AcrossTim
     history = session.loaded.history
     guarded = RiskManagedPolicy(policy, session.settings.risk) if managed else policy
     done = run_backtest(guarded, session.market, env, window, num_books=1)
-    index = index_equity(history, window, env.initial_equity_usd)[0]
+    index = index_equity(session.market, window, env.initial_equity_usd)[0]
     equity = {AGENT: done.equity[0], INDEX: index}
     common = (
         done.dates,
@@ -56,17 +56,15 @@ def across_time(session: Session, policy: Policy, *, managed: bool) -> AcrossTim
 
 def mirage(result: SplitResult, session: Session, policy: Policy) -> Table:
     """Sharpe ratios of every raw book here, and where the surface is the other one."""
-    here = session.settings.surface
+    options = option_session(session)
+    here, env = options.settings.surface, options.settings.env
     other = VixSurface() if isinstance(here, FlatSurface) else FlatSurface()
-    env, history = session.settings.env, session.loaded.history
-    elsewhere = replace(
-        session,
-        market=build_option_market(history, other, env),
-        settings=replace(session.settings, surface=other),
-    )
+    market = build_option_market(options.loaded.history, other, env)
+    elsewhere = replace(session, market=market)
     window = session.window(result.name)
-    baselines = build_baselines(elsewhere.market, env, elsewhere.training_window, window)
-    policies = {AGENT: policy, **{b.name: b.policy for b in baselines}}
+    policies = {AGENT: policy}
+    for baseline in build_baselines(market, env, elsewhere.training_window, window):
+        policies[baseline.name] = baseline.policy
     done = run_backtests(policies, elsewhere.market, env, window)
     there = performances(done, elsewhere, window)
     rows = tuple(

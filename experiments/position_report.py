@@ -36,7 +36,7 @@ def position_report(
     """The book after the trade of a day (-1: the last trade), as JSON can hold it.
 
     Money in dollars, quantities in units of the index, signed; strikes in index points; Greeks as
-    in `OptionPortfolioKernel.book_greeks`; `sharpe` over the 60 sessions before, drawdowns as
+    in `OptionPortfolioKernel.exposures`; `sharpe` over the 60 sessions before, drawdowns as
     positive fractions; null where undefined. `portfolio_value` is cash and positions together,
     after the cost of the trade. Raises InputError for a day or a book that does not exist, and
     where the backtest was not run on this market.
@@ -47,7 +47,7 @@ def position_report(
     value, quantity = done.position[book, day], done.quantity[book, day]
     trade_cost = done.cost[book, day] - closing_cost(done, market)[book, day]
     portfolio_value = done.equity[book, day] - trade_cost
-    greeks = {f"portfolio_{name}": _number(x[book, day]) for name, x in done.greeks.items()}
+    greeks = {f"portfolio_{name}": _number(x[book, day]) for name, x in done.exposures.items()}
     return {
         "date": str(done.dates[day]),
         "held_until": str(done.dates[day + 1]),

@@ -26,21 +26,22 @@ class Period:
     last: np.datetime64
 
 
-def _period(name: str, first: str, last: str) -> Period:
+def period(name: str, first: str, last: str) -> Period:
+    """A stretch between two days, written YYYY-MM-DD."""
     return Period(name, np.datetime64(first), np.datetime64(last))
 
 
 REGIMES = (
-    _period("Dot-com boom and bust", "1999-01-01", "2002-10-09"),
-    _period("Recovery of 2003", "2002-10-10", "2003-12-31"),
-    _period("Pre-crisis bull market", "2004-01-01", "2007-12-31"),
-    _period("Global financial crisis", "2008-01-01", "2009-12-31"),
-    _period("Post-crisis recovery", "2010-01-01", "2015-12-31"),
-    _period("Extended bull market", "2016-01-01", "2019-12-31"),
-    _period("COVID-19 crash", "2020-01-01", "2020-03-31"),
-    _period("V-shaped recovery", "2020-04-01", "2021-12-31"),
-    _period("Inflation bear market", "2022-01-01", "2022-12-31"),
-    _period("Since 2023", "2023-01-01", "2099-12-31"),
+    period("Dot-com boom and bust", "1999-01-01", "2002-10-09"),
+    period("Recovery of 2003", "2002-10-10", "2003-12-31"),
+    period("Pre-crisis bull market", "2004-01-01", "2007-12-31"),
+    period("Global financial crisis", "2008-01-01", "2009-12-31"),
+    period("Post-crisis recovery", "2010-01-01", "2015-12-31"),
+    period("Extended bull market", "2016-01-01", "2019-12-31"),
+    period("COVID-19 crash", "2020-01-01", "2020-03-31"),
+    period("V-shaped recovery", "2020-04-01", "2021-12-31"),
+    period("Inflation bear market", "2022-01-01", "2022-12-31"),
+    period("Since 2023", "2023-01-01", "2099-12-31"),
 )
 
 
@@ -91,7 +92,7 @@ def period_rows(
         first, last = dates[stretch][1], dates[stretch][-1]
         free = risk_free[inside]
         books = {name: _result(curve[stretch], free) for name, curve in equity.items()}
-        seen = [s.name for s in splits if _overlaps(s, history_dates, first, last)]
+        seen = seen_in(first, last, splits, history_dates)
         rows.append(PeriodRow(period.name, first, last, ", ".join(seen), books))
     return rows
 
@@ -102,6 +103,13 @@ def _result(curve: FloatArray, risk_free: FloatArray) -> PeriodResult:
         float(sharpe_ratio(simple_returns(curve), risk_free)),
         float(max_drawdown(curve)),
     )
+
+
+def seen_in(
+    first: np.datetime64, last: np.datetime64, splits: Sequence[Split], dates: Dates
+) -> list[str]:
+    """The names of the splits that share a day with a stretch."""
+    return [split.name for split in splits if _overlaps(split, dates, first, last)]
 
 
 def _overlaps(split: Split, dates: Dates, first: np.datetime64, last: np.datetime64) -> bool:

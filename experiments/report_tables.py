@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from agents.baselines import Baseline
-from envs.option_market import OptionMarket
 from experiments.backtest import Backtest
 from experiments.evaluation import AGENT, INDEX, Contest
 from experiments.formats import dollars, number, percent
-from experiments.position_report import position_report, strategy_by_day
 from experiments.regimes import PeriodRow
-from experiments.report_contents import Item, Table, Text
+from experiments.report_contents import Table
 from experiments.risk_report import risk_report
 from experiments.scorecard import ScoreLine
 from risk.comparison import Verdict, Word
@@ -137,7 +134,8 @@ def attribution_table(contest: Contest) -> Table:
     total = ("total", dollars(_total(found.pnl)), percent(_total(found.pnl / start)))
     shares = found.residual_share[np.isfinite(found.residual_share)]
     note = (
-        f"Sum of absolute residuals over that of the options' daily P&L: {percent(shares.mean())}."
+        "Sum of absolute residuals over that of the daily P&L of what was held: "
+        f"{percent(shares.mean())}."
         if shares.size
         else "Nothing was held."
     )
@@ -171,42 +169,26 @@ def period_table(title: str, rows: Sequence[PeriodRow]) -> Table:
     return Table(title, (*columns, *index), cells, folded=False)
 
 
-def strategies_table(contest: Contest, market: OptionMarket) -> Table:
-    """How often the first path's book was which strategy."""
-    names = strategy_by_day(contest.agent, market)
-    counted = Counter(names).most_common()
-    rows = tuple((name, count, percent(count / len(names))) for name, count in counted)
-    return Table("Strategies held", ("strategy", "days", "share"), rows)
-
-
-def position_items(contest: Contest, market: OptionMarket) -> tuple[Item, ...]:
-    """The book after the last trade, as the first path has it."""
-    report = position_report(contest.agent, market)
-    held = tuple(
-        (p["option"], p["strike"], p["days_to_expiry"], p["quantity"], dollars(p["value"]))
-        for p in report["positions"]
+def episodes_table(title: str, contest: Contest) -> Table:
+    """Single years begun with nothing but cash: means, and shares won."""
+    rows = tuple(
+        (
+            {AGENT: "Agent", INDEX: "Buy and hold"}[name],
+            len(found.total_return),
+            percent(float(found.total_return.mean())),
+            percent(float(found.max_drawdown.mean())),
+            number(float(np.nanmean(found.sharpe))),
+            percent(found.win_rate),
+            number(found.profit_factor),
+        )
+        for name, found in contest.episodes.items()
     )
-    facts = (
-        ("Portfolio value", dollars(report["portfolio_value"])),
-        ("Cash", dollars(report["cash"])),
-        ("Total exposure", dollars(report["total_exposure"])),
-        ("Delta", number(report["portfolio_delta"])),
-        ("Gamma, for 1 %", number(report["portfolio_gamma"], 3)),
-        ("Vega, a point", dollars(report["portfolio_vega"])),
-        ("Theta, a day", dollars(report["portfolio_theta"])),
-        ("Sharpe, 60 days", number(report["sharpe"])),
-        ("Drawdown", percent(report["drawdown"])),
-        ("Max drawdown", percent(report["max_drawdown"])),
-        ("Strategy", report["strategy"]),
+    columns = (
+        *("book", "episodes", "average return", "average max drawdown", "average Sharpe"),
+        *("win rate", "profit factor"),
     )
-    title = f"The book on {report['date']}"
-    if not held:
-        return (Table(title, ("measure", "value"), facts), Text("Nothing was held."))
-    columns = ("option", "strike", "days left", "quantity", "value")
-    return (
-        Table(title, ("measure", "value"), facts),
-        Table(f"Positions on {report['date']}", columns, held),
-    )
+    note = "Episodes overlap on a single history, so they are no independent draws."
+    return Table(title, columns, rows, notes=(note,), emphasis=frozenset({0}))
 
 
 def risk_rules_table(managed: Backtest) -> Table:

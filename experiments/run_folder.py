@@ -13,6 +13,7 @@ from risk.errors import InputError
 
 MANIFEST = "manifest.json"
 LOCK = "run.lock"
+WALK = "walk_forward.json"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SHOWN_RUNS = 3
 
@@ -48,6 +49,11 @@ def resolve_run(run: str | Path, root: Path = Path("outputs")) -> Path:
     if not (folder / MANIFEST).is_file():
         raise InputError(f"{text!r} is not a run folder: it has no {MANIFEST}", _suggest(root))
     return folder.resolve()
+
+
+def is_walk(folder: Path) -> bool:
+    """Whether it is the folder of a walk-forward, which holds a run for each window."""
+    return (folder / WALK).is_file()
 
 
 def newest_runs(root: Path = Path("outputs"), limit: int = _SHOWN_RUNS) -> list[Path]:

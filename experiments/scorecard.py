@@ -137,9 +137,9 @@ PERFORMANCE_TARGETS: Mapping[str, Mapping[str, float]] = {
     },
 }
 
-INDEX_TABLE, RISK_TABLE = "S&P 500, same days", "risk requirements"
+RISK_TABLE = "risk requirements"
 
-# What buy-and-hold is known for, beside what it did on these days: no verdict on the book.
+# What buy-and-hold of stocks is known for, beside what it did on these days: no verdict.
 _INDEX = {
     "annual_return": "~ 10 %",
     "sharpe": "~ 0.5-0.7",
@@ -148,8 +148,15 @@ _INDEX = {
 }
 
 
-def scorecard(done: Backtest, *, reps: int = 1000, seed: int = 0) -> tuple[ScoreLine, ...]:
-    """Every target against what the book did.
+def scorecard(
+    done: Backtest,
+    *,
+    reps: int = 1000,
+    seed: int = 0,
+    index_title: str = "S&P 500",
+    option_requirements: bool = True,
+) -> tuple[ScoreLine, ...]:
+    """Every target against what the book did; with `option_requirements`, those on its risk.
 
     One book: its measures, with the stationary bootstrap's interval over `reps` resamples of its
     days. Several: the median over books and the range of their central 95 %. Risk requirements
@@ -164,10 +171,11 @@ def scorecard(done: Backtest, *, reps: int = 1000, seed: int = 0) -> tuple[Score
             passed = kind.met(value, bound)
             text = kind.target(bound)
             lines.append(ScoreLine(table, kind.label, text, value, low, high, passed, kind.unit))
+    table = f"{index_title}, same days"
     for key, text in _INDEX.items():
         kind, (value, low, high) = _MEASURES[key], index.of(key)
-        lines.append(ScoreLine(INDEX_TABLE, kind.label, text, value, low, high, None, kind.unit))
-    return (*lines, *risk_lines(done))
+        lines.append(ScoreLine(table, kind.label, text, value, low, high, None, kind.unit))
+    return (*lines, *(risk_lines(done) if option_requirements else ()))
 
 
 def resampled_days(returns: FloatArray, reps: int, seed: int) -> IntArray:
@@ -214,8 +222,8 @@ def risk_lines(done: Backtest) -> tuple[ScoreLine, ...]:
     """The requirements on every single day: the worst seen, and the share of days in breach."""
     lived, usage = done.alive, _usage(done)
     returns, cash, turnover = simple_returns(done.equity), 1.0 - usage["cash"], _turnover(done)
-    delta, gamma = done.greeks["delta"], done.greeks["gamma"]
-    vega = np.abs(done.greeks["vega"]) / done.equity[:, :-1] * _VEGA_EQUITY_USD
+    delta, gamma = done.exposures["delta"], done.exposures["gamma"]
+    vega = np.abs(done.exposures["vega"]) / done.equity[:, :-1] * _VEGA_EQUITY_USD
 
     def line(
         measure: str, target: str, values: FloatArray, beyond: FloatArray, unit: Unit

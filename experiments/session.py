@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sb3_contrib import RecurrentPPO
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from agents.factory import build_agent
 from agents.managed import RiskManagedPolicy
@@ -16,12 +16,19 @@ from agents.policy import Policy
 from callbacks.validation import Score
 from envs.adapters import KernelVecEnv
 from envs.batch import Window
+from envs.kernels import open_kernel
+from envs.market.panel_sources import LoadedPanel, load_panel
 from envs.market.sources import LoadedMarket, load_market
 from envs.market.splits import Split
 from envs.option_market import OptionMarket, build_option_market
-from envs.option_portfolio import OptionPortfolioKernel
+from envs.panel_market import PanelMarket, build_panel_market
 from experiments.backtest import Backtest, run_backtest
-from experiments.settings import MarketSettings, RunSettings
+from experiments.settings import (
+    MarketSettings,
+    OptionMarketSettings,
+    PanelMarketSettings,
+    RunSettings,
+)
 from risk.errors import InputError
 from risk.overlay import RiskSettings
 
@@ -32,10 +39,10 @@ SCORES = ("sharpe", "annual_return", "max_drawdown", "turnover", "cost_drag")
 
 @dataclass(frozen=True)
 class Session:
-    """The history that was loaded and the option market built on it."""
+    """The history that was loaded and the market built on it."""
 
-    loaded: LoadedMarket
-    market: OptionMarket
+    loaded: LoadedMarket | LoadedPanel
+    market: OptionMarket | PanelMarket
     settings: MarketSettings
 
     def window(self, split: str) -> Window:
@@ -99,22 +106,60 @@ class Session:
         }
 
 
+@dataclass(frozen=True)
+class OptionSession:
+    """What a session of the option book has and one of assets has not."""
+
+    loaded: LoadedMarket
+    market: OptionMarket
+    settings: OptionMarketSettings
+
+
+def option_session(session: Session) -> OptionSession:
+    """InputError where the session is no option book's."""
+    loaded, market, wanted = session.loaded, session.market, session.settings
+    if (
+        not isinstance(loaded, LoadedMarket)
+        or not isinstance(market, OptionMarket)
+        or not isinstance(wanted, OptionMarketSettings)
+    ):
+        raise InputError(
+            f"{session.loaded.history.name} is a market of assets, and this is about options",
+            "Choose a run of the option book",
+        )
+    return OptionSession(loaded, market, wanted)
+
+
 def open_session(settings: MarketSettings) -> Session:
-    """Load the data, price the options and say loudly what was loaded."""
-    loaded = load_market(settings.data, embargo_days=settings.env.chain.longest_life_days)
+    """Load the data, build the market and say loudly what was loaded."""
+    loaded: LoadedMarket | LoadedPanel
+    if isinstance(settings, PanelMarketSettings):
+        loaded = load_panel(settings.data)
+    else:
+        loaded = load_market(settings.data, embargo_days=settings.env.chain.longest_life_days)
     for notice in loaded.notices:
         log.warning(notice)
     history = loaded.history
     first, last = history.dates[0], history.dates[-1]
     log.info("data: %s, %d sessions %s to %s", history.name, history.num_sessions, first, last)
-    market = build_option_market(history, settings.surface, settings.env)
-    return Session(loaded, market, settings)
+    return Session(loaded, build_market(loaded, settings), settings)
 
 
-def build_model(session: Session, settings: RunSettings) -> RecurrentPPO:
+def build_market(
+    loaded: LoadedMarket | LoadedPanel, settings: MarketSettings
+) -> OptionMarket | PanelMarket:
+    """What episodes read: priced options, or assets with their features."""
+    if isinstance(settings, PanelMarketSettings) and isinstance(loaded, LoadedPanel):
+        return build_panel_market(loaded.history, settings.env)
+    if isinstance(settings, OptionMarketSettings) and isinstance(loaded, LoadedMarket):
+        return build_option_market(loaded.history, settings.surface, settings.env)
+    raise InputError(f"{loaded.history.name} does not suit the environment", "Choose other data")
+
+
+def build_model(session: Session, settings: RunSettings) -> OnPolicyAlgorithm:
     """A fresh agent in `num_envs` episodes of the training split."""
     top = settings.top
-    kernel = OptionPortfolioKernel(
+    kernel = open_kernel(
         session.market,
         session.settings.env,
         session.window("train"),

@@ -8,11 +8,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from agents.factory import RecurrentPPOSettings
+from agents.factory import AgentSettings
 from envs.costs import CostSettings
+from envs.market.panel_sources import PanelSettings
 from envs.market.sources import DataSettings
 from envs.option_market import OptionPortfolioSettings
 from envs.options.surface import FlatSurface, SurfaceSettings, VixSurface
+from envs.panel_market import AllocationSettings
 from envs.reward import RewardSettings
 from experiments.run_folder import check_run_name
 from risk.errors import InputError
@@ -44,8 +46,8 @@ class TopLevel:
 
 
 @dataclass(frozen=True)
-class MarketSettings:
-    """Which market, at which volatility, which book in it, and what guards the book."""
+class OptionMarketSettings:
+    """Which index, at which volatility, which option book on it, and what guards the book."""
 
     data: DataSettings
     surface: FlatSurface | VixSurface
@@ -54,15 +56,28 @@ class MarketSettings:
 
 
 @dataclass(frozen=True)
+class PanelMarketSettings:
+    """Which assets, how they are allocated to, and what guards the portfolio."""
+
+    data: PanelSettings
+    env: AllocationSettings
+    risk: RiskSettings
+
+
+MarketSettings = OptionMarketSettings | PanelMarketSettings
+
+
+@dataclass(frozen=True)
 class RunSettings:
     """Everything that defines a training run."""
 
     top: TopLevel
     market: MarketSettings
-    agent: RecurrentPPOSettings
+    agent: AgentSettings
     callbacks: CallbackSettings
 
 
+OPTIONS, ALLOCATION = "options", "allocation"  # env.kind
 MARKET_SECTIONS = ("data", "surface", "env", "costs", "reward", "risk")
 SECTIONS = (*MARKET_SECTIONS, "agent", "callbacks")
 
@@ -78,24 +93,51 @@ def run_settings(config: Mapping[str, Any]) -> RunSettings:
     return RunSettings(
         top=checked,
         market=market_settings(config),
-        agent=build_settings(RecurrentPPOSettings, section(config, "agent"), "agent"),
+        agent=build_settings(AgentSettings, section(config, "agent"), "agent"),
         callbacks=build_settings(CallbackSettings, section(config, "callbacks"), "callbacks"),
     )
 
 
 def market_settings(config: Mapping[str, Any]) -> MarketSettings:
-    """The sections of a configuration that define the market and the book."""
+    """The sections of a configuration that define the market and the book.
+
+    `env.kind` says of which environment; that of assets has no volatility surface.
+    """
     env = {
         **section(config, "env"),
         "costs": build_settings(CostSettings, section(config, "costs"), "costs"),
         "reward": build_settings(RewardSettings, section(config, "reward"), "reward"),
     }
-    return MarketSettings(
-        data=build_settings(DataSettings, section(config, "data"), "data"),
+    data, kind = section(config, "data"), env.get("kind", OPTIONS)
+    risk: RiskSettings = build_settings(RiskSettings, section(config, "risk"), "risk")
+    _check_data_suits(data, kind)
+    if kind == ALLOCATION:
+        return PanelMarketSettings(
+            data=build_settings(PanelSettings, data, "data"),
+            env=build_settings(AllocationSettings, env, "env"),
+            risk=risk,
+        )
+    return OptionMarketSettings(
+        data=build_settings(DataSettings, data, "data"),
         surface=build_settings(SurfaceSettings, section(config, "surface"), "surface"),
         env=build_settings(OptionPortfolioSettings, env, "env"),
-        risk=build_settings(RiskSettings, section(config, "risk"), "risk"),
+        risk=risk,
     )
+
+
+def _check_data_suits(data: Mapping[str, Any], kind: Any) -> None:
+    """Data of the other environment is refused by name, before its keys are."""
+    is_panel = str(data.get("source", "")).startswith("panel_")
+    if is_panel and kind == OPTIONS:
+        raise InputError(
+            f"data={data['source']} holds many assets, which an option book cannot be on",
+            "Choose env=portfolio_allocation (+exp=allocation), or data=sp500",
+        )
+    if not is_panel and kind == ALLOCATION:
+        raise InputError(
+            f"data={data.get('source')} holds one index, which nothing can be allocated in",
+            "Choose data=panel_simulated, panel_stocks, panel_csv or panel_yahoo",
+        )
 
 
 def section(config: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.book_figures import greeks_chart, position_heatmap, turnover_chart
+from experiments.book_figures import exposures_chart, position_heatmap, turnover_chart
 from experiments.charts import Chart
 from experiments.evaluation import AGENT, INDEX, SplitResult
 from experiments.figures import equity_chart, return_histogram, rolling_sharpe_chart
@@ -18,7 +18,10 @@ FloatArray = NDArray[np.float64]
 
 MANAGED = "managed"
 # Of the baselines, those whose curves stand in colour beside the agent's; all are in the tables.
-BESIDE = (INDEX, "put_write", "static_mean_variance", "weekend_seller", "cash")
+BESIDE = (
+    *(INDEX, "put_write", "static_mean_variance", "weekend_seller"),
+    *("equal_weight", "minimum_variance", "mean_variance", "cash"),
+)
 
 
 def curves_of(result: SplitResult) -> Mapping[str, FloatArray]:
@@ -46,8 +49,8 @@ def performance_charts(result: SplitResult) -> tuple[Chart, ...]:
 
 
 def book_charts(result: SplitResult, session: Session) -> tuple[Chart, ...]:
-    """Positions, Greeks and turnover of the first path's book."""
-    done, slots = result.headline.agent, session.market.tape.slots
+    """Positions, exposures and turnover of the first path's book."""
+    done, instruments = result.headline.agent, session.market.instruments
     days = done.dates[1:]
     books = {AGENT: result.raw.agent}
     limit = None
@@ -56,10 +59,10 @@ def book_charts(result: SplitResult, session: Session) -> tuple[Chart, ...]:
         limit = session.settings.risk.limits.max_monthly_turnover
     shares = done.position[0] / done.equity[0, :-1, None]
     return (
-        position_heatmap(days, tuple(slot.name for slot in slots), shares),
-        greeks_chart(
+        position_heatmap(days, instruments, shares),
+        exposures_chart(
             days,
-            {name: {g: x[0] for g, x in book.greeks.items()} for name, book in books.items()},
+            {name: {g: x[0] for g, x in book.exposures.items()} for name, book in books.items()},
         ),
         turnover_chart(
             days,

@@ -13,8 +13,8 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.callbacks import CallbackList
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from agents.checkpoint import list_checkpoints, newest_checkpoint, restore_checkpoint
 from agents.factory import num_parameters
@@ -27,8 +27,7 @@ from callbacks.performance import PerformanceCallback
 from callbacks.progress import Progress
 from callbacks.scalars import make_logger
 from callbacks.validation import Validation
-from envs.market.sources import settings_to_json
-from envs.reward import Reward
+from envs.market.loaded import settings_to_json
 from experiments.cli import EXIT_BAD_INPUT, launch, quoted
 from experiments.export import export_sb3_zip
 from experiments.run_config import plain_config
@@ -36,12 +35,13 @@ from experiments.run_folder import (
     MANIFEST,
     RunLock,
     check_run_name,
+    is_walk,
     resolve_run,
     shown_path,
 )
 from experiments.runinfo import RunRecord, load_manifest, load_run_config
 from experiments.session import Session, build_model, open_session
-from experiments.settings import RunSettings, run_settings
+from experiments.settings import RunSettings, TopLevel, run_settings
 from experiments.trial_record import record_run
 from risk.errors import InputError
 from risk.files import remove_leftovers
@@ -50,6 +50,9 @@ log = logging.getLogger(__name__)
 
 # Settings of one invocation, not of the run.
 INVOCATION_KEYS = ("resume", "allow_inexact_resume")
+
+# A policy in a folder of that name in the run folder: the run begins with its weights.
+START = "start"
 
 
 @dataclass(frozen=True)
@@ -84,15 +87,10 @@ def make_plan(plain: Mapping[str, Any], folder: Path) -> Plan:
         refuse_used_folder(folder)
         config = {name: value for name, value in plain.items() if name not in INVOCATION_KEYS}
     settings = run_settings(config)
-    if settings.top.device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"device is {settings.top.device!r}, but torch sees no GPU", "Use cpu")
-    torch.set_num_threads(settings.top.threads)
+    prepare_torch(settings.top)
     session = open_session(settings.market)
-    if resumed and not same_data(load_manifest(folder)["data"], session.describe_data()):
-        raise InputError(
-            f"the data of {shown_path(folder)} has changed since the run began",
-            "Put the original data back, or start a new run",
-        )
+    if resumed:
+        refuse_other_data(folder, session)
     # After a fallback this is what was trained on, and what a resume has to ask for.
     config = {**config, "data": settings_to_json(session.loaded.settings)}
     return Plan(folder, config, settings, session, resumed, bool(plain["allow_inexact_resume"]))
@@ -107,6 +105,22 @@ def refuse_used_folder(folder: Path) -> None:
         )
 
 
+def prepare_torch(top: TopLevel) -> None:
+    """Set torch's threads; InputError where the device that is asked for is not there."""
+    if top.device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device is {top.device!r}, but torch sees no GPU", "Use cpu")
+    torch.set_num_threads(top.threads)
+
+
+def refuse_other_data(folder: Path, session: Session) -> None:
+    """InputError unless the session holds what the run in `folder` began with."""
+    if not same_data(load_manifest(folder)["data"], session.describe_data()):
+        raise InputError(
+            f"the data of {shown_path(folder)} has changed since the run began",
+            "Put the original data back, or start a new run",
+        )
+
+
 def same_data(saved: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Is it the same history, split alike? How it was come by (the notices) does not matter."""
     return all(saved.get(key) == now[key] for key in now if key != "notices")
@@ -116,6 +130,8 @@ def run(plan: Plan) -> float | None:
     """Train to the end, from the newest checkpoint where there is one."""
     folder, top, session = plan.folder, plan.settings.top, plan.session
     model = build_model(session, plan.settings)
+    if (folder / START).is_dir():
+        model.policy.load_state_dict(load_policy(folder / START).policy.state_dict())
     data = session.describe_data()
     with RunRecord(folder, plan.config, seed=top.seed, data=data) as record:
         validation = _validation(plan)
@@ -147,8 +163,7 @@ def run(plan: Plan) -> float | None:
 
 def _dashboard(plan: Plan) -> Dashboard:
     names = ("seed", "num_envs", "total_timesteps", "agent", "reward", "costs", "surface", "risk")
-    chosen = {name: plan.config[name] for name in names}
-    return Dashboard(chosen, Reward(plan.session.settings.env.reward).term_names)
+    return Dashboard({name: plan.config[name] for name in names if name in plan.config})
 
 
 def _validation(plan: Plan) -> Validation:
@@ -174,7 +189,9 @@ def _checkpointing(plan: Plan, validation: Validation, record: RunRecord) -> Che
     )
 
 
-def _restore(plan: Plan, model: RecurrentPPO, stateful: Mapping[str, StatefulCallback]) -> bool:
+def _restore(
+    plan: Plan, model: OnPolicyAlgorithm, stateful: Mapping[str, StatefulCallback]
+) -> bool:
     """Put the newest checkpoint back, if this is a resume and there is one."""
     checkpoints = plan.folder / "checkpoints"
     remove_leftovers(plan.folder)
@@ -196,7 +213,7 @@ def _restore(plan: Plan, model: RecurrentPPO, stateful: Mapping[str, StatefulCal
     return True
 
 
-def _announce(plan: Plan, model: RecurrentPPO) -> None:
+def _announce(plan: Plan, model: OnPolicyAlgorithm) -> None:
     top, folder = plan.settings.top, shown_path(plan.folder)
     for name, (first, last) in plan.session.describe_data()["splits"].items():
         log.info("%s: %s to %s", name, first, last)
@@ -213,7 +230,7 @@ def _announce(plan: Plan, model: RecurrentPPO) -> None:
 
 
 def _finish(
-    plan: Plan, model: RecurrentPPO, validation: Validation, checkpointing: Checkpointing
+    plan: Plan, model: OnPolicyAlgorithm, validation: Validation, checkpointing: Checkpointing
 ) -> None:
     """Score and save the last policy. Stopped inside a rollout there is no state to resume."""
     validation.finish()
@@ -221,7 +238,8 @@ def _finish(
         checkpointing.finish()
     metadata = {**plan.session.describe_data(), "step": model.num_timesteps}
     save_policy(model.policy, plan.folder, metadata)
-    if validation.best_step is not None:
+    # A walk-forward is one trial as a whole, its windows are none.
+    if validation.best_step is not None and not is_walk(plan.folder.parent):
         best = load_policy(plan.folder / "best").policy
         done = plan.session.judge(best, "validation")
         record_run(

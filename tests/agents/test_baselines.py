@@ -142,7 +142,7 @@ def test_cash_earns_the_rate_and_nothing_else(bench):
 
 def test_the_forward_earns_what_the_index_earns_above_the_rate(bench):
     done = bench.run("index_forward")
-    assert done.greeks["delta"][0] == pytest.approx(1.0, abs=0.02)
+    assert done.exposures["delta"][0] == pytest.approx(1.0, abs=0.02)
     excess = np.diff(done.equity[0]) / done.equity[0, :-1] - done.risk_free
     index_excess = done.index_return[0] - done.risk_free
     np.testing.assert_allclose(excess, index_excess, atol=3e-4)
@@ -170,7 +170,7 @@ def test_writing_the_put_is_holding_the_index_against_the_call(bench):
 
 @pytest.mark.parametrize(("name", "sign"), [("short_straddle", -1), ("long_straddle", 1)])
 def test_straddles_are_about_volatility_and_not_about_direction(bench, name, sign):
-    greeks, equity = bench.run(name).greeks, 100_000.0
+    greeks, equity = bench.run(name).exposures, 100_000.0
     assert abs(greeks["delta"][0, 0]) < 0.06
     assert sign * greeks["gamma"][0, 0] > 0.02
     assert sign * greeks["vega"][0, 0] > 0.0003 * equity

@@ -59,7 +59,7 @@ def all_charts(sessions: int = 130, slots: int = 20) -> list[Chart]:
             tuple(f"call 30d {EVIL if i == 0 else i}" for i in range(slots)),
             0.1 * rng.normal(size=(sessions, slots)),
         ),
-        book_figures.greeks_chart(dates[1:], {"policy": greeks, EVIL: greeks}),
+        book_figures.exposures_chart(dates[1:], {"policy": greeks, EVIL: greeks}),
         book_figures.attribution_chart(dates[1:], {**terms, EVIL: terms["delta"]}),
         book_figures.attribution_totals_chart({**terms, "nothing": np.zeros(sessions)}),
         book_figures.turnover_chart(dates[1:], traded, limit=2.0),

@@ -218,7 +218,7 @@ def test_a_straddle_in_a_frozen_market_pays_theta():
     assert (split.terms["theta"] < 0).all()
     for name in ("delta", "gamma", "vega", "rates", "roll", "cost"):
         assert (split.terms[name] == 0).all()
-    np.testing.assert_allclose(split.terms["theta"], split.option_pnl, rtol=0.02)
+    np.testing.assert_allclose(split.terms["theta"], split.held_pnl, rtol=0.02)
 
 
 def only_moving(surface, **changes):
@@ -233,7 +233,7 @@ def only_moving(surface, **changes):
 def test_vega_where_only_volatility_moves():
     rises = np.where(np.arange(70) < 64, 0.2, 0.201)[None]
     split, still = only_moving(VixSurface(), vol=rises), only_moving(VixSurface(), vol=0.2)
-    gained = split.option_pnl - still.option_pnl
+    gained = split.held_pnl - still.held_pnl
     assert split.terms["vega"] > 1
     np.testing.assert_allclose(split.terms["vega"] - still.terms["vega"], gained, rtol=0.04)
     assert split.terms["delta"] == split.terms["rates"] == 0
@@ -265,7 +265,7 @@ def test_vega_follows_the_contract_and_not_its_slot():
 def test_rates_where_only_the_rate_moves():
     rises = np.where(np.arange(70) < 64, 0.025, 0.026)
     split, still = only_moving(FlatSurface(), rate=rises), only_moving(FlatSurface())
-    gained = split.option_pnl - still.option_pnl
+    gained = split.held_pnl - still.held_pnl
     assert split.terms["rates"] > 0.1
     np.testing.assert_allclose(split.terms["rates"], gained, rtol=0.04)
     assert split.terms["delta"] == split.terms["vega"] == 0

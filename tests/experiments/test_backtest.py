@@ -3,7 +3,7 @@ import pytest
 
 from envs.batch import Window
 from envs.options.surface import VixSurface
-from experiments.backtest import cash_equity, index_equity, run_backtest
+from experiments.backtest import index_equity, run_backtest
 from tests.markets import history_of, kernel_of, market_of, options_of, random_walk, wandering_vol
 
 
@@ -68,13 +68,12 @@ def test_each_path_gets_its_book_and_they_do_not_mix():
         assert kernel.ledger.equity[0] == together.equity[path, -1]
 
 
-def test_cash_and_the_index_by_hand():
+def test_the_index_by_hand():
     history = history_of([100.0] * 60 + [110.0, 121.0])
-    index = index_equity(history, Window(59, 62), 1000.0)
+    index = index_equity(market_of(history), Window(59, 62), 1000.0)
     days = history.days_to_next[59:61]
     expected = 1000 * np.array([1, 1.1, 1.21]) * np.exp(0.015 * np.r_[0, np.cumsum(days)] / 365)
     np.testing.assert_allclose(index[0], expected, rtol=1e-12)
-    np.testing.assert_allclose(cash_equity(np.array([0.01, 0.02]), 100.0), [100, 101, 103.02])
 
 
 def test_buying_the_forward_is_buying_the_index():

@@ -47,7 +47,7 @@ def test_the_hyperparameters_stand_beside_results_that_exist(events):
 
 
 def test_an_anchored_tag_takes_no_other_scalar_along():
-    ((_, [pattern]),) = [layout(["pnl"])["4 Reward, mean a step"]["pnl"]]
+    ((_, [pattern]),) = [layout(["pnl"], [])["4 Reward, mean a step"]["pnl"]]
     assert re.search(pattern, "reward/pnl")
     assert not re.search(pattern, "reward/pnl_squared")
     assert not re.search(pattern, "old/reward/pnl")

@@ -111,7 +111,7 @@ def test_the_report_shows_every_section_and_its_pictures(command, run):
     for title in ("Verdict", "Performance", "The book", "Scorecard", "Model card", "Regimes"):
         assert f">{title}" in page
     pictures = sorted(path.stem for path in (run / "evaluation").glob("*.png"))
-    assert {"equity", "returns", "rolling_sharpe", "positions", "greeks"} <= set(pictures)
+    assert {"equity", "returns", "rolling_sharpe", "positions", "exposures"} <= set(pictures)
     for name in pictures:
         assert (run / "evaluation" / f"{name}.png").stat().st_size > 5_000
     events = EventAccumulator(str(run / "tensorboard" / "evaluation"))

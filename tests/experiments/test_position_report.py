@@ -91,7 +91,7 @@ def test_the_report_is_the_account_right_after_the_trade(roll):
                 assert row["days_to_expiry"] == market.tape.days_to_expiry[t, slot]
             assert report["total_exposure"] == pytest.approx(np.abs(value).sum())
             for name in ("delta", "gamma", "vega", "theta"):
-                assert report[f"portfolio_{name}"] == done.greeks[name][book, day]
+                assert report[f"portfolio_{name}"] == done.exposures[name][book, day]
 
 
 def test_what_is_measured_ends_at_the_close_of_the_trade():

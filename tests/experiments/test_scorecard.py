@@ -10,7 +10,6 @@ from envs.batch import Window
 from envs.options.surface import VixSurface
 from experiments.backtest import Backtest, run_backtest
 from experiments.scorecard import (
-    INDEX_TABLE,
     PERFORMANCE_TARGETS,
     RISK_TABLE,
     scorecard,
@@ -78,7 +77,7 @@ def backtest_of(returns, **changes) -> Backtest:
         "reward": flat,
         "quantity": held,
         "position": held,
-        "greeks": dict.fromkeys(("delta", "gamma", "vega", "theta"), flat),
+        "exposures": dict.fromkeys(("delta", "gamma", "vega", "theta"), flat),
         "rules": {},
         "foregone": flat,
         "guard": np.zeros((books, days), np.int8),
@@ -169,7 +168,7 @@ def test_what_is_undefined_is_no_verdict():
 
 def test_the_index_stands_beside_it_without_a_verdict():
     done = backtest_of(noise())
-    lines = by_table(scorecard(done, reps=50), INDEX_TABLE)
+    lines = by_table(scorecard(done, reps=50), "S&P 500, same days")
     curve = np.concatenate([[1.0], np.cumprod(1 + done.index_return[0])])
     assert lines["max drawdown"].measured == pytest.approx(max_drawdown(curve))
     assert all(line.passed is None for line in lines.values())
@@ -186,7 +185,7 @@ def test_each_requirement_on_risk_by_hand():
     small = {"theta": np.zeros((1, days))}
     greeks = {"delta": -0.6, "gamma": 0.9, "vega": -9_000.0}
     series = {name: np.where(np.arange(days) == 20, x, 0.0)[None] for name, x in greeks.items()}
-    done = backtest_of(returns, position=position, traded=traded, greeks={**series, **small})
+    done = backtest_of(returns, position=position, traded=traded, exposures={**series, **small})
     lines = by_table(scorecard(done, reps=10), RISK_TABLE)
     measured = {name: (line.measured, line.passed) for name, line in lines.items()}
     # Delta, gamma, vega and the second trade came after the loss of 5 %.

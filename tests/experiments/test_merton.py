@@ -1,0 +1,96 @@
+"""Where the best weight is known: cash and one asset, constant relative risk aversion.
+
+R. C. Merton, Lifetime portfolio selection under uncertainty: the continuous-time case, Review of
+Economics and Statistics 51 (1969): the weight is (drift - rate) / (risk aversion x variance). With
+proportional costs there is a region around it in which nothing is traded: M. H. A. Davis and A. R.
+Norman, Portfolio selection with transaction costs, Mathematics of Operations Research 15 (1990).
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from agents.factory import PPOSettings, build_agent
+from envs.adapters import KernelVecEnv
+from envs.allocation import AllocationKernel
+from envs.batch import Window
+from envs.market.panel_sources import PanelSimulatedData, load_panel
+from envs.panel_market import build_panel_market
+from experiments.backtest import run_backtest
+from experiments.portfolio_report import weights_held
+from risk.settings import build_settings
+from tests.panels import allocation_of
+
+DRIFT, RATE, VOL, RISK_AVERSION = 0.105, 0.025, 0.16, 5.0
+MERTON = (DRIFT - RATE) / (RISK_AVERSION * VOL**2)  # .625
+
+AGENT = PPOSettings(
+    learning_rate=3e-3,
+    learning_rate_end=1e-4,
+    rollout_steps=65_536,
+    batch_size=16_384,
+    gamma=0.0,  # without costs a day's choice changes nothing but that day
+    ent_coef=0.0,
+    net_arch=(16,),
+    log_std_init=-0.5,
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def options_with(rate_bps: float):
+    weights = {name: 0.0 for name in ("portfolio_return", "sharpe", "drawdown", "cost")}
+    weights |= {"diversity": 0.0, "concentration": 0.0, "crra": 100.0}
+    return allocation_of(
+        costs={"kind": "flat", "rate_bps": rate_bps},
+        reward={"weights": weights, "risk_aversion": RISK_AVERSION, "benchmark_share": 0.6},
+        episode={"sessions": 60, "ruin_share": 0.0},
+    )
+
+
+def market_of_one_asset(options, seed: int, paths: int, sessions: int = 300):
+    wanted = build_settings(
+        PanelSimulatedData,
+        {
+            "assets": 1,
+            "paths": paths,
+            "sessions": sessions,
+            "seed": seed,
+            "rate": RATE,
+            "gbm": {"drift": DRIFT, "vol_annual": VOL},
+        },
+        "data",
+    )
+    return build_panel_market(load_panel(wanted).history, options)
+
+
+def trained(options, agent: PPOSettings, steps: int, seed: int = 0):
+    market = market_of_one_asset(options, seed=seed, paths=4096)
+    window = Window(market.first_usable, market.history.num_sessions)
+    kernel = AllocationKernel(market, options, window, num_envs=1024, seed=seed)
+    model = build_agent(agent, KernelVecEnv(kernel), seed=seed, device="cpu")
+    model.learn(steps)
+    return model.policy
+
+
+def held(policy, options):
+    """Weights after each trade and dollars traded over equity, on paths that nobody has seen."""
+    market = market_of_one_asset(options, seed=99, paths=64)
+    window = Window(market.first_usable, market.history.num_sessions)
+    done = run_backtest(policy, market, options, window)
+    return weights_held(done)[:, :, 0], done.traded / done.equity[:, :-1]
+
+
+@pytest.mark.slow
+def test_the_learned_weight_is_mertons_and_costs_make_it_trade_less():
+    free = options_with(0.0)
+    weight, traded = held(trained(free, AGENT, 4_000_000), free)
+    assert np.mean(weight) == pytest.approx(MERTON, abs=0.05)
+    assert np.mean(np.abs(weight - MERTON) < 0.1) > 0.9
+    assert MERTON == pytest.approx(0.625)
