@@ -43,6 +43,7 @@ class RecurrentPPOSettings:
     policy: Literal["MlpLstmPolicy"] = "MlpLstmPolicy"
     learning_rate: Positive = 3e-5
     learning_rate_end: Positive | None = None
+    reward_scale: Positive = 1.0  # of what is learned from; a critic learns ill from large sums
     rollout_steps: Annotated[int, Field(ge=2)] = 2048  # over all parallel episodes
     batch_size: Annotated[int, Field(ge=2)] = 128
     # Steps of the sequences that make up a minibatch. None: sb3-contrib's own minibatches, which
@@ -89,6 +90,7 @@ class PPOSettings:
     policy: Literal["MlpPolicy"] = "MlpPolicy"
     learning_rate: Positive = 3e-4
     learning_rate_end: Positive | None = None
+    reward_scale: Positive = 1.0  # of what is learned from; a critic learns ill from large sums
     rollout_steps: Annotated[int, Field(ge=2)] = 2048  # over all parallel episodes
     batch_size: Annotated[int, Field(ge=2)] = 128
     n_epochs: Annotated[int, Field(ge=1)] = 4

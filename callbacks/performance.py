@@ -40,7 +40,8 @@ class PerformanceCallback(BaseCallback):
         day: dict[str, float] = {
             f"reward/{name}": float(terms[i]) for i, name in enumerate(kernel.reward.term_names)
         }
-        day["reward/total"] = float(np.mean(self.locals["rewards"]))
+        env: Any = self.training_env
+        day["reward/total"] = float(np.mean(self.locals["rewards"])) / env.reward_scale
         book = kernel.book_scalars()
         # Finished episodes have begun anew already: their books are gone.
         going_on = ~np.asarray(self.locals["dones"])

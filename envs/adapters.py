@@ -105,10 +105,11 @@ class KernelVecEnv(VecEnv):
 
     Infos are empty but at the end of an episode, where they hold `terminal_observation`,
     `TimeLimit.truncated` and `episode` (reward `r`, length `l` and the summary's other numbers).
+    Rewards are handed out times `reward_scale`; the infos hold them as they are.
     """
 
-    def __init__(self, kernel: BatchKernel) -> None:
-        self.kernel = kernel
+    def __init__(self, kernel: BatchKernel, reward_scale: float = 1.0) -> None:
+        self.kernel, self.reward_scale = kernel, reward_scale
         self._actions: NDArray[Any] | None = None
         super().__init__(kernel.num_envs, kernel.observation_space, kernel.action_space)
 
@@ -143,7 +144,7 @@ class KernelVecEnv(VecEnv):
                     "episode": {"t": 0.0, **self.kernel.episode_summary(int(index))},
                 }
             observation[finished] = self.kernel.restart(done)
-        return observation, result.reward.astype(np.float32), done, infos
+        return observation, (self.reward_scale * result.reward).astype(np.float32), done, infos
 
     def get_state(self) -> dict[str, Any]:
         """The kernel's whole state, for checkpoints."""

@@ -167,4 +167,5 @@ def build_model(session: Session, settings: RunSettings) -> OnPolicyAlgorithm:
         top.seed,
         risk=session.training_risk,
     )
-    return build_agent(settings.agent, KernelVecEnv(kernel), top.seed, top.device)
+    env = KernelVecEnv(kernel, settings.agent.reward_scale)
+    return build_agent(settings.agent, env, top.seed, top.device)
