@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from sb3_contrib.common.recurrent.buffers import RecurrentRolloutBuffer
 
-from agents.policies import LstmState
+from agents.short_lstm import LstmState
 
 
 @dataclass(frozen=True)

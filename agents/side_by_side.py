@@ -1,9 +1,10 @@
-"""Two calculations that share nothing, at the same time, each on half of torch's threads."""
+"""How many threads torch takes, and two calculations at the same time on half of them each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TypeVar
 
@@ -11,6 +12,17 @@ import torch
 
 First = TypeVar("First")
 Second = TypeVar("Second")
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads for what this thread asks of it inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class SideBySide:

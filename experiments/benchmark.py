@@ -18,13 +18,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
+from agents.side_by_side import torch_threads
 from experiments.benchmark_environment import environment_rows
 from experiments.benchmark_growth import growth_rows
 from experiments.benchmark_market import monte_carlo_rows, pricing_rows, tape_rows
 from experiments.benchmark_rows import Row, rows_table
 from experiments.benchmark_settings import Bench, benchmark_settings
 from experiments.benchmark_startup import startup_rows
-from experiments.benchmark_timing import torch_threads
 from experiments.benchmark_training import training_rows
 from experiments.cli import GateFailed, launch
 from experiments.provenance import gather_provenance

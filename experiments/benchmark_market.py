@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agents.factory import RecurrentPPOSettings, build_agent
+from agents.side_by_side import torch_threads
 from envs.adapters import KernelVecEnv
 from envs.batch import Window
 from envs.market.heston import HestonModel
@@ -24,7 +25,7 @@ from envs.options.tape import build_tape
 from experiments.backtest import run_backtest
 from experiments.benchmark_rows import Row, at_least, at_most
 from experiments.benchmark_settings import Bench
-from experiments.benchmark_timing import in_turn, seconds_of, torch_threads
+from experiments.benchmark_timing import in_turn, seconds_of
 from experiments.session import option_session
 from experiments.settings import OptionMarketSettings
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -92,17 +91,6 @@ def growth_exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
 def median(values: Sequence[float]) -> float:
     """The middle of some values."""
     return float(np.median(np.asarray(values)))
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Let torch use so many threads inside the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def matmul_rate(device: str, size: int, seconds: float) -> float:

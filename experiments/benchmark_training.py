@@ -12,12 +12,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
 from agents.factory import RecurrentPPOSettings, build_agent
+from agents.side_by_side import torch_threads
 from envs.adapters import KernelVecEnv
 from envs.option_portfolio import OptionPortfolioKernel
 from experiments.benchmark_flops import update_flops
 from experiments.benchmark_rows import Row, at_least, at_most
 from experiments.benchmark_settings import Bench
-from experiments.benchmark_timing import finish, in_turn, matmul_rate, median, torch_threads
+from experiments.benchmark_timing import finish, in_turn, matmul_rate, median
 from experiments.session import option_session
 
 PRODUCTION_STEPS = 300_000

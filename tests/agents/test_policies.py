@@ -87,9 +87,15 @@ def test_the_lstm_runs_once_a_sequence_though_episodes_start(monkeypatch):
     _, ours = twins()
     calls = []
     ours.lstm_actor.register_forward_hook(lambda *_: calls.append(1))
-    batch = next(b for b in batches(np.random.default_rng(5), 0.3) if b.episode_starts.any())
+    batch = next(b for b in batches(np.random.default_rng(5), 0.3) if few_and_starting(b))
     outputs_and_gradients(ours, batch)
     assert len(calls) == 1
+
+
+def few_and_starting(batch):
+    """Its sequences are few beside their steps, and an episode begins in one."""
+    starts = batch.episode_starts.reshape(batch.lstm_states.pi[0].shape[1], -1)
+    return len(starts) < starts.shape[1] and bool(starts.any())
 
 
 def test_a_start_later_in_a_sequence_still_resets_the_state():
@@ -122,3 +128,19 @@ def test_acting_is_the_same_without_the_lstm_call(starting, layers):
         (results[0][0], *results[0][1]), (results[1][0], *results[1][1]), strict=True
     ):
         np.testing.assert_allclose(one, two, atol=1e-6)
+
+
+@pytest.mark.parametrize(("episodes", "threads"), [(64, 1), (65, 2)])
+def test_a_rollout_of_few_episodes_takes_one_thread_and_gives_the_others_back(episodes, threads):
+    _, ours = twins()
+    seen = []
+    ours.value_net.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    state = tuple(torch.zeros(LAYERS, episodes, SIZE) for _ in range(2))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        ours(torch.zeros(episodes, 5), RNNStates(state, state), torch.zeros(episodes))
+        after = torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+    assert (seen, after) == ([threads], 2)

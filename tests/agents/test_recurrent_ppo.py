@@ -11,10 +11,12 @@ from sb3_contrib.ppo_recurrent.policies import MlpLstmPolicy
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
+from agents import policies
 from agents.factory import RecurrentPPOSettings, build_agent
 from agents.policies import MaskedMlpLstmPolicy
 from agents.recurrent_ppo import SequenceRecurrentPPO
 from agents.sequences import RolloutSequences
+from agents.short_lstm import run_short
 from agents.side_by_side import SideBySide
 from risk.errors import InputError
 from risk.settings import build_settings
@@ -45,16 +47,17 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-def stock(critic=None, **changes):
-    network = {**NETWORK, **(critic or {})}
+def stock(network=None, env=None, **changes):
+    network = {**NETWORK, **(network or {})}
     options = {**OPTIONS, **changes}
-    return RecurrentPPO(MlpLstmPolicy, DriftEnv(), policy_kwargs=network, **options)
+    return RecurrentPPO(MlpLstmPolicy, env or DriftEnv(), policy_kwargs=network, **options)
 
 
-def ours(critic=None, **changes):
-    network = {**NETWORK, **(critic or {})}
+def ours(network=None, env=None, **changes):
+    network = {**NETWORK, **(network or {})}
     options = {**OPTIONS, "sequence_length": N_STEPS, **changes}
-    return SequenceRecurrentPPO("MlpLstmPolicy", DriftEnv(), policy_kwargs=network, **options)
+    policy = "MlpLstmPolicy"
+    return SequenceRecurrentPPO(policy, env or DriftEnv(), policy_kwargs=network, **options)
 
 
 class Silent(BaseCallback):
@@ -135,7 +138,40 @@ def patterns():
 @pytest.mark.parametrize("critic", CRITICS.values(), ids=CRITICS)
 @pytest.mark.parametrize("starts", [p for _, p in patterns()], ids=[n for n, _ in patterns()])
 def test_loss_and_gradients_are_stocks_with_starts_anywhere(critic, starts, threads, monkeypatch):
-    models = [stock(critic), ours(critic)]
+    same_update_as_stock([stock(critic), ours(critic)], starts, threads, monkeypatch)
+
+
+# So many episodes that the minibatch holds more sequences than steps.
+WIDE = N_STEPS + 5
+
+
+@pytest.mark.parametrize("threads", THREADS.values(), ids=THREADS)
+@pytest.mark.parametrize(
+    "network",
+    [*CRITICS.values(), {"n_lstm_layers": 1}, {"n_lstm_layers": 3, "lstm_hidden_size": 11}],
+    ids=str,
+)
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.2, 1.0])
+def test_loss_and_gradients_are_stocks_in_short_sequences(network, share, threads, monkeypatch):
+    ran = []
+    monkeypatch.setattr(policies, "run_short", lambda *a: ran.append(1) or run_short(*a))
+    wide = {"env": DriftEnv(WIDE), "batch_size": WIDE * N_STEPS}
+    starts = np.random.default_rng(12).random((N_STEPS, WIDE)) < share
+    models = [stock(network, **wide), ours(network, **wide)]
+    same_update_as_stock(models, starts, threads, monkeypatch)
+    assert ran
+
+
+def test_whole_runs_are_stocks_in_short_sequences(monkeypatch):
+    monkeypatch.setattr(np.random, "randint", lambda *_: 0)
+    runs = []
+    for build in (stock, ours):
+        model = build(env=DriftEnv(WIDE), batch_size=WIDE * N_STEPS)
+        runs.append(weights(model.learn(3 * WIDE * N_STEPS)))
+    close_weights(*runs)
+
+
+def same_update_as_stock(models, starts, threads, monkeypatch):
     models[1].policy.load_state_dict(models[0].policy.state_dict())
     results = []
     for model, context in zip(models, (nullcontext, threads), strict=True):
