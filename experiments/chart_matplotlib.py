@@ -230,7 +230,7 @@ def _finish_x(axes: Axes, chart: Chart) -> None:
     if chart.x_label:
         axes.set_xlabel(chart.x_label, fontsize=9, color=QUIET, parse_math=False)
     if chart.has_dates:
-        locator = AutoDateLocator(maxticks=9)  # type: ignore[no-untyped-call]
+        locator = AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
         return

@@ -35,27 +35,39 @@ class Interval(NamedTuple):
 
 
 def stationary_indices(
-    sessions: int, mean_block: float, reps: int, rng: np.random.Generator
+    sessions: int,
+    mean_block: float,
+    reps: int,
+    rng: np.random.Generator,
+    *,
+    length: int | None = None,
 ) -> IntArray:
-    """Days (reps, sessions) of the stationary bootstrap, numbered from 0.
+    """Days (reps, length) of the stationary bootstrap, numbered from 0 to sessions - 1.
+
+    A sample is as long as the series itself unless `length` says otherwise.
 
     Blocks start on any day with equal chance, have geometric lengths with mean `mean_block`
     sessions (1: single days) and run on from the last day into the first. Use one matrix for all
     series that must stay in step with one another.
     """
-    if sessions < 1 or reps < 1 or not 1.0 <= mean_block < math.inf:
+    length = sessions if length is None else length
+    if min(sessions, reps, length) < 1 or not 1.0 <= mean_block < math.inf:
         raise InputError(
-            f"cannot draw {reps} samples of {sessions} sessions in blocks of {mean_block}",
+            f"cannot draw {reps} samples of {length} from {sessions} sessions in blocks of "
+            f"{mean_block}",
             "Give at least one of each, and blocks of at least one session",
         )
-    day = np.arange(sessions)
-    start = rng.integers(sessions, size=(reps, sessions))
-    begins = rng.random((reps, sessions)) < 1.0 / mean_block
+    day = np.arange(length)
+    start = rng.integers(sessions, size=(reps, length))
+    begins = rng.random((reps, length)) < 1.0 / mean_block
     since = np.maximum.accumulate(np.where(begins, day, 0), axis=1)
     index = np.take_along_axis(start, since, axis=1)
     index += day
     index -= since
-    index[index >= sessions] -= sessions  # several times faster than %
+    if length > sessions:
+        index %= sessions
+    else:
+        index[index >= sessions] -= sessions  # several times faster than %
     return index
 
 

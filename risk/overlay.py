@@ -110,6 +110,10 @@ class RiskOverlay:
         """Count dollars (N,) traded since `apply` without being asked for, as when rolling."""
         self.recent_trades[:, -1] += _finite(dollars)
 
+    def nothing_traded(self, books: BoolArray) -> None:
+        """Of the masked books (N,) nothing was traded after all: the market was shut."""
+        self.recent_trades[books, -1] = 0.0
+
     def get_state(self) -> dict[str, Any]:
         """Everything it remembers, as arrays."""
         guard = {f"guard.{name}": value for name, value in self.guard.get_state().items()}

@@ -16,15 +16,19 @@ recursion shows volatilities that no market ever had.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from envs.market.checked import FloatArray, readonly
 from envs.market.panel import PanelHistory
 from envs.market.panel_simulate import PanelScenario
 from envs.market.simulate import DAYS_PER_YEAR
 from risk.errors import InputError
+
+IntArray = NDArray[np.int64]
 
 # Two years: on fewer the likelihood says little about persistence.
 MIN_FIT_SESSIONS = 504
@@ -101,17 +105,31 @@ def simulate_garch(
     return scenario.history("simulated garch", returns)
 
 
-def garch_returns(fit: GarchFit, drawn: np.ndarray) -> FloatArray:
+def garch_returns(fit: GarchFit, drawn: IntArray) -> FloatArray:
     """e of every step, (P, T, A), from the rows `drawn` (P, T) of the shocks."""
     paths, steps = drawn.shape
     returns = np.empty((paths, steps, len(fit.assets)))
-    variance = np.broadcast_to(fit.variance, (paths, len(fit.assets)))
-    for step in range(steps):
-        shock = np.sqrt(variance) * fit.shocks[drawn[:, step]]
+    for step, (shock, _) in enumerate(garch_steps(fit, drawn)):
         returns[:, step] = shock
-        reaction = fit.alpha + fit.gamma * (shock < 0)
-        variance = np.minimum(fit.omega + reaction * shock**2 + fit.beta * variance, fit.ceiling)
     return returns
+
+
+def garch_steps(fit: GarchFit, drawn: IntArray) -> Iterator[tuple[FloatArray, FloatArray]]:
+    """e of each step and h of the one that follows, both (P, A), for rows `drawn` (P, T)."""
+    variance = np.broadcast_to(fit.variance, (len(drawn), len(fit.assets)))
+    for row in drawn.T:
+        shock = np.sqrt(variance) * fit.shocks[row]
+        variance = following_variance(fit, shock, variance)
+        yield shock, variance
+
+
+def following_variance(fit: GarchFit, shock: FloatArray, variance: FloatArray) -> FloatArray:
+    """h of the next step from e and h of this one, all (..., A)."""
+    reaction = fit.alpha + fit.gamma * (shock < 0)
+    following: FloatArray = np.minimum(
+        fit.omega + reaction * shock**2 + fit.beta * variance, fit.ceiling
+    )
+    return following
 
 
 def _fit_one(asset: str, excess: FloatArray) -> tuple[tuple[float, ...], FloatArray]:

@@ -21,6 +21,8 @@ from envs.market.history import FloatArray
 from risk.settings import settings
 
 VIX_DAYS = 30.0
+# Implied volatility less what the model expects, decimal: what sellers of options are paid for.
+VolPremium = Annotated[float, Field(gt=-1, lt=1)]
 # Above this ratio of variance to squared mean the quadratic form cannot match both moments.
 _PSI_SWITCH = 1.5
 
@@ -38,6 +40,7 @@ class HestonModel:
     mean_reversion: Annotated[float, Field(gt=0, le=100)] = 1.5768  # kappa, per year
     vol_of_vol: Annotated[float, Field(ge=0.01, le=10)] = 0.5751  # xi, per year
     correlation: Annotated[float, Field(ge=-1, le=0)] = -0.5711  # rho
+    vol_premium: VolPremium = 0.0
 
     def expected_variance(self, variance: FloatArray, tau_years: float) -> FloatArray:
         """Mean annual variance expected over the next `tau_years`, of the shape of `variance`."""

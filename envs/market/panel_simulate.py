@@ -25,6 +25,7 @@ from pydantic import Field
 
 from envs.market.checked import FloatArray
 from envs.market.exchange_calendar import scheduled_holidays
+from envs.market.markov import chain_paths, checked_chances, stationary_shares
 from envs.market.panel import PanelHistory
 from envs.market.per_asset import Correlation, PerAsset, correlation_root, each_asset
 from envs.market.simulate import DAYS_PER_YEAR
@@ -32,6 +33,7 @@ from risk.errors import InputError
 from risk.metrics import SESSIONS_PER_YEAR
 from risk.settings import settings
 
+_TRANSITION = "data.regime_switching.transition"
 _MAX_VOL = 5.0
 _MAX_DRIFT = 5.0
 
@@ -71,33 +73,11 @@ class RegimeModel:
 
     def chances(self) -> FloatArray:
         """The checked transition matrix, (K, K)."""
-        count, rows = len(self.states), self.transition
-        if len(rows) != count or any(len(row) != count for row in rows):
-            raise InputError(
-                f"data.regime_switching.transition is not {count} by {count}",
-                "Give a row and a column for each of the states",
-            )
-        matrix = np.array(rows, np.float64)
-        for number, row in enumerate(matrix):
-            if row.min() < 0 or abs(row.sum() - 1.0) > 1e-9:
-                raise InputError(
-                    f"row {number} of data.regime_switching.transition is {row.tolist()}",
-                    "Give probabilities that add up to 1",
-                )
-        return matrix
+        return checked_chances(self.transition, len(self.states), _TRANSITION)
 
     def stationary(self) -> FloatArray:
         """How often each state holds in the long run, (K,); InputError if that is not unique."""
-        matrix = self.chances()
-        balance = np.vstack([matrix.T - np.eye(len(matrix)), np.ones(len(matrix))])
-        shares, _, rank, _ = np.linalg.lstsq(balance, np.eye(len(balance))[-1])
-        if rank < len(matrix):
-            raise InputError(
-                "data.regime_switching.transition has states that never meet",
-                "Let every state be reached, directly or not, from every other",
-            )
-        found: FloatArray = np.maximum(shares, 0.0) / np.maximum(shares, 0.0).sum()
-        return found
+        return stationary_shares(self.chances(), _TRANSITION)
 
 
 @dataclass(frozen=True)
@@ -195,13 +175,6 @@ def _shocks(scenario: PanelScenario, rng: np.random.Generator) -> FloatArray:
 def _regime_paths(
     model: RegimeModel, scenario: PanelScenario, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """The state of each step, (P, T-1), by inversion of one uniform number a step."""
-    thresholds = np.cumsum(model.chances(), axis=1)[:, :-1]
-    uniform = rng.random((scenario.num_paths, len(scenario.dates) - 1))
-    states = np.empty(uniform.shape, np.int64)
-    first = np.cumsum(model.stationary())[:-1]
-    states[:, 0] = (uniform[:, :1] >= first).sum(axis=1)
-    for step in range(1, len(scenario.dates) - 1):
-        row = thresholds[states[:, step - 1]]
-        states[:, step] = (uniform[:, step, None] >= row).sum(axis=1)
-    return states
+    """The state of each step, (P, T-1)."""
+    steps = len(scenario.dates) - 1
+    return chain_paths(model.chances(), model.stationary(), scenario.num_paths, steps, rng)

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from envs.market.bridge import bridge_extremes
-from envs.market.heston import HestonModel, heston_paths
+from envs.market.heston import HestonModel, VolPremium, heston_paths
 from envs.market.history import VOL_OBSERVED, FloatArray, MarketHistory
+from envs.market.volatility_estimate import MIN_VOL_ANNUAL
 from risk.errors import InputError
 from risk.settings import settings
 
@@ -34,6 +35,7 @@ class GbmModel:
     """Geometric Brownian motion: one volatility for ever, and options priced at it."""
 
     vol_annual: Annotated[float, Field(gt=0, lt=5)] = 0.20  # decimal
+    vol_premium: VolPremium = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,26 +78,51 @@ def simulate(
 ) -> MarketHistory:
     """P paths of T sessions under `model`; the same generator state gives the same history.
 
-    `implied_vol` is the model's own: the constant of a GbmModel, the root of the expected
-    variance of the next 30 days of a HestonModel. Volume is 0 (there is none). The first session
-    opens, peaks and closes at `initial_price`.
+    `implied_vol` is the model's own, and its `vol_premium` on top: the constant of a GbmModel, the
+    root of the expected variance of the next 30 days of a HestonModel. Volume is 0 (there is none).
+    The first session opens, peaks and closes at `initial_price`.
     """
     if isinstance(model, GbmModel):
         paths = _gbm_paths(model, scenario, rng)
-        log_close, log_high, log_low, vol = paths
     else:
-        heston = heston_paths(
+        paths = heston_paths(
             model, scenario.days, scenario.num_paths, scenario.growth, DAYS_PER_YEAR, rng
         )
-        log_close, log_high, log_low, vol = heston
+    log_close, log_high, log_low, vol = paths
+    name = "gbm" if isinstance(model, GbmModel) else "heston"
+    vol = with_premium(vol, model.vol_premium)
+    return history_of_paths(f"synthetic {name}", scenario, log_close, log_high, log_low, vol)
+
+
+def with_premium(vol: FloatArray, premium: float) -> FloatArray:
+    """Implied volatility where options cost `premium` more than the model expects; decimals."""
+    return vol if premium == 0.0 else np.maximum(vol + premium, MIN_VOL_ANNUAL)
+
+
+def history_of_paths(
+    name: str,
+    scenario: Scenario,
+    log_close: FloatArray,
+    log_high: FloatArray,
+    log_low: FloatArray,
+    vol: FloatArray,
+    log_open: FloatArray | None = None,
+) -> MarketHistory:
+    """The history of P simulated paths; all arrays (P, T), logarithms relative to the first close.
+
+    Sessions open at the close before unless `log_open` is given.
+    """
     close = scenario.initial_price * np.exp(log_close)
-    opening = np.concatenate([close[:, :1], close[:, :-1]], axis=1)
+    if log_open is None:
+        opening = np.concatenate([close[:, :1], close[:, :-1]], axis=1)
+    else:
+        opening = scenario.initial_price * np.exp(log_open)
     # The maxima guard the last bit: exp is not monotone to the last digit.
     high = np.maximum(scenario.initial_price * np.exp(log_high), np.maximum(opening, close))
     low = np.minimum(scenario.initial_price * np.exp(log_low), np.minimum(opening, close))
     sessions = len(scenario.dates)
     return MarketHistory(
-        name=f"synthetic {'gbm' if isinstance(model, GbmModel) else 'heston'}",
+        name=name,
         dates=scenario.dates,
         open=opening,
         high=high,

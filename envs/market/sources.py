@@ -14,10 +14,14 @@ from envs.market.embedded import load_embedded
 from envs.market.files import load_file
 from envs.market.heston import HestonModel
 from envs.market.history import MarketHistory
+from envs.market.index_bootstrap import pool_days
+from envs.market.index_garch import fit_index_garch
+from envs.market.index_models import IndexModel, model_dates, simulate_index
+from envs.market.index_regimes import IndexRegimes
 from envs.market.indicators import WARMUP_SESSIONS
 from envs.market.loaded import Loaded
 from envs.market.loaded import settings_to_json as settings_to_json
-from envs.market.simulate import GbmModel, Scenario, simulate, weekdays
+from envs.market.simulate import GbmModel, Scenario
 from envs.market.splits import Day, SplitDates
 from envs.market.yahoo import YahooWindow, load_yahoo
 from risk.errors import InputError
@@ -72,20 +76,42 @@ class FileData:
     splits: SplitDates = SplitDates()
 
 
+RealData = Annotated[Sp500Data | YahooData | FileData, Field(discriminator="source")]
+
+
+@settings
+class GarchData:
+    """GJR-GARCH fitted to the training years of real prices, their shocks drawn anew."""
+
+    fit_to: RealData = Sp500Data()
+
+
+@settings
+class BootstrapData:
+    """The days of the training and validation years of real prices in another order."""
+
+    fit_to: RealData = Sp500Data()
+    mean_block: Annotated[float, Field(ge=1)] | None = None  # sessions; null: estimated
+
+
 @settings
 class SyntheticData:
     """Simulated paths of one model; the seed is the data's own, apart from that of training."""
 
     source: Literal["synthetic"] = "synthetic"
-    model: Literal["gbm", "heston"] = "gbm"
+    model: Literal["gbm", "heston", "garch", "bootstrap", "regime"] = "gbm"
     paths: Annotated[int, Field(ge=1)] = 1
     sessions: Annotated[int, Field(ge=2)] = 5031
     start: Day = dt.date(1999, 1, 4)
     initial_price: Annotated[float, Field(gt=0)] = 1000.0  # index points
-    drift: AnnualRate | None = None  # dividends included; null: the rate, a fair market
+    # Of gbm and heston, dividends included; null: the rate, a fair market.
+    drift: AnnualRate | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     gbm: GbmModel = GbmModel()
     heston: HestonModel = HestonModel()
+    garch: GarchData = GarchData()
+    bootstrap: BootstrapData = BootstrapData()
+    regime: IndexRegimes = IndexRegimes()
     rate: AnnualRate = 0.025
     dividend_yield: AnnualRate = 0.015
     splits: SplitDates = SplitDates()
@@ -131,7 +157,8 @@ def _load(wanted: DataSettings) -> tuple[MarketHistory, tuple[str, ...]]:
     if isinstance(wanted, FileData):
         return load_file(Path(wanted.path), *constants)
     if isinstance(wanted, SyntheticData):
-        return simulate_market(wanted, np.random.default_rng(wanted.seed)), ()
+        model, notices = _model_of(wanted)
+        return _simulated(model, wanted, np.random.default_rng(wanted.seed), wanted.paths), notices
     window = YahooWindow(wanted.start, wanted.end)
     return load_yahoo(window, wanted.cache_dir, wanted.timeout_seconds, *constants)
 
@@ -143,15 +170,55 @@ def simulate_market(
 
     `paths` overrides the number of paths; the settings' seed is not used.
     """
+    model, _ = _model_of(wanted)
+    return _simulated(model, wanted, rng, wanted.paths if paths is None else paths)
+
+
+def _simulated(
+    model: IndexModel, wanted: SyntheticData, rng: np.random.Generator, paths: int
+) -> MarketHistory:
     scenario = Scenario(
-        dates=weekdays(wanted.start, wanted.sessions),
-        num_paths=wanted.paths if paths is None else paths,
+        dates=model_dates(model, wanted.start, wanted.sessions),
+        num_paths=paths,
         initial_price=wanted.initial_price,
         drift=wanted.rate if wanted.drift is None else wanted.drift,
         rate=wanted.rate,
         dividend_yield=wanted.dividend_yield,
     )
-    return simulate(wanted.gbm if wanted.model == "gbm" else wanted.heston, scenario, rng)
+    return simulate_index(model, scenario, rng)
+
+
+def _model_of(wanted: SyntheticData) -> tuple[IndexModel, tuple[str, ...]]:
+    """The model with its numbers, fitted where it is one that is, and notices about its data."""
+    if wanted.model == "garch":
+        past, notices = _past(wanted.garch.fit_to, "train")
+        return fit_index_garch(past), notices
+    if wanted.model == "bootstrap":
+        past, notices = _past(wanted.bootstrap.fit_to, "validation")
+        return pool_days(past, wanted.bootstrap.mean_block), notices
+    known: dict[str, IndexModel] = {
+        "gbm": wanted.gbm,
+        "heston": wanted.heston,
+        "regime": wanted.regime,
+    }
+    return known[wanted.model], ()
+
+
+def _past(
+    wanted: Sp500Data | YahooData | FileData, last_split: str
+) -> tuple[MarketHistory, tuple[str, ...]]:
+    """Real data up to the end of a split, and notices about it."""
+    loaded = load_market(wanted, embargo_days=0)
+    return past_of(loaded, last_split), loaded.notices
+
+
+def past_of(loaded: LoadedMarket, last_split: str) -> MarketHistory:
+    """The history from the first session for training on up to the end of a split.
+
+    Nothing that a model is fitted to may come from later.
+    """
+    splits = loaded.splits
+    return loaded.history.sessions(splits.train.start, splits.named(last_split).stop)
 
 
 def _fallback_notice(error: InputError, history: MarketHistory) -> str:

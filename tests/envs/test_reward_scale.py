@@ -7,10 +7,7 @@ from tests.markets import kernel_of, random_walk
 
 def test_the_learner_is_handed_scaled_rewards_and_the_logs_true_ones():
     history = random_walk(120, seed=1)
-    plain, scaled = (
-        KernelVecEnv(kernel_of(random_walk(120, seed=1), num_envs=2), scale)
-        for scale in (1.0, 0.05)
-    )
+    plain, scaled = (KernelVecEnv(kernel_of(history, num_envs=2), scale) for scale in (1.0, 0.05))
     for env in (plain, scaled):
         env.kernel.place(np.array([60, 60]), np.array([0, 0]), np.array([63, 63]))
     action = np.full((2, 20), 0.1, np.float32)

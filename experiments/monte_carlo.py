@@ -1,0 +1,129 @@
+"""Simulated years for a trained policy: `python -m experiments.monte_carlo run=<run> paths=1000`.
+
+The policy trades through years from several laws that are fitted to the past of its own market,
+without and with the risk module, beside the index, cash and a few baselines. Distributions of
+Sharpe ratio, return and drawdown and the chances of ruin and of a large loss, each with an
+interval, go to `monte_carlo/` in the run folder.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from omegaconf import DictConfig
+from pydantic import Field
+from rich.console import Console
+
+from agents.policy import Policy
+from experiments.battery import AGENT, INDEX, MANAGED, open_trained, own_keys
+from experiments.chart_matplotlib import chart_png
+from experiments.cli import launch
+from experiments.monte_carlo_models import Law, ModelName, fit_laws
+from experiments.monte_carlo_report import ModelResult, build_page, terminal_table
+from experiments.monte_carlo_statistics import book_risks
+from experiments.monte_carlo_years import simulate_years
+from experiments.report import Report, render
+from experiments.run_config import plain_config
+from experiments.run_folder import shown_path
+from experiments.session import option_session
+from experiments.settings import OptionMarketSettings
+from risk.errors import InputError
+from risk.files import new_folder, write_json
+from risk.settings import build_settings, settings
+
+
+@settings
+class MonteCarloSettings:
+    """What to simulate, how often, and who stands beside the policy."""
+
+    run: Annotated[str, Field(min_length=1)]
+    paths: Annotated[int, Field(ge=2, le=100_000)] = 1000  # years a law
+    models: Annotated[tuple[ModelName, ...], Field(min_length=1)] = (
+        *("gbm", "heston", "garch"),
+        *("bootstrap", "regime"),
+    )
+    policy: Literal["best", "last"] = "best"
+    beside: tuple[str, ...] = ("put_write",)  # baselines
+    seed: Annotated[int, Field(ge=0)] = 0
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.95  # of the intervals
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000  # of the bootstrap
+    threads: Annotated[int, Field(ge=1, le=1024)] = 2
+    report: bool = True  # the page and its pictures
+
+
+def monte_carlo(config: DictConfig) -> float:
+    """Simulate, trade, print and write; the headline book's mean Sharpe ratio over all laws."""
+    plain = plain_config(config)
+    asked: MonteCarloSettings = build_settings(MonteCarloSettings, own_keys(plain), "monte_carlo")
+    if len(set(asked.models)) < len(asked.models):
+        raise InputError("a model is named twice", "Name each once: models=[gbm,bootstrap]")
+    trained = open_trained(plain, asked.run, asked.policy)
+    session = option_session(trained.session)
+    laws = fit_laws(session.loaded, asked.models)
+    results = [_simulate(law, trained.policy, session.settings, asked) for law in laws]
+    header = {
+        **trained.header(asked.policy),
+        "paths": asked.paths,
+        "seed": asked.seed,
+        "level": asked.level,
+    }
+    folder = trained.folder("monte_carlo")
+    write_results(folder, header, results, build_page(header, results) if asked.report else None)
+    console = Console()
+    console.print(f"{header['run']}: {header['policy']} policy (step {header['policy_step']})")
+    for result in results:
+        console.print(terminal_table(result, asked.level))
+    console.print(f"written to {shown_path(folder)}")
+    return sum(r.risks[r.headline].mean["sharpe"].value for r in results) / len(results)
+
+
+def _simulate(
+    law: Law, policy: Policy, wanted: OptionMarketSettings, asked: MonteCarloSettings
+) -> ModelResult:
+    begin = time.perf_counter()
+    years = simulate_years(
+        law, policy, asked.beside, wanted, asked.paths, asked.seed, asked.threads
+    )
+    order = [n for n in (AGENT, MANAGED, INDEX) if n in years]
+    years = {name: years[name] for name in [*order, *(n for n in years if n not in order)]}
+    seconds = time.perf_counter() - begin
+    risks = book_risks(years, asked.level, asked.resamples, asked.seed)
+    return ModelResult(law, years, risks, seconds)
+
+
+def write_results(
+    folder: Path, header: Mapping[str, Any], results: list[ModelResult], page: Report | None
+) -> None:
+    """`monte_carlo.json`, and the page with its pictures, in one step."""
+    models = {
+        result.law.name: {
+            "fitted_to": {
+                "source": result.law.source,
+                "first": result.law.first,
+                "last": result.law.last,
+            },
+            "law": result.law.numbers,
+            "seconds": round(result.seconds, 3),
+            "books": {name: risk.plain() for name, risk in result.risks.items()},
+        }
+        for result in results
+    }
+    with new_folder(folder) as temporary:
+        write_json(temporary / "monte_carlo.json", {**header, "models": models})
+        if page is not None:
+            (temporary / "report.html").write_text(render(page), encoding="utf-8")
+            for chart in page.charts:
+                (temporary / f"{chart.key}.png").write_bytes(chart_png(chart))
+
+
+def main() -> int:
+    """Entry point of the command."""
+    return launch(monte_carlo, "monte_carlo")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

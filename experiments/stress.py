@@ -1,0 +1,198 @@
+"""Stress a trained policy: `python -m experiments.stress run=outputs/production/<date>/<time>`.
+
+The policy goes through every crisis that its data covers and through shocks that are put into its
+test years at several dates, without and with the risk module, beside the index, cash and a few
+baselines. Tables and a report go to `stress/` in the run folder.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from pydantic import Field
+from rich.console import Console
+
+from envs.panel_market import PanelMarket
+from experiments.battery import Trained, open_trained, own_keys
+from experiments.chart_matplotlib import chart_png
+from experiments.cli import launch
+from experiments.regimes import seen_in
+from experiments.report import Report, render
+from experiments.run_config import plain_config
+from experiments.run_folder import shown_path
+from experiments.session import Session
+from experiments.stress_books import RUN_IN_SESSIONS, live_crisis, live_shocks
+from experiments.stress_report import Trial, build_page, headline_table, returns_table
+from experiments.stress_scenarios import CRISES, CRISIS_TITLES, SHOCKS, Shock, crises_within
+from risk.errors import InputError
+from risk.files import new_folder, write_json
+from risk.settings import build_settings, settings
+
+
+@settings
+class StressSettings:
+    """What to go through, and who stands beside the policy."""
+
+    run: Annotated[str, Field(min_length=1)]
+    policy: Literal["best", "last"] = "best"
+    split: Literal["validation", "test"] = "test"  # whose dates shocks are put at
+    starts: Annotated[int, Field(ge=1, le=100)] = 5  # dates of each shock
+    shocks: tuple[str, ...] | None = None  # null: all
+    crises: bool = True
+    beside: tuple[str, ...] = ("put_write", "protective_put")  # baselines of an option book
+    report: bool = True  # the page and its pictures
+
+
+def stress(config: DictConfig) -> float:
+    """Go through everything, print and write; the headline book's worst return."""
+    torch.set_num_threads(1)  # a few books at a time
+    plain = plain_config(config)
+    asked: StressSettings = build_settings(StressSettings, own_keys(plain), "stress")
+    shocks = _chosen(asked.shocks)
+    trained = open_trained(plain, asked.run, asked.policy)
+    crises, left_out = _crises(trained, asked)
+    shocked, starts, more = _shocks(trained, asked, shocks)
+    trials = [*crises, *shocked]
+    if not trials:
+        raise InputError(
+            f"{trained.session.loaded.history.name} holds no crisis and no room for a shock",
+            "Give data= with a longer history",
+        )
+    header = {
+        **trained.header(asked.policy),
+        "split": asked.split,
+        "starts": starts,
+        "left_out": [*left_out, *more],
+    }
+    folder = trained.folder("stress")
+    write_results(folder, header, trials, build_page(header, trials) if asked.report else None)
+    console = Console()
+    console.print(f"{header['run']}: {header['policy']} policy (step {header['policy_step']})")
+    for title, some in (("crises", crises), ("shocks, from the worst start", shocked)):
+        if some:
+            console.print(returns_table(title, some))
+            console.print(headline_table(title, some))
+    for line in header["left_out"]:
+        console.print(f"left out: {line}")
+    console.print(f"written to {shown_path(folder)}")
+    return min(trial.worst_return(trial.headline) for trial in trials)
+
+
+def start_sessions(first: int, stop: int, sessions: int, count: int) -> list[int]:
+    """Up to `count` sessions, evenly apart, at which a shock of so many sessions can begin.
+
+    Of the stretch first .. stop-1; each is preceded by the run-in and the whole of the shock
+    follows it. None where the stretch is too short.
+    """
+    earliest, latest = first + RUN_IN_SESSIONS + 1, stop - sessions
+    if latest < earliest:
+        return []
+    even = np.linspace(earliest, latest, count).round().astype(int)
+    return [int(at) for at in dict.fromkeys(even)]
+
+
+def write_results(
+    folder: Path, header: Mapping[str, Any], trials: Sequence[Trial], page: Report | None
+) -> None:
+    """`stress.json`, and the page with its pictures, in one step."""
+    by_kind = {
+        kind: {trial.name: trial.plain() for trial in trials if trial.kind == kind}
+        for kind in ("crisis", "shock")
+    }
+    with new_folder(folder) as temporary:
+        numbers = {**header, "crises": by_kind["crisis"], "shocks": by_kind["shock"]}
+        write_json(temporary / "stress.json", numbers)
+        if page is not None:
+            (temporary / "report.html").write_text(render(page), encoding="utf-8")
+            for chart in page.charts:
+                (temporary / f"{chart.key}.png").write_bytes(chart_png(chart))
+
+
+def _chosen(names: tuple[str, ...] | None) -> tuple[Shock, ...]:
+    known = {shock.name: shock for shock in SHOCKS}
+    wrong = [name for name in names or () if name not in known]
+    if wrong:
+        raise InputError(f"there is no shock {wrong[0]!r}", f"Known: {', '.join(known)}")
+    return SHOCKS if names is None else tuple(known[name] for name in names)
+
+
+def _crises(trained: Trained, asked: StressSettings) -> tuple[list[Trial], list[str]]:
+    session = trained.session
+    if not asked.crises:
+        return [], []
+    if _simulated(session):
+        return [], ["Every crisis: the market is simulated, and its dates mean nothing."]
+    dates = session.market.history.dates
+    covered = crises_within(dates[session.market.first_usable], dates[-1])
+    trials = []
+    for number, crisis in enumerate(covered):
+        passage = live_crisis(session, trained.policy, asked.beside, crisis)
+        seen = ", ".join(seen_in(crisis.first, crisis.last, session.splits, dates)) or "no split"
+        trials.append(
+            Trial(
+                f"crisis_{number + 1}",
+                crisis.name,
+                CRISIS_TITLES[crisis.name],
+                f"Seen in: {seen}",
+                "crisis",
+                (passage,),
+            )
+        )
+    missing = [CRISIS_TITLES[crisis.name] for crisis in CRISES if crisis not in covered]
+    left_out = [f"Not in the data: {', '.join(missing)}."] if missing else []
+    return trials, left_out
+
+
+def _shocks(
+    trained: Trained, asked: StressSettings, shocks: Sequence[Shock]
+) -> tuple[list[Trial], list[str], list[str]]:
+    """The trials, the dates of the shocks, and what could not be tried."""
+    session, left_out = trained.session, []
+    possible = [s for s in shocks if not (s.about_options and _allocates(session))]
+    if len(possible) < len(shocks):
+        names = ", ".join(s.title for s in shocks if s not in possible)
+        left_out.append(f"Not for an allocation: {names}.")
+    if _allocates(session):
+        left_out.append("Costs of an allocation are constant: no shock makes trading dearer.")
+    window = session.window(asked.split)
+    trials, dates = {}, set()
+    # Shocks that last alike share their dates, and go through them side by side.
+    for sessions in dict.fromkeys(shock.sessions for shock in possible):
+        some = [shock for shock in possible if shock.sessions == sessions]
+        begins = start_sessions(window.start, window.stop, sessions, asked.starts)
+        if not begins:
+            names = ", ".join(shock.title for shock in some)
+            left_out.append(f"No room for {sessions} sessions in the {asked.split} years: {names}.")
+            continue
+        passed = [live_shocks(session, trained.policy, asked.beside, some, at) for at in begins]
+        dates |= {str(session.market.history.dates[at]) for at in begins}
+        for shock in some:
+            passages = tuple(p[shock.name] for p in passed)
+            trials[shock.name] = Trial(
+                shock.name, shock.label, shock.title, shock.description, "shock", passages
+            )
+    ordered = [trials[shock.name] for shock in possible if shock.name in trials]
+    return ordered, sorted(dates), left_out
+
+
+def _simulated(session: Session) -> bool:
+    return session.settings.data.source in ("synthetic", "panel_simulated")
+
+
+def _allocates(session: Session) -> bool:
+    return isinstance(session.market, PanelMarket)
+
+
+def main() -> int:
+    """Entry point of the command."""
+    return launch(stress, "stress")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
