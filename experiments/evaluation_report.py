@@ -10,6 +10,7 @@ import numpy as np
 from agents.policy import Policy
 from envs.option_market import OptionMarket
 from experiments.book_figures import attribution_chart, attribution_totals_chart
+from experiments.cost_sensitivity import cost_sensitivity
 from experiments.evaluation import AGENT, INDEX, Contest, SplitResult, contests
 from experiments.figures import sharpe_difference_chart
 from experiments.formats import number, percent
@@ -20,6 +21,7 @@ from experiments.report_contents import KeyNumber, Report, Section, Text
 from experiments.report_tables import (
     attribution_table,
     books_table,
+    costs_table,
     differences_table,
     episodes_table,
     evidence_table,
@@ -29,7 +31,7 @@ from experiments.report_tables import (
     verdicts_table,
 )
 from experiments.session import Session
-from experiments.split_charts import book_charts, performance_charts
+from experiments.split_charts import BESIDE, book_charts, performance_charts
 from experiments.tables import caveat
 from risk.comparison import Verdict
 
@@ -56,6 +58,7 @@ def build_report(
         _book_section(main, session),
         _attribution_section(main, session),
         _time_section(main, session, policy),
+        _cost_section(main, session, policy),
     ]
     if isinstance(session.market, OptionMarket):
         sections.append(_mirage_section(main, session, policy))
@@ -190,6 +193,19 @@ def _time_section(result: SplitResult, session: Session, policy: Policy) -> Sect
         ),
         intro="Over the whole history. What lies in the training years was seen while learning "
         "and says nothing about the future; validation years chose the policy.",
+    )
+
+
+def _cost_section(result: SplitResult, session: Session, policy: Policy) -> Section:
+    beside = {b.name: b.policy for b in result.baselines if b.name in BESIDE}
+    risk = None if result.managed is None else session.settings.risk
+    rows = cost_sensitivity(session, {AGENT: policy, **beside}, result.name, risk)
+    label = "without the risk module" if risk is None else "under the risk module"
+    return Section(
+        "What if trading cost more",
+        (costs_table(f"{result.name} years, {label}", rows, result.baselines),),
+        intro="The same decisions where every trade costs nothing, what was assumed, twice and "
+        "five times that. A result that needs the assumed costs to hold exactly is fragile.",
     )
 
 

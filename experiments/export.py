@@ -11,7 +11,6 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from agents.policies import MaskedMlpLstmPolicy
 from risk.files import write_atomically
 
-
 _STOCK_TWINS = (MaskedMlpLstmPolicy, MlpLstmPolicy)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from agents.baselines import Baseline
 from experiments.backtest import Backtest
+from experiments.cost_sensitivity import CostRow
 from experiments.evaluation import AGENT, INDEX, Contest
 from experiments.formats import dollars, number, percent
 from experiments.regimes import PeriodRow
@@ -189,6 +190,23 @@ def episodes_table(title: str, contest: Contest) -> Table:
     )
     note = "Episodes overlap on a single history, so they are no independent draws."
     return Table(title, columns, rows, notes=(note,), emphasis=frozenset({0}))
+
+
+def costs_table(title: str, rows: Sequence[CostRow], baselines: Sequence[Baseline]) -> Table:
+    """Each book under each factor of the costs; means over paths."""
+    titles = titles_of(baselines)
+    cells = tuple(
+        (
+            titles[row.book],
+            f"× {row.factor:g}",
+            number(_mean(row.performance, "sharpe")),
+            percent(_mean(row.performance, "annual_return")),
+            percent(_mean(row.performance, "cost_drag")),
+        )
+        for row in sorted(rows, key=lambda row: (row.book != AGENT, row.book, row.factor))
+    )
+    columns = ("book", "costs", "Sharpe", "return a year", "costs a year")
+    return Table(title[0].upper() + title[1:], columns, cells, folded=False)
 
 
 def risk_rules_table(managed: Backtest) -> Table:
