@@ -14,13 +14,20 @@ from risk.errors import InputError
 from tests.experiments.conftest import TINY
 
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf/exp").glob("*.yaml"))
+ALLOCATIONS = [name for name in EXPERIMENTS if name.startswith("allocation")]
+TINY_ALLOCATION = (
+    *("data=panel_simulated", "data.assets=3", "data.sessions=700", "num_envs=4", "threads=1"),
+    *("env.episode.sessions=40", "agent.rollout_steps=128", "agent.batch_size=64"),
+    *("agent.net_arch=[8]", "callbacks.checkpoint_every=128", "callbacks.validate_every=128"),
+)
 RUN = "hydra.run.dir=outputs/tiny/day/run"
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_and_trains(command, name, tmp_path):
     drop = ["~data.fallback"] if name in ("production", "extended") else []
-    code, _, err = command(train, f"+exp={name}", *drop, *TINY, "total_timesteps=256")
+    tiny = TINY_ALLOCATION if name in ALLOCATIONS else TINY
+    code, _, err = command(train, f"+exp={name}", *drop, *tiny, "total_timesteps=256")
     assert (code, err) == (0, "")
     (manifest,) = tmp_path.glob(f"outputs/{name}/*/*/manifest.json")
     assert json.loads(manifest.read_text())["status"] == "finished"
@@ -199,7 +206,7 @@ def test_a_name_that_leads_out_of_outputs_leaves_nothing(command, tmp_path):
 
 BAD = {
     "sed=1": "unknown setting sed. Did you mean seed?",
-    "+exp=prod": "exp=prod is not available. Choices: extended, flat_vol, production",
+    "+exp=prod": "exp=prod is not available. Choices: allocation, allocation_stocks, extended",
     "agent.leraning_rate=1": "Did you mean agent.learning_rate or",
     "+agent.leraning_rate=1": "unknown setting agent.leraning_rate = 1. Did you mean",
     "+rewrd=1": "unknown setting config.rewrd",
