@@ -90,8 +90,8 @@ def build_allocation_baselines(
             rebalanced(equal),
         ),
         Baseline(
-            "buy_and_hold",
-            "Buy and hold",
+            "held_equal_weight",
+            "Equal weight, held",
             "Buys every asset at the same weight and never trades again.",
             rebalanced(equal, None),
         ),

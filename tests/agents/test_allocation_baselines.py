@@ -9,7 +9,7 @@ from agents.allocation_baselines import build_allocation_baselines
 from envs.batch import Window
 from tests.agents.panel_runs import asked, panel, run, walk
 
-SIMPLE = ["equal_weight", "buy_and_hold", "cash", "random"]
+SIMPLE = ["equal_weight", "held_equal_weight", "cash", "random"]
 FITTED = ["minimum_variance", "risk_parity", "hrp", "mean_variance"]
 
 
@@ -55,14 +55,14 @@ def test_weights_are_of_the_simplex_and_trade_at_the_dates_only(market, lineup, 
     traded = np.abs(wanted[1:] - held).sum(axis=-1)
     dates = np.arange(1, 109) % 21 == 0
     assert traded[~dates].max() < 1e-14  # far below what float32 could say
-    if name in ("cash", "buy_and_hold"):
+    if name in ("cash", "held_equal_weight"):
         assert traded.max() < 1e-14
     else:
         assert traded[dates].min() > 1e-4
 
 
 def test_the_drifted_weights_of_buy_and_hold_are_those_of_the_prices(market, lineup):
-    wanted = asked(lineup[0]["buy_and_hold"].policy, 1, 109)[:, 0]
+    wanted = asked(lineup[0]["held_equal_weight"].policy, 1, 109)[:, 0]
     worth = market.history.close[0, 150:259] / market.history.close[0, 150]
     expected = worth / worth.sum(axis=-1, keepdims=True)
     np.testing.assert_allclose(wanted[:, :-1], expected, rtol=1e-13)
@@ -113,7 +113,7 @@ def test_each_book_runs_on_its_path():
     both = walk(paths=2, seed=3)
     policy = built(both, Window(150, 175))[0]
     alone = [built(panel(close), Window(150, 175))[0] for close in both.history.close]
-    for name in (*FITTED, "equal_weight", "buy_and_hold"):
+    for name in (*FITTED, "equal_weight", "held_equal_weight"):
         together = asked(policy[name].policy, 4, 24)
         np.testing.assert_array_equal(together[:, :2], together[:, 2:])
         for path in range(2):
@@ -240,12 +240,12 @@ def test_in_the_environment_they_trade_at_the_dates_only_even_where_trading_cost
     assert share[~dates].max() < 1e-12
     if name != "cash":
         assert share[0] > 0.5
-    if name not in ("cash", "buy_and_hold"):
+    if name not in ("cash", "held_equal_weight"):
         assert share[dates].min() > 1e-4
 
 
 def test_buy_and_hold_earns_the_mean_of_the_prices(market, lineup):
-    equity, _ = run(lineup[0]["buy_and_hold"].policy, market, Window(150, 260), cost_bps=50.0)
+    equity, _ = run(lineup[0]["held_equal_weight"].policy, market, Window(150, 260), cost_bps=50.0)
     close = market.history.close[0]
     expected = 10_000.0 / 1.005 * (close[150:260] / close[150]).mean(axis=-1)
     np.testing.assert_allclose(equity[1:, 0], expected[1:], rtol=1e-11)
