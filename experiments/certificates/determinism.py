@@ -1,0 +1,188 @@
+"""Determinism: the same settings and seed give the same weights and metrics, killed or not.
+
+Two short runs, and one that is killed on the way and resumed, must leave the same bytes. In the
+full form the third is a process of its own that really is killed; in the short form a copy of the
+first run's folder is cut back to what a kill would have left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from agents.checkpoint import list_checkpoints
+from agents.side_by_side import torch_threads
+from agents.strict_json import read_json
+from experiments.certificates.certificate import Certificate
+from experiments.certificates.settings import Certification
+from experiments.run_folder import MANIFEST
+from experiments.runinfo import load_run_config
+from experiments.session import open_session
+from experiments.settings import run_settings
+from experiments.train import Plan, run
+from risk.errors import InputError
+from risk.files import write_json
+
+# What a run leaves that must not depend on anything but its settings.
+COMPARED = (
+    "policy.safetensors",
+    "best/policy.safetensors",
+    "best/validation.json",
+    "trial_validation.parquet",
+)
+STEPS = 256
+KILLED_AFTER = 128  # steps; before the first validation, so that no best policy is there yet
+_PATIENCE_SECONDS = 300.0
+
+
+def determinism(wanted: Certification) -> list[Certificate]:
+    """One certificate: of a second run, and of a third that was killed."""
+    with TemporaryDirectory() as folder, quiet():
+        root = Path(folder) / "outputs" / "certify"
+        steps = STEPS * (24 if wanted.sizes.kill else 1)
+        config = tiny_config(wanted.seed, steps)
+        first, again, killed = root / "first", root / "again", root / "killed"
+        train_once(config, first)
+        train_once(config, again)
+        if wanted.sizes.kill:
+            kill_and_resume(config, killed)
+        else:
+            cut_back_and_resume(first, killed)
+        return [certificate_of(first, {"a second run": again, "a killed run": killed})]
+
+
+def certificate_of(first: Path, others: Mapping[str, Path]) -> Certificate:
+    """PASS where every compared file of every other run has the bytes of the first's."""
+    hashes = {name: hash_of(first / name) for name in COMPARED}
+    different = [
+        f"{name} of {which}"
+        for which, folder in others.items()
+        for name in COMPARED
+        if hash_of(folder / name) != hashes[name]
+    ]
+    compared = len(COMPARED) * len(others)
+    what = f"of {compared} files of {' and '.join(others)} differ from those of the first"
+    if different:
+        what += f": {', '.join(different)}"
+    details = {"sha256": hashes, "different": different, "killed_after_steps": KILLED_AFTER}
+    return Certificate("determinism", not different, float(len(different)), what, details)
+
+
+def hash_of(file: Path) -> str:
+    """SHA-256 of a file; InputError where the run left none."""
+    if not file.is_file():
+        raise InputError(f"the certificate's own run left no {file.name}", "See its log above")
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def tiny_config(seed: int, steps: int) -> dict[str, Any]:
+    """A run of seconds: a simulated market, tiny networks, a few rollouts."""
+    return {
+        "experiment": "certify",
+        "seed": seed,
+        "total_timesteps": steps,
+        "num_envs": 4,
+        "device": "cpu",
+        "threads": 1,
+        "data": {"source": "synthetic", "sessions": 600},
+        "surface": {"kind": "vix"},
+        "env": {"kind": "options", "episode": {"sessions": 40}},
+        "costs": {"kind": "realistic"},
+        "reward": {},
+        "risk": {},
+        "agent": {
+            "kind": "recurrent_ppo",
+            "learning_rate": 1e-3,
+            "rollout_steps": 128,
+            "batch_size": 64,
+            "n_epochs": 2,
+            "lstm_hidden_size": 8,
+            "n_lstm_layers": 1,
+            "net_arch": [8],
+        },
+        "callbacks": {
+            "checkpoint_every": 128,
+            "validate_every": 256,
+            "keep_last": None,
+            "progress_bar": False,
+        },
+    }
+
+
+def train_once(config: Mapping[str, Any], folder: Path, *, resumed: bool = False) -> None:
+    """Train in this process, into a folder of its own; or go on there."""
+    settings = run_settings(config)
+    session = open_session(settings.market)
+    folder.mkdir(parents=True, exist_ok=True)
+    with torch_threads(settings.top.threads):
+        run(Plan(folder, config, settings, session, resumed, allow_inexact=False))
+
+
+def cut_back_and_resume(first: Path, folder: Path) -> None:
+    """What a kill soon after a checkpoint leaves of a run, resumed."""
+    shutil.copytree(first, folder)
+    for checkpoint in list_checkpoints(folder / "checkpoints"):
+        if int(checkpoint.name.removeprefix("step_")) > KILLED_AFTER:
+            shutil.rmtree(checkpoint)
+    for name in COMPARED:
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "best", ignore_errors=True)
+    train_once(load_run_config(folder), folder, resumed=True)
+
+
+def kill_and_resume(config: Mapping[str, Any], folder: Path) -> None:
+    """Train in a process, kill it once it has written a checkpoint, and resume it here."""
+    folder.mkdir(parents=True)
+    write_json(folder / "asked.json", config)
+    command = [sys.executable, "-m", "experiments.certificates.determinism", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not _came_as_far(folder):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise InputError(
+                    f"the training process that was to be killed ended by itself "
+                    f"(code {process.poll()})",
+                    "Train by hand to see why: python -m experiments.train +exp=quickstart",
+                )
+            time.sleep(0.005)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    train_once(load_run_config(folder), folder, resumed=True)
+
+
+def _came_as_far(folder: Path) -> bool:
+    steps = [int(path.name[5:]) for path in (folder / "checkpoints").glob("step_*")]
+    return (folder / MANIFEST).is_file() and max(steps, default=0) >= KILLED_AFTER
+
+
+def main() -> None:
+    """The process that is to be killed: trains what `asked.json` in its folder says."""
+    folder = Path(sys.argv[1])
+    train_once(read_json(folder / "asked.json"), folder)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the log of a training run."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""Markets in which nothing can be earned above the rate, and policies that try.
+
+Options on a geometric Brownian motion that drifts at the rate less dividends, priced at its true
+volatility; forwards under Heston's stochastic volatility, on which no surface here is right, but
+put-call parity holds on all; assets that all drift at the rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.allocation_baselines import build_allocation_baselines
+from agents.baselines import build_baselines
+from agents.policy import Policy, PolicyState
+from envs.batch import Window
+from envs.costs import FlatCosts
+from envs.market.panel_sources import PanelSimulatedData, simulate_panel
+from envs.market.sources import SyntheticData, simulate_market
+from envs.option_market import OptionMarket, OptionPortfolioSettings
+from envs.options.chain import ChainSettings
+from envs.options.surface import FlatSurface
+from envs.panel_market import AllocationSettings, PanelMarket
+from experiments.certificates.examined import Examined, untrained_policy
+from experiments.certificates.setups import ASSETS, History, Market, Setup
+from risk.settings import build_settings
+
+FloatArray = NDArray[np.float64]
+ObsArray = NDArray[np.float32]
+Roll = Literal["expiry", "daily"]
+
+RATE = 0.025  # continuous, annual
+WARMUP_SESSIONS = 50
+TRADED_SESSIONS = 45  # two expiries of the shorter contracts
+SESSIONS = WARMUP_SESSIONS + TRADED_SESSIONS
+POLICY = "policy"
+OPTION_BASELINES = (
+    *("cash", "index_forward", "put_write", "covered_call", "short_strangle", "iron_condor"),
+    *("long_straddle", "equal_weight_long", "random", "weekend_seller"),
+)
+NO_COSTS = FlatCosts(rate_bps=0.0)
+
+
+@dataclass(frozen=True)
+class FairMarket:
+    """A market without an edge, drawn as often as wanted."""
+
+    name: str
+    draw: Callable[[int, np.random.Generator], History]  # so many paths
+    setup: Setup
+    policies: Callable[[Market, Window], dict[str, Policy]]
+
+
+def fair_markets(
+    examined: Examined | None, rolls: tuple[Roll, ...], seed: int
+) -> Iterator[FairMarket]:
+    """Every fair market; the run's policy trades in the one that it fits into."""
+    chosen = None if examined is None else Setup.of(examined.session).options
+    if isinstance(chosen, OptionPortfolioSettings) and not _needs_own_columns(chosen):
+        yield _options_on_gbm(chosen.chain.roll, examined, seed)
+    else:
+        for roll in rolls:
+            yield _options_on_gbm(roll, None, seed)
+    yield _forwards_under_heston()
+    panel = examined if isinstance(chosen, AllocationSettings) else None
+    yield _assets(panel, seed)
+
+
+def _options_on_gbm(roll: Roll, examined: Examined | None, seed: int) -> FairMarket:
+    data: SyntheticData = build_settings(
+        SyntheticData, {"model": "gbm", "sessions": SESSIONS, "rate": RATE}, "data"
+    )
+    options = OptionPortfolioSettings(chain=ChainSettings(roll=roll))
+    if examined is not None:
+        wanted = Setup.of(examined.session).options
+        options = wanted if isinstance(wanted, OptionPortfolioSettings) else options
+    setup = Setup(_free_of_charge(options), FlatSurface(vol_annual=data.gbm.vol_annual))
+
+    def policies(market: Market, window: Window) -> dict[str, Policy]:
+        baselines = _option_baselines(market, setup, window)
+        found = {name: baselines[name] for name in OPTION_BASELINES if name in baselines}
+        return {**found, POLICY: _policy(examined, market, window, setup, seed)}
+
+    return FairMarket(
+        f"gbm_{options.chain.roll}",
+        lambda paths, rng: simulate_market(data, rng, paths=paths),
+        setup,
+        policies,
+    )
+
+
+def _forwards_under_heston() -> FairMarket:
+    data: SyntheticData = build_settings(
+        SyntheticData, {"model": "heston", "sessions": SESSIONS, "rate": RATE}, "data"
+    )
+    setup = Setup(_free_of_charge(OptionPortfolioSettings()), FlatSurface())
+
+    def policies(market: Market, window: Window) -> dict[str, Policy]:
+        baselines = _option_baselines(market, setup, window)
+        forward = {"index_forward": baselines["index_forward"]}
+        if isinstance(market, OptionMarket):
+            forward["trend_forward"] = TrendForward.of(market)
+        return forward
+
+    return FairMarket(
+        "heston", lambda paths, rng: simulate_market(data, rng, paths=paths), setup, policies
+    )
+
+
+def _assets(examined: Examined | None, seed: int) -> FairMarket:
+    count, options = ASSETS, AllocationSettings()
+    if examined is not None:
+        count = len(examined.session.market.instruments)
+        wanted = Setup.of(examined.session).options
+        options = wanted if isinstance(wanted, AllocationSettings) else options
+    values = {"assets": count, "sessions": SESSIONS, "rate": RATE, "gbm": {"drift": RATE}}
+    data: PanelSimulatedData = build_settings(PanelSimulatedData, values, "data")
+    setup = Setup(_free_of_charge(options))
+
+    def policies(market: Market, window: Window) -> dict[str, Policy]:
+        if not isinstance(market, PanelMarket):
+            return {}
+        baselines = {
+            b.name: b.policy
+            for b in build_allocation_baselines(market, options, None, window)[0]
+            if b.name in ("cash", "equal_weight", "buy_and_hold", "random")
+        }
+        rules = {
+            "winner": AllInOne(count, "return.", 1.0),
+            "loser": AllInOne(count, "return.", -1.0),
+            "wildest": AllInOne(count, "volatility.", 1.0),
+            "calmest": AllInOne(count, "volatility.", -1.0),
+        }
+        return {**baselines, **rules, POLICY: _policy(examined, market, window, setup, seed)}
+
+    return FairMarket(
+        "assets", lambda paths, rng: simulate_panel(data, rng, paths=paths), setup, policies
+    )
+
+
+def _free_of_charge(
+    options: OptionPortfolioSettings | AllocationSettings,
+) -> OptionPortfolioSettings | AllocationSettings:
+    """Without costs, and without an end by ruin, which would forgive what a book owes."""
+    episode = replace(options.episode, ruin_share=0.0)
+    return replace(options, costs=NO_COSTS, episode=episode)
+
+
+def _needs_own_columns(options: OptionPortfolioSettings) -> bool:
+    """Does the policy see columns of a file, which no simulated market has?"""
+    return any(block.startswith("extra:") for block in options.observation.extra_blocks)
+
+
+def _option_baselines(market: Market, setup: Setup, window: Window) -> dict[str, Policy]:
+    options = setup.options
+    if not isinstance(market, OptionMarket) or not isinstance(options, OptionPortfolioSettings):
+        return {}
+    return {b.name: b.policy for b in build_baselines(market, options, None, window)}
+
+
+def _policy(
+    examined: Examined | None, market: Market, window: Window, setup: Setup, seed: int
+) -> Policy:
+    if examined is not None:
+        return examined.policy
+    return untrained_policy(setup.open(market, window, 1), seed)
+
+
+@dataclass(frozen=True)
+class TrendForward:
+    """The whole equity in a synthetic forward, long after a rise and short after a fall."""
+
+    pair: FloatArray  # (M,) 1 for the call and -1 for the put nearest the money
+    seen: int  # where the observation has the last return
+
+    @classmethod
+    def of(cls, market: OptionMarket) -> TrendForward:
+        """In the longest contracts of a market, which are the last to fall below the tick."""
+        slots = market.tape.slots
+        longest = max(slot.maturity_days for slot in slots)
+        nearest = min(abs(slot.moneyness - 1.0) for slot in slots)
+        pair = [
+            (1.0 if slot.is_call else -1.0)
+            * (slot.maturity_days == longest and abs(slot.moneyness - 1.0) == nearest)
+            for slot in slots
+        ]
+        names = [feature.name for feature in market.features]
+        return cls(np.array(pair), names.index("return"))
+
+    def predict(
+        self,
+        observation: ObsArray,
+        state: PolicyState = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[FloatArray, PolicyState]:
+        """Actions (N, M) at their bounds, where call and put are held in the same quantity."""
+        return np.sign(observation[:, self.seen, None].astype(np.float64)) * self.pair, None
+
+
+@dataclass(frozen=True)
+class AllInOne:
+    """Everything in the asset whose return or volatility was the highest, or the lowest."""
+
+    assets: int
+    feature: Literal["return.", "volatility."]
+    sign: float
+
+    def predict(
+        self,
+        observation: ObsArray,
+        state: PolicyState = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[FloatArray, PolicyState]:
+        """Weights (N, A + 1), cash last."""
+        first = self.assets * (1 if self.feature == "return." else 2)
+        seen = self.sign * observation[:, first : first + self.assets]
+        return np.eye(self.assets + 1)[seen.argmax(axis=-1)], None

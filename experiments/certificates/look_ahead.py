@@ -1,0 +1,231 @@
+"""Look-ahead tripwire: nothing up to a session depends on what comes after it.
+
+For many sessions t everything after t is replaced (prices, volatility, rates, the user's own
+columns), and once taken away altogether. What the framework derives from the data up to t must
+keep its bits: the history as it is read, prices and Greeks of every contract, unit costs, market
+features; and, on the way through an environment, observations, the actions of a policy with a
+memory, rewards and accounts.
+
+What is not of the past by design: the policy's own weights (learnt on other days, the same for
+both futures), the dates of sessions to come (the calendar is known in advance), and the bounds of
+splits that are given as shares of the sessions, which is why sessions are counted here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.policy import Policy
+from envs.batch import Window
+from envs.book_kernel import BookKernel
+from envs.market.history import MarketHistory
+from envs.option_market import OptionMarket
+from experiments.certificates.certificate import Certificate
+from experiments.certificates.examined import Examined, untrained_policy
+from experiments.certificates.other_future import FileSource, LoadedSource, Source, as_table
+from experiments.certificates.session_rows import Difference, first_difference, first_unequal
+from experiments.certificates.settings import Certification
+from experiments.certificates.setups import (
+    Market,
+    Setup,
+    allocation,
+    index_histories,
+    index_history,
+    option_book,
+    panel_histories,
+    with_own_columns,
+)
+
+LONGEST_EPISODE = 25  # sessions that a policy trades through before t
+BOOKS = 2
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One way in which the framework can be set up."""
+
+    name: str
+    source: Source
+    setup: Setup
+    policy: Policy | None = None  # None: a small network made for it
+
+
+@dataclass(frozen=True)
+class Tripped:
+    """What was found in one configuration."""
+
+    name: str
+    sessions: tuple[int, ...]  # t of every pair that was compared
+    differences: tuple[tuple[int, Difference], ...]  # t and the first number that changed
+
+
+def look_ahead(wanted: Certification) -> list[Certificate]:
+    """One certificate for each environment, and one for the run."""
+
+    def tripped(found: Iterable[Configuration]) -> list[Tripped]:
+        return [trip(one, wanted.sizes.moments, wanted.seed) for one in found]
+
+    with TemporaryDirectory() as folder:
+        made = [
+            certificate_of("look_ahead.options", tripped(option_books(wanted, Path(folder)))),
+            certificate_of("look_ahead.allocation", tripped(allocations(wanted))),
+        ]
+    if wanted.examined is not None:
+        made.append(certificate_of("look_ahead.run", tripped([the_run(wanted.examined)])))
+    return made
+
+
+def certificate_of(name: str, found: list[Tripped]) -> Certificate:
+    """PASS where no pair differs."""
+    pairs = sum(len(one.sessions) for one in found)
+    differing = [(one.name, t, what) for one in found for t, what in one.differences]
+    what = f"of {pairs} pairs of {len(found)} configurations and a session differ"
+    details: dict[str, Any] = {
+        "pairs": pairs,
+        "differing": len(differing),
+        "first": None,
+        "configurations": {one.name: len(one.sessions) for one in found},
+    }
+    if differing:
+        where, t, first = differing[0]
+        what += f"; first {first}, with what comes after session {t} of {where}"
+        details["first"] = {"configuration": where, "session": t, "what": str(first)}
+    return Certificate(name, not differing and pairs > 0, float(len(differing)), what, details)
+
+
+def trip(configuration: Configuration, moments: int, seed: int) -> Tripped:
+    """Compare one configuration with itself under other futures."""
+    rng = np.random.default_rng(seed)
+    source, setup = configuration.source, configuration.setup
+    market = setup.market(source.history())
+    policy = configuration.policy
+    if policy is None:
+        window = Window(market.first_usable, market.history.num_sessions)
+        policy = untrained_policy(setup.open(market, window, BOOKS), seed)
+    sessions = chosen_sessions(market, moments, rng)
+    found = []
+    for t in sessions:
+        other = setup.market(source.changed(t, rng))
+        difference = (
+            first_difference(market, other, t, same_length=True)
+            or _on_the_way(setup, policy, market, other, t)
+            or first_difference(market, setup.market(source.cut(t)), t, same_length=False)
+        )
+        if difference is not None:
+            found.append((t, difference))
+    return Tripped(configuration.name, tuple(sessions), tuple(found))
+
+
+def chosen_sessions(market: Market, count: int, rng: np.random.Generator) -> list[int]:
+    """Sessions t to change everything after: the eve of a roll where there is one, and others."""
+    first, last = market.first_usable + 1, market.history.num_sessions - 2
+    eves: list[int] = []
+    if isinstance(market, OptionMarket):
+        rolled = market.tape.rolled[first + 1 : last + 1].any(axis=-1)
+        eves = [first + int(rng.choice(np.flatnonzero(rolled)))] if rolled.any() else []
+    rest = [t for t in rng.permutation(np.arange(first, last + 1)).tolist() if t not in eves]
+    return sorted((eves + rest)[:count])
+
+
+# --- through an environment ----------------------------------------------------------------------
+
+
+def _on_the_way(
+    setup: Setup, policy: Policy, market: Market, other: Market, session: int
+) -> Difference | None:
+    """The first thing that a policy sees, does or earns differently up to `session`."""
+    start = max(market.first_usable, session - LONGEST_EPISODE)
+    window = Window(start, session + 1)
+    one, two = (_episode(setup.open(each, window, BOOKS), policy) for each in (market, other))
+    labels = {
+        "observation": [feature.name for feature in market.features],
+        "action": list(market.instruments),
+    }
+    found = []
+    for name, values in one.items():
+        where = first_unequal(values, two[name])
+        if where is not None:
+            found.append((where[0], name, where[-1] if len(where) > 2 else None))
+    if not found:
+        return None
+    step, name, column = min(found, key=lambda item: item[0])
+    known = labels.get(name, [])
+    item = "" if column is None else known[column] if column < len(known) else str(column)
+    at = start + step
+    return Difference(name, item, at, str(market.history.dates[at]))
+
+
+def _episode(kernel: BookKernel, policy: Policy) -> dict[str, NDArray[Any]]:
+    """Everything that happens in a window, by session; actions and rewards of the last as well."""
+    obs, state = kernel.reset(), None
+    starts = np.ones(kernel.num_envs, np.bool_)
+    reward = np.zeros(kernel.num_envs)
+    days: dict[str, list[NDArray[Any]]] = {}
+    while True:
+        action, state = policy.predict(obs, state=state, episode_start=starts, deterministic=True)
+        day = {"observation": obs, "action": action, "reward": reward}
+        day |= {f"account {name}": values for name, values in kernel.ledger.get_state().items()}
+        for name, values in day.items():
+            days.setdefault(name, []).append(np.array(values))
+        if kernel.session[0] >= kernel.window.stop - 1:
+            return {name: np.stack(values) for name, values in days.items()}
+        result = kernel.step(action)
+        obs, reward = result.observation, result.reward
+        starts = np.zeros(kernel.num_envs, np.bool_)
+
+
+# --- what is looked at ---------------------------------------------------------------------------
+
+
+def option_books(wanted: Certification, folder: Path) -> Iterator[Configuration]:
+    """Every source under both surfaces, with every block of observations."""
+    sizes, rng = wanted.sizes, np.random.default_rng(wanted.seed)
+    ways = list(product(("vix", "flat"), ("expiry", "daily")))
+    for source in _index_sources(wanted, rng, folder):
+        history = source.history()
+        if not isinstance(history, MarketHistory):
+            continue
+        for number, (surface, roll) in enumerate(ways if sizes.everything else ways[::3]):
+            managed = number % 2 == 1
+            setup = option_book(history, surface, roll, managed=managed)
+            yield Configuration(_named(f"{source.name}, {surface}, {roll}", managed), source, setup)
+
+
+def allocations(wanted: Certification) -> Iterator[Configuration]:
+    """Every source of panels, without and with the risk module."""
+    sizes = wanted.sizes
+    histories = panel_histories(sizes.sessions, everything=sizes.everything)
+    for number, (name, history) in enumerate(histories):
+        both = (False, True) if sizes.everything else (number % 2 == 1,)
+        for managed in both:
+            source = LoadedSource(name, history)
+            yield Configuration(_named(name, managed), source, allocation(managed=managed))
+
+
+def the_run(examined: Examined) -> Configuration:
+    """A run's policy in the market that it was trained in."""
+    session = examined.session
+    source = LoadedSource("run", session.loaded.history)
+    return Configuration("the run", source, Setup.of(session), examined.policy)
+
+
+def _index_sources(
+    wanted: Certification, rng: np.random.Generator, folder: Path
+) -> Iterator[Source]:
+    sizes = wanted.sizes
+    for name, history in index_histories(sizes.sessions, rng, everything=sizes.everything):
+        yield LoadedSource(name, history)
+    simulated = with_own_columns(index_history("heston", sizes.sessions, paths=1), rng)
+    yield FileSource("csv", as_table(simulated, rng), folder)
+
+
+def _named(name: str, managed: bool) -> str:
+    return f"{name}, risk module" if managed else name

@@ -1,0 +1,115 @@
+"""Martingale: where nothing can be earned above the rate, no policy earns anything.
+
+In the markets of `fair_markets`, without costs, the discounted P&L of every policy has mean zero.
+Interest is discounted by the calendar days and the rate alone, not by what the market says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.lineup import Lineup
+from agents.policy import Policy
+from envs.batch import Window
+from envs.book_kernel import BookKernel
+from experiments.backtest import drive
+from experiments.certificates.certificate import Certificate
+from experiments.certificates.fair_markets import RATE, FairMarket, Roll, fair_markets
+from experiments.certificates.settings import Certification
+
+FloatArray = NDArray[np.float64]
+
+MAX_STANDARD_ERRORS = 3.0
+EXACT = 1e-9  # share of equity: the gain of what never risks anything
+
+
+@dataclass(frozen=True)
+class FairGain:
+    """What a policy gained where there is nothing to gain; shares of the initial equity."""
+
+    mean: float  # discounted
+    error: float  # of the mean
+    paths: int
+
+    @property
+    def standard_errors(self) -> float:
+        """How far from zero; a policy that risks nothing has to gain nothing."""
+        if self.error > EXACT:
+            return self.mean / self.error
+        return 0.0 if abs(self.mean) <= EXACT else math.copysign(math.inf, self.mean)
+
+
+def martingale(wanted: Certification) -> list[Certificate]:
+    """One certificate for each fair market."""
+    sizes = wanted.sizes
+    rolls: tuple[Roll, ...] = ("expiry", "daily") if sizes.everything else ("expiry",)
+    return [
+        certificate_of(
+            f"martingale.{market.name}",
+            fair_gains(market, sizes.paths, sizes.policy_paths, wanted.seed),
+        )
+        for market in fair_markets(wanted.examined, rolls, wanted.seed)
+    ]
+
+
+def certificate_of(name: str, gains: Mapping[str, FairGain]) -> Certificate:
+    """PASS where every mean lies within three standard errors of zero."""
+    worst = max(gains, key=lambda policy: abs(gains[policy].standard_errors))
+    number = abs(gains[worst].standard_errors)
+    gain = gains[worst]
+    return Certificate(
+        name,
+        number <= MAX_STANDARD_ERRORS,
+        number,
+        f"standard errors from zero ({MAX_STANDARD_ERRORS:g} allowed): {worst}, the furthest of "
+        f"{len(gains)} policies, gained {gain.mean:+.4%} ± {gain.error:.4%} of equity on "
+        f"{gain.paths:,} paths",
+        {
+            policy: {
+                "mean": x.mean,
+                "standard_error": x.error,
+                "standard_errors_from_zero": x.standard_errors
+                if math.isfinite(x.standard_errors)
+                else None,
+                "paths": x.paths,
+            }
+            for policy, x in gains.items()
+        },
+    )
+
+
+def fair_gains(market: FairMarket, paths: int, at_once: int, seed: int) -> dict[str, FairGain]:
+    """Every policy over all paths, a block of them at a time to bound memory."""
+    rng = np.random.default_rng([seed, *market.name.encode()])
+    gains: dict[str, list[FloatArray]] = {}
+    for first in range(0, paths, at_once):
+        block = min(at_once, paths - first)
+        priced = market.setup.market(market.draw(block, rng))
+        window = Window(priced.first_usable, priced.history.num_sessions)
+        policies = market.policies(priced, window)
+        kernel = market.setup.open(priced, window, block * len(policies))
+        gained = discounted_gain(kernel, Lineup(list(policies.values())))
+        for name, each in zip(policies, gained.reshape(len(policies), block), strict=True):
+            gains.setdefault(name, []).append(each)
+    return {name: _measured(np.concatenate(each)) for name, each in gains.items()}
+
+
+def discounted_gain(kernel: BookKernel, policy: Policy) -> FloatArray:
+    """P&L (N,) of the whole window as a share of the initial equity, discounted at the rate."""
+    window, dates = kernel.window, kernel.market.history.dates.astype("datetime64[D]")
+    for _ in drive(policy, kernel, kernel.reset(), window.stop - window.start - 1):
+        pass
+    days = (dates[window.stop - 1] - dates[window.start]).astype(np.int64)
+    discount = math.exp(-RATE * float(days) / 365.0)
+    gain: FloatArray = kernel.ledger.equity * discount / kernel.options.initial_equity_usd - 1.0
+    return gain
+
+
+def _measured(gain: FloatArray) -> FairGain:
+    error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
+    return FairGain(float(gain.mean()), error, len(gain))

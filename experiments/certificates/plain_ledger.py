@@ -1,0 +1,178 @@
+"""A slow ledger in plain Python that replays a journal, without anything of the project.
+
+What it is told (see `EVENTS`): what was traded, when, at what price and cost; the closes of the
+index, the rate that cash earned and the dividend yield from each close on; and what each contract
+held was quoted at. What it works out itself: interest by the calendar days between two closes,
+settlement at intrinsic value at the first close on or after expiry, what is held, and the equity.
+It also prices every quoted option anew from its strike, its days to expiry and the quoted
+volatility (Black, Scholes and Merton), so that a quote cannot belong to another contract.
+
+Equity at a close is that after what expired was paid out and what was quoted was revalued, before
+the trades of that close that open or close positions anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import date
+from typing import NamedTuple
+
+# In this order within a day. Quantity is signed and in units of the index or shares.
+EVENTS = (
+    "index",  # price: close of the index
+    "rate",  # price: continuous annual rate, earned by cash until the next close
+    "dividend_yield",  # price: continuous annual yield of the index until the next close
+    "quote",  # price of an instrument held into this close, vol it is implied by
+    "close",  # quantity bought or sold at the price of the old contract, and its cost
+    "equity",  # price: what the account claims to be worth
+    "trade",  # quantity bought or sold, its price and cost
+)
+DAYS_PER_YEAR = 365.0
+DUST = 1e-12
+
+
+class Entry(NamedTuple):
+    """One line of a journal; what does not apply is empty, 0 or None."""
+
+    day: date
+    event: str  # one of EVENTS
+    instrument: str = ""  # a contract has another name than the one listed after it
+    kind: str = ""  # call, put or spot
+    strike: float | None = None  # index points
+    expiry: date | None = None
+    quantity: float = 0.0
+    price: float = 0.0  # dollars a unit, or what the event says
+    cost: float = 0.0  # dollars, of the whole line
+    vol: float | None = None  # annual, of an option's price
+
+
+@dataclass
+class Holding:
+    """One instrument in the account."""
+
+    kind: str
+    strike: float | None
+    expiry: date | None
+    quantity: float = 0.0
+    price: float = 0.0
+    quoted: date | None = None
+    largest: float = 0.0  # absolute quantity so far
+
+    @property
+    def is_held(self) -> bool:
+        """More than the rounding that is left when everything was sold in parts."""
+        return abs(self.quantity) > DUST * self.largest
+
+
+@dataclass
+class Replay:
+    """What became of an account."""
+
+    equity: list[tuple[date, float, float]] = field(default_factory=list)  # day, claimed, replayed
+    dearest_misquote: float = 0.0  # largest |quote − model| as a share of the index
+    misquoted: str = ""  # its instrument and day
+    complaints: list[str] = field(default_factory=list)
+
+    @property
+    def largest_gap(self) -> float:
+        """Largest |claimed − replayed| as a share of what was replayed; NaN counts as infinite."""
+        gaps = [abs(claimed - own) / abs(own) for _, claimed, own in self.equity if own]
+        return max((math.inf if math.isnan(gap) else gap for gap in gaps), default=math.inf)
+
+
+def replay(entries: Iterable[Entry], initial_cash: float) -> Replay:
+    """Keep the account from its first day, by the lines in their order."""
+    return _Account(initial_cash).run(entries)
+
+
+class _Account:
+    def __init__(self, cash: float) -> None:
+        self.cash = cash
+        self.held: dict[str, Holding] = {}
+        self.day: date | None = None
+        self.index = self.rate = self.dividend_yield = 0.0
+        self.found = Replay()
+
+    def run(self, entries: Iterable[Entry]) -> Replay:
+        for entry in entries:
+            if entry.day != self.day:
+                self.new_day(entry.day)
+            if entry.event in ("index", "rate", "dividend_yield"):
+                setattr(self, entry.event, entry.price)
+            elif entry.event == "equity":
+                self.settle_expired()
+                self.found.equity.append((entry.day, entry.price, self.equity()))
+            elif entry.event in ("quote", "close", "trade"):
+                self.line(entry)
+            else:
+                self.found.complaints.append(f"{entry.day}: unknown event {entry.event}")
+        return self.found
+
+    def new_day(self, day: date) -> None:
+        if self.day is not None:
+            days = (day - self.day).days
+            self.cash *= math.exp(self.rate * days / DAYS_PER_YEAR)
+        self.day = day
+
+    def line(self, entry: Entry) -> None:
+        known = Holding(entry.kind, entry.strike, entry.expiry)
+        held = self.held.setdefault(entry.instrument, known)
+        if (held.kind, held.strike, held.expiry) != (entry.kind, entry.strike, entry.expiry):
+            self.found.complaints.append(f"{entry.day}: {entry.instrument} is not what it was")
+        self.check_quote(entry)
+        held.price, held.quoted = entry.price, entry.day
+        self.cash -= entry.quantity * entry.price + entry.cost
+        held.quantity += entry.quantity
+        held.largest = max(held.largest, abs(held.quantity))
+        if entry.event == "close":
+            if held.is_held:
+                self.found.complaints.append(f"{entry.day}: {entry.instrument} was not closed")
+            del self.held[entry.instrument]
+
+    def settle_expired(self) -> None:
+        for name, held in list(self.held.items()):
+            if held.expiry is None or held.strike is None or self.day is None:
+                continue
+            if self.day >= held.expiry:
+                gap = self.index - held.strike
+                self.cash += held.quantity * max(gap if held.kind == "call" else -gap, 0.0)
+                del self.held[name]
+
+    def equity(self) -> float:
+        total = self.cash
+        for name, held in self.held.items():
+            if held.is_held and held.quoted != self.day:
+                self.found.complaints.append(f"{self.day}: {name} is held and not quoted")
+            total += held.quantity * held.price
+        return total
+
+    def check_quote(self, entry: Entry) -> None:
+        if entry.strike is None or entry.expiry is None or entry.vol is None:
+            return
+        years = (entry.expiry - entry.day).days / DAYS_PER_YEAR
+        worth = option_price(
+            entry.kind, self.index, entry.strike, years, entry.vol, self.rate, self.dividend_yield
+        )
+        gap = abs(worth - entry.price) / self.index
+        if not gap <= self.found.dearest_misquote:
+            self.found.dearest_misquote = gap
+            self.found.misquoted = f"{entry.instrument} on {entry.day}"
+
+
+def option_price(
+    kind: str, spot: float, strike: float, years: float, vol: float, rate: float, dividends: float
+) -> float:
+    """Black, Scholes and Merton (1973): price of a European call or put."""
+    spot_part, strike_part = spot * math.exp(-dividends * years), strike * math.exp(-rate * years)
+    sign = 1.0 if kind == "call" else -1.0
+    deviation = vol * math.sqrt(max(years, 0.0))
+    if deviation == 0.0:
+        return max(sign * (spot_part - strike_part), 0.0)
+    d1 = math.log(spot_part / strike_part) / deviation + deviation / 2.0
+    return sign * (spot_part * _normal(sign * d1) - strike_part * _normal(sign * (d1 - deviation)))
+
+
+def _normal(x: float) -> float:
+    return 0.5 * math.erfc(-x / math.sqrt(2.0))

@@ -1,0 +1,81 @@
+"""What is to be certified, and how thoroughly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from experiments.certificates.examined import Examined
+from risk.settings import settings
+
+Part = Literal["all", "look_ahead", "martingale", "canary", "ledger", "determinism"]
+Count = Annotated[int, Field(ge=1)]
+
+
+@settings
+class Sizes:
+    """How much is looked at; more of it finds smaller defects."""
+
+    everything: bool  # every model, surface and roll; or else a choice that meets each kind
+    sessions: Annotated[int, Field(ge=120)]  # of the simulated markets of the tripwire
+    moments: Count  # sessions t of each configuration after which everything is changed
+    paths: Annotated[int, Field(ge=2)]  # of the fair market
+    policy_paths: Annotated[int, Field(ge=2)]  # stepped together; more need more memory
+    canary_seeds: Count  # agents trained where there is no edge
+    canary_steps: Count  # environment steps of each
+    kill: bool  # a training process is really killed, or else its folder is cut back
+
+
+FORMS = {
+    "full": Sizes(
+        everything=True,
+        sessions=400,
+        moments=20,
+        paths=20_000,
+        policy_paths=1000,
+        canary_seeds=20,
+        canary_steps=4096,
+        kill=True,
+    ),
+    "short": Sizes(
+        everything=False,
+        sessions=130,
+        moments=2,
+        paths=300,
+        policy_paths=300,
+        canary_seeds=1,
+        canary_steps=2048,
+        kill=False,
+    ),
+}
+
+
+@settings
+class CertifySettings:
+    """Which certificates, of which run, and in which form."""
+
+    run: str | None = None  # its policy and its market are examined as well
+    policy: Literal["best", "last"] = "best"
+    certificates: Annotated[tuple[Part, ...], Field(min_length=1)] = ("all",)
+    form: Literal["full", "short"] = "full"
+    seed: Annotated[int, Field(ge=0)] = 0  # of every market, path and session drawn here
+    paths: Annotated[int, Field(ge=2)] | None = None  # of the fair market; null: the form's
+    moments: Count | None = None  # of each configuration; null: the form's
+    canary_seeds: Count | None = None  # null: the form's
+
+    @property
+    def sizes(self) -> Sizes:
+        """Those of the form, with what was given in their place."""
+        own = {name: getattr(self, name) for name in ("paths", "moments", "canary_seeds")}
+        return replace(FORMS[self.form], **{k: v for k, v in own.items() if v is not None})
+
+
+@dataclass(frozen=True)
+class Certification:
+    """Everything that a certificate is made from."""
+
+    sizes: Sizes
+    seed: int
+    examined: Examined | None  # the run, where one was named

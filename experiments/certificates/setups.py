@@ -1,0 +1,164 @@
+"""Small set-ups of every environment: data, surfaces, books and the risk module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+
+from envs.batch import Window
+from envs.book_kernel import BookKernel
+from envs.extra_blocks import EXTRA_BLOCKS
+from envs.kernels import open_kernel
+from envs.market.history import VOL_OBSERVED, MarketHistory
+from envs.market.panel import PanelHistory
+from envs.market.panel_sources import PanelSimulatedData, PanelStocksData, load_panel
+from envs.market.sources import Sp500Data, SyntheticData, load_market
+from envs.option_market import OptionMarket, OptionPortfolioSettings, build_option_market
+from envs.options.surface import FlatSurface, VixSurface
+from envs.panel_market import AllocationSettings, PanelMarket, build_panel_market
+from experiments.session import Session
+from experiments.settings import OptionMarketSettings
+from risk.errors import InputError
+from risk.overlay import RiskSettings
+from risk.settings import build_settings
+
+History = MarketHistory | PanelHistory
+Market = OptionMarket | PanelMarket
+
+SIMULATED_PATHS = 2
+ASSETS = 4
+_RATES = (0.005, 0.08)
+# Limits on options have no place in a portfolio of assets.
+ASSET_RISK = {
+    "limits": {
+        **{"max_position": 0.5, "max_gross": 1.0, "min_cash": 0.0, "max_monthly_turnover": None},
+        **{"max_delta": None, "max_gamma": None, "max_vega": None},
+    },
+    "guard": {"max_beta": None},
+}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a history becomes a market, and what kind of book trades in it."""
+
+    options: OptionPortfolioSettings | AllocationSettings
+    surface: FlatSurface | VixSurface | None = None  # of the option book
+    risk: RiskSettings | None = None
+
+    @classmethod
+    def of(cls, session: Session) -> Setup:
+        """Those of a session, with the risk module where the agent learns under it."""
+        wanted = session.settings
+        surface = wanted.surface if isinstance(wanted, OptionMarketSettings) else None
+        return cls(wanted.env, surface, session.training_risk)
+
+    def market(self, history: History) -> Market:
+        """The market that episodes read."""
+        if isinstance(history, PanelHistory) and isinstance(self.options, AllocationSettings):
+            return build_panel_market(history, self.options)
+        if isinstance(history, MarketHistory) and isinstance(self.options, OptionPortfolioSettings):
+            return build_option_market(history, self.surface or VixSurface(), self.options)
+        raise InputError(f"{history.name} does not suit the environment", "Choose other data")
+
+    def open(self, market: Market, window: Window, books: int) -> BookKernel:
+        """Books that begin with the window and go through it."""
+        return open_kernel(market, self.options, window, books, random_start=False, risk=self.risk)
+
+
+def option_book(history: MarketHistory, surface: str, roll: str, *, managed: bool) -> Setup:
+    """The option book with every extra block of observations that the history can fill."""
+    blocks = [*EXTRA_BLOCKS, *(f"extra:{name}" for name in history.extras)]
+    values = {"chain": {"roll": roll}, "observation": {"extra_blocks": blocks}}
+    return Setup(
+        options=build_settings(OptionPortfolioSettings, values, "env"),
+        surface=VixSurface() if surface == "vix" else FlatSurface(),
+        risk=RiskSettings() if managed else None,
+    )
+
+
+def allocation(*, managed: bool) -> Setup:
+    """The allocation to assets."""
+    risk: RiskSettings | None = None
+    if managed:
+        risk = build_settings(RiskSettings, ASSET_RISK, "risk")
+    return Setup(AllocationSettings(), risk=risk)
+
+
+def index_histories(
+    sessions: int, rng: np.random.Generator, *, everything: bool
+) -> Iterator[tuple[str, MarketHistory]]:
+    """S&P 500 and simulated indices; `everything`: all of its years, and every model there is."""
+    sp500 = load_market(Sp500Data(), embargo_days=0).history
+    if not everything:  # around the first VIX that is observed and not estimated
+        observed = int(np.argmax(sp500.implied_vol_source == VOL_OBSERVED))
+        start = observed - (3 * sessions) // 4
+        sp500 = sp500.sessions(start, start + sessions)
+    yield "sp500", sp500
+    models = _models_of(SyntheticData) if everything else ("gbm", "heston")
+    for model in models:
+        yield f"synthetic {model}", with_own_columns(index_history(model, sessions), rng)
+
+
+def index_history(model: str, sessions: int, paths: int = SIMULATED_PATHS) -> MarketHistory:
+    """A simulated index with the standard numbers of its model."""
+    values = {"model": model, "paths": paths, "sessions": sessions}
+    return load_market(build_settings(SyntheticData, values, "data"), embargo_days=0).history
+
+
+def panel_histories(sessions: int, *, everything: bool) -> Iterator[tuple[str, PanelHistory]]:
+    """Simulated assets, and real stocks where their package is there."""
+    models = _models_of(PanelSimulatedData) if everything else ("regime_switching",)
+    for model in models:
+        values: dict[str, Any] = {"model": model, "paths": SIMULATED_PATHS, "sessions": sessions}
+        if model != "garch":
+            values["assets"] = ASSETS
+        elif not _has_stocks():
+            continue
+        asked = build_settings(PanelSimulatedData, values, "data")
+        yield f"panel_simulated {model}", load_panel(asked).history
+    if _has_stocks():
+        stocks = load_panel(PanelStocksData()).history
+        yield "panel_stocks", stocks if everything else first_sessions(stocks, sessions)
+
+
+def first_sessions(history: PanelHistory, count: int) -> PanelHistory:
+    """The same panel without what comes after its first `count` sessions."""
+    return PanelHistory(
+        history.name,
+        history.assets,
+        history.dates[:count],
+        history.close[:, :count],
+        history.rate[:count],
+    )
+
+
+def with_own_columns(history: MarketHistory, rng: np.random.Generator) -> MarketHistory:
+    """The same with trading volume, rates that move and a column of the user's own."""
+    shape, sessions = history.close.shape, history.num_sessions
+    return MarketHistory(
+        **{name: getattr(history, name) for name in ("name", "dates", "open", "high", "low")},
+        close=history.close,
+        volume=1e6 * np.exp(0.3 * rng.standard_normal(shape)),
+        implied_vol=history.implied_vol,
+        implied_vol_source=history.implied_vol_source,
+        rate=rng.uniform(*_RATES, sessions),
+        dividend_yield=rng.uniform(0.01, 0.02, sessions),
+        extras={"sentiment": rng.standard_normal(shape)},
+    )
+
+
+def _models_of(data: Any) -> tuple[str, ...]:
+    """Every model that the settings class of a simulated source knows."""
+    return get_args(data.__pydantic_fields__["model"].annotation)
+
+
+def _has_stocks() -> bool:
+    try:
+        load_panel(PanelStocksData())
+    except InputError:
+        return False
+    return True

@@ -1,0 +1,100 @@
+"""Certificates of what must hold: `python -m experiments.certify`; of a run too with `run=`.
+
+Each is PASS or FAIL with its number: look-ahead tripwire, martingale, canaries, ledger replay and
+determinism. `form=short` takes a minute, `certificates=[ledger,martingale]` makes some of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from rich.console import Console
+
+from agents.side_by_side import torch_threads
+from experiments.certificates.canary import canary
+from experiments.certificates.certificate import Certificate, certificates_table
+from experiments.certificates.determinism import determinism
+from experiments.certificates.examined import examine
+from experiments.certificates.ledger_replay import ledger_replay
+from experiments.certificates.look_ahead import look_ahead
+from experiments.certificates.martingale import martingale
+from experiments.certificates.settings import Certification, CertifySettings
+from experiments.cli import GateFailed, launch
+from experiments.provenance import gather_provenance
+from experiments.run_config import plain_config
+from experiments.run_folder import shown_path
+from risk.files import write_json
+from risk.settings import build_settings
+
+log = logging.getLogger(__name__)
+
+CERTIFICATES = "certificates.json"
+
+PARTS: Mapping[str, Callable[[Certification], list[Certificate]]] = {
+    "look_ahead": look_ahead,
+    "martingale": martingale,
+    "ledger": ledger_replay,
+    "canary": canary,
+    "determinism": determinism,
+}
+
+
+def certify(config: DictConfig) -> None:
+    """Make the certificates asked for; print them as a table and write `certificates.json`.
+
+    It stands in the run's folder as well, where a run is named. Raises GateFailed if one fails.
+    """
+    asked: CertifySettings = build_settings(CertifySettings, plain_config(config), "certify")
+    # Few books at a time: handing them to a second core costs more than it brings.
+    with torch_threads(1):
+        examined = None if asked.run is None else examine(asked.run, asked.policy)
+        made = make(asked, Certification(asked.sizes, asked.seed, examined))
+    folders = [Path(HydraConfig.get().runtime.output_dir)]
+    if examined is not None:
+        folders.append(examined.run)
+    for folder in folders:
+        write_json(folder / CERTIFICATES, describe(asked, made))
+    console = Console()
+    console.print(certificates_table(made))
+    console.print(f"written to {shown_path(folders[-1] / CERTIFICATES)}")
+    failed = [one.name for one in made if not one.passed]
+    if failed:
+        raise GateFailed(f"certificates failed: {', '.join(failed)}")
+
+
+def make(asked: CertifySettings, wanted: Certification) -> list[Certificate]:
+    """The certificates of the parts asked for, in a fixed order."""
+    made: list[Certificate] = []
+    for name, part in PARTS.items():
+        if name in asked.certificates or "all" in asked.certificates:
+            log.info("certifying: %s", name.replace("_", " "))
+            made += part(wanted)
+    return made
+
+
+def describe(asked: CertifySettings, made: Sequence[Certificate]) -> dict[str, Any]:
+    """The content of `certificates.json`."""
+    return {
+        "format": 1,
+        **gather_provenance(),  # machine, threads, versions, commit
+        "run": asked.run,
+        "form": asked.form,
+        "seed": asked.seed,
+        "passed": all(one.passed for one in made),
+        "certificates": [one.as_json() for one in made],
+    }
+
+
+def main() -> int:
+    """Entry point of the command."""
+    return launch(certify, "certify")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""The command: what it prints and writes, its exit codes, and a run that is examined."""
+
+import json
+import shutil
+
+import pytest
+
+from experiments import certify
+from experiments.attribution import first_session
+from experiments.backtest import run_backtest
+from experiments.certificates.certificate import Certificate
+from experiments.certificates.examined import examine
+from experiments.certificates.ledger_replay import (
+    books_of_the_run,
+    certificate_of,
+    left_behind,
+    replayed,
+)
+from experiments.certificates.look_ahead import the_run, trip
+from experiments.certificates.settings import CertifySettings
+from experiments.certificates.trade_file import journal, read_journal, write_journal
+from risk.errors import InputError
+
+
+def certificate(passed):
+    return Certificate("ledger.options", passed, 0.5, "of nothing [x]", {"books": {}})
+
+
+@pytest.mark.parametrize(("passed", "code"), [(True, 0), (False, 1)])
+def test_a_certificate_that_fails_is_exit_code_1(command, tmp_path, monkeypatch, passed, code):
+    parts = {"ledger": lambda _: [certificate(passed)], "canary": lambda _: [certificate(False)]}
+    monkeypatch.setattr(certify, "PARTS", parts)
+    left, out, err = command(certify, "certificates=[ledger]", "form=short")
+    assert left == code
+    assert ("PASS" if passed else "FAIL") in out
+    assert "of nothing [x]" in out
+    assert err == ("" if passed else "failed: certificates failed: ledger.options\n")
+    (path,) = tmp_path.glob("outputs/certificates/*/*/certificates.json")
+    written = json.loads(path.read_text())
+    assert written["passed"] is passed
+    assert written["form"] == "short"
+    assert [one["name"] for one in written["certificates"]] == ["ledger.options"]
+
+
+BAD = {
+    "certificates=[leger]": "certify.certificates",
+    "certificates=[]": "certify.certificates",
+    "form=long": "certify.form",
+    "paths=1": "certify.paths",
+    "+speed=1": "unknown setting certify.speed",
+    "run=nowhere": "was not found",
+}
+
+
+@pytest.mark.parametrize("argument", BAD)
+def test_a_mistake_is_one_line_and_code_2(command, tmp_path, argument):
+    code, _, err = command(certify, argument)
+    assert code == 2
+    assert BAD[argument] in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.glob("**/certificates.json"))
+
+
+def test_what_is_given_takes_the_place_of_the_forms_sizes():
+    sizes = CertifySettings(form="short", paths=77, canary_seeds=4).sizes
+    assert (sizes.paths, sizes.canary_seeds, sizes.moments) == (77, 4, 2)
+    assert CertifySettings().sizes.paths == 20_000
+    assert CertifySettings().sizes.canary_seeds == 20
+
+
+def test_a_run_is_examined_with_its_policy_and_its_files(
+    command, evaluated_run, tmp_path, monkeypatch
+):
+    run = tmp_path / "outputs" / "tiny" / "run"
+    shutil.copytree(evaluated_run, run)
+    examined = examine(str(run), "best")
+    found = trip(the_run(examined), 1, seed=0)
+    assert (len(found.sessions), found.differences) == (1, ())
+
+    session, window = examined.session, examined.session.window("test")
+    done = run_backtest(examined.policy, session.market, session.settings.env, window)
+    assert first_session(done, session.market) == window.start
+    lines = journal(done, session.market, session.settings.env)
+    file = run / "evaluation" / "trades_test.parquet"
+    write_journal(lines, file)
+    # Evaluation charges realistic costs whatever the run was trained with: here they are the same.
+    left = dict(left_behind(run))
+    assert list(left) == ["evaluation/trades_test.parquet"]
+    assert certificate_of("x", left).passed
+    write_journal(lines.assign(cost=lines["cost"] * 0.5), file)
+    assert not certificate_of("x", dict(left_behind(run))).passed
+    file.unlink()
+
+    def of_the_run(wanted):
+        return [certificate_of("ledger.run", replayed(books_of_the_run(wanted.examined)))]
+
+    monkeypatch.setattr(certify, "PARTS", {"ledger": of_the_run})
+    code, out, err = command(certify, f"run={run}", "form=short")
+    assert (code, err) == (0, "")
+    assert "ledger.run" in out
+    written = json.loads((run / "certificates.json").read_text())
+    books = next(one for one in written["certificates"] if one["name"] == "ledger.run")
+    assert {"validation", "test", "test, risk module"} <= books["details"]["books"].keys()
+
+
+def test_a_file_that_is_no_journal_is_refused(tmp_path):
+    path = tmp_path / "trades_test.parquet"
+    path.write_text("day,event")
+    with pytest.raises(InputError, match="is no journal"):
+        read_journal(path)
