@@ -24,6 +24,7 @@ from envs.book_market import BookMarket
 from envs.costs import RealisticCosts
 from envs.market.loaded import settings_to_json
 from experiments.backtest import Backtest
+from experiments.certificates.trade_file import journal, write_journal
 from experiments.chart_matplotlib import chart_png
 from experiments.cli import GateFailed, launch
 from experiments.evaluation import AGENT, INDEX, SplitResult, contests, evaluate_split
@@ -192,6 +193,8 @@ def write_results(
             for suffix, done in recorded_books(result).items():
                 daily = daily_table(done, session.market.instruments)
                 daily.to_parquet(temporary / f"daily_{result.name}{suffix}.parquet")
+                trades = journal(done, session.market, session.settings.env)
+                write_journal(trades, temporary / f"trades_{result.name}{suffix}.parquet")
         write_json(temporary / "metrics.json", {**header, "splits": splits})
         if report is not None:
             (temporary / "report.html").write_text(render(report), encoding="utf-8")
