@@ -17,6 +17,9 @@ from risk.errors import InputError
 from risk.manager import CASH
 from risk.sizing import kelly_fraction, volatility_leverage
 
+# Drawdown penalties add up to tens; unscaled, the critic would leave the shared layers nothing.
+REWARD_SCALE = 0.05
+
 _NETWORK = ("net_arch", "activation", "distribution")
 
 
@@ -63,7 +66,7 @@ class RLPortfolioManager:
         if was is not None:
             self._refuse_other_model(was, agent)
             self.assets = self.assets or was.assets
-        self.agent = agent or (was.agent if was else PPOSettings())
+        self.agent = agent or (was.agent if was else PPOSettings(reward_scale=REWARD_SCALE))
         self.env = env or (was.env if was else AllocationSettings())
         self.data: PanelSettings = data or (was.data if was else default_data(asset_count))
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.vec_env import VecNormalize
 
 from agents.factory import PPOSettings, build_agent
 from agents.portfolio_files import Learned, give_moments, moments_of
@@ -94,9 +93,7 @@ def learn(
         lesson.seed,
     )
     agent = lesson.rollouts
-    # Drawdowns add up to returns of tens: unscaled, the critic's gradient would leave the actor
-    # nothing of what the clipping of gradients lets through.
-    env = VecNormalize(KernelVecEnv(kernel), norm_obs=False, gamma=agent.gamma)
+    env = KernelVecEnv(kernel, agent.reward_scale)
     model = build_agent(agent, env, lesson.seed, lesson.device)
     policy = model.policy
     if before is not None:

@@ -188,8 +188,13 @@ def _limit(percents: FloatArray) -> float:
 
 
 def _earning(terms: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    """Terms that are not zero throughout."""
-    return {name: np.asarray(days, np.float64) for name, days in terms.items() if np.any(days)}
+    """Terms that are more than rounding."""
+    scale = max((float(np.abs(days).max()) for days in terms.values() if np.size(days)), default=0)
+    return {
+        name: np.asarray(days, np.float64)
+        for name, days in terms.items()
+        if np.any(np.abs(days) > 1e-9 * scale)
+    }
 
 
 def _sum(terms: Mapping[str, FloatArray], length: int) -> FloatArray:

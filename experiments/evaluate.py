@@ -8,7 +8,7 @@ the run's own: data=csv data.path=prices.csv, surface=flat, costs=flat.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -50,7 +50,7 @@ from risk.settings import build_settings, settings
 REPLACEABLE = {"data": "source", "surface": "kind", "costs": "kind", "risk": ""}
 
 # What stands on the terminal; the report has everybody.
-SHOWN = (AGENT, INDEX, "put_write", "weekend_seller", "minimum_variance")
+SHOWN = (AGENT, INDEX, "put_write", "weekend_seller", "equal_weight", "mean_variance")
 
 
 @settings
@@ -143,7 +143,13 @@ def load_chosen(run: Path, which: str) -> LoadedPolicy:
 
 def check_policy_fits(loaded: LoadedPolicy, market: BookMarket) -> None:
     """InputError where the policy was made for other observations or another book."""
-    policy = loaded.policy
+    policy, assets = loaded.policy, loaded.metadata.get("assets")
+    if assets is not None and tuple(assets) != tuple(market.instruments):
+        raise InputError(
+            f"the policy was trained on {_some(assets)}, this market has "
+            f"{_some(market.instruments)}",
+            "Give the same assets in the same order (data.assets=[...])",
+        )
     seen, made_for = len(market.features), policy.observation_space.shape
     if made_for != (seen,):
         raise InputError(
@@ -151,6 +157,10 @@ def check_policy_fits(loaded: LoadedPolicy, market: BookMarket) -> None:
             f"({seen},)",
             "Use the run's own env settings, extra blocks included",
         )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def describe(

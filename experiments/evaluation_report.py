@@ -76,8 +76,8 @@ def build_report(
         key_numbers=_key_numbers(contest, verdict),
         sections=tuple(sections),
         footer=(
-            "Research, not advice. A backtest is not a promise: fills at the close, modelled "
-            "prices of options, and costs as stated in the model card.",
+            "Research, not advice. A backtest is not a promise: fills at the close, costs as "
+            "stated in the model card, and options at modelled prices.",
         ),
     )
 

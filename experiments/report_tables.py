@@ -34,7 +34,7 @@ _MEASURES = (
 
 def titles_of(baselines: Sequence[Baseline]) -> dict[str, str]:
     """Name -> title of everybody in a contest."""
-    return {AGENT: "Agent", INDEX: "Buy and hold", **{b.name: b.title for b in baselines}}
+    return {AGENT: "Agent", INDEX: "Index", **{b.name: b.title for b in baselines}}
 
 
 def books_table(title: str, contest: Contest, baselines: Sequence[Baseline]) -> Table:
@@ -174,7 +174,7 @@ def episodes_table(title: str, contest: Contest) -> Table:
     """Single years begun with nothing but cash: means, and shares won."""
     rows = tuple(
         (
-            {AGENT: "Agent", INDEX: "Buy and hold"}[name],
+            titles_of(())[name],
             len(found.total_return),
             percent(float(found.total_return.mean())),
             percent(float(found.max_drawdown.mean())),

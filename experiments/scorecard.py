@@ -139,7 +139,7 @@ PERFORMANCE_TARGETS: Mapping[str, Mapping[str, float]] = {
 
 RISK_TABLE = "risk requirements"
 
-# What buy-and-hold of stocks is known for, beside what it did on these days: no verdict.
+# What buy-and-hold of the S&P 500 is known for, beside what it did on these days: no verdict.
 _INDEX = {
     "annual_return": "~ 10 %",
     "sharpe": "~ 0.5-0.7",
@@ -174,7 +174,8 @@ def scorecard(
     table = f"{index_title}, same days"
     for key, text in _INDEX.items():
         kind, (value, low, high) = _MEASURES[key], index.of(key)
-        lines.append(ScoreLine(table, kind.label, text, value, low, high, None, kind.unit))
+        known = text if option_requirements else ""
+        lines.append(ScoreLine(table, kind.label, known, value, low, high, None, kind.unit))
     return (*lines, *(risk_lines(done) if option_requirements else ()))
 
 

@@ -17,6 +17,7 @@ from callbacks.validation import Score
 from envs.adapters import KernelVecEnv
 from envs.batch import Window
 from envs.kernels import open_kernel
+from envs.market.panel import PanelHistory
 from envs.market.panel_sources import LoadedPanel, load_panel
 from envs.market.sources import LoadedMarket, load_market
 from envs.market.splits import Split
@@ -99,6 +100,7 @@ class Session:
             "first": str(history.dates[0]),
             "last": str(history.dates[-1]),
             "notices": list(self.loaded.notices),
+            **({"assets": list(history.assets)} if isinstance(history, PanelHistory) else {}),
             "splits": {
                 split.name: [str(history.dates[split.start]), str(history.dates[split.stop - 1])]
                 for split in self.splits

@@ -103,15 +103,17 @@ def market_settings(config: Mapping[str, Any]) -> MarketSettings:
 
     `env.kind` says of which environment; that of assets has no volatility surface.
     """
+    kind = section(config, "env").get("kind", OPTIONS)
+    _check_sections_suit(config, kind)
     env = {
         **section(config, "env"),
         "costs": build_settings(CostSettings, section(config, "costs"), "costs"),
         "reward": build_settings(RewardSettings, section(config, "reward"), "reward"),
     }
-    data, kind = section(config, "data"), env.get("kind", OPTIONS)
+    data = section(config, "data")
     risk: RiskSettings = build_settings(RiskSettings, section(config, "risk"), "risk")
-    _check_data_suits(data, kind)
     if kind == ALLOCATION:
+        _check_limits_suit(risk)
         return PanelMarketSettings(
             data=build_settings(PanelSettings, data, "data"),
             env=build_settings(AllocationSettings, env, "env"),
@@ -125,8 +127,37 @@ def market_settings(config: Mapping[str, Any]) -> MarketSettings:
     )
 
 
-def _check_data_suits(data: Mapping[str, Any], kind: Any) -> None:
-    """Data of the other environment is refused by name, before its keys are."""
+def _check_limits_suit(risk: RiskSettings) -> None:
+    """Limits on options would cut a portfolio of assets to pieces."""
+    of_options = ("max_delta", "max_gamma", "max_vega", "max_margin")
+    for name in of_options if risk.enabled else ():
+        if getattr(risk.limits, name) is not None:
+            raise InputError(
+                f"risk.limits.{name} = {getattr(risk.limits, name)} is a limit for options",
+                "Choose risk=allocation, or set it to null",
+            )
+
+
+def _check_sections_suit(config: Mapping[str, Any], kind: Any) -> None:
+    """Sections of the other environment are refused by name, before their keys are."""
+    data = section(config, "data")
+    surface = (config.get("surface") or {}).get("kind", "none")
+    costs = section(config, "costs").get("kind")
+    if kind == ALLOCATION and surface != "none":
+        raise InputError(
+            f"surface={surface} prices options, and an allocation has none",
+            "Choose surface=none (+exp=allocation does)",
+        )
+    if kind == ALLOCATION and costs == "realistic":
+        raise InputError(
+            "costs=realistic are those of options",
+            "Choose costs=proportional, or costs=flat costs.rate_bps=...",
+        )
+    if kind == OPTIONS and surface == "none":
+        raise InputError(
+            "an option book needs a volatility surface, and surface is none",
+            "Choose surface=vix or surface=flat",
+        )
     is_panel = str(data.get("source", "")).startswith("panel_")
     if is_panel and kind == OPTIONS:
         raise InputError(

@@ -1,5 +1,10 @@
 import pytest
+from gymnasium import spaces
 
+from agents.policy_file import LoadedPolicy
+from agents.simplex_policies import SimplexPolicy
+from envs.simplex_space import Simplex
+from experiments.evaluate import check_policy_fits
 from experiments.evaluation import AGENT, INDEX
 from experiments.problem import problem_of
 from experiments.session import open_session, option_session
@@ -35,10 +40,29 @@ def test_what_is_about_options_refuses_assets():
 @pytest.mark.parametrize(
     ("sections", "said"),
     [
-        ({**OPTIONS, "env": {"kind": "allocation"}}, "holds one index"),
-        ({**ASSETS, "env": {"kind": "options"}}, "holds many assets"),
+        ({"data": OPTIONS["data"], "env": {"kind": "allocation"}}, "holds one index"),
+        (
+            {**ASSETS, "env": {"kind": "options"}, "surface": {"kind": "vix"}},
+            "holds many assets",
+        ),
+        ({**ASSETS, "surface": {"kind": "vix"}}, "surface=vix prices options"),
+        ({**OPTIONS, "surface": {"kind": "none"}}, "needs a volatility surface"),
+        ({**ASSETS, "costs": {"kind": "realistic"}}, "are those of options"),
+        ({**ASSETS, "risk": {"limits": {"max_delta": 0.5}}}, "max_delta = 0.5 is a limit for"),
     ],
 )
-def test_data_of_the_other_environment_is_named(sections, said):
+def test_what_is_of_the_other_environment_is_named(sections, said):
     with pytest.raises(InputError, match=said):
         session_of(**sections)
+
+
+def test_a_policy_for_other_assets_or_another_order_is_refused():
+    session = session_of(**ASSETS)
+    policy = SimplexPolicy(
+        spaces.Box(-10.0, 10.0, (len(session.market.features),)), Simplex(4), lambda _: 0.0
+    )
+    names = list(session.market.instruments)
+    assert session.describe_data()["assets"] == names
+    check_policy_fits(LoadedPolicy(policy, {"assets": names}), session.market)
+    with pytest.raises(InputError, match=f"trained on {names[2]}, {names[1]}"):
+        check_policy_fits(LoadedPolicy(policy, {"assets": names[::-1]}), session.market)
