@@ -313,14 +313,14 @@ def test_every_setting_reaches_the_agent(kind):
 
 
 @pytest.mark.parametrize("name", ["ppo", "recurrent_ppo_allocation"])
-def test_the_files_name_every_setting_with_its_default(name):
+def test_the_files_name_every_setting(name):
     plain = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
     made = build_settings(AgentSettings, plain, "agent")
     assert plain.keys() == {field.name for field in dataclasses.fields(made)}
     if name == "ppo":
-        assert made == PPOSettings()
+        assert made == PPOSettings(reward_scale=0.05)
     else:
-        assert made == RecurrentPPOSettings(log_std_init=-1.0)
+        assert made == RecurrentPPOSettings(log_std_init=-1.0, reward_scale=0.05)
 
 
 def test_what_makes_no_sense_is_refused():
