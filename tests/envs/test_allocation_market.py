@@ -259,6 +259,6 @@ def test_the_limits_for_an_allocation_let_it_be_fully_invested():
         kernel.step(np.array([[0.3, 0.3, 0.3, 0.1, 0.0]]))
         assert not kernel.overlay_result.bound.any()
     assert kernel.exposures()["invested"][0] == pytest.approx(1.0, abs=1e-12)
-    kernel.step(np.array([[0.6, 0.3, 0.0, 0.0, 0.1]]))
+    kernel.step(np.array([[0.8, 0.1, 0.0, 0.0, 0.1]]))
     assert kernel.overlay_result.bound.any()
-    assert kernel.exposures()["largest_weight"][0] == pytest.approx(0.35, rel=1e-9)
+    assert kernel.exposures()["largest_weight"][0] == pytest.approx(0.6, rel=1e-9)

@@ -200,8 +200,14 @@ POLICIES = {
 }
 
 
+# The certificates try more policies on more paths.
+SLOW = ("long calls", "momentum")
+
+
 @pytest.mark.parametrize("roll", ROLLS)
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize(
+    "policy", [pytest.param(p, marks=pytest.mark.slow if p in SLOW else ()) for p in POLICIES]
+)
 def test_no_policy_earns_anything_in_a_fair_market(policy, roll):
     """Drift r - q, realised = implied volatility, no costs: discounted P&L has mean zero."""
     paths, sessions = 4000, 50 + 45
