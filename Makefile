@@ -7,7 +7,7 @@ ARGS ?=
 .PHONY: train quickstart test test-slow lint tensorboard clean help
 
 help:
-	@echo "make quickstart   train for two or three minutes, then evaluate: the first thing to run"
+	@echo "make quickstart   train for some minutes, then evaluate: the first thing to run"
 	@echo "make train        the production run (+exp=production)"
 	@echo "make test         the test suite        make test-slow   the long learning checks"
 	@echo "make lint         ruff, mypy and the import contracts"
