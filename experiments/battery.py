@@ -9,17 +9,20 @@ from typing import Any
 
 from agents.policy import Policy
 from agents.policy_file import LoadedPolicy
-from envs.costs import RealisticCosts
-from envs.market.loaded import settings_to_json
-from experiments.evaluate import REPLACEABLE, check_policy_fits, load_chosen
+from envs.batch import Window
+from envs.book_market import BookMarket, BookOptions
+from experiments.backtest import Backtest, run_backtests
+from experiments.evaluate import changes, check_policy_fits, load_chosen, replaced_sections
+from experiments.evaluation import AGENT
 from experiments.run_config import config_hash
 from experiments.run_folder import resolve_run
 from experiments.runinfo import load_run_config
 from experiments.session import Session, open_session
-from experiments.settings import OPTIONS, OptionMarketSettings, market_settings
+from experiments.settings import market_settings, surface_kind
 from risk.errors import InputError
+from risk.overlay import RiskSettings
 
-AGENT, MANAGED, INDEX, CASH = "policy", "managed", "buy_and_hold", "cash"
+MANAGED, CASH = "managed", "cash"
 
 
 @dataclass(frozen=True)
@@ -50,25 +53,18 @@ class Trained:
             "policy_step": self.loaded.metadata.get("step"),
             "data": history.name,
             "data_fingerprint": history.fingerprint,
-            "surface": wanted.surface.kind if isinstance(wanted, OptionMarketSettings) else "none",
+            "surface": surface_kind(wanted),
             "costs": wanted.env.costs.kind,
             "risk_module": wanted.risk.enabled,
             "notices": list(self.session.loaded.notices),
         }
 
 
-def own_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of the command itself, without the market's sections."""
-    return {name: value for name, value in plain.items() if name not in REPLACEABLE}
-
-
 def open_trained(plain: Mapping[str, Any], run: str, which: str) -> Trained:
     """The run, with the sections that `plain` puts in the place of its own."""
     folder = resolve_run(run)
     own = load_run_config(folder)
-    given = {name: plain[name] for name in REPLACEABLE if plain.get(name) is not None}
-    if "costs" not in given and own["env"].get("kind", OPTIONS) == OPTIONS:
-        given["costs"] = settings_to_json(RealisticCosts())
+    given = replaced_sections(plain, own)
     session_settings = market_settings({**own, **given})
     loaded = load_chosen(folder, which)
     session = open_session(session_settings)
@@ -76,10 +72,26 @@ def open_trained(plain: Mapping[str, Any], run: str, which: str) -> Trained:
     # The realistic costs are the rule, whatever was trained with: no suffix for them.
     changed = {
         name: value
-        for name, value in given.items()
-        if value != own.get(name) and not (name == "costs" and value.get("kind") == "realistic")
+        for name, value in changes(own, given).items()
+        if not (name == "costs" and value.get("kind") == "realistic")
     }
     return Trained(folder, loaded, session, changed)
+
+
+def run_beside(
+    policy: Policy,
+    others: Mapping[str, Policy],
+    market: BookMarket,
+    options: BookOptions,
+    window: Window,
+    risk: RiskSettings,
+) -> dict[str, Backtest]:
+    """The policy as it wants and, where the risk module is on, under it; the others without it."""
+    done = run_backtests({AGENT: policy, **others}, market, options, window)
+    if risk.enabled:
+        managed = run_backtests({AGENT: policy}, market, options, window, risk)
+        done = {AGENT: done.pop(AGENT), MANAGED: managed[AGENT], **done}
+    return done
 
 
 def pick(names: Sequence[str], known: Mapping[str, Policy]) -> dict[str, Policy]:

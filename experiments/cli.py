@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -42,18 +42,24 @@ class GateFailed(Exception):
     """
 
 
-def launch(task: Task, config_name: str, config_package: str = "conf") -> int:
+def launch(
+    task: Task,
+    config_name: str,
+    config_package: str = "conf",
+    prepare: Callable[[Sequence[str]], list[str]] = list,
+) -> int:
     """Run `task(config)` as a command: `sys.exit(launch(train, "config"))` under `__main__`.
 
     Hydra composes `config_name` of `config_package` with the overrides in `sys.argv`; `-m`,
-    `--help` and `--cfg job` work as in Hydra. Returns the exit code: 0 done, 1 a gate failed,
+    `--help` and `--cfg job` work as in Hydra. `prepare` settles the arguments before Hydra makes a
+    folder. Returns the exit code: 0 done, 1 a gate failed,
     2 bad input, 130 interrupted, the latter three with one line on stderr for each failure. In a
     sweep the other jobs still run and the highest code counts. What is none of these is a defect
     and is raised, so that its traceback shows.
     """
     job = _Job(task)
     try:
-        sys.argv[1:] = [_with_quoted_path(argument) for argument in sys.argv[1:]]
+        sys.argv[1:] = [_with_quoted_path(argument) for argument in prepare(sys.argv[1:])]
         arguments = _parse_arguments()
         with _hydra_raises():
             hydra.main(f"pkg://{config_package}", config_name, version_base="1.3")(job)()

@@ -36,7 +36,7 @@ from experiments.run_config import config_hash, plain_config
 from experiments.run_folder import resolve_run, shown_path
 from experiments.runinfo import load_manifest, load_run_config
 from experiments.session import Session, open_session
-from experiments.settings import OPTIONS, OptionMarketSettings, market_settings
+from experiments.settings import OPTIONS, OptionMarketSettings, market_settings, surface_kind
 from experiments.tables import caveat, performance_table, verdict_text
 from experiments.tensorboard_pictures import write_pictures
 from experiments.trial_record import count_trials, record_run
@@ -70,20 +70,17 @@ def evaluate(config: DictConfig) -> float:
     # A few books at a time: handing them to a second core costs more than it brings.
     torch.set_num_threads(1)
     plain = plain_config(config)
-    own_keys = {name: value for name, value in plain.items() if name not in REPLACEABLE}
-    asked: EvaluateSettings = build_settings(EvaluateSettings, own_keys, "evaluate")
+    asked: EvaluateSettings = build_settings(EvaluateSettings, own_keys(plain), "evaluate")
     run = resolve_run(asked.run)
     own = load_run_config(run)
-    replaced = {k: plain[k] for k in REPLACEABLE if plain.get(k) is not None}
-    if "costs" not in replaced and own["env"].get("kind", OPTIONS) == OPTIONS:
-        replaced["costs"] = settings_to_json(RealisticCosts())
+    replaced = replaced_sections(plain, own)
     wanted = market_settings({**own, **replaced})
     loaded_policy = load_chosen(run, asked.policy)
     session = open_session(wanted)
     check_policy_fits(loaded_policy, session.market)
     names = [asked.split] if asked.split else ["validation", "test"]
     # Only what the run itself was made for is a trial of its search.
-    is_trial = asked.policy == "best" and not _changes(own, replaced)
+    is_trial = asked.policy == "best" and not changes(own, replaced)
     results = []
     for name in names:
         results.append(
@@ -180,7 +177,7 @@ def describe(
         "data": history.name,
         "data_fingerprint": history.fingerprint,
         "same_data_as_training": trained_on == history.fingerprint,
-        "surface": wanted.surface.kind if isinstance(wanted, OptionMarketSettings) else "none",
+        "surface": surface_kind(wanted),
         "costs": wanted.env.costs.kind,
         "conditions": _conditions(session, config),
         "resamples": asked.resamples,
@@ -224,7 +221,20 @@ def _conditions(session: Session, config: Mapping[str, Any]) -> str:
     return config_hash({"data": session.loaded.history.fingerprint, "env": env, **sections})[:16]
 
 
-def _changes(own: Mapping[str, Any], replaced: Mapping[str, Any]) -> dict[str, Any]:
+def own_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the command itself, without the market's sections."""
+    return {name: value for name, value in plain.items() if name not in REPLACEABLE}
+
+
+def replaced_sections(plain: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections given in the place of the run's own; costs are realistic if none are given."""
+    replaced = {name: plain[name] for name in REPLACEABLE if plain.get(name) is not None}
+    if "costs" not in replaced and own["env"].get("kind", OPTIONS) == OPTIONS:
+        replaced["costs"] = settings_to_json(RealisticCosts())
+    return replaced
+
+
+def changes(own: Mapping[str, Any], replaced: Mapping[str, Any]) -> dict[str, Any]:
     """The replaced sections that really differ from the run's own."""
     return {
         section: replaced[section]
@@ -237,7 +247,7 @@ def _folder_name(
     asked: EvaluateSettings, own: Mapping[str, Any], replaced: Mapping[str, Any]
 ) -> str:
     """`evaluation`, and behind it whatever differs from the plain one, so that both can stay."""
-    changed = _changes(own, replaced)
+    changed = changes(own, replaced)
     names = [str(changed[s][REPLACEABLE[s]]) if REPLACEABLE[s] else s for s in changed]
     names += [asked.policy] if asked.policy != "best" else []
     names += [asked.split] if asked.split else []

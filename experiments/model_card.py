@@ -33,7 +33,6 @@ COMMON_LIMITS = (
     "deleted are not in it."
 )
 
-LIMITS = f"{OPTION_LIMITS}\n\n{COMMON_LIMITS}"
 OPTION_DISCLOSURE = (
     "Options can lose more than was paid for them; short options can lose without bound."
 )
@@ -43,14 +42,22 @@ DISCLOSURE = (
 )
 
 
+def small_print(session: Session) -> tuple[Text, Text]:
+    """What a result in this market does not show, and the risk disclosure."""
+    has_options = isinstance(session.market, OptionMarket)
+    limits = OPTION_LIMITS if has_options else ASSET_LIMITS
+    disclosure = f"{OPTION_DISCLOSURE} {DISCLOSURE}" if has_options else DISCLOSURE
+    return (
+        Text(f"{limits}\n\n{COMMON_LIMITS}", title="Limits"),
+        Text(disclosure, title="Risk disclosure", kind="warning"),
+    )
+
+
 def model_card(
     header: Mapping[str, Any], run: Mapping[str, Any], session: Session
 ) -> tuple[Item, ...]:
     """Data, training, market and limits. `run`: the run's manifest and config, by those names."""
     data, manifest = session.describe_data(), run["manifest"]
-    has_options = isinstance(session.market, OptionMarket)
-    limits = OPTION_LIMITS if has_options else ASSET_LIMITS
-    risk = f"{OPTION_DISCLOSURE} " if has_options else ""
     facts: list[tuple[str, str]] = [
         ("Run", str(header["run"])),
         ("Policy", f"{header['policy']}, after {header['policy_step']} environment steps"),
@@ -64,7 +71,7 @@ def model_card(
             (f"Split {name}", f"{first} to {last}")
             for name, (first, last) in data["splits"].items()
         ),
-        *([("Surface", str(header["surface"]))] if has_options else []),
+        *([("Surface", str(header["surface"]))] if header["surface"] != "none" else []),
         ("Costs", str(header["costs"])),
         ("Initial equity", f"${session.settings.env.initial_equity_usd:,.0f}"),
         ("Bootstrap resamples", str(header["resamples"])),
@@ -79,6 +86,5 @@ def model_card(
         *notices,
         Table("What was evaluated", ("fact", "value"), tuple(facts), folded=False),
         Table("Settings, as evaluated", ("setting", "value"), tuple(settings), folded=True),
-        Text(f"{limits}\n\n{COMMON_LIMITS}", title="Limits"),
-        Text(f"{risk}{DISCLOSURE}", title="Risk disclosure", kind="warning"),
+        *small_print(session),
     )

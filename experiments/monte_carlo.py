@@ -19,9 +19,11 @@ from pydantic import Field
 from rich.console import Console
 
 from agents.policy import Policy
-from experiments.battery import AGENT, INDEX, MANAGED, open_trained, own_keys
+from experiments.battery import MANAGED, open_trained
 from experiments.chart_matplotlib import chart_png
 from experiments.cli import launch
+from experiments.evaluate import own_keys
+from experiments.evaluation import AGENT, INDEX
 from experiments.monte_carlo_models import Law, ModelName, fit_laws
 from experiments.monte_carlo_report import ModelResult, build_page, terminal_table
 from experiments.monte_carlo_statistics import book_risks

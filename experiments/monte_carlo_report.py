@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table as TerminalTable
 
-from experiments.battery import AGENT, MANAGED, titled
+from experiments.battery import MANAGED, titled
 from experiments.charts import Bars, Chart, Histogram, Line, Mark, Panel, Series
+from experiments.evaluation import AGENT
 from experiments.figures import common_edges
 from experiments.formats import number, percent
 from experiments.monte_carlo_models import TITLES, Law

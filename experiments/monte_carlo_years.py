@@ -8,18 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from agents.baselines import build_baselines
 from agents.policy import Policy
+from agents.side_by_side import torch_threads
 from envs.batch import Window
 from envs.market.index_models import model_dates, simulate_index
 from envs.market.indicators import WARMUP_SESSIONS
 from envs.market.simulate import Scenario
 from envs.option_market import build_option_market
-from experiments.backtest import Backtest, run_backtests
-from experiments.battery import AGENT, CASH, INDEX, MANAGED, pick
+from experiments.backtest import Backtest
+from experiments.battery import CASH, pick, run_beside
+from experiments.evaluation import INDEX
 from experiments.monte_carlo_models import Law
 from experiments.settings import OptionMarketSettings
 from risk import metrics
@@ -70,13 +71,9 @@ def simulate_years(
     def chunk(size: int, own: np.random.SeedSequence) -> dict[str, Years]:
         return _simulate_chunk(law, policy, beside, wanted, size, np.random.default_rng(own))
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # a core a chunk wastes less than two cores a product
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            done = list(pool.map(chunk, sizes, seeds))
-    finally:
-        torch.set_num_threads(before)
+    # A core a chunk wastes less than two cores a product.
+    with torch_threads(1), ThreadPoolExecutor(threads) as pool:
+        done = list(pool.map(chunk, sizes, seeds))
     return {name: _joined([part[name] for part in done]) for name in done[0]}
 
 
@@ -102,11 +99,8 @@ def _simulate_chunk(
     # Nothing can be fitted to a simulated market without looking ahead in it.
     known = {b.name: b.policy for b in build_baselines(market, wanted.env, None, window)}
     books = pick(beside, known)
-    raw = run_backtests({AGENT: policy, **books}, market, wanted.env, window)
-    found = {name: _years(done) for name, done in raw.items()}
-    if wanted.risk.enabled:
-        managed = run_backtests({AGENT: policy}, market, wanted.env, window, wanted.risk)
-        found = {AGENT: found.pop(AGENT), MANAGED: _years(managed[AGENT]), **found}
+    ran = run_beside(policy, books, market, wanted.env, window, wanted.risk)
+    found = {name: _years(done) for name, done in ran.items()}
     free = market.growth[window.start : window.stop - 1]
     index = equity_curve(market.index_returns(window))
     cash = np.broadcast_to(equity_curve(free), index.shape)

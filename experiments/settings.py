@@ -127,6 +127,11 @@ def market_settings(config: Mapping[str, Any]) -> MarketSettings:
     )
 
 
+def surface_kind(wanted: MarketSettings) -> str:
+    """Which volatility surface; "none" for assets."""
+    return wanted.surface.kind if isinstance(wanted, OptionMarketSettings) else "none"
+
+
 def _check_limits_suit(risk: RiskSettings) -> None:
     """Limits on options would cut a portfolio of assets to pieces."""
     of_options = ("max_delta", "max_gamma", "max_vega", "max_margin")

@@ -19,9 +19,10 @@ from pydantic import Field
 from rich.console import Console
 
 from envs.panel_market import PanelMarket
-from experiments.battery import Trained, open_trained, own_keys
+from experiments.battery import Trained, open_trained
 from experiments.chart_matplotlib import chart_png
 from experiments.cli import launch
+from experiments.evaluate import own_keys
 from experiments.regimes import seen_in
 from experiments.report import Report, render
 from experiments.run_config import plain_config

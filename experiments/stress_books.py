@@ -13,8 +13,9 @@ from agents.policy import Policy
 from envs.batch import Window
 from envs.option_market import OptionMarket, OptionPortfolioSettings
 from envs.panel_market import PanelMarket
-from experiments.backtest import Backtest, index_equity, run_backtests
-from experiments.battery import AGENT, CASH, INDEX, MANAGED, pick
+from experiments.backtest import Backtest, index_equity
+from experiments.battery import CASH, MANAGED, pick, run_beside
+from experiments.evaluation import AGENT, INDEX
 from experiments.regimes import Period
 from experiments.session import Session
 from experiments.stress_markets import shocked_markets
@@ -115,10 +116,7 @@ def _run(
         others = pick(beside, {b.name: b.policy for b in baselines})
     else:
         others = {}  # the index of a panel is the equal mix, and cash is cash
-    done = run_backtests({AGENT: policy, **others}, market, env, window)
-    if risk.enabled:
-        managed = run_backtests({AGENT: policy}, market, env, window, risk)
-        done = {AGENT: done.pop(AGENT), MANAGED: managed[AGENT], **done}
+    done = run_beside(policy, others, market, env, window, risk)
     initial = env.initial_equity_usd
     free = market.growth[window.start : window.stop - 1]
     index = index_equity(market, window, initial)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table as TerminalTable
 
-from experiments.battery import AGENT, CASH, INDEX, MANAGED, titled
+from experiments.battery import CASH, MANAGED, titled
 from experiments.charts import Bars, Chart, Mark, Panel
+from experiments.evaluation import AGENT, INDEX
 from experiments.figures import equity_chart
 from experiments.formats import DASH, number, percent
 from experiments.palette import book_colours, shown_name

@@ -28,7 +28,7 @@ from callbacks.progress import Progress
 from callbacks.scalars import make_logger
 from callbacks.validation import Validation
 from envs.market.loaded import settings_to_json
-from experiments.cli import EXIT_BAD_INPUT, launch, quoted
+from experiments.cli import launch, quoted
 from experiments.export import export_sb3_zip
 from experiments.run_config import plain_config
 from experiments.run_folder import (
@@ -294,12 +294,7 @@ def _prepared(arguments: Sequence[str]) -> list[str]:
 
 def main() -> int:
     """Entry point of the command."""
-    try:
-        sys.argv[1:] = _prepared(sys.argv[1:])
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    return launch(train, "config")
+    return launch(train, "config", prepare=_prepared)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from pydantic import Field
 from rich.console import Console
 
 from experiments.chart_matplotlib import chart_png
-from experiments.cli import EXIT_BAD_INPUT, GateFailed, launch, quoted
+from experiments.cli import GateFailed, launch, quoted
 from experiments.evaluation import AGENT, INDEX
 from experiments.report import render
 from experiments.run_config import plain_config
@@ -229,12 +229,7 @@ def _prepared(arguments: Sequence[str]) -> list[str]:
 
 def main() -> int:
     """Entry point of the command."""
-    try:
-        sys.argv[1:] = _prepared(sys.argv[1:])
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    return launch(walk_forward, "walk_forward")
+    return launch(walk_forward, "walk_forward", prepare=_prepared)
 
 
 if __name__ == "__main__":

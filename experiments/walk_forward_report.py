@@ -20,13 +20,7 @@ from experiments.figures import (
     yearly_returns_chart,
 )
 from experiments.formats import number, percent
-from experiments.model_card import (
-    ASSET_LIMITS,
-    COMMON_LIMITS,
-    DISCLOSURE,
-    OPTION_DISCLOSURE,
-    OPTION_LIMITS,
-)
+from experiments.model_card import small_print
 from experiments.palette import BOOKS, MUTED
 from experiments.report_contents import KeyNumber, Report, Section, Table, Text
 from experiments.report_tables import (
@@ -179,9 +173,6 @@ def _performance_section(
 def _method_section(walk: Walk, results: Sequence[WindowResult]) -> Section:
     asked, days = walk.asked, walk.session.loaded.embargo_days
     notices = dict.fromkeys([*walk.notices, *(x for r in results for x in r.result.notices)])
-    has_options = isinstance(walk.session.market, OptionMarket)
-    limits = OPTION_LIMITS if has_options else ASSET_LIMITS
-    disclosure = f"{OPTION_DISCLOSURE} {DISCLOSURE}" if has_options else DISCLOSURE
     purged = (
         f"Purge and embargo: the last {days} calendar days, the longest life of what can be held, "
         "are left out of every training and validation stretch. What is held in one stretch has "
@@ -212,7 +203,7 @@ def _method_section(walk: Walk, results: Sequence[WindowResult]) -> Section:
         "paid for closing a book at the end of a test. Every day is the return of exactly one "
         "window."
     )
-    if has_options:
+    if isinstance(walk.session.market, OptionMarket):
         method += (
             "\n\nThe numbers of the volatility surface are those of the configuration; they are "
             "not refitted for each window."
@@ -232,8 +223,7 @@ def _method_section(walk: Walk, results: Sequence[WindowResult]) -> Section:
             *(Text(notice, kind="warning") for notice in notices),
             Text(method),
             Table("Facts", ("fact", "value"), facts, folded=False),
-            Text(f"{limits}\n\n{COMMON_LIMITS}", title="Limits"),
-            Text(disclosure, title="Risk disclosure", kind="warning"),
+            *small_print(walk.session),
         ),
     )
 

@@ -14,20 +14,11 @@ from envs.observation import observe_market
 from envs.option_market import OptionMarket
 from envs.option_portfolio import OptionPortfolioKernel
 from experiments.backtest import run_backtest
+from experiments.certificates.examined import SMALL_AGENT
 from tests.markets import market_of, options_of, random_walk
 
 OPTIONS = options_of(chain={"roll": "daily"}, episode={"sessions": 30})
-SMALL = RecurrentPPOSettings(
-    learning_rate=3e-3,
-    rollout_steps=512,
-    batch_size=256,
-    n_epochs=6,
-    gamma=0.9,
-    lstm_hidden_size=16,
-    n_lstm_layers=1,
-    net_arch=(32,),
-    log_std_init=-2.0,
-)
+SMALL = RecurrentPPOSettings(**SMALL_AGENT)
 
 
 @pytest.fixture(autouse=True)
