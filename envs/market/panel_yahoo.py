@@ -38,7 +38,7 @@ def load_yahoo_panel(
     the errors are those of `load_yahoo`.
     """
     folder = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
-    path = folder / _cache_name(tickers, window)
+    path = folder / panel_cache_name(tickers, window)
     question = Question(tickers, window.start, window.end, REMEDY)
 
     def ask() -> pd.DataFrame:
@@ -62,7 +62,8 @@ def load_yahoo_panel(
     return history, (*answer.notices, *left_out, *gaps, *kept)
 
 
-def _cache_name(tickers: tuple[str, ...], window: YahooWindow) -> str:
+def panel_cache_name(tickers: tuple[str, ...], window: YahooWindow) -> str:
+    """File name of the tickers' window in the cache."""
     key = hashlib.sha256(" ".join(sorted(tickers)).encode()).hexdigest()[:16]
     return f"yahoo-panel-{key}-{window.start:%Y%m%d}-{window.end:%Y%m%d}.parquet"
 

@@ -30,7 +30,8 @@ from envs.market.history import MarketHistory
 from envs.option_market import OptionMarket
 from experiments.certificates.certificate import Certificate
 from experiments.certificates.examined import Examined, untrained_policy
-from experiments.certificates.other_future import FileSource, LoadedSource, Source, as_table
+from experiments.certificates.other_future import LoadedSource, Source
+from experiments.certificates.outside_tables import index_tables, panel_tables
 from experiments.certificates.session_rows import Difference, first_difference, first_unequal
 from experiments.certificates.settings import Certification
 from experiments.certificates.setups import (
@@ -76,7 +77,7 @@ def look_ahead(wanted: Certification) -> list[Certificate]:
     with TemporaryDirectory() as folder:
         made = [
             certificate_of("look_ahead.options", tripped(option_books(wanted, Path(folder)))),
-            certificate_of("look_ahead.allocation", tripped(allocations(wanted))),
+            certificate_of("look_ahead.allocation", tripped(allocations(wanted, Path(folder)))),
         ]
     if wanted.examined is not None:
         made.append(certificate_of("look_ahead.run", tripped([the_run(wanted.examined)])))
@@ -199,15 +200,13 @@ def option_books(wanted: Certification, folder: Path) -> Iterator[Configuration]
             yield Configuration(_named(f"{source.name}, {surface}, {roll}", managed), source, setup)
 
 
-def allocations(wanted: Certification) -> Iterator[Configuration]:
+def allocations(wanted: Certification, folder: Path) -> Iterator[Configuration]:
     """Every source of panels, without and with the risk module."""
-    sizes = wanted.sizes
-    histories = panel_histories(sizes.sessions, everything=sizes.everything)
-    for number, (name, history) in enumerate(histories):
-        both = (False, True) if sizes.everything else (number % 2 == 1,)
+    for number, source in enumerate(_panel_sources(wanted, folder)):
+        both = (False, True) if wanted.sizes.everything else (number % 2 == 1,)
         for managed in both:
-            source = LoadedSource(name, history)
-            yield Configuration(_named(name, managed), source, allocation(managed=managed))
+            name = _named(source.name, managed)
+            yield Configuration(name, source, allocation(managed=managed))
 
 
 def the_run(examined: Examined) -> Configuration:
@@ -224,7 +223,16 @@ def _index_sources(
     for name, history in index_histories(sizes.sessions, rng, everything=sizes.everything):
         yield LoadedSource(name, history)
     simulated = with_own_columns(index_history("heston", sizes.sessions, paths=1), rng)
-    yield FileSource("csv", as_table(simulated, rng), folder)
+    yield from index_tables(simulated, rng, folder)
+
+
+def _panel_sources(wanted: Certification, folder: Path) -> Iterator[Source]:
+    sizes = wanted.sizes
+    histories = panel_histories(sizes.sessions, everything=sizes.everything)
+    for number, (name, history) in enumerate(histories):
+        yield LoadedSource(name, history)
+        if number == 0:
+            yield from panel_tables(history, folder)
 
 
 def _named(name: str, managed: bool) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from envs.market.files import load_file
 from envs.market.history import VOL_OBSERVED, MarketHistory
 from envs.market.panel import PanelHistory
 from envs.market.volatility_estimate import fill_implied_vol
@@ -64,48 +63,38 @@ class LoadedSource:
         return history.sessions(0, session + 1)
 
 
-class FileSource:
-    """A CSV file, written with another future and read again by the framework's own reader."""
+class TableSource:
+    """A table as it comes from outside, changed there and read by the framework's own reader."""
 
-    def __init__(self, name: str, table: pd.DataFrame, folder: Path) -> None:
-        """`table`: one row a session with the columns that `data=csv` reads, date among them."""
-        self.name, self._table, self._folder = name, table, folder
+    def __init__(
+        self, name: str, table: pd.DataFrame, read: Callable[[pd.DataFrame], History]
+    ) -> None:
+        """`table`: one row of numbers a day, indexed by date."""
+        self.name, self._table, self._read = name, table, read
+        self._dates = read(table).dates
 
-    def history(self) -> MarketHistory:
-        """Of the file as it is."""
+    def history(self) -> History:
+        """Of the table as it is."""
         return self._read(self._table)
 
-    def changed(self, session: int, rng: np.random.Generator) -> MarketHistory:
-        """Of the file with other numbers in all rows after `session`; blank cells stay blank."""
-        table, later = self._table.copy(), slice(session + 1, None)
+    def changed(self, session: int, rng: np.random.Generator) -> History:
+        """With other numbers in all rows after `session`; blank cells stay blank."""
+        table, later = self._table.copy(), slice(self._rows(session), None)
         drift = _drift((len(table.iloc[later]),), rng)
-        for name in table.columns.drop("date"):
+        for name in table.columns:
             values = table[name].to_numpy(np.float64).copy()
             values[later] *= drift if name in _PRICES else rng.uniform(*_CHANGE, drift.shape)
             table[name] = values
         return self._read(table)
 
-    def cut(self, session: int) -> MarketHistory:
-        """Of the file without the rows after `session`."""
-        return self._read(self._table.iloc[: session + 1])
+    def cut(self, session: int) -> History:
+        """Without the rows after `session`."""
+        return self._read(self._table.iloc[: self._rows(session)])
 
-    def _read(self, table: pd.DataFrame) -> MarketHistory:
-        path = self._folder / f"{self.name}.csv"
-        table.to_csv(path, index=False, date_format="%Y-%m-%d")
-        return load_file(path, 0.025, 0.015)[0]
-
-
-def as_table(history: MarketHistory, rng: np.random.Generator) -> pd.DataFrame:
-    """The first path as a file would hold it, with gaps in VIX."""
-    sessions = history.num_sessions
-    columns: dict[str, NDArray[np.generic]] = {"date": history.dates}
-    columns |= {name: getattr(history, name)[0] for name in (*_PRICES, "volume")}
-    vix = 100.0 * history.implied_vol[0] * np.exp(0.1 * rng.standard_normal(sessions))
-    vix[: sessions // 2] = np.nan
-    vix[rng.random(sessions) < 0.1] = np.nan
-    columns |= {"vix": vix, "rate": history.rate, "dividend_yield": history.dividend_yield}
-    columns |= {name: values[0] for name, values in history.extras.items()}
-    return pd.DataFrame(columns)
+    def _rows(self, session: int) -> int:
+        """How many rows there are up to a session; a reader may leave some of them out."""
+        days = self._table.index.to_numpy().astype("datetime64[D]")
+        return int(np.searchsorted(days, self._dates[session], side="right"))
 
 
 def _other_index(history: MarketHistory, session: int, rng: np.random.Generator) -> MarketHistory:

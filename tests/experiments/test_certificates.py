@@ -31,7 +31,8 @@ from experiments.certificates.ledger_replay import (
 )
 from experiments.certificates.look_ahead import Configuration, trip
 from experiments.certificates.martingale import FairGain, fair_gains
-from experiments.certificates.other_future import FileSource, LoadedSource, as_table
+from experiments.certificates.other_future import LoadedSource, TableSource
+from experiments.certificates.outside_tables import index_table, panel_tables
 from experiments.certificates.plain_ledger import Entry, option_price, replay
 from experiments.certificates.session_rows import session_arrays
 from experiments.certificates.settings import FORMS, Certification
@@ -121,12 +122,37 @@ def test_a_file_whose_gaps_are_filled_from_behind_is_found(monkeypatch, tmp_path
     def from_behind(observed, *prices):
         return fill_implied_vol(pd.Series(observed).bfill(), *prices)
 
-    table = as_table(an_index(paths=1), np.random.default_rng(0))
-    table.loc[60:100, "vix"] = np.nan
-    source = FileSource("csv", table, tmp_path)
+    table = index_table(an_index(paths=1), np.random.default_rng(0))
+    table.iloc[60:101, table.columns.get_loc("vix")] = np.nan
+
+    def read(table):
+        table.to_csv(tmp_path / "a.csv", index_label="date", date_format="%Y-%m-%d")
+        return files.load_file(tmp_path / "a.csv", 0.025, 0.015)[0]
+
+    source = TableSource("csv", table, read)
     assert tripped(source, 3).differences == ()
     monkeypatch.setattr(files, "fill_implied_vol", from_behind)
     assert tripped(source, 3).differences[0][1].where == "history.implied_vol"
+
+
+def test_a_downloaded_panel_whose_holes_are_filled_from_behind_is_found(monkeypatch, tmp_path):
+    from envs.market import panel_yahoo
+
+    def from_behind(table):
+        close = pd.DataFrame(table.close).bfill().to_numpy(copy=True)
+        close[:5] = table.close[:5]
+        return dataclasses.replace(table, close=close), ()
+
+    def looked_at():
+        _, history = next(panel_histories(80, everything=False))
+        (source,) = [s for s in panel_tables(history, tmp_path) if s.name == "panel_yahoo"]
+        return trip(Configuration("x", source, allocation(managed=False)), 1000, seed=0)
+
+    assert looked_at().differences == ()
+    monkeypatch.setattr(panel_yahoo, "_without_missing_sessions", from_behind)
+    found = looked_at().differences
+    # Row 40 of the table; its first five come before the last listing.
+    assert [(t, what.where) for t, what in found] == [(35, "history.close")]
 
 
 def test_a_panel_feature_that_reads_the_next_session_is_named(monkeypatch):
