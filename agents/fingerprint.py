@@ -25,6 +25,8 @@ _HYPERPARAMETERS = (
     "normalize_advantage",
     "target_kl",
 )
+# Of our own networks: raised whenever the same weights come to give other last bits.
+_ARITHMETIC = 2
 # They choose among kernels of the numerical libraries, and with them the order of additions.
 _VARIABLES = ("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 
@@ -50,6 +52,7 @@ def determinism_fingerprint(model: OnPolicyAlgorithm) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if cuda else device.type,
         "cuda": torch.version.cuda if cuda else None,
         "policy": type(model.policy).__name__,
+        "arithmetic": _ARITHMETIC,
         **{name.lower(): os.environ.get(name) for name in _VARIABLES},
         "num_envs": model.n_envs,
         **{name: _plain(getattr(model, name)) for name in _HYPERPARAMETERS},

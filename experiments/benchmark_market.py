@@ -5,14 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import resource
 import sys
-import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from agents.factory import RecurrentPPOSettings, build_agent
-from agents.side_by_side import torch_threads
 from envs.adapters import KernelVecEnv
 from envs.batch import Window
 from envs.market.heston import HestonModel
@@ -22,10 +20,11 @@ from envs.option_market import build_option_market
 from envs.option_portfolio import OptionPortfolioKernel
 from envs.options.black_scholes import price_and_greeks
 from envs.options.tape import build_tape
-from experiments.backtest import run_backtest
 from experiments.benchmark_rows import Row, at_least, at_most
 from experiments.benchmark_settings import Bench
 from experiments.benchmark_timing import in_turn, seconds_of
+from experiments.monte_carlo_models import Law, fit_laws
+from experiments.monte_carlo_years import simulate_years
 from experiments.session import option_session
 from experiments.settings import OptionMarketSettings
 
@@ -76,78 +75,63 @@ def tape_rows(bench: Bench) -> list[Row]:
 
 @dataclass(frozen=True)
 class Simulation:
-    """Where the time of a simulated evaluation went, in seconds, and how much memory it took."""
+    """What a simulated evaluation took: seconds, and memory of the whole process."""
 
-    paths: float
-    market: float
-    backtest: float
-    peak_mb: float  # of the whole process, its imports among it
-    imports_mb: float  # of the process before it began
-
-    @property
-    def total(self) -> float:
-        """Paths, pricing and policy together."""
-        return self.paths + self.market + self.backtest
+    seconds: float
+    peak_mb: float  # its imports among it
+    imports_mb: float  # before it began
 
 
 def monte_carlo_rows(bench: Bench) -> list[Row]:
     """A policy of the agent's size over simulated years, each repeat in a process of its own."""
-    asked, wanted = bench.asked, option_session(bench.session).settings
+    asked, market = bench.asked, option_session(bench.session)
+    (law,) = fit_laws(market.loaded, ("gbm",))
 
     def run() -> Simulation:
         # A fresh process: its memory is this row's alone.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             return pool.submit(
-                simulate_years, wanted, bench.agent, asked.paths, asked.device, asked.threads
+                simulation, law, market.settings, bench.agent, asked.paths, asked.threads
             ).result()
 
     runs = [run() for _ in range(asked.repeats)]
-    best = min(runs, key=lambda one: one.total)
     what = f"policy over {asked.paths:,} simulated years"
-    parts = {name: getattr(best, name) for name in ("paths", "market", "backtest")}
-    details = {**parts, "each_repeat": [one.total for one in runs]}
-    peak = max(one.peak_mb for one in runs)
     return [
         Row(
             "monte_carlo.seconds",
             f"{what}, with paths and pricing",
-            best.total,
+            min(one.seconds for one in runs),
             "s",
             at_most(SIMULATION_SECONDS),
-            details,
+            {"each_repeat": [one.seconds for one in runs]},
         ),
         Row(
             "monte_carlo.memory",
             f"{what}: peak memory",
-            peak,
+            max(one.peak_mb for one in runs),
             "MB",
-            details={"imports_mb": best.imports_mb},
+            details={"imports_mb": runs[0].imports_mb},
         ),
     ]
 
 
-def simulate_years(
-    wanted: OptionMarketSettings, agent: RecurrentPPOSettings, paths: int, device: str, threads: int
+def simulation(
+    law: Law, wanted: OptionMarketSettings, agent: RecurrentPPOSettings, paths: int, threads: int
 ) -> Simulation:
-    """Simulate, price and trade one year on each of P paths with a fresh policy."""
+    """Years of `experiments.monte_carlo` for a fresh policy without the risk module."""
     imports_mb = _peak_mb()
-    with torch_threads(threads):
-        laps = [time.perf_counter()]
-        history = load_market(
-            SyntheticData(paths=paths, sessions=WARMUP_SESSIONS + SESSIONS_A_YEAR),
-            embargo_days=wanted.env.chain.longest_life_days,
-        ).history
-        laps.append(time.perf_counter())
-        market = build_option_market(history, wanted.surface, wanted.env)
-        laps.append(time.perf_counter())
-        window = Window(market.first_usable, history.num_sessions)
-        kernel = OptionPortfolioKernel(market, wanted.env, window, 1, random_start=False)
-        policy = build_agent(agent, KernelVecEnv(kernel), 0, device).policy
-        policy.set_training_mode(False)
-        begin = time.perf_counter()
-        run_backtest(policy, market, wanted.env, window)
-        end = time.perf_counter()
-    return Simulation(laps[1] - laps[0], laps[2] - laps[1], end - begin, _peak_mb(), imports_mb)
+    raw = replace(wanted, risk=replace(wanted.risk, enabled=False))
+    history = load_market(
+        SyntheticData(sessions=2 * WARMUP_SESSIONS),
+        embargo_days=wanted.env.chain.longest_life_days,
+    ).history
+    market = build_option_market(history, wanted.surface, wanted.env)
+    window = Window(market.first_usable, history.num_sessions)
+    kernel = OptionPortfolioKernel(market, wanted.env, window, 1, random_start=False)
+    policy = build_agent(agent, KernelVecEnv(kernel), 0, "cpu").policy
+    policy.set_training_mode(False)
+    taken = seconds_of(lambda: simulate_years(law, policy, (), raw, paths, 0, threads))
+    return Simulation(taken, _peak_mb(), imports_mb)
 
 
 def _peak_mb() -> float:

@@ -162,6 +162,12 @@ def _use_rows(bench: Bench, ours: list[Learning], rates: list[float]) -> list[Ro
             details={"flops_a_step": per_step, "flops_a_second": used, "matmul_rate": max(rates)},
         ),
         Row(
+            "training.arithmetic",
+            f"PPO: the updates of {PRODUCTION_STEPS:,} steps, were they matrix products alone",
+            PRODUCTION_STEPS * per_step * epochs / max(rates) / 60.0,
+            "minutes",
+        ),
+        Row(
             "training.rollout_share",
             "PPO: rollout, share of ours",
             rollout / (rollout + update),

@@ -54,6 +54,7 @@ ROWS = {
     "training.stock_4": None,
     "training.production": 15,
     "training.flop_utilisation": None,
+    "training.arithmetic": None,
     "training.rollout_share": None,
     "training.update_share": None,
     "training.threads_1": None,
