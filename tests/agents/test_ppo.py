@@ -36,16 +36,10 @@ from risk.errors import InputError
 from risk.settings import build_settings
 from tests.agents.toy_run import ROLLOUT, DriftEnv, SimplexDriftEnv, same_weights, weights
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DISTRIBUTIONS = ["dirichlet", "softmax_gaussian"]
 CONF = Path(__file__).parents[2] / "conf" / "agent"
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class BestAsset(BatchKernel):

@@ -22,6 +22,8 @@ from risk.errors import InputError
 from risk.settings import build_settings
 from tests.agents.toy_run import N_STEPS, NUM_ENVS, ROLLOUT, DriftEnv, same_weights, weights
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 OPTIONS = {
     "n_steps": N_STEPS,
     "batch_size": ROLLOUT,
@@ -37,14 +39,6 @@ CRITICS = {
     "feedforward critic": {"enable_critic_lstm": False},
     "shared lstm": {"enable_critic_lstm": False, "shared_lstm": True},
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def stock(network=None, env=None, **changes):

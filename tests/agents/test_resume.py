@@ -27,6 +27,8 @@ from tests.agents.toy_run import (
     weights,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PARTS = [
     "policy",
     "optimizer",
@@ -46,14 +48,6 @@ PARTS = [
     "episodes.successes",
     "callbacks.adapting",
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

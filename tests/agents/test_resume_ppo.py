@@ -4,7 +4,6 @@ import signal
 from functools import partial
 
 import pytest
-import torch
 
 from agents.checkpoint import read_checkpoint, restore_checkpoint
 from agents.resume_state import capture, restore
@@ -25,6 +24,8 @@ from tests.agents.toy_run import (
     unpacked,
     weights,
 )
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 AGENTS = {
     "softmax_gaussian": build_ppo,
@@ -47,14 +48,6 @@ PARTS = [
     "episodes.successes",
     "callbacks.adapting",
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

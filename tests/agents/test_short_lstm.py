@@ -8,15 +8,9 @@ from agents import policies
 from agents.policies import MaskedMlpLstmPolicy
 from agents.short_lstm import _Layer, is_plain, run_short
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PROCESS = MaskedMlpLstmPolicy._process_sequence
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def case(layers=2, steps=5, sequences=7, inputs=4, size=6, share=0.3, dtype=torch.float64):

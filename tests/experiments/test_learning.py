@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from agents.factory import RecurrentPPOSettings, build_agent
 from envs.adapters import KernelVecEnv
@@ -17,16 +16,10 @@ from experiments.backtest import run_backtest
 from experiments.certificates.examined import SMALL_AGENT
 from tests.markets import market_of, options_of, random_walk
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 OPTIONS = options_of(chain={"roll": "daily"}, episode={"sessions": 30})
 SMALL = RecurrentPPOSettings(**SMALL_AGENT)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def fair_market(seed: int, paths: int, sessions: int = 150) -> OptionMarket:

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from agents.factory import PPOSettings, build_agent
 from envs.adapters import KernelVecEnv
@@ -22,6 +21,8 @@ from experiments.backtest import run_backtest
 from experiments.portfolio_report import weights_held
 from risk.settings import build_settings
 from tests.panels import allocation_of
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 DRIFT, RATE, VOL, RISK_AVERSION = 0.105, 0.025, 0.16, 5.0
 MERTON = (DRIFT - RATE) / (RISK_AVERSION * VOL**2)  # .625
@@ -37,14 +38,6 @@ AGENT = PPOSettings(
     net_arch=(16,),
     log_std_init=-0.5,
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def options_with(rate_bps: float):

@@ -1,0 +1,9 @@
+"""Bugs that more than one certificate has to find."""
+
+
+def with_double_interest(monkeypatch):
+    from envs import option_market, panel_market
+
+    for module in (option_market, panel_market):
+        right = module.cash_growth
+        monkeypatch.setattr(module, "cash_growth", lambda h, f=right: (1.0 + f(h)) ** 2 - 1.0)

@@ -1,0 +1,140 @@
+"""The plain ledger: right by hand, and what it finds when the accounts are wrong."""
+
+import ast
+import datetime as dt
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+from envs.book_kernel import BookKernel
+from envs.ledger import Ledger
+from experiments.certificates import plain_ledger
+from experiments.certificates.ledger_replay import (
+    allocation_books,
+    certificate_of,
+    option_books,
+    replayed,
+)
+from experiments.certificates.plain_ledger import Entry, option_price, replay
+from experiments.certificates.settings import FORMS, Certification
+from tests.experiments.planted_bugs import with_double_interest
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SHORT = Certification(FORMS["short"], 0, None)
+
+
+def with_a_fresh_contract(monkeypatch):
+    right = BookKernel.__init__
+
+    def opened(self, *arguments, **options):
+        right(self, *arguments, **options)
+        self._aged = self._mark
+
+    monkeypatch.setattr(BookKernel, "__init__", opened)
+
+
+def with_a_skipped_cost(monkeypatch):
+    right = Ledger.trade
+
+    def free(self, target, mark, cost_usd):
+        return right(self, target, mark, 0.0 * cost_usd)
+
+    monkeypatch.setattr(Ledger, "trade", free)
+
+
+def first_book(kind):
+    books = option_books(SHORT) if kind == "options" else allocation_books(SHORT)
+    return certificate_of("ledger", replayed([next(books)]))
+
+
+@pytest.mark.parametrize(
+    ("bug", "kind"),
+    [
+        (with_double_interest, "options"),
+        (with_a_fresh_contract, "options"),
+        (with_a_skipped_cost, "options"),
+        (with_double_interest, "allocation"),
+        (with_a_skipped_cost, "allocation"),
+    ],
+)
+def test_the_replayed_ledger_finds(monkeypatch, bug, kind):
+    bug(monkeypatch)
+    found = first_book(kind)
+    assert not found.passed
+    assert found.number > 1e-6
+
+
+def test_a_quote_of_another_contract_is_found(monkeypatch):
+    from envs.options import tape
+
+    right = tape._Market.price_at
+
+    def fresh(self, where, strike, tau, is_call):
+        return right(self, where, strike * 1.01, tau, is_call)
+
+    monkeypatch.setattr(tape._Market, "price_at", fresh)
+    books = [book for book in option_books(SHORT) if book.name == "daily"]
+    found = certificate_of("ledger", replayed(books))
+    assert found.number < 1e-9  # market and account agree with each other
+    assert not found.passed
+    assert "60D" in found.what or "30D" in found.what
+
+
+def test_the_plain_ledger_knows_only_the_standard_library():
+    tree = ast.parse(Path(plain_ledger.__file__).read_text())
+    imported = {
+        (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name).split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    assert imported <= set(sys.stdlib_module_names)
+
+
+def test_an_account_by_hand():
+    friday, monday, tuesday = dt.date(2024, 1, 5), dt.date(2024, 1, 8), dt.date(2024, 1, 9)
+    call = ("call", 100.0, tuesday)
+    lines = [
+        Entry(friday, "index", price=100.0),
+        Entry(friday, "rate", price=0.0365),
+        Entry(friday, "equity", price=1000.0),
+        Entry(friday, "trade", "C", *call, 10.0, 2.0, 3.0),
+        Entry(friday, "trade", "A", "spot", None, None, 1.0, 50.0, 1.0),
+        Entry(monday, "index", price=101.0),
+        Entry(monday, "rate", price=0.0),
+        Entry(monday, "quote", "C", *call, price=2.5),
+        Entry(monday, "quote", "A", "spot", price=51.0),
+        Entry(monday, "equity", price=1002.0),
+        Entry(monday, "trade", "A", "spot", None, None, -1.0, 51.0, 0.0),
+        Entry(tuesday, "index", price=104.0),
+        Entry(tuesday, "equity", price=1000.0),
+    ]
+    found = replay(lines, 1000.0)
+    cash = (1000.0 - 20.0 - 3.0 - 50.0 - 1.0) * math.exp(0.0365 * 3 / 365)  # a weekend
+    expected = [1000.0, cash + 25.0 + 51.0, cash + 51.0 + 40.0]  # and intrinsic value at expiry
+    assert [own for _, _, own in found.equity] == pytest.approx(expected, rel=1e-15)
+    assert found.largest_gap == pytest.approx(expected[2] / 1000.0 - 1.0, rel=0.1)
+    assert found.complaints == []
+
+
+def test_what_is_odd_in_a_journal_is_said():
+    day, later = dt.date(2024, 1, 5), dt.date(2024, 1, 8)
+    bought = Entry(day, "trade", "A", "spot", None, None, 1.0, 50.0)
+    unquoted = replay([bought, Entry(later, "equity", price=1.0)], 100.0)
+    assert unquoted.complaints == ["2024-01-08: A is held and not quoted"]
+    other = bought._replace(day=later, kind="call", strike=9.0, expiry=later)
+    assert replay([bought, other], 100.0).complaints == ["2024-01-08: A is not what it was"]
+    half = bought._replace(event="close", quantity=-0.5)
+    assert replay([bought, half], 100.0).complaints == ["2024-01-05: A was not closed"]
+    assert replay([Entry(day, "gift")], 1.0).complaints == ["2024-01-05: unknown event gift"]
+    assert replay([Entry(day, "equity", price=math.nan)], 1.0).largest_gap == math.inf
+    assert replay([], 1.0).largest_gap == math.inf
+
+
+def test_option_prices_are_the_published_ones():
+    # J. Hull, Options, Futures, and Other Derivatives, example 15.6.
+    assert option_price("call", 42, 40, 0.5, 0.2, 0.1, 0.0) == pytest.approx(4.76, abs=0.005)
+    assert option_price("put", 42, 40, 0.5, 0.2, 0.1, 0.0) == pytest.approx(0.81, abs=0.005)
+    assert option_price("put", 42, 45, 0.0, 0.2, 0.1, 0.0) == 3.0
