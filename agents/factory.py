@@ -79,6 +79,11 @@ class RecurrentPPOSettings:
                 f"a batch_size of {self.batch_size} is no multiple of the sequence_length of "
                 f"{length}"
             )
+        if length is None and self.rollout_steps % self.batch_size == 1:
+            raise ValueError(
+                f"a batch_size of {self.batch_size} leaves one of {self.rollout_steps} steps alone "
+                "in the last minibatch, whose advantage cannot be normalised"
+            )
         return self
 
 

@@ -53,8 +53,10 @@ class SequenceRecurrentPPO(RecurrentPPO):
 
     def _setup_model(self) -> None:
         self._check_sequences()
-        if torch.device(self.device).type in FUSED_DEVICES:
-            self.policy_kwargs.setdefault("optimizer_kwargs", dict(FUSED_ADAM))
+        chosen = self.policy_kwargs.get("optimizer_class", torch.optim.Adam)
+        if chosen is torch.optim.Adam and torch.device(self.device).type in FUSED_DEVICES:
+            # A copy: the dictionary is the caller's.
+            self.policy_kwargs = {"optimizer_kwargs": dict(FUSED_ADAM), **self.policy_kwargs}
         super()._setup_model()
 
     def _check_sequences(self) -> None:

@@ -16,11 +16,19 @@ def update_flops(agent: RecurrentPPOSettings, observations: int, actions: int) -
     """Operations that learning from one observation needs, forward and backward.
 
     The backward pass multiplies with each matrix twice, for its own gradient and for that of its
-    input; the observation needs none. Element-wise work and the optimiser are not counted, nor
-    is anything that an implementation does beyond this (padding, calculating twice).
+    input; the observation needs none, nor does the state that a sequence starts from.
+    Element-wise work and the optimiser are not counted, nor is anything that an implementation
+    does beyond this (padding, calculating twice).
     """
     weights = _matrix_weights(agent, observations, actions)
-    return 6.0 * weights - 2.0 * _input_weights(agent, observations)
+    starts = 0.0 if agent.sequence_length is None else 1.0 / agent.sequence_length
+    no_need = _input_weights(agent, observations) + starts * _recurrent_weights(agent)
+    return 6.0 * weights - 2.0 * no_need
+
+
+def _recurrent_weights(agent: RecurrentPPOSettings) -> int:
+    """Weights that meet the state of the step before, of actor and critic together."""
+    return 2 * agent.n_lstm_layers * 4 * agent.lstm_hidden_size**2
 
 
 def _input_weights(agent: RecurrentPPOSettings, observations: int) -> int:
@@ -30,9 +38,9 @@ def _input_weights(agent: RecurrentPPOSettings, observations: int) -> int:
 
 def _matrix_weights(agent: RecurrentPPOSettings, observations: int, actions: int) -> int:
     hidden = agent.lstm_hidden_size
-    recurrent = agent.n_lstm_layers * 4 * hidden * hidden
     between = (agent.n_lstm_layers - 1) * 4 * hidden * hidden
     widths = (hidden, *agent.net_arch)
     layers = sum(a * b for a, b in pairwise(widths))
     heads = widths[-1] * (actions + 1)
-    return _input_weights(agent, observations) + 2 * (recurrent + between + layers) + heads
+    to_lstm = _input_weights(agent, observations) + _recurrent_weights(agent)
+    return to_lstm + 2 * (between + layers) + heads

@@ -132,6 +132,8 @@ def speed_rows(agent: RecurrentPPOSettings, taken: Mapping[str, list[Learning]])
         what = f"PPO: {_named(name)}"
         if run != epochs:
             what += f" ({run} of {epochs} epochs run, the rest reckoned)"
+        if name not in ("ours", stock):
+            what += ", the slower: tried once"
         details = {"epochs_run": run, "epochs_counted": epochs, "each_repeat": values}
         rows.append(Row(f"training.{name}", what, max(values), "steps/s", details=details))
     minutes = PRODUCTION_STEPS / max(speed["ours"]) / 60.0

@@ -19,6 +19,7 @@ from typing import Any, TypeVar, cast, dataclass_transform
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic_core import ArgsKwargs
 
 from risk.errors import InputError
 
@@ -58,6 +59,10 @@ def _explain(error: ValidationError, where: str, kind: Any) -> InputError:
     if first["type"] in ("missing", "missing_argument"):
         return InputError(f"setting {path} is missing", f"Give it a value: {path}=...")
     message = re.sub(r"^Value error, ", "", first["msg"])
+    if first["type"] == "value_error" and isinstance(first["input"], Mapping | ArgsKwargs):
+        # Settings that do not go together: the message names them, all of them would bury it.
+        section = ".".join([where, *(p for p in first["loc"] if p in _known_keys(kind))])
+        return InputError(f"the settings of {section} do not go together: {message}")
     return InputError(f"setting {path} = {first['input']!r} is not valid: {message}")
 
 

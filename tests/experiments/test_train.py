@@ -212,7 +212,7 @@ BAD = {
     "+rewrd=1": "unknown setting config.rewrd",
     "agent.learning_rate=-1": "agent.learning_rate = -1",
     "agent.learning_rate=fast": "agent.learning_rate = 'fast'",
-    "agent.batch_size=256": "batch_size of 256",
+    "agent.batch_size=256": "the settings of agent do not go together: a batch_size of 256",
     "num_envs=3": "does not divide",
     "num_envs=0": "num_envs = 0",
     "total_timesteps=0": "total_timesteps = 0",
