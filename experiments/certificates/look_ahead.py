@@ -14,7 +14,7 @@ splits that are given as shares of the sessions, which is why sessions are count
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,7 +45,7 @@ from experiments.certificates.setups import (
     with_own_columns,
 )
 
-LONGEST_EPISODE = 25  # sessions that a policy trades through before t
+LONGEST_EPISODE = 25  # sessions that a policy trades through before it trades at t
 BOOKS = 2
 
 
@@ -80,7 +80,7 @@ def look_ahead(wanted: Certification) -> list[Certificate]:
             certificate_of("look_ahead.allocation", tripped(allocations(wanted, Path(folder)))),
         ]
     if wanted.examined is not None:
-        made.append(certificate_of("look_ahead.run", tripped([the_run(wanted.examined)])))
+        made.append(certificate_of("look_ahead.run", tripped(the_run(wanted.examined))))
     return made
 
 
@@ -144,11 +144,11 @@ def _on_the_way(
 ) -> Difference | None:
     """The first thing that a policy sees, does or earns differently up to `session`."""
     start = max(market.first_usable, session - LONGEST_EPISODE)
-    window = Window(start, session + 1)
+    window = Window(start, session + 2)  # the trade at t is settled a session later
     one, two = (_episode(setup.open(each, window, BOOKS), policy) for each in (market, other))
     labels = {
         "observation": [feature.name for feature in market.features],
-        "action": list(market.instruments),
+        **{key: list(market.instruments) for key in ("action", "traded to", "traded at")},
     }
     found = []
     for name, values in one.items():
@@ -165,7 +165,12 @@ def _on_the_way(
 
 
 def _episode(kernel: BookKernel, policy: Policy) -> dict[str, NDArray[Any]]:
-    """Everything that happens in a window, by session; actions and rewards of the last as well."""
+    """Everything that happens in a window up to the trade of its last session but one.
+
+    The trade as well: what a risk module or a cost reads is not seen before. What comes of it is
+    of the session after.
+    """
+    trades = _overheard(kernel)
     obs, state = kernel.reset(), None
     starts = np.ones(kernel.num_envs, np.bool_)
     reward = np.zeros(kernel.num_envs)
@@ -174,13 +179,30 @@ def _episode(kernel: BookKernel, policy: Policy) -> dict[str, NDArray[Any]]:
         action, state = policy.predict(obs, state=state, episode_start=starts, deterministic=True)
         day = {"observation": obs, "action": action, "reward": reward}
         day |= {f"account {name}": values for name, values in kernel.ledger.get_state().items()}
+        last = kernel.session[0] >= kernel.window.stop - 2
+        result = kernel.step(action)
+        day |= dict(zip(("traded to", "traded at", "cost of the trade"), trades.pop(), strict=True))
         for name, values in day.items():
             days.setdefault(name, []).append(np.array(values))
-        if kernel.session[0] >= kernel.window.stop - 1:
+        if last:
             return {name: np.stack(values) for name, values in days.items()}
-        result = kernel.step(action)
         obs, reward = result.observation, result.reward
         starts = np.zeros(kernel.num_envs, np.bool_)
+
+
+def _overheard(kernel: BookKernel) -> list[tuple[NDArray[Any], ...]]:
+    """What the kernel hands to its ledger at every trade: quantities, prices, costs."""
+    trades: list[tuple[NDArray[Any], ...]] = []
+    trade = kernel.ledger.trade
+
+    def overheard(
+        target: NDArray[np.float64], mark: NDArray[np.float64], cost_usd: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        trades.append((target, mark, cost_usd))
+        return trade(target, mark, cost_usd)
+
+    kernel.ledger.trade = overheard  # type: ignore[method-assign]
+    return trades
 
 
 # --- what is looked at ---------------------------------------------------------------------------
@@ -209,11 +231,14 @@ def allocations(wanted: Certification, folder: Path) -> Iterator[Configuration]:
             yield Configuration(name, source, allocation(managed=managed))
 
 
-def the_run(examined: Examined) -> Configuration:
-    """A run's policy in the market that it was trained in."""
+def the_run(examined: Examined) -> Iterator[Configuration]:
+    """A run's policy in the market that it was trained in, without and with its risk module."""
     session = examined.session
-    source = LoadedSource("run", session.loaded.history)
-    return Configuration("the run", source, Setup.of(session), examined.policy)
+    source, setup = LoadedSource("run", session.loaded.history), Setup.of(session)
+    risk = session.settings.risk
+    for managed in (False, True) if risk.enabled else (False,):
+        under = replace(setup, risk=risk if managed else None)
+        yield Configuration(_named("the run", managed), source, under, examined.policy)
 
 
 def _index_sources(

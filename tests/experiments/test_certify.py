@@ -75,7 +75,7 @@ def test_a_run_is_examined_with_its_policy_and_its_files(
     run = tmp_path / "outputs" / "tiny" / "run"
     shutil.copytree(evaluated_run, run)
     examined = examine(str(run), "best")
-    found = trip(the_run(examined), 1, seed=0)
+    found = trip(next(the_run(examined)), 1, seed=0)
     assert (len(found.sessions), found.differences) == (1, ())
 
     session, window = examined.session, examined.session.window("test")

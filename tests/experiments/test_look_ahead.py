@@ -10,6 +10,7 @@ from envs.book_observation import BookObservation
 from envs.extra_blocks import EXTRA_BLOCKS, volatility_block
 from envs.market.volatility_estimate import fill_implied_vol
 from envs.observation import MARKET
+from envs.option_portfolio import OptionPortfolioKernel
 from experiments.certificates.look_ahead import Configuration, trip
 from experiments.certificates.other_future import LoadedSource, TableSource
 from experiments.certificates.outside_tables import index_table, panel_tables
@@ -73,6 +74,28 @@ def test_a_kernel_that_looks_one_row_ahead_is_found_on_the_way(monkeypatch):
 
     monkeypatch.setattr(BookObservation, "observe", ahead)
     assert tripped(moments=1).differences[0][1].where == "observation"
+
+
+def reading_the_next_row(monkeypatch, method):
+    right = getattr(OptionPortfolioKernel, method)
+
+    def ahead(self, *arguments):
+        *rest, row = arguments
+        return right(self, *rest, np.minimum(row + 1, len(self._mark) - 1))
+
+    monkeypatch.setattr(OptionPortfolioKernel, method, ahead)
+
+
+@pytest.mark.parametrize(
+    ("method", "where"),
+    [("_risk_book", "traded to"), ("_cost", "cost of the trade"), ("_target", "traded to")],
+)
+def test_what_reads_ahead_only_when_it_trades_is_found(monkeypatch, method, where):
+    source = LoadedSource("gbm", an_index())
+    setup = option_book(source.history(), "vix", "expiry", managed=True)
+    reading_the_next_row(monkeypatch, method)
+    found = trip(Configuration("x", source, setup), 3, seed=3)
+    assert where in {what.where for _, what in found.differences}
 
 
 def test_a_file_whose_gaps_are_filled_from_behind_is_found(monkeypatch, tmp_path):

@@ -248,7 +248,7 @@ def test_a_mistake_is_one_line_code_2_and_nothing_written(command, argument, tmp
     [
         (["data=csv"], "setting data.path has no value"),
         (["data=csv", "data.path=nope.csv"], "nope.csv"),
-        (["data.splits.train_end=2030-01-01"], "setting data.splits = "),
+        (["data.splits.train_end=2030-01-01"], "the settings of data.splits do not go together"),
     ],
 )
 def test_missing_data_is_one_line_code_2_and_nothing_written(
