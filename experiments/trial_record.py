@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.backtest import Backtest
+from experiments.run_folder import is_walk
 from experiments.runinfo import load_manifest, load_run_config
 from experiments.session import Session
 from experiments.trials import (
@@ -29,7 +30,10 @@ def record_run(
     """Keep the days of the run's policy on a split and put its row into the ledger.
 
     `candidates`: how many policies this one was chosen among; None takes what training recorded.
+    Nothing is kept of a window of a walk-forward, which is one trial as a whole.
     """
+    if is_walk(run.resolve().parent):
+        return
     ledger = ledger_of(run)
     name = run.resolve().relative_to(ledger.parent).as_posix()
     if candidates is None:

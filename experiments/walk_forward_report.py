@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.baselines import Baseline
-from envs.option_market import OptionMarket
 from experiments.charts import Bars, Chart, Mark, Panel
 from experiments.evaluation import AGENT, INDEX
 from experiments.figures import (
@@ -20,17 +19,16 @@ from experiments.figures import (
     yearly_returns_chart,
 )
 from experiments.formats import number, percent
-from experiments.model_card import small_print
 from experiments.palette import BOOKS, MUTED
-from experiments.report_contents import KeyNumber, Report, Section, Table, Text
+from experiments.report_contents import KeyNumber, Report, Section
 from experiments.report_tables import (
     differences_table,
     evidence_table,
     verdicts_table,
 )
-from experiments.run_folder import shown_path
 from experiments.split_charts import BESIDE, MANAGED
 from experiments.walk_forward_folder import Walk
+from experiments.walk_forward_method import method_section
 from experiments.walk_forward_record import StitchedContest, WindowResult
 from experiments.walk_forward_tables import (
     RATIOS,
@@ -44,6 +42,13 @@ from experiments.walk_forward_tables import (
 from risk.metrics import simple_returns
 
 FloatArray = NDArray[np.float64]
+
+_GUARD_BEGINS_ANEW = (
+    "Under the risk module the guard, and the peak that its drawdown limits count from, begin anew "
+    "with each window: a book that was halted for good trades again in the next window, and a "
+    "drawdown over several windows is not seen. The managed record therefore shows less halting "
+    "than one unbroken book would."
+)
 
 
 def build_walk_report(
@@ -70,7 +75,7 @@ def build_walk_report(
                 "Windows",
                 (sharpe_by_window(results), windows_table(results), spans_table(results)),
             ),
-            _method_section(walk, results),
+            method_section(walk, results),
         ),
         footer=(
             "Research, not advice. A backtest is not a promise: fills at the close, modelled "
@@ -112,8 +117,11 @@ def _key_numbers(contest: StitchedContest) -> tuple[KeyNumber, ...]:
         ("max_drawdown", "Max drawdown"),
     ):
         write = number if name in RATIOS else percent
-        note = f"95 %: {range_of(contest, name)}; index {write(mean_of(index, name))}"
-        cards.append(KeyNumber(label, write(contest.intervals[name].value), note))
+        note = f"index {write(mean_of(index, name))}"
+        if name in contest.intervals:
+            note = f"95 %: {range_of(contest, name)}; {note}"
+        value = mean_of(contest.performance[AGENT], name)
+        cards.append(KeyNumber(label, write(value), note))
     deflated = KeyNumber(
         "Deflated Sharpe",
         number(evidence.dsr),
@@ -159,73 +167,13 @@ def _performance_section(
         return_histogram(days, name=name),
         rolling_sharpe_chart(raw.dates[1:], followed, raw.risk_free, window=252),
     )
+    intro = "The test years in a row. Lines across the equity show where a new policy begins."
     tables = [measures_table(managed or raw)]
     tables.append(books_table("Books without the risk module", raw, _baselines(results)))
     if managed is not None:
+        intro = f"{intro} {_GUARD_BEGINS_ANEW}"
         tables.append(books_table("Books under the risk module", managed, _baselines(results)))
-    return Section(
-        "Performance",
-        (*charts, *tables),
-        intro="The test years in a row. Lines across the equity show where a new policy begins.",
-    )
-
-
-def _method_section(walk: Walk, results: Sequence[WindowResult]) -> Section:
-    asked, days = walk.asked, walk.session.loaded.embargo_days
-    notices = dict.fromkeys([*walk.notices, *(x for r in results for x in r.result.notices)])
-    purged = (
-        f"Purge and embargo: the last {days} calendar days, the longest life of what can be held, "
-        "are left out of every training and validation stretch. What is held in one stretch has "
-        "ended before the next begins, so no return that is learned from reaches into it."
-        if days
-        else "Purge: stretches end before the close at which the next begins, so no return that is "
-        "learned from reaches into it. What is held has no life beyond the next close, and so "
-        "there is nothing to embargo."
-    )
-    train = (
-        f"the {_years(asked.train_years)} before its validation"
-        if asked.mode == "rolling"
-        else "all years before its validation"
-    )
-    begun = (
-        "from fresh weights"
-        if asked.retrain == "fresh"
-        else "from the weights that the window before chose"
-    )
-    method = (
-        f"Each window's policy is trained on {train}, {begun}, and chosen among its evaluations by "
-        f"its Sharpe ratio in the {_years(asked.validation_years)} after. Then it is tested in the "
-        f"{_years(asked.test_years)} after that, which neither it nor the choice has seen.\n\n"
-        f"{purged}\n\n"
-        "Each test begins in cash at the last close of the year before, with a fresh book and a "
-        "policy that remembers nothing, and so does each baseline; those that are fitted are "
-        "fitted on the window's training years. The growth of the years is multiplied; nothing is "
-        "paid for closing a book at the end of a test. Every day is the return of exactly one "
-        "window."
-    )
-    if isinstance(walk.session.market, OptionMarket):
-        method += (
-            "\n\nThe numbers of the volatility surface are those of the configuration; they are "
-            "not refitted for each window."
-        )
-    facts = (
-        ("Folder", shown_path(walk.folder)),
-        ("Windows", str(len(walk.windows))),
-        ("Steps of the first window", f"{walk.settings_of(walk.windows[0]).top.total_timesteps:,}"),
-        ("Steps of the last window", f"{walk.settings_of(walk.windows[-1]).top.total_timesteps:,}"),
-        ("Seed", str(walk.config["seed"])),
-        ("Data fingerprint", walk.session.loaded.history.fingerprint[:12]),
-        ("Bootstrap resamples", str(asked.resamples)),
-    )
-    return Section(
-        "How it was made",
-        (
-            *(Text(notice, kind="warning") for notice in notices),
-            Text(method),
-            Table("Facts", ("fact", "value"), facts, folded=False),
-            *small_print(walk.session),
-        ),
-    )
+    return Section("Performance", (*charts, *tables), intro=intro)
 
 
 def _with_borders(chart: Chart, results: Sequence[WindowResult]) -> Chart:
@@ -240,7 +188,3 @@ def _with_borders(chart: Chart, results: Sequence[WindowResult]) -> Chart:
 
 def _baselines(results: Sequence[WindowResult]) -> Sequence[Baseline]:
     return results[0].result.baselines
-
-
-def _years(count: int) -> str:
-    return "year" if count == 1 else f"{count} years"

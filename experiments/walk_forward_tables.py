@@ -11,10 +11,10 @@ from rich.table import Table as TerminalTable
 
 from agents.baselines import Baseline
 from experiments.evaluation import AGENT, INDEX
-from experiments.formats import number, percent
+from experiments.formats import DASH, number, percent
 from experiments.report_contents import Table
 from experiments.report_tables import titles_of
-from experiments.walk_forward_record import MEASURES, StitchedContest, WindowResult
+from experiments.walk_forward_record import StitchedContest, WindowResult
 from risk.performance import Performance
 
 FloatArray = NDArray[np.float64]
@@ -92,12 +92,18 @@ def terminal_table(results: Sequence[WindowResult]) -> TerminalTable:
 def measures_table(contest: StitchedContest) -> Table:
     """The agent's measures over all test years with their intervals."""
     rows = []
-    for name in MEASURES:
+    for name, label in _LABELS.items():
         write = number if name in RATIOS else percent
-        label, value = _LABELS[name], contest.intervals[name].value
+        value = mean_of(contest.performance[AGENT], name)
         rows.append((label[0].upper() + label[1:], write(value), range_of(contest, name)))
     return Table(
-        "The agent over all test years", ("measure", "value", "95 % interval"), tuple(rows)
+        "The agent over all test years",
+        ("measure", "value", "95 % interval"),
+        tuple(rows),
+        notes=(
+            "The maximum drawdown has no interval: resampling breaks the path up, and with it "
+            "the drawdowns.",
+        ),
     )
 
 
@@ -108,16 +114,18 @@ def books_table(title: str, contest: StitchedContest, baselines: Sequence[Baseli
 
     def cells(measured: Performance) -> tuple[str, ...]:
         return tuple(
-            (number if name in RATIOS else percent)(mean_of(measured, name)) for name in MEASURES
+            (number if name in RATIOS else percent)(mean_of(measured, name)) for name in _LABELS
         )
 
     rows = tuple((titles.get(name, name), *cells(contest.performance[name])) for name in ordered)
-    columns = ("book", *(_LABELS[name] for name in MEASURES))
+    columns = ("book", *_LABELS.values())
     return Table(title, columns, rows, emphasis=frozenset({0}))
 
 
 def range_of(contest: StitchedContest, name: str) -> str:
-    """The 95 % interval of one of MEASURES, as people write it."""
+    """A measure's 95 % interval, as people write it; a dash for one that has none."""
+    if name not in contest.intervals:
+        return DASH
     write = number if name in RATIOS else percent
     return f"{write(contest.intervals[name].low)} to {write(contest.intervals[name].high)}"
 

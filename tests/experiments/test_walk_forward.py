@@ -1,6 +1,8 @@
 """Two windows over a simulated market: 2001, and the first quarter of 2002."""
 
+import html
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -17,14 +19,16 @@ from hydra import compose, initialize_config_module
 from agents.checkpoint import read_checkpoint
 from agents.policy_file import load_policy
 from callbacks.checkpointing import Checkpointing
-from experiments import walk_forward
+from experiments import evaluate, walk_forward
 from experiments.backtest import run_backtest
+from experiments.formats import DASH, percent
 from experiments.run_config import plain_config
 from experiments.runinfo import load_run_config
 from experiments.session import open_session
 from experiments.settings import market_settings
 from experiments.trials import read_trials
 from experiments.walk_forward_folder import reopen_walk
+from experiments.walk_forward_method import market_constants
 from experiments.walk_forward_record import chained, measured_intervals
 from tests.experiments.conftest import TINY, _call
 from tests.experiments.test_train import EXPERIMENTS
@@ -120,6 +124,10 @@ def test_baselines_and_verdict_are_of_the_same_days(walked):
     interval = contest["intervals"]["sharpe"]
     assert interval["low"] <= interval["value"] <= interval["high"]
     assert interval["value"] == pytest.approx(contest["books"]["policy"]["sharpe"])
+    # The drawdowns of resamples are too small by construction.
+    measures = {"sharpe", "annual_return", "annual_volatility", "sortino", "calmar"}
+    assert contest["intervals"].keys() == measures
+    assert contest["books"]["policy"]["max_drawdown"] > 0
 
 
 def test_the_whole_is_one_trial_and_its_windows_are_none(walked):
@@ -130,6 +138,19 @@ def test_the_whole_is_one_trial_and_its_windows_are_none(walked):
     kept = pd.read_parquet(walked.parents[2] / rows["returns_file"][0])
     daily = pd.read_parquet(walked / "walk_forward" / "daily.parquet")
     np.testing.assert_allclose(100_000 * np.cumprod(1 + kept["return"]), daily["equity.policy"])
+
+
+def test_evaluating_a_window_adds_no_trial(command, walked, tmp_path):
+    shutil.copytree(walked.parents[2], tmp_path / "outputs")
+    ledger = tmp_path / "outputs" / "trials.parquet"
+    before, window = ledger.read_bytes(), tmp_path / FOLDER / "2001"
+    code, _, _ = command(evaluate, f"run={FOLDER}/2001", "report=false", "resamples=100")
+    assert code == 0
+    assert ledger.read_bytes() == before
+    assert not list(window.glob("trial_*"))
+    splits = json.loads((window / "evaluation" / "metrics.json").read_text())["splits"]
+    counted = [split["contest"]["verdict"]["evidence"]["num_trials"] for split in splits.values()]
+    assert counted == [1, 1]  # the walk-forward itself
 
 
 def test_stopped_half_way_and_gone_on_it_ends_the_same(command, walked, tmp_path, monkeypatch):
@@ -245,6 +266,14 @@ def test_the_report_shows_both_books_and_its_pictures(command, tmp_path):
     page = (result / "report.html").read_text()
     for title in ("Verdict", "Performance", "Windows", "How it was made"):
         assert f">{title}" in page
+    text = re.sub(r"<[^>]+>|\n", "|", html.unescape(page))
+    drawdown = result_of(tmp_path / FOLDER)["managed_contest"]["books"]["policy"]["max_drawdown"]
+    card, row = re.findall(r"\|Max drawdown\|+([^|]+)\|+([^|]+)\|", text)
+    assert card[0] == row[0] == percent(drawdown)
+    assert card[1].startswith("index ")
+    assert row[1] == DASH
+    assert "the peak that its drawdown limits count from, begin anew with each window" in text
+    assert "surface on S&P 500 options of 1996–2020; option spreads on quotes of 2019." in text
     pictures = {path.stem for path in result.glob("*.png")}
     assert {"equity", "windows", "yearly", "rolling_sharpe", "sharpe_differences"} <= pictures
     written = result_of(tmp_path / FOLDER)
@@ -252,6 +281,23 @@ def test_the_report_shows_both_books_and_its_pictures(command, tmp_path):
     assert managed["sessions"] == written["contest"]["books"]["policy"]["sessions"] > 63
     assert written["windows"][0]["managed_test"]["policy"]["sharpe"] is not None
     assert written["windows"][0]["spans"]["train"][0] == "1999-03-12"  # anchored: not 2000
+
+
+def test_the_page_names_the_constants_that_knew_the_years_tested():
+    with initialize_config_module("conf", version_base="1.3"):
+        chosen = ["data=sp500", "surface=vix", "costs=realistic"]
+        session = open_session(market_settings(plain_config(compose("config", overrides=chosen))))
+        plainer = [*chosen[:1], "surface=flat", "costs=flat"]
+        flat = open_session(market_settings(plain_config(compose("config", overrides=plainer))))
+    every = market_constants(session, 2005)
+    for years in ("1996–2020", "1999–2013", "quotes of 2019"):
+        assert years in every
+    later = market_constants(session, 2014)
+    assert "1996–2020" in later
+    assert "1999–2013" not in later
+    assert market_constants(session, 2021).endswith("not refitted for each window.")
+    assert "1999–2013" in market_constants(flat, 2005)
+    assert not re.search("1996|2019", market_constants(flat, 2005))
 
 
 def test_where_no_policy_could_be_scored_the_last_is_tested(walked, tmp_path):
