@@ -25,7 +25,7 @@ from experiments.cli import launch
 from experiments.evaluate import own_keys
 from experiments.evaluation import AGENT, INDEX
 from experiments.monte_carlo_models import Law, ModelName, fit_laws
-from experiments.monte_carlo_report import ModelResult, build_page, terminal_table
+from experiments.monte_carlo_report import ModelResult, build_page, terminal_tables
 from experiments.monte_carlo_statistics import book_risks
 from experiments.monte_carlo_years import simulate_years
 from experiments.report import Report, render
@@ -78,7 +78,8 @@ def monte_carlo(config: DictConfig) -> float:
     console = Console()
     console.print(f"{header['run']}: {header['policy']} policy (step {header['policy_step']})")
     for result in results:
-        console.print(terminal_table(result, asked.level))
+        for table in terminal_tables(result, asked.level):
+            console.print(table)
     console.print(f"written to {shown_path(folder)}")
     return sum(r.risks[r.headline].mean["sharpe"].value for r in results) / len(results)
 
@@ -109,6 +110,7 @@ def write_results(
                 "last": result.law.last,
             },
             "law": result.law.numbers,
+            "notices": list(result.law.notices),
             "seconds": round(result.seconds, 3),
             "books": {name: risk.plain() for name, risk in result.risks.items()},
         }

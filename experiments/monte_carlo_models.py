@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from envs.market.heston import HestonModel
 from envs.market.index_bootstrap import DayPool, pool_days
 from envs.market.index_fits import fit_gbm, fit_heston, fit_regimes, moves_of
 from envs.market.index_garch import IndexGarch, fit_index_garch
 from envs.market.index_models import IndexModel
 from envs.market.loaded import settings_to_json
 from envs.market.sources import LoadedMarket, Sp500Data, SyntheticData, load_market, past_of
+
+log = logging.getLogger(__name__)
 
 ModelName = Literal["gbm", "heston", "garch", "bootstrap", "regime"]
 
@@ -24,6 +28,7 @@ TITLES = {
     "bootstrap": "Real days in blocks",
     "regime": "Two regimes",
 }
+LOWEST_FELLER_RATIO = 0.25  # below which Heston's variance is degenerate
 # Up to the end of which split a model may look.
 _LAST_SPLIT = {"bootstrap": "validation"}
 
@@ -52,7 +57,32 @@ class Law:
             found = {name: float(getattr(model.fit, name)[0]) for name in names}
             return {**found, "vol_premium": model.vol_premium}
         plain = settings_to_json(model)
+        if isinstance(model, HestonModel):
+            plain["feller_ratio"] = feller_ratio(model)
         return plain if self.name == "regime" else {**plain, "drift": self.drift}
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What to know before its years are believed, in sentences."""
+        if not isinstance(self.model, HestonModel):
+            return ()
+        ratio = feller_ratio(self.model)
+        if ratio >= LOWEST_FELLER_RATIO:
+            return ()
+        return (
+            f"heston: 2 kappa theta / xi^2 is {ratio:.2g} as fitted to {self.source} from "
+            f"{self.first} to {self.last}, below {LOWEST_FELLER_RATIO:g}: the simulated variance "
+            "lies near zero most of the time and then leaps, so that calm years and crashes far "
+            "beyond those of the past come of the fit and not of the market.",
+        )
+
+
+def feller_ratio(model: HestonModel) -> float:
+    """2 kappa theta / xi^2: from 1 on the variance never reaches zero, far below it sticks there.
+
+    W. Feller, Two singular diffusion problems, Annals of Mathematics 54 (1951).
+    """
+    return 2.0 * model.mean_reversion * model.long_run_variance / model.vol_of_vol**2
 
 
 def past_market(loaded: LoadedMarket) -> LoadedMarket:
@@ -65,7 +95,11 @@ def past_market(loaded: LoadedMarket) -> LoadedMarket:
 def fit_laws(loaded: LoadedMarket, names: Sequence[ModelName]) -> list[Law]:
     """Fit each model to the training years, the bootstrap to those and the validation years."""
     market = past_market(loaded)
-    return [_fit(market, name) for name in names]
+    laws = [_fit(market, name) for name in names]
+    for law in laws:
+        for notice in law.notices:
+            log.warning(notice)
+    return laws
 
 
 def _fit(market: LoadedMarket, name: str) -> Law:

@@ -18,7 +18,7 @@ from experiments.monte_carlo_models import TITLES, Law
 from experiments.monte_carlo_statistics import BookRisk
 from experiments.monte_carlo_years import Years
 from experiments.palette import book_colours, shown_name
-from experiments.report_contents import KeyNumber, Report, Section, Table
+from experiments.report_contents import KeyNumber, Report, Section, Table, Text
 from risk.bootstrap import Interval
 
 _IN_PICTURES = 4  # books that an eye can tell apart in a histogram
@@ -65,31 +65,38 @@ def result_rows(result: ModelResult) -> list[tuple[str, ...]]:
     return rows
 
 
-def terminal_table(result: ModelResult, level: float) -> TerminalTable:
-    """The table that is printed, narrow enough for 80 characters."""
+def terminal_tables(result: ModelResult, level: float) -> tuple[TerminalTable, TerminalTable]:
+    """The tables that are printed: what is earned and what is risked, in 80 characters each."""
     count = len(result.years[AGENT].sharpe)
-    title = (
-        f"{TITLES[result.law.name]}: {count:,} years in {result.seconds:.1f} s "
-        f"({100 * level:g} % intervals; rates in %)"
+    earned = _terminal_table(
+        f"{TITLES[result.law.name]}: {count:,} years in {result.seconds:.1f} s",
+        ("Sharpe", "return, %", "worst in 20, %"),
     )
-    table = TerminalTable(title=title, title_justify="left")
-    for column in ("book", "Sharpe", "return", "p05", "drawdown", "loses > 20 %", "ruined"):
-        table.add_column(column, justify="left" if column == "book" else "right", no_wrap=True)
+    risked = _terminal_table(
+        f"likewise, in %; brackets: {100 * level:g} % intervals",
+        ("max drawdown", "loses > 20 %", "ruined"),
+    )
     for name, risk in result.risks.items():
-        table.add_row(
+        earned.add_row(
             titled(name),
             _short(risk.mean["sharpe"], 2),
-            *(
-                number(100.0 * x, 1)
-                for x in (
-                    risk.mean["total_return"].value,
-                    risk.quantile["total_return"][0],
-                    risk.mean["max_drawdown"].value,
-                )
-            ),
+            _short(_in_percent(risk.mean["total_return"]), 1),
+            number(100.0 * risk.quantile["total_return"][0], 1),
+        )
+        risked.add_row(
+            titled(name),
+            number(100.0 * risk.mean["max_drawdown"].value, 1),
             _short(_in_percent(risk.large_loss), 1),
             _short(_in_percent(risk.ruin), 1),
         )
+    return earned, risked
+
+
+def _terminal_table(title: str, columns: Sequence[str]) -> TerminalTable:
+    table = TerminalTable(title=title, title_justify="left")
+    table.add_column("book", overflow="fold")  # gives way where it must; a number never does
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
@@ -188,9 +195,10 @@ def _model_section(result: ModelResult, level: float) -> Section:
     )
     found = tuple((key, _written(value)) for key, value in law.numbers.items())
     fitted = Table("What was fitted", ("number", "value"), found, folded=True)
+    notices = [Text("\n\n".join(law.notices), "Notice", "warning")] if law.notices else []
     return Section(
         TITLES[law.name],
-        (return_chart(result), table, fitted),
+        (*notices, return_chart(result), table, fitted),
         intro=f"Fitted to {law.source} from {law.first} to {law.last}.",
     )
 

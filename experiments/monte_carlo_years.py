@@ -14,8 +14,9 @@ from agents.baselines import build_baselines
 from agents.policy import Policy
 from agents.side_by_side import torch_threads
 from envs.batch import Window
-from envs.market.index_models import model_dates, simulate_index
+from envs.market.index_models import simulate_index
 from envs.market.indicators import WARMUP_SESSIONS
+from envs.market.panel_simulate import trading_days
 from envs.market.simulate import Scenario
 from envs.option_market import build_option_market
 from experiments.backtest import Backtest
@@ -86,7 +87,8 @@ def _simulate_chunk(
     rng: np.random.Generator,
 ) -> dict[str, Years]:
     scenario = Scenario(
-        dates=model_dates(law.model, _START, WARMUP_SESSIONS + YEAR_SESSIONS),
+        # The exchange's days for every law: 252 of them are a year by the calendar, too.
+        dates=trading_days(_START, WARMUP_SESSIONS + YEAR_SESSIONS),
         num_paths=paths,
         initial_price=_INITIAL_PRICE,
         drift=law.drift,

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
 
+from envs.option_market import OptionPortfolioSettings
 from envs.panel_market import PanelMarket
 from experiments.battery import Trained, open_trained
 from experiments.chart_matplotlib import chart_png
@@ -35,6 +36,8 @@ from risk.errors import InputError
 from risk.files import new_folder, write_json
 from risk.settings import build_settings, settings
 
+BESIDE = ("put_write", "protective_put")
+
 
 @settings
 class StressSettings:
@@ -46,7 +49,7 @@ class StressSettings:
     starts: Annotated[int, Field(ge=1, le=100)] = 5  # dates of each shock
     shocks: tuple[str, ...] | None = None  # null: all
     crises: bool = True
-    beside: tuple[str, ...] = ("put_write", "protective_put")  # baselines of an option book
+    beside: tuple[str, ...] | None = None  # baselines; null: BESIDE where options are traded
     report: bool = True  # the page and its pictures
 
 
@@ -57,14 +60,12 @@ def stress(config: DictConfig) -> float:
     asked: StressSettings = build_settings(StressSettings, own_keys(plain), "stress")
     shocks = _chosen(asked.shocks)
     trained = open_trained(plain, asked.run, asked.policy)
-    crises, left_out = _crises(trained, asked)
-    shocked, starts, more = _shocks(trained, asked, shocks)
+    beside = _beside(trained.session, asked.beside)
+    crises, left_out = _crises(trained, asked, beside)
+    shocked, starts, more = _shocks(trained, asked, beside, shocks)
     trials = [*crises, *shocked]
     if not trials:
-        raise InputError(
-            f"{trained.session.loaded.history.name} holds no crisis and no room for a shock",
-            "Give data= with a longer history",
-        )
+        raise _nothing_left(asked, [*left_out, *more])
     header = {
         **trained.header(asked.policy),
         "split": asked.split,
@@ -73,15 +74,8 @@ def stress(config: DictConfig) -> float:
     }
     folder = trained.folder("stress")
     write_results(folder, header, trials, build_page(header, trials) if asked.report else None)
-    console = Console()
-    console.print(f"{header['run']}: {header['policy']} policy (step {header['policy_step']})")
-    for title, some in (("crises", crises), ("shocks, from the worst start", shocked)):
-        if some:
-            console.print(returns_table(title, some))
-            console.print(headline_table(title, some))
-    for line in header["left_out"]:
-        console.print(f"left out: {line}")
-    console.print(f"written to {shown_path(folder)}")
+    _print(header, crises, shocked)
+    Console().print(f"written to {shown_path(folder)}")
     return min(trial.worst_return(trial.headline) for trial in trials)
 
 
@@ -123,7 +117,42 @@ def _chosen(names: tuple[str, ...] | None) -> tuple[Shock, ...]:
     return SHOCKS if names is None else tuple(known[name] for name in names)
 
 
-def _crises(trained: Trained, asked: StressSettings) -> tuple[list[Trial], list[str]]:
+def _beside(session: Session, names: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The baselines asked for; a wrong name of an option book is refused where they are built."""
+    if not _allocates(session):
+        return BESIDE if names is None else names
+    if names:
+        raise InputError(
+            f"there is no baseline {names[0]!r} of an allocation",
+            "Leave out beside=: the index and cash are always there",
+        )
+    return ()
+
+
+def _nothing_left(asked: StressSettings, left_out: Sequence[str]) -> InputError:
+    if asked.shocks != ():
+        hint = "Choose other shocks, or give data= with a longer history"
+    elif asked.crises:
+        hint = "Name shocks, or leave out shocks=[] for all of them: they need no crisis"
+    else:
+        hint = "Set crises=true, or leave out shocks=[] for all shocks"
+    return InputError(" ".join(["there is nothing to go through.", *left_out]).rstrip("."), hint)
+
+
+def _print(header: Mapping[str, Any], crises: Sequence[Trial], shocked: Sequence[Trial]) -> None:
+    console = Console()
+    console.print(f"{header['run']}: {header['policy']} policy (step {header['policy_step']})")
+    for title, some in (("crises", crises), ("shocks, from the worst start", shocked)):
+        if some:
+            console.print(returns_table(title, some))
+            console.print(headline_table(title, some))
+    for line in header["left_out"]:
+        console.print(f"left out: {line}")
+
+
+def _crises(
+    trained: Trained, asked: StressSettings, beside: Sequence[str]
+) -> tuple[list[Trial], list[str]]:
     session = trained.session
     if not asked.crises:
         return [], []
@@ -133,7 +162,7 @@ def _crises(trained: Trained, asked: StressSettings) -> tuple[list[Trial], list[
     covered = crises_within(dates[session.market.first_usable], dates[-1])
     trials = []
     for number, crisis in enumerate(covered):
-        passage = live_crisis(session, trained.policy, asked.beside, crisis)
+        passage = live_crisis(session, trained.policy, beside, crisis)
         seen = ", ".join(seen_in(crisis.first, crisis.last, session.splits, dates)) or "no split"
         trials.append(
             Trial(
@@ -150,17 +179,31 @@ def _crises(trained: Trained, asked: StressSettings) -> tuple[list[Trial], list[
     return trials, left_out
 
 
-def _shocks(
-    trained: Trained, asked: StressSettings, shocks: Sequence[Shock]
-) -> tuple[list[Trial], list[str], list[str]]:
-    """The trials, the dates of the shocks, and what could not be tried."""
-    session, left_out = trained.session, []
-    possible = [s for s in shocks if not (s.about_options and _allocates(session))]
+def _possible(session: Session, shocks: Sequence[Shock]) -> tuple[list[Shock], list[str]]:
+    """The shocks that mean something for the book, and what became of the others."""
+    env, left_out = session.settings.env, []
+    possible = list(shocks)
+    if _allocates(session):
+        possible = [shock for shock in shocks if not shock.about_options]
+        why = "they are about options"
+    elif isinstance(env, OptionPortfolioSettings) and env.chain.roll == "daily":
+        # Every contract is sold at the next close, so no book can be held through a shut market.
+        possible = [shock for shock in shocks if not shock.shut_sessions]
+        why = "contracts are rolled daily, and none can be held through sessions without trading"
     if len(possible) < len(shocks):
-        names = ", ".join(s.title for s in shocks if s not in possible)
-        left_out.append(f"Not for an allocation: {names}.")
+        names = ", ".join(shock.title for shock in shocks if shock not in possible)
+        left_out.append(f"{names}: {why}.")
     if _allocates(session):
         left_out.append("Costs of an allocation are constant: no shock makes trading dearer.")
+    return possible, left_out
+
+
+def _shocks(
+    trained: Trained, asked: StressSettings, beside: Sequence[str], shocks: Sequence[Shock]
+) -> tuple[list[Trial], list[str], list[str]]:
+    """The trials, the dates of the shocks, and what could not be tried."""
+    session = trained.session
+    possible, left_out = _possible(session, shocks)
     window = session.window(asked.split)
     trials, dates = {}, set()
     # Shocks that last alike share their dates, and go through them side by side.
@@ -171,7 +214,7 @@ def _shocks(
             names = ", ".join(shock.title for shock in some)
             left_out.append(f"No room for {sessions} sessions in the {asked.split} years: {names}.")
             continue
-        passed = [live_shocks(session, trained.policy, asked.beside, some, at) for at in begins]
+        passed = [live_shocks(session, trained.policy, beside, some, at) for at in begins]
         dates |= {str(session.market.history.dates[at]) for at in begins}
         for shock in some:
             passages = tuple(p[shock.name] for p in passed)

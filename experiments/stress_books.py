@@ -148,12 +148,14 @@ def _passages(books: _Books, before: int, ends: Sequence[int]) -> list[Passage]:
 
 def _outcome(curve: FloatArray, before: int, end: int, done: Backtest | None, path: int) -> Outcome:
     inside = curve[before : end + 1]
+    # `alive` is before each session's trade: the state at the last close of all is in `ruined`.
+    stands = done is None or bool(np.append(done.alive[path], not done.ruined[path])[end])
     return Outcome(
         total_return=float(inside[-1] / inside[0] - 1.0),
         max_drawdown=float(metrics.max_drawdown(inside)),
         worst_day=float(metrics.simple_returns(inside).min()),
         recovered=sessions_to_recover(curve[before:], end - before),
-        ruined=done is not None and not bool(done.alive[path, :end].all()),
+        ruined=not stands,
         overlay=None if done is None or not done.rules else _deeds(done, path, before, end),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,11 +93,14 @@ def returns_table(title: str, trials: Sequence[Trial]) -> TerminalTable:
     """Everybody's return in every trial, from the worst start, for the terminal."""
     books = trials[0].books
     table = TerminalTable(title=title, title_justify="left")
-    table.add_column("return, %", no_wrap=True)
+    table.add_column("return, %")  # the one that gives way where there are many books
+    columns = []
     for book in books:
-        table.add_column(titled(book), justify="right")
-    for trial in trials:
-        cells = (number(100.0 * trial.worst_return(book), 1, plus=True) for book in books)
+        cells = [number(100.0 * trial.worst_return(book), 1, plus=True) for trial in trials]
+        width = max(len(word) for word in [*titled(book).split(), *cells])
+        table.add_column(titled(book), justify="right", width=width)
+        columns.append(cells)
+    for trial, *cells in zip(trials, *columns, strict=True):
         table.add_row(trial.title, *cells)
     return table
 
@@ -120,7 +123,7 @@ def headline_table(title: str, trials: Sequence[Trial]) -> TerminalTable:
         table.add_row(
             trial.label,
             *(number(100.0 * share, 1) for share in shares),
-            _recovery(found).replace(" sessions", "").replace(" of ", "/"),
+            _recovery(found).replace(" sessions", "").replace(" of ", "/").replace(" losses", ""),
             _short_deeds([o.overlay for o in found if o.overlay is not None]),
         )
     return table
@@ -128,26 +131,6 @@ def headline_table(title: str, trials: Sequence[Trial]) -> TerminalTable:
 
 def build_page(header: Mapping[str, Any], trials: Sequence[Trial]) -> Report:
     """The page: shocks and crises at a glance, then every one."""
-    crises = [trial for trial in trials if trial.kind == "crisis"]
-    shocks = [trial for trial in trials if trial.kind == "shock"]
-    sections = []
-    if crises:
-        charts = [_overview("crises", "Return through each crisis", crises)]
-        charts += [_curves(trial) for trial in crises]
-        tables = [_table(trial) for trial in crises]
-        intro = (
-            "Each book had been trading for up to two months when the crisis began; returns count "
-            "from the last close before it. A crisis in the training years was seen while learning."
-        )
-        sections.append(Section("Crises", (*charts, *tables), intro=intro))
-    if shocks:
-        chart = _overview("shocks", "Return after each shock, from the worst start", shocks)
-        sections.append(
-            Section("Shocks", (chart, *(_table(t) for t in shocks)), intro=_rule(header))
-        )
-    if header["left_out"]:
-        notes = Text("\n\n".join(header["left_out"]), "Left out", "note")
-        sections.append(Section("What is not here", (notes,)))
     worst = min(trials, key=lambda t: t.worst_return(t.headline))
     book = worst.headline
     return Report(
@@ -165,9 +148,30 @@ def build_page(header: Mapping[str, Any], trials: Sequence[Trial]) -> Report:
             )
             for trial in sorted(trials, key=lambda t: t.worst_return(t.headline))[:4]
         ),
-        sections=tuple(sections),
+        sections=tuple(_sections(header, trials)),
         footer=("Research, not advice. The next crisis will be another one.",),
     )
+
+
+def _sections(header: Mapping[str, Any], trials: Sequence[Trial]) -> Iterator[Section]:
+    """Crises, shocks and what is not here, each where there is any."""
+    crises = [trial for trial in trials if trial.kind == "crisis"]
+    shocks = [trial for trial in trials if trial.kind == "shock"]
+    if crises:
+        overview = _overview("crises", "Return through each crisis", crises)
+        charts = (overview, *(_curves(trial) for trial in crises))
+        intro = (
+            "Each book had been trading for up to two months when the crisis began; returns count "
+            "from the last close before it. A crisis in the training years was seen while learning."
+        )
+        yield Section("Crises", (*charts, *(_table(trial) for trial in crises)), intro=intro)
+    if shocks:
+        overview = _overview("shocks", "Return after each shock, from the worst start", shocks)
+        tables = (_table(trial) for trial in shocks)
+        yield Section("Shocks", (overview, *tables), intro=_rule(header))
+    if header["left_out"]:
+        notes = Text("\n\n".join(header["left_out"]), "Left out", "note")
+        yield Section("What is not here", (notes,))
 
 
 def _table(trial: Trial) -> Table:
@@ -226,13 +230,15 @@ def _rule(header: Mapping[str, Any]) -> str:
 
 
 def _recovery(found: Sequence[Outcome]) -> str:
-    back = [o.recovered for o in found if o.recovered is not None]
+    """Mean over the starts with a loss that was made good, and how many of those with one."""
+    losses = [o.recovered for o in found if o.recovered != 0]
+    if not losses:
+        return "no loss"
+    back = [sessions for sessions in losses if sessions is not None]
     if len(found) == 1:
-        return "not yet" if not back else ("no loss" if back[0] == 0 else f"{back[0]} sessions")
-    if not back:
-        return "never"
-    often = "" if len(back) == len(found) else f" ({len(back)} of {len(found)})"
-    return f"{np.mean(back):.0f} sessions{often}"
+        return f"{back[0]} sessions" if back else "not yet"
+    often = f" ({len(back)} of {len(losses)} losses)"
+    return (f"{np.mean(back):.0f} sessions" if back else "not yet") + often
 
 
 def _deeds(found: Sequence[OverlayDeeds]) -> str:

@@ -80,7 +80,7 @@ class Shock:
     rate_shift: float = 0.0  # of the risk-free rate, continuous annual
     cost_multiple: float = 1.0
     cost_sessions: int = 0  # that trading costs so much
-    shut_sessions: int = 0  # in which nothing can be traded
+    shut_sessions: int = 0  # in which nothing can be traded; prices and values go on
     about_options: bool = False  # means nothing where no options are traded
 
 
@@ -189,8 +189,9 @@ SHOCKS = (
     Shock(
         "frozen",
         "frozen",
-        "Frozen quotes",
-        "nothing can be traded for 5 sessions",
+        "Trading frozen",
+        "for 5 sessions nothing can be traded; prices go on, books are valued at them, and what "
+        "expires is paid out",
         nothing,
         shut_sessions=5,
     ),

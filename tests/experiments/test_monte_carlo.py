@@ -1,27 +1,39 @@
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
 from agents.reference_policies import CashPolicy, RandomPolicy
-from envs.market.index_models import model_dates, simulate_index
+from envs.market.index_models import simulate_index
+from envs.market.panel_simulate import trading_days
 from envs.market.simulate import Scenario
 from envs.market.sources import LoadedMarket, Sp500Data, SyntheticData, load_market
 from envs.option_market import OptionPortfolioSettings, build_option_market
 from envs.options.surface import FlatSurface, VixSurface
-from experiments import monte_carlo, monte_carlo_years
+from experiments import (
+    monte_carlo,
+    monte_carlo_models,
+    monte_carlo_statistics,
+    monte_carlo_years,
+)
+from experiments.formats import number
 from experiments.monte_carlo_models import Law, fit_laws, past_market
+from experiments.monte_carlo_report import ModelResult, build_page, terminal_tables
 from experiments.monte_carlo_statistics import (
     book_risks,
     proportion_interval,
-    resampling_weights,
+    resampled_means,
 )
 from experiments.monte_carlo_years import Years, simulate_years
+from experiments.report import render
 from experiments.settings import OptionMarketSettings
 from risk.overlay import RiskSettings
 
@@ -79,7 +91,7 @@ def test_a_simulated_run_is_tested_with_laws_of_the_real_index() -> None:
 def test_put_call_parity_holds_on_every_simulated_path(name: str, laws: dict[str, Law]) -> None:
     model = laws[name].model
     scenario = Scenario(
-        dates=model_dates(model, monte_carlo_years._START, 130),
+        dates=trading_days(monte_carlo_years._START, 130),
         num_paths=4,
         initial_price=1000.0,
         drift=laws[name].drift,
@@ -101,6 +113,29 @@ def test_put_call_parity_holds_on_every_simulated_path(name: str, laws: dict[str
         assert np.abs(apart).max() < 1e-9 * history.close.max()
 
 
+def test_a_degenerate_heston_fit_is_said_aloud(
+    market: LoadedMarket,
+    laws: dict[str, Law],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sound = laws["heston"]
+    assert sound.numbers["feller_ratio"] == pytest.approx(0.528, abs=0.001)
+    assert not any(law.notices for law in laws.values())
+    wild = replace(sound.model, vol_of_vol=2.2)
+    monkeypatch.setattr(monte_carlo_models, "fit_heston", lambda past: wild)
+    law = fit_laws(market, ["heston"])[0]
+    (notice,) = law.notices
+    assert notice.startswith("heston: 2 kappa theta / xi^2 is 0.066 as fitted to sp500")
+    assert notice in caplog.messages
+    years = Years(*(np.zeros(4) for _ in range(3)), *(np.zeros(4, np.bool_) for _ in range(2)))
+    books = {"policy": years, "buy_and_hold": years}
+    result = ModelResult(law, books, book_risks(books, 0.95, 100, 0), 1.0)
+    header = dict.fromkeys(("run", "surface", "costs", "policy", "policy_step"), "x")
+    page = build_page({**header, "paths": 4, "level": 0.95}, [result])
+    assert notice.replace("&", "&amp;") in render(page)
+
+
 # --- years -------------------------------------------------------------------------------------
 
 
@@ -109,8 +144,7 @@ def test_years_of_cash_and_index_are_those_of_the_law(laws: dict[str, Law]) -> N
     years = simulate_years(
         law, CashPolicy(20), (), replace(wanted(), risk=RiskSettings(enabled=False)), 200, 0, 2
     )
-    days = model_dates(law.model, monte_carlo_years._START, 302)
-    length = float((days[-1] - days[49]).astype(int)) / 365
+    length = 1.0  # to the day, for 252 sessions
     np.testing.assert_allclose(years["cash"].total_return, np.expm1(law.rate * length), rtol=1e-9)
     np.testing.assert_allclose(years["policy"].total_return, years["cash"].total_return, rtol=1e-9)
     index = np.log1p(years["buy_and_hold"].total_return)
@@ -119,6 +153,14 @@ def test_years_of_cash_and_index_are_those_of_the_law(laws: dict[str, Law]) -> N
     assert abs(index.mean() - mean) < 4 * sigma * np.sqrt(length / 200)
     assert index.std() == pytest.approx(sigma * np.sqrt(length), rel=0.2)
     assert not years["policy"].ruined.any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_252_sessions_are_a_year_under_every_law(name: str, laws: dict[str, Law]) -> None:
+    off = replace(wanted(), risk=RiskSettings(enabled=False))
+    cash = simulate_years(laws[name], CashPolicy(20), (), off, 2, 0, 1)["cash"]
+    years = np.log1p(cash.total_return) / laws[name].rate
+    np.testing.assert_allclose(years, 1.0, atol=2 / 365)
 
 
 def test_no_book_beats_cash_where_the_market_is_fair(laws: dict[str, Law]) -> None:
@@ -160,8 +202,6 @@ def test_intervals_of_chances_are_exact(hits: int, trials: int) -> None:
 
 def test_intervals_of_means_are_those_of_the_central_limit() -> None:
     values = np.random.default_rng(4).normal(1.0, 2.0, 900)
-    weights = resampling_weights(900, 4000, np.random.default_rng(5))
-    np.testing.assert_allclose(weights.sum(axis=1), 1.0)
     none = np.zeros(900, np.bool_)
     years = Years(values, values / 10, np.abs(values) / 10, none, none)
     found = book_risks({"policy": years}, 0.95, 4000, 5)["policy"]
@@ -173,6 +213,49 @@ def test_intervals_of_means_are_those_of_the_central_limit() -> None:
     assert found.quantile["sharpe"] == tuple(np.quantile(values, [0.05, 0.5, 0.95]))
     assert found.ruin.value == 0.0
     assert 0.0 < found.ruin.high < 0.01
+
+
+def test_resampling_in_parts_draws_the_same_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(6).normal(size=(3, 50))
+    counts = np.random.default_rng(7).multinomial(50, np.full(50, 0.02), size=200)
+    for cells in (10, 50 * 33, 10**6):  # a sample at a time, 33, all
+        monkeypatch.setattr(monte_carlo_statistics, "_CELLS_AT_ONCE", cells)
+        found = resampled_means(values, 200, np.random.default_rng(7))
+        np.testing.assert_allclose(found, values @ counts.T / 50, rtol=1e-12, atol=1e-15)
+
+
+def test_memory_for_intervals_does_not_grow_with_their_samples() -> None:
+    values = np.random.default_rng(6).normal(size=(2, 20_000))
+    tracemalloc.start()
+    resampled_means(values, 800, np.random.default_rng(7))  # 256 MB if held at once
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6
+
+
+# --- tables ------------------------------------------------------------------------------------
+
+
+def test_no_number_is_cut_off_at_80_columns(laws: dict[str, Law]) -> None:
+    rng, books = np.random.default_rng(8), {}
+    for name in ("policy", "managed", "buy_and_hold", "equal_weight_premium", "cash"):
+        sharpe, hit = rng.normal(-12.0, 2.0, 30), rng.random(30) < 0.5
+        books[name] = Years(sharpe, sharpe / 14, -sharpe / 14, hit, hit)
+    risks = book_risks(books, 0.95, 200, 0)
+    result = ModelResult(laws["heston"], books, risks, 1234.5)
+    console = Console(width=80, record=True, file=io.StringIO())
+    for table in terminal_tables(result, 0.95):
+        console.print(table)
+    text = console.export_text()
+    assert "…" not in text
+    for risk in risks.values():
+        for wanted_number in (
+            *(number(x) for x in risk.mean["sharpe"]),
+            *(number(100 * x, 1) for x in (*risk.large_loss, *risk.ruin)),
+            number(100 * risk.quantile["total_return"][0], 1),
+            number(100 * risk.mean["max_drawdown"].value, 1),
+        ):
+            assert wanted_number in text
 
 
 # --- the command -------------------------------------------------------------------------------

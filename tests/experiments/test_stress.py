@@ -11,18 +11,26 @@ from agents.reference_policies import CashPolicy
 from envs.batch import Window
 from envs.market.history import MarketHistory
 from envs.market.panel_sources import PanelSimulatedData
-from envs.market.sources import Sp500Data
+from envs.market.sources import Sp500Data, SyntheticData
 from envs.option_market import OptionPortfolioSettings, build_option_market
 from envs.option_portfolio import OptionPortfolioKernel
 from envs.options.black_scholes import price
 from envs.options.surface import VixSurface
 from envs.panel_market import AllocationSettings
 from experiments import stress
+from experiments.backtest import run_backtest
 from experiments.session import Session, open_session
 from experiments.settings import OptionMarketSettings, PanelMarketSettings
 from experiments.stress import start_sessions
-from experiments.stress_books import live_crisis, live_shocks, sessions_to_recover
+from experiments.stress_books import (
+    Outcome,
+    _outcome,
+    live_crisis,
+    live_shocks,
+    sessions_to_recover,
+)
 from experiments.stress_markets import LEAD_SESSIONS, shocked_history, shocked_markets
+from experiments.stress_report import _recovery
 from experiments.stress_scenarios import (
     COVID_CLOSE,
     COVID_VOL,
@@ -33,6 +41,7 @@ from experiments.stress_scenarios import (
     Shock,
     crises_within,
 )
+from risk.errors import InputError
 from risk.overlay import RiskSettings
 from tests.markets import random_walk, wandering_vol
 
@@ -250,6 +259,53 @@ def test_an_allocation_falls_with_all_its_assets() -> None:
     assert passages["frozen"].outcomes["cash"].max_drawdown == 0.0
 
 
+def test_a_book_that_is_rolled_daily_goes_through_no_shut_market(history: MarketHistory) -> None:
+    """Its contracts are sold at each close: it would be flat throughout."""
+    data = SyntheticData(sessions=700)
+    for roll, left_out in (("expiry", set()), ("daily", {"frozen", "liquidity_gone"})):
+        env = OptionPortfolioSettings(chain={"roll": roll})
+        session = open_session(OptionMarketSettings(data, VixSurface(), env, RiskSettings()))
+        possible, why = stress._possible(session, SHOCKS)
+        assert set(SHOCK) - {shock.name for shock in possible} == left_out
+        assert [line.split(":")[0] for line in why] == (
+            ["Trading frozen, Liquidity gone"] if left_out else []
+        )
+
+
+def test_an_allocation_has_no_baselines() -> None:
+    wanted = PanelMarketSettings(
+        data=PanelSimulatedData(assets=3, sessions=900),
+        env=AllocationSettings(),
+        risk=RiskSettings(enabled=False),
+    )
+    session = open_session(wanted)
+    assert stress._beside(session, None) == ()
+    with pytest.raises(InputError, match="no baseline 'genius' of an allocation"):
+        stress._beside(session, ("genius",))
+
+
+class Reckless:
+    """Sells every put over the whole equity."""
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        action = np.zeros((len(observation), 20), np.float32)
+        action[:, [*range(5, 10), *range(15, 20)]] = -1.0
+        return action, None
+
+
+@pytest.mark.parametrize("after", [0, 1, 30])
+def test_ruin_at_the_last_close_of_a_shock_is_ruin(history: MarketHistory, after: int) -> None:
+    """Whether the backtest ends there, too, or goes on."""
+    env = OptionPortfolioSettings()
+    crash = shocked_history(history, [SHOCK["fall_35"]], AT)
+    market = build_option_market(crash, VixSurface(), env)
+    done = run_backtest(Reckless(), market, env, Window(AT - 5, AT + 1 + after))
+    assert done.ruined.all()
+    assert int(np.argmin(done.equity[0])) == 5
+    ruined = [_outcome(done.equity[0], 0, end, done, 0).ruined for end in range(1, 6 + after)]
+    assert ruined == [False] * 4 + [True] * (1 + after)
+
+
 # --- measures and dates ------------------------------------------------------------------------
 
 
@@ -259,6 +315,17 @@ def test_recovery_counts_from_the_trough_of_the_window() -> None:
     assert sessions_to_recover(curve, 1) == 2
     assert sessions_to_recover(curve[:6], 4) is None
     assert sessions_to_recover(np.array([1.0, 1.0, 1.2, 1.1]), 3) == 0
+
+
+def test_only_losses_are_made_good() -> None:
+    def said(*recovered: int | None) -> str:
+        return _recovery([Outcome(0.0, 0.0, 0.0, sessions, False, None) for sessions in recovered])
+
+    assert said(0, 0, 10, 20, None) == "15 sessions (2 of 3 losses)"
+    assert said(0, None) == "not yet (0 of 1 losses)"
+    assert said(0, 0) == said(0) == "no loss"
+    assert said(7) == "7 sessions"
+    assert said(None) == "not yet"
 
 
 def test_starts_are_even_and_leave_room() -> None:
@@ -291,7 +358,8 @@ def test_stress_of_a_run(command, finished_run, tmp_path) -> None:
     page = (run / "stress" / "report.html").read_text()
     assert "Index −20 % overnight" in page
     assert (run / "stress" / "shocks.png").stat().st_size > 1000
-    assert "Frozen quotes" in out
+    assert "Trading frozen" in out
+    assert "…" not in out  # nothing is cut off at 80 columns
     again = found
     assert command(stress, *arguments, "report=false")[0] == 0
     assert json.loads((run / "stress" / "stress.json").read_text()) == again
@@ -303,12 +371,14 @@ def test_stress_of_a_run(command, finished_run, tmp_path) -> None:
         ("shocks=[meteor]", "there is no shock 'meteor'"),
         ("beside=[genius]", "there is no baseline 'genius'"),
         ("starts=0", "stress.starts"),
+        ("shocks=[]", "its dates mean nothing. Name shocks"),
+        ("shocks=[] crises=false", "Set crises=true"),
         ("run=nowhere", "was not found"),
     ],
 )
 def test_what_cannot_be_stressed_is_one_line(command, finished_run, argument, complaint) -> None:
     arguments = [] if argument.startswith("run=") else [f"run={finished_run}"]
-    code, _, err = command(stress, *arguments, argument)
+    code, _, err = command(stress, *arguments, *argument.split())
     assert code == 2
     assert complaint in err
     assert len(err.strip().splitlines()) == 1
