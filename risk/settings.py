@@ -49,21 +49,26 @@ def build_settings(kind: Any, values: Mapping[str, Any], where: str) -> Any:
 
 def _explain(error: ValidationError, where: str, kind: Any) -> InputError:
     first = error.errors(include_url=False)[0]
-    path = ".".join([where, *_readable(first["loc"], kind)])
+    path, known = ".".join([where, *_readable(first["loc"], kind)]), _known_keys(kind)
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         key = str(first["loc"][-1])
-        known = _known_keys(kind)
         close = difflib.get_close_matches(key, known, n=1)
         hint = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(known)}"
         return InputError(f"unknown setting {path} = {first['input']!r}", hint)
     if first["type"] in ("missing", "missing_argument"):
         return InputError(f"setting {path} is missing", f"Give it a value: {path}=...")
     message = re.sub(r"^Value error, ", "", first["msg"])
-    if first["type"] == "value_error" and isinstance(first["input"], Mapping | ArgsKwargs):
-        # Settings that do not go together: the message names them, all of them would bury it.
-        section = ".".join([where, *(p for p in first["loc"] if p in _known_keys(kind))])
+    if first["type"] == "value_error" and _is_section(first["input"], known):
+        # The message names what does not go together; all settings of the section would bury it.
+        section = ".".join([where, *(str(part) for part in first["loc"] if part in known)])
         return InputError(f"the settings of {section} do not go together: {message}")
     return InputError(f"setting {path} = {first['input']!r} is not valid: {message}")
+
+
+def _is_section(given: object, known: list[str]) -> bool:
+    """Are these settings, and not the value of one that is a mapping itself?"""
+    named = isinstance(given, Mapping) and set(given) <= set(known)
+    return named or isinstance(given, ArgsKwargs)
 
 
 def _readable(location: tuple[int | str, ...], kind: Any) -> list[str]:

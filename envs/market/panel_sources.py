@@ -15,7 +15,7 @@ from envs.market.loaded import Loaded
 from envs.market.panel import PanelHistory
 from envs.market.panel_features import panel_warmup
 from envs.market.panel_file import load_panel_file
-from envs.market.panel_gaps import Incomplete
+from envs.market.panel_gaps import Incomplete, PriceTable
 from envs.market.panel_simulate import (
     PanelLaw,
     PanelScenario,
@@ -220,10 +220,17 @@ def _load_prices(wanted: PricedSettings) -> tuple[PricedSettings, PanelHistory, 
 
 def _stocks(wanted: PanelStocksData) -> tuple[PanelHistory, tuple[str, ...]]:
     table, notices = load_stocks()
+    history, gaps = stocks_history(wanted, table)
+    return history, (*notices, *gaps)
+
+
+def stocks_history(
+    wanted: PanelStocksData, table: PriceTable
+) -> tuple[PanelHistory, tuple[str, ...]]:
+    """The history of a table of stocks, and notices about its gaps."""
     prices, gaps = table.chosen(wanted.assets).complete("error")
     rate = np.full(len(prices.dates), wanted.rate)
-    history = PanelHistory(prices.name, prices.assets, prices.dates, prices.close, rate)
-    return history, (*notices, *gaps)
+    return PanelHistory(prices.name, prices.assets, prices.dates, prices.close, rate), gaps
 
 
 def _fallback_notice(error: InputError, history: PanelHistory) -> str:

@@ -15,7 +15,12 @@ SURVIVORS = (
 
 
 def load_stocks() -> tuple[PriceTable, tuple[str, ...]]:
-    """Closing prices adjusted for splits and dividends, 8,313 sessions, and notices about them.
+    """Closing prices adjusted for splits and dividends, 8,313 sessions, and notices about them."""
+    return stocks_table(stock_prices()), (SURVIVORS,)
+
+
+def stock_prices() -> pd.DataFrame:
+    """The prices by date and company as skfolio has them.
 
     Known defects: prices are rounded to a tenth of a cent, which is up to 0.7 % of the lowest
     ones of 1990. Raises InputError naming the extra where skfolio is not installed.
@@ -28,10 +33,14 @@ def load_stocks() -> tuple[PriceTable, tuple[str, ...]]:
             "Install the extra: pip install -e '.[stocks]'",
         ) from None
     prices: pd.DataFrame = load_sp500_dataset()
-    table = PriceTable(
+    return prices
+
+
+def stocks_table(prices: pd.DataFrame) -> PriceTable:
+    """Prices by date and company as the table that a panel is made from."""
+    return PriceTable(
         name="stocks",
         assets=tuple(str(name) for name in prices.columns),
         dates=prices.index.to_numpy().astype("datetime64[D]"),
         close=prices.to_numpy(np.float64),
     )
-    return table, (SURVIVORS,)

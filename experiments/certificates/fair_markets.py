@@ -27,6 +27,7 @@ from envs.options.surface import FlatSurface
 from envs.panel_market import AllocationSettings, PanelMarket
 from experiments.certificates.examined import Examined, untrained_policy
 from experiments.certificates.setups import ASSETS, History, Market, Setup
+from risk.overlay import RiskSettings
 from risk.settings import build_settings
 
 FloatArray = NDArray[np.float64]
@@ -37,11 +38,13 @@ RATE = 0.025  # continuous, annual
 WARMUP_SESSIONS = 50
 TRADED_SESSIONS = 45  # two expiries of the shorter contracts
 SESSIONS = WARMUP_SESSIONS + TRADED_SESSIONS
-POLICY = "policy"
+POLICY, UNTRAINED = "policy", "untrained"
 OPTION_BASELINES = (
     *("cash", "index_forward", "put_write", "covered_call", "short_strangle", "iron_condor"),
     *("long_straddle", "equal_weight_long", "random", "weekend_seller"),
 )
+# Loud ones, for whom the module has something to do.
+UNDER_THE_MODULE = (POLICY, UNTRAINED, "random", "short_strangle", "long_straddle")
 NO_COSTS = FlatCosts(rate_bps=0.0)
 
 
@@ -62,9 +65,11 @@ def fair_markets(
     chosen = None if examined is None else Setup.of(examined.session).options
     if isinstance(chosen, OptionPortfolioSettings) and not _needs_own_columns(chosen):
         yield _options_on_gbm(chosen.chain.roll, examined, seed)
+        yield _managed(_options_on_gbm(chosen.chain.roll, examined, seed), examined)
     else:
         for roll in rolls:
             yield _options_on_gbm(roll, None, seed)
+        yield _managed(_options_on_gbm("expiry", None, seed), None)
     yield _forwards_under_heston()
     panel = examined if isinstance(chosen, AllocationSettings) else None
     yield _assets(panel, seed)
@@ -83,13 +88,28 @@ def _options_on_gbm(roll: Roll, examined: Examined | None, seed: int) -> FairMar
     def policies(market: Market, window: Window) -> dict[str, Policy]:
         baselines = _option_baselines(market, setup, window)
         found = {name: baselines[name] for name in OPTION_BASELINES if name in baselines}
-        return {**found, POLICY: _policy(examined, market, window, setup, seed)}
+        return {**found, **_policy(examined, market, window, setup, seed)}
 
     return FairMarket(
         f"gbm_{options.chain.roll}",
         lambda paths, rng: simulate_market(data, rng, paths=paths),
         setup,
         policies,
+    )
+
+
+def _managed(market: FairMarket, examined: Examined | None) -> FairMarket:
+    """The same under the risk module, which must not know what is to come either."""
+    risk = RiskSettings()
+    if examined is not None and examined.session.settings.risk.enabled:
+        risk = examined.session.settings.risk
+
+    def policies(priced: Market, window: Window) -> dict[str, Policy]:
+        found = market.policies(priced, window)
+        return {name: found[name] for name in UNDER_THE_MODULE if name in found}
+
+    return FairMarket(
+        f"{market.name}_managed", market.draw, replace(market.setup, risk=risk), policies
     )
 
 
@@ -135,7 +155,7 @@ def _assets(examined: Examined | None, seed: int) -> FairMarket:
             "wildest": AllInOne(count, "volatility.", 1.0),
             "calmest": AllInOne(count, "volatility.", -1.0),
         }
-        return {**baselines, **rules, POLICY: _policy(examined, market, window, setup, seed)}
+        return {**baselines, **rules, **_policy(examined, market, window, setup, seed)}
 
     return FairMarket(
         "assets", lambda paths, rng: simulate_panel(data, rng, paths=paths), setup, policies
@@ -164,10 +184,10 @@ def _option_baselines(market: Market, setup: Setup, window: Window) -> dict[str,
 
 def _policy(
     examined: Examined | None, market: Market, window: Window, setup: Setup, seed: int
-) -> Policy:
+) -> dict[str, Policy]:
     if examined is not None:
-        return examined.policy
-    return untrained_policy(setup.open(market, window, 1), seed)
+        return {POLICY: examined.policy}
+    return {UNTRAINED: untrained_policy(setup.open(market, window, 1), seed)}
 
 
 @dataclass(frozen=True)

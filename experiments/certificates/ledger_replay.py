@@ -59,6 +59,9 @@ def certificate_of(name: str, found: dict[str, Replay]) -> Certificate:
     worst = max(found, key=lambda book: found[book].largest_gap)
     misquoted = max(found, key=lambda book: found[book].dearest_misquote)
     gap, misquote = found[worst].largest_gap, found[misquoted].dearest_misquote
+    mischarged = max(found, key=lambda book: found[book].dearest_mischarge)
+    mischarge = found[mischarged].dearest_mischarge
+    index_gap = max(one.benchmark_gap for one in found.values())
     complaints = [f"{book}: {text}" for book, one in found.items() for text in one.complaints]
     closes = sum(len(one.equity) for one in found.values())
     what = (
@@ -69,15 +72,22 @@ def certificate_of(name: str, found: dict[str, Replay]) -> Certificate:
         what += f"; options off their model price by {misquote:.1e} of the index at most"
     if misquote > MAX_GAP:
         what += f" ({found[misquoted].misquoted} in {misquoted})"
+    if mischarge > MAX_GAP:
+        what += f"; a trade off the fee schedule by {mischarge:.1e} of the initial cash "
+        what += f"({found[mischarged].mischarged} in {mischarged})"
+    if index_gap > MAX_GAP:
+        what += f"; buy-and-hold of the index off by {index_gap:.1e}"
     if complaints:
         what += f"; {complaints[0]}"
-    passed = gap <= MAX_GAP and misquote <= MAX_GAP and not complaints
+    passed = max(gap, misquote, mischarge, index_gap) <= MAX_GAP and not complaints
     details: dict[str, Any] = {
         "books": {
             book: {
                 "closes": len(one.equity),
                 "largest_gap": one.largest_gap if np.isfinite(one.largest_gap) else None,
                 "largest_misquote": one.dearest_misquote,
+                "largest_mischarge": one.dearest_mischarge,
+                "largest_benchmark_gap": one.benchmark_gap,
             }
             for book, one in found.items()
         },

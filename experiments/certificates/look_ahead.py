@@ -31,10 +31,16 @@ from envs.option_market import OptionMarket
 from experiments.certificates.certificate import Certificate
 from experiments.certificates.examined import Examined, untrained_policy
 from experiments.certificates.other_future import LoadedSource, Source
-from experiments.certificates.outside_tables import index_tables, panel_tables
+from experiments.certificates.outside_tables import (
+    index_tables,
+    panel_tables,
+    sp500_table,
+    stock_table,
+)
 from experiments.certificates.session_rows import Difference, first_difference, first_unequal
 from experiments.certificates.settings import Certification
 from experiments.certificates.setups import (
+    STOCKS,
     Market,
     Setup,
     allocation,
@@ -245,6 +251,7 @@ def _index_sources(
     wanted: Certification, rng: np.random.Generator, folder: Path
 ) -> Iterator[Source]:
     sizes = wanted.sizes
+    yield sp500_table(None if sizes.everything else sizes.sessions, folder)
     for name, history in index_histories(sizes.sessions, rng, everything=sizes.everything):
         yield LoadedSource(name, history)
     simulated = with_own_columns(index_history("heston", sizes.sessions, paths=1), rng)
@@ -253,11 +260,13 @@ def _index_sources(
 
 def _panel_sources(wanted: Certification, folder: Path) -> Iterator[Source]:
     sizes = wanted.sizes
-    histories = panel_histories(sizes.sessions, everything=sizes.everything)
-    for number, (name, history) in enumerate(histories):
+    histories = dict(panel_histories(sizes.sessions, everything=sizes.everything))
+    stocks = histories.pop(STOCKS, None)
+    for name, history in histories.items():
         yield LoadedSource(name, history)
-        if number == 0:
-            yield from panel_tables(history, folder)
+    yield from panel_tables(next(iter(histories.values())), folder)
+    if stocks is not None:
+        yield stock_table(None if sizes.everything else sizes.sessions)
 
 
 def _named(name: str, managed: bool) -> str:

@@ -83,7 +83,8 @@ class TableSource:
         drift = _drift((len(table.iloc[later]),), rng)
         for name in table.columns:
             values = table[name].to_numpy(np.float64).copy()
-            values[later] *= drift if name in _PRICES else rng.uniform(*_CHANGE, drift.shape)
+            is_bar = name.lower() in _PRICES
+            values[later] *= drift if is_bar else rng.uniform(*_CHANGE, drift.shape)
             table[name] = values
         return self._read(table)
 

@@ -1,4 +1,4 @@
-"""Tables as files and Yahoo hold them, and the framework's own readers of each."""
+"""Tables as packages, files and Yahoo hold them, and the framework's own readers of each."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from envs.market.embedded import data_folder, load_embedded
 from envs.market.exchange_calendar import exchange_sessions
 from envs.market.files import load_file
 from envs.market.history import MarketHistory
 from envs.market.panel import PanelHistory
 from envs.market.panel_file import load_panel_file
+from envs.market.panel_sources import PanelStocksData, stocks_history
+from envs.market.panel_stocks import stock_prices, stocks_table
 from envs.market.panel_yahoo import load_yahoo_panel, panel_cache_name
 from envs.market.table_cache import write_table
 from envs.market.yahoo import YahooWindow, load_yahoo
@@ -44,6 +47,37 @@ def index_tables(
     downloaded.index = _exchange_days(table)  # a simulated index may trade on holidays
     downloaded.iloc[len(table) // 2, -1] = np.nan
     yield TableSource("yahoo", downloaded, yahoo)
+
+
+def sp500_table(sessions: int | None, folder: Path) -> TableSource:
+    """S&P 500 and VIX as `arch` has them; `sessions`: so many around the first observed VIX."""
+    files = {name: Path(name) / f"{name}.csv.gz" for name in ("sp500", "vix")}
+
+    def read(table: pd.DataFrame) -> MarketHistory:
+        for name, part in (("sp500", table.drop(columns="vix")), ("vix", table[["vix"]])):
+            (folder / name).mkdir(exist_ok=True)
+            part.to_csv(folder / files[name], index_label="Date")
+        return load_embedded(_RATE, _DIVIDEND_YIELD, folder)[0]
+
+    prices, vix = (
+        pd.read_csv(data_folder() / file, index_col="Date", parse_dates=["Date"])
+        for file in files.values()
+    )
+    table = prices.join(pd.to_numeric(vix["vix"], errors="coerce"))
+    if sessions is not None:
+        observed = int(np.argmax(table["vix"].notna()))
+        start = observed - (3 * sessions) // 4
+        table = table.iloc[start : start + sessions]
+    return TableSource("sp500", table, read)
+
+
+def stock_table(sessions: int | None) -> TableSource:
+    """The stocks as `skfolio` has them; `sessions`: so many from the first."""
+
+    def read(table: pd.DataFrame) -> PanelHistory:
+        return stocks_history(PanelStocksData(), stocks_table(table))[0]
+
+    return TableSource("panel_stocks", stock_prices().iloc[:sessions], read)
 
 
 def panel_tables(history: PanelHistory, folder: Path) -> Iterator[TableSource]:

@@ -1,11 +1,14 @@
 """A slow ledger in plain Python that replays a journal, without anything of the project.
 
 What it is told (see `EVENTS`): what was traded, when, at what price and cost; the closes of the
-index, the rate that cash earned and the dividend yield from each close on; and what each contract
-held was quoted at. What it works out itself: interest by the calendar days between two closes,
-settlement at intrinsic value at the first close on or after expiry, what is held, and the equity.
+index, the rate that cash earned and the dividend yield from each close on; what each contract
+held was quoted at; and the numbers of the fee schedule. What it works out itself: interest by the
+calendar days between two closes, settlement at intrinsic value at the first close on or after
+expiry, what is held, and the equity.
 It also prices every quoted option anew from its strike, its days to expiry and the quoted
-volatility (Black, Scholes and Merton), so that a quote cannot belong to another contract.
+volatility (Black, Scholes and Merton), so that a quote cannot belong to another contract; works out
+what every trade costs by the schedule; and holds the index with its dividends, against which the
+book is judged.
 
 Equity at a close is that after what expired was paid out and what was quoted was revalued, before
 the trades of that close that open or close positions anew.
@@ -14,7 +17,7 @@ the trades of that close that open or close positions anew.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import NamedTuple
@@ -24,12 +27,16 @@ EVENTS = (
     "index",  # price: close of the index
     "rate",  # price: continuous annual rate, earned by cash until the next close
     "dividend_yield",  # price: continuous annual yield of the index until the next close
+    "index_vol",  # price: annual volatility that the spread follows
+    "fee",  # instrument: name of a number of the fee schedule, price: the number
     "quote",  # price of an instrument held into this close, vol it is implied by
     "close",  # quantity bought or sold at the price of the old contract, and its cost
     "equity",  # price: what the account claims to be worth
+    "benchmark",  # price: what holding the index, dividends reinvested, is claimed to be worth
     "trade",  # quantity bought or sold, its price and cost
 )
 DAYS_PER_YEAR = 365.0
+BPS = 1e-4
 DUST = 1e-12
 
 
@@ -73,13 +80,26 @@ class Replay:
     equity: list[tuple[date, float, float]] = field(default_factory=list)  # day, claimed, replayed
     dearest_misquote: float = 0.0  # largest |quote − model| as a share of the index
     misquoted: str = ""  # its instrument and day
+    dearest_mischarge: float = 0.0  # largest |cost − schedule| as a share of the initial cash
+    mischarged: str = ""  # its instrument and day
+    benchmark: list[tuple[date, float, float]] = field(default_factory=list)  # as `equity`
     complaints: list[str] = field(default_factory=list)
 
     @property
     def largest_gap(self) -> float:
         """Largest |claimed − replayed| as a share of what was replayed; NaN counts as infinite."""
-        gaps = [abs(claimed - own) / abs(own) for _, claimed, own in self.equity if own]
-        return max((math.inf if math.isnan(gap) else gap for gap in gaps), default=math.inf)
+        return max(_gaps(self.equity), default=math.inf)
+
+    @property
+    def benchmark_gap(self) -> float:
+        """The same of the index; 0 where the journal says nothing of it."""
+        return max(_gaps(self.benchmark), default=0.0)
+
+
+def _gaps(pairs: list[tuple[date, float, float]]) -> Iterator[float]:
+    for _, claimed, own in pairs:
+        gap = abs(claimed - own) / abs(own) if own else math.inf
+        yield math.inf if math.isnan(gap) else gap
 
 
 def replay(entries: Iterable[Entry], initial_cash: float) -> Replay:
@@ -89,18 +109,24 @@ def replay(entries: Iterable[Entry], initial_cash: float) -> Replay:
 
 class _Account:
     def __init__(self, cash: float) -> None:
-        self.cash = cash
+        self.cash = self.initial_cash = cash
+        self.fees: dict[str, float] = {}
+        self.last: tuple[date, float, float] | None = None  # of the index: day, close, dividends
         self.held: dict[str, Holding] = {}
         self.day: date | None = None
-        self.index = self.rate = self.dividend_yield = 0.0
+        self.index = self.rate = self.dividend_yield = self.index_vol = 0.0
         self.found = Replay()
 
     def run(self, entries: Iterable[Entry]) -> Replay:
         for entry in entries:
             if entry.day != self.day:
                 self.new_day(entry.day)
-            if entry.event in ("index", "rate", "dividend_yield"):
+            if entry.event in ("index", "rate", "dividend_yield", "index_vol"):
                 setattr(self, entry.event, entry.price)
+            elif entry.event == "fee":
+                self.fees[entry.instrument] = entry.price
+            elif entry.event == "benchmark":
+                self.hold_index(entry)
             elif entry.event == "equity":
                 self.settle_expired()
                 self.found.equity.append((entry.day, entry.price, self.equity()))
@@ -122,6 +148,7 @@ class _Account:
         if (held.kind, held.strike, held.expiry) != (entry.kind, entry.strike, entry.expiry):
             self.found.complaints.append(f"{entry.day}: {entry.instrument} is not what it was")
         self.check_quote(entry)
+        self.check_cost(entry)
         held.price, held.quoted = entry.price, entry.day
         self.cash -= entry.quantity * entry.price + entry.cost
         held.quantity += entry.quantity
@@ -148,6 +175,24 @@ class _Account:
             total += held.quantity * held.price
         return total
 
+    def hold_index(self, entry: Entry) -> None:
+        own = entry.price
+        if self.last is not None and self.found.benchmark:
+            day, close, dividends = self.last
+            earned = math.exp(dividends * (entry.day - day).days / DAYS_PER_YEAR)
+            own = self.found.benchmark[-1][2] * self.index / close * earned
+        self.found.benchmark.append((entry.day, entry.price, own))
+        self.last = (entry.day, self.index, self.dividend_yield)
+
+    def check_cost(self, entry: Entry) -> None:
+        if not self.fees:
+            return
+        owed = trade_cost(self.fees, entry, self.index, self.index_vol)
+        gap = abs(owed - entry.cost) / self.initial_cash
+        if not gap <= self.found.dearest_mischarge:
+            self.found.dearest_mischarge = gap
+            self.found.mischarged = f"{entry.instrument} on {entry.day}"
+
     def check_quote(self, entry: Entry) -> None:
         if entry.strike is None or entry.expiry is None or entry.vol is None:
             return
@@ -159,6 +204,32 @@ class _Account:
         if not gap <= self.found.dearest_misquote:
             self.found.dearest_misquote = gap
             self.found.misquoted = f"{entry.instrument} on {entry.day}"
+
+
+def trade_cost(fees: Mapping[str, float], entry: Entry, spot: float, index_vol: float) -> float:
+    """Dollars by the schedule: a share of what is traded, or half the spread, slippage and impact.
+
+    The half-spread of an option that is worth something if exercised now is a share of its price,
+    of another a power of its price, both in basis points of spot, with a floor; it widens with the
+    volatility above a calm one. Impact is of what an order has beyond a threshold; closing at the
+    end of a contract's day has none.
+    """
+    size, price = abs(entry.quantity), entry.price
+    if "rate_bps" in fees:
+        return size * price * fees["rate_bps"] * BPS
+    strike = entry.strike or 0.0
+    if (spot - strike if entry.kind == "call" else strike - spot) > 0.0:
+        half_spread = fees["in_the_money_share"] * price
+    else:
+        relative = price / (spot * BPS) / fees["spread_pivot_bps"]
+        wide = fees["spread_scale_bps"] * relative ** fees["spread_exponent"]
+        half_spread = max(fees["spread_floor_bps"], wide) * BPS * spot
+    half_spread *= max(1.0, index_vol / fees["calm_vol"])
+    cost = size * (half_spread + fees["slippage_bps"] * BPS * price)
+    if entry.event == "trade":
+        beyond = max(size - fees["impact_threshold_units"], 0.0)
+        cost += beyond * price * fees["impact_bps"] * BPS
+    return fees["multiplier"] * cost
 
 
 def option_price(

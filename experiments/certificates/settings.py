@@ -66,6 +66,15 @@ class CertifySettings:
     canary_seeds: Count | None = None  # null: the form's
 
     @property
+    def is_complete(self) -> bool:
+        """All certificates in no less than their full form."""
+        full = FORMS["full"]
+        sizes = self.sizes
+        counts = ("moments", "paths", "canary_seeds")
+        enough = all(getattr(sizes, name) >= getattr(full, name) for name in counts)
+        return "all" in self.certificates and self.form == "full" and enough
+
+    @property
     def sizes(self) -> Sizes:
         """Those of the form, with what was given in their place."""
         own = {name: getattr(self, name) for name in ("paths", "moments", "canary_seeds")}

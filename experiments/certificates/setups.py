@@ -12,10 +12,10 @@ from envs.batch import Window
 from envs.book_kernel import BookKernel
 from envs.extra_blocks import EXTRA_BLOCKS
 from envs.kernels import open_kernel
-from envs.market.history import VOL_OBSERVED, MarketHistory
+from envs.market.history import MarketHistory
 from envs.market.panel import PanelHistory
 from envs.market.panel_sources import PanelSimulatedData, PanelStocksData, load_panel
-from envs.market.sources import Sp500Data, SyntheticData, load_market
+from envs.market.sources import SyntheticData, load_market
 from envs.option_market import OptionMarket, OptionPortfolioSettings, build_option_market
 from envs.options.surface import FlatSurface, VixSurface
 from envs.panel_market import AllocationSettings, PanelMarket, build_panel_market
@@ -30,6 +30,7 @@ Market = OptionMarket | PanelMarket
 
 SIMULATED_PATHS = 2
 ASSETS = 4
+STOCKS = "panel_stocks"
 _RATES = (0.005, 0.08)
 # Limits on options have no place in a portfolio of assets.
 ASSET_RISK = {
@@ -91,13 +92,7 @@ def allocation(*, managed: bool) -> Setup:
 def index_histories(
     sessions: int, rng: np.random.Generator, *, everything: bool
 ) -> Iterator[tuple[str, MarketHistory]]:
-    """S&P 500 and simulated indices; `everything`: all of its years, and every model there is."""
-    sp500 = load_market(Sp500Data(), embargo_days=0).history
-    if not everything:  # around the first VIX that is observed and not estimated
-        observed = int(np.argmax(sp500.implied_vol_source == VOL_OBSERVED))
-        start = observed - (3 * sessions) // 4
-        sp500 = sp500.sessions(start, start + sessions)
-    yield "sp500", sp500
+    """Simulated indices; `everything`: of every model there is."""
     models = _models_of(SyntheticData) if everything else ("gbm", "heston")
     for model in models:
         yield f"synthetic {model}", with_own_columns(index_history(model, sessions), rng)
@@ -122,7 +117,7 @@ def panel_histories(sessions: int, *, everything: bool) -> Iterator[tuple[str, P
         yield f"panel_simulated {model}", load_panel(asked).history
     if _has_stocks():
         stocks = load_panel(PanelStocksData()).history
-        yield "panel_stocks", stocks if everything else first_sessions(stocks, sessions)
+        yield STOCKS, stocks if everything else first_sessions(stocks, sessions)
 
 
 def first_sessions(history: PanelHistory, count: int) -> PanelHistory:

@@ -3,7 +3,8 @@
 One line for each quote and each trade, with the contract's own strike and expiry, and the closes
 of the index, the rate and the claimed equity of each day; `plain_ledger.EVENTS` says what each
 line means. What was traded is read off the book, and what that cost off the market's unit costs,
-not off the accounts whose numbers are to be checked.
+not off the accounts whose numbers are to be checked; the fee schedule that those were made by and
+what holding the index is claimed to have come to stand beside them.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from envs.batch import Window
 from envs.book_market import BookMarket, BookOptions
+from envs.costs import CostSettings
+from envs.market.loaded import settings_to_json
 from envs.option_market import OptionMarket, OptionPortfolioSettings
 from envs.panel_market import AllocationSettings, PanelMarket
 from experiments.attribution import first_session
-from experiments.backtest import FLOOR_USD, Backtest
+from experiments.backtest import FLOOR_USD, Backtest, index_equity
 from experiments.certificates.plain_ledger import Entry
 from risk.errors import InputError
 
@@ -79,16 +83,21 @@ class _Journal(ABC):
         # Sessions of the market at which the trades were made.
         self.now = slice(self.start, self.start + len(self.quantity))
         self.days: list[date] = done.dates.astype("datetime64[D]").tolist()
+        self.index: FloatArray | None = None  # (T + 1,) what holding it is claimed to be worth
 
     def lines(self) -> Iterator[Entry]:
         """Every line, day by day."""
         alive, equity = self.done.alive[self.book], self.done.equity[self.book]
+        for name, number in self.fees().items():
+            yield Entry(self.days[0], "fee", name, price=number)
         for t, day in enumerate(self.days):
             for event, price in self.public(t):
                 yield Entry(day, event, price=price)
             if t:
                 yield from self.revalued(t, day)
             yield Entry(day, "equity", price=float(equity[t]))
+            if self.index is not None:
+                yield Entry(day, "benchmark", price=float(self.index[t]))
             ended = t == len(alive) or not alive[t]
             if ended or equity[t + 1] <= FLOOR_USD:
                 return
@@ -98,6 +107,10 @@ class _Journal(ABC):
         """What was held before each trade, (T, M); `left` (T - 1, M): it had been paid out."""
         kept = np.where(left, 0.0, self.quantity[:-1])
         return np.concatenate([np.zeros_like(self.quantity[:1]), kept])
+
+    @abstractmethod
+    def fees(self) -> dict[str, float]:
+        """The numbers of the fee schedule."""
 
     @abstractmethod
     def public(self, t: int) -> list[tuple[str, float]]:
@@ -117,7 +130,9 @@ class _OptionJournal(_Journal):
         self, done: Backtest, market: OptionMarket, options: OptionPortfolioSettings, book: int
     ) -> None:
         super().__init__(done, market, book)
-        self.market = market
+        self.market, self.costs = market, options.costs
+        window = Window(self.start, self.start + len(self.days))
+        self.index = index_equity(market, window, options.initial_equity_usd)[self.path]
         self.trade = self.quantity - self.before(market.tape.rolled[self.now][1:])
         self.cost = np.abs(self.trade) * market.unit_cost[self.path, self.now]
         each = self.trade.reshape(-1, 1), market.tape.mark[self.path, self.now].reshape(-1, 1)
@@ -125,12 +140,16 @@ class _OptionJournal(_Journal):
         if impact is not None:
             self.cost = self.cost + impact.reshape(self.cost.shape)
 
+    def fees(self) -> dict[str, float]:
+        return _numbers(self.costs)
+
     def public(self, t: int) -> list[tuple[str, float]]:
         history, s = self.market.history, self.start + t
         return [
             ("index", float(history.close[self.path, s])),
             ("rate", float(history.rate[s])),
             ("dividend_yield", float(history.dividend_yield[s])),
+            ("index_vol", float(history.implied_vol[self.path, s])),
         ]
 
     def revalued(self, t: int, day: date) -> Iterator[Entry]:
@@ -177,8 +196,11 @@ class _PanelJournal(_Journal):
         self, done: Backtest, market: PanelMarket, options: AllocationSettings, book: int
     ) -> None:
         super().__init__(done, market, book)
-        self.market, self.share = market, options.costs.share
+        self.market, self.costs = market, options.costs
         self.trade = self.quantity - self.before(np.zeros(self.quantity[1:].shape, np.bool_))
+
+    def fees(self) -> dict[str, float]:
+        return _numbers(self.costs)
 
     def public(self, t: int) -> list[tuple[str, float]]:
         return [("rate", float(self.market.history.rate[self.start + t]))]
@@ -190,10 +212,15 @@ class _PanelJournal(_Journal):
     def traded(self, t: int, day: date) -> Iterator[Entry]:
         for asset in np.flatnonzero(self.trade[t]).tolist():
             line, size = self.line(t, asset, day), float(self.trade[t, asset])
-            cost = self.share * abs(size) * line.price
+            cost = self.costs.share * abs(size) * line.price
             yield line._replace(event="trade", quantity=size, cost=cost)
 
     def line(self, t: int, asset: int, day: date) -> Entry:
         """An asset at its close."""
         price = float(self.market.history.close[self.path, self.start + t, asset])
         return Entry(day, "quote", self.market.instruments[asset], "spot", price=price)
+
+
+def _numbers(costs: CostSettings) -> dict[str, float]:
+    plain = settings_to_json(costs)
+    return {name: float(number) for name, number in plain.items() if name != "kind"}

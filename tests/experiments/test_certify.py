@@ -36,8 +36,9 @@ def test_a_certificate_that_fails_is_exit_code_1(command, tmp_path, monkeypatch,
     assert ("PASS" if passed else "FAIL") in out
     assert "of nothing [x]" in out
     assert err == ("" if passed else "failed: certificates failed: ledger.options\n")
-    (path,) = tmp_path.glob("outputs/certificates/*/*/certificates.json")
+    (path,) = tmp_path.glob("outputs/certificates/*/*/certificates_partly.json")
     written = json.loads(path.read_text())
+    assert written["complete"] is False
     assert written["passed"] is passed
     assert written["form"] == "short"
     assert [one["name"] for one in written["certificates"]] == ["ledger.options"]
@@ -59,7 +60,22 @@ def test_a_mistake_is_one_line_and_code_2(command, tmp_path, argument):
     assert code == 2
     assert BAD[argument] in err
     assert err.count("\n") == 1
-    assert not list(tmp_path.glob("**/certificates.json"))
+    assert not list(tmp_path.glob("**/certificates*.json"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "complete"),
+    [
+        ({}, True),
+        ({"paths": 30_000}, True),
+        ({"paths": 100}, False),
+        ({"form": "short"}, False),
+        ({"certificates": ("ledger",)}, False),
+    ],
+    ids=str,
+)
+def test_only_all_of_them_in_full_are_complete(asked, complete):
+    assert CertifySettings(**asked).is_complete is complete
 
 
 def test_what_is_given_takes_the_place_of_the_forms_sizes():
@@ -98,7 +114,7 @@ def test_a_run_is_examined_with_its_policy_and_its_files(
     code, out, err = command(certify, f"run={run}", "form=short")
     assert (code, err) == (0, "")
     assert "ledger.run" in out
-    written = json.loads((run / "certificates.json").read_text())
+    written = json.loads((run / "certificates_partly.json").read_text())
     books = next(one for one in written["certificates"] if one["name"] == "ledger.run")
     assert {"validation", "test", "test, risk module"} <= books["details"]["books"].keys()
 

@@ -1,6 +1,7 @@
 """The plain ledger: right by hand, and what it finds when the accounts are wrong."""
 
 import ast
+import dataclasses
 import datetime as dt
 import math
 import sys
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from envs.book_kernel import BookKernel
+from envs.costs import RealisticCosts
 from envs.ledger import Ledger
+from envs.option_market import OptionMarket
 from experiments.certificates import plain_ledger
 from experiments.certificates.ledger_replay import (
     allocation_books,
@@ -17,7 +20,7 @@ from experiments.certificates.ledger_replay import (
     option_books,
     replayed,
 )
-from experiments.certificates.plain_ledger import Entry, option_price, replay
+from experiments.certificates.plain_ledger import Entry, option_price, replay, trade_cost
 from experiments.certificates.settings import FORMS, Certification
 from tests.experiments.planted_bugs import with_double_interest
 
@@ -45,6 +48,20 @@ def with_a_skipped_cost(monkeypatch):
     monkeypatch.setattr(Ledger, "trade", free)
 
 
+def without_the_spread(monkeypatch):
+    right = RealisticCosts.per_unit
+    free = {"spread_floor_bps": 0.0, "spread_scale_bps": 0.0, "in_the_money_share": 0.0}
+
+    def unit(self, *market):
+        return right(dataclasses.replace(self, **free), *market)
+
+    monkeypatch.setattr(RealisticCosts, "per_unit", unit)
+
+
+def without_impact(monkeypatch):
+    monkeypatch.setattr(RealisticCosts, "impact", lambda self, *order: None)
+
+
 def first_book(kind):
     books = option_books(SHORT) if kind == "options" else allocation_books(SHORT)
     return certificate_of("ledger", replayed([next(books)]))
@@ -65,6 +82,48 @@ def test_the_replayed_ledger_finds(monkeypatch, bug, kind):
     found = first_book(kind)
     assert not found.passed
     assert found.number > 1e-6
+
+
+@pytest.mark.parametrize("bug", [without_the_spread, without_impact])
+def test_a_cost_that_is_not_by_the_schedule_is_found(monkeypatch, bug):
+    bug(monkeypatch)
+    found = first_book("options")
+    assert found.number < 1e-9  # market and account agree with each other
+    assert not found.passed
+    assert "off the fee schedule" in found.what
+
+
+def test_an_index_without_its_dividends_is_found(monkeypatch):
+    def of_prices(self, window):
+        close = self.history.close[:, window.start : window.stop]
+        return close[:, 1:] / close[:, :-1] - 1.0
+
+    monkeypatch.setattr(OptionMarket, "index_returns", of_prices)
+    found = first_book("options")
+    assert not found.passed
+    assert "buy-and-hold of the index off by" in found.what
+
+
+def test_costs_by_hand():
+    fees = {
+        **{"spread_floor_bps": 0.5, "spread_scale_bps": 1.0, "spread_pivot_bps": 100.0},
+        **{"spread_exponent": 0.5, "in_the_money_share": 0.01, "calm_vol": 0.15},
+        **{"slippage_bps": 2.0, "impact_bps": 3.0, "impact_threshold_units": 10.0},
+        "multiplier": 2.0,
+    }
+    day = dt.date(2024, 1, 5)
+    # 4 of an index of 1000: 40 bp; half the spread is sqrt(40 / 100) = .632 bp, twice at 30 %.
+    outside = Entry(day, "trade", "C", "call", 1050.0, day, -30.0, 4.0)
+    half = 2 * 0.4**0.5 * 1e-4 * 1000
+    by_hand = 2 * (30 * (half + 2e-4 * 4) + 20 * 4 * 3e-4)
+    assert trade_cost(fees, outside, 1000.0, 0.30) == pytest.approx(by_hand, rel=1e-14)
+    inside = Entry(day, "close", "P", "put", 1100.0, day, 30.0, 101.0)
+    by_hand = 2 * 30 * (0.01 * 101 + 2e-4 * 101)
+    assert trade_cost(fees, inside, 1000.0, 0.10) == pytest.approx(by_hand, rel=1e-14)
+    cheap = Entry(day, "trade", "P", "put", 500.0, day, 1.0, 0.01)
+    by_hand = 2 * (0.5e-4 * 1000 + 2e-4 * 0.01)
+    assert trade_cost(fees, cheap, 1000.0, 0.15) == pytest.approx(by_hand, rel=1e-14)
+    assert trade_cost({"rate_bps": 5.0}, outside, 1000.0, 0.3) == pytest.approx(30 * 4 * 5e-4)
 
 
 def test_a_quote_of_another_contract_is_found(monkeypatch):

@@ -8,12 +8,14 @@ import pytest
 
 from envs.book_observation import BookObservation
 from envs.extra_blocks import EXTRA_BLOCKS, volatility_block
+from envs.market import embedded
 from envs.market.volatility_estimate import fill_implied_vol
 from envs.observation import MARKET
 from envs.option_portfolio import OptionPortfolioKernel
+from experiments.certificates import look_ahead
 from experiments.certificates.look_ahead import Configuration, trip
 from experiments.certificates.other_future import LoadedSource, TableSource
-from experiments.certificates.outside_tables import index_table, panel_tables
+from experiments.certificates.outside_tables import index_table, panel_tables, sp500_table
 from experiments.certificates.session_rows import session_arrays
 from experiments.certificates.setups import (
     allocation,
@@ -117,6 +119,19 @@ def test_a_file_whose_gaps_are_filled_from_behind_is_found(monkeypatch, tmp_path
     assert tripped(source, 3).differences[0][1].where == "history.implied_vol"
 
 
+def test_a_vix_that_comes_a_day_early_is_found(monkeypatch, tmp_path):
+    right = embedded._read
+
+    def early(folder, name):
+        table = right(folder, name)
+        return table.shift(-1) if name == "vix" else table
+
+    source = sp500_table(130, tmp_path)
+    assert tripped(source, 3).differences == ()
+    monkeypatch.setattr(embedded, "_read", early)
+    assert tripped(source, 3).differences[0][1].where == "history.implied_vol"
+
+
 def test_a_downloaded_panel_whose_holes_are_filled_from_behind_is_found(monkeypatch, tmp_path):
     from envs.market import panel_yahoo
 
@@ -125,10 +140,12 @@ def test_a_downloaded_panel_whose_holes_are_filled_from_behind_is_found(monkeypa
         close[:5] = table.close[:5]
         return dataclasses.replace(table, close=close), ()
 
+    monkeypatch.setattr(look_ahead, "chosen_sessions", lambda *_: [34, 35, 36])
+
     def looked_at():
         _, history = next(panel_histories(80, everything=False))
         (source,) = [s for s in panel_tables(history, tmp_path) if s.name == "panel_yahoo"]
-        return trip(Configuration("x", source, allocation(managed=False)), 1000, seed=0)
+        return trip(Configuration("x", source, allocation(managed=False)), 3, seed=0)
 
     assert looked_at().differences == ()
     monkeypatch.setattr(panel_yahoo, "_without_missing_sessions", from_behind)
