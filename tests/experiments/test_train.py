@@ -25,9 +25,8 @@ RUN = "hydra.run.dir=outputs/tiny/day/run"
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_and_trains(command, name, tmp_path):
-    drop = ["~data.fallback"] if name in ("production", "extended") else []
     tiny = TINY_ALLOCATION if name in ALLOCATIONS else TINY
-    code, _, err = command(train, f"+exp={name}", *drop, *tiny, "total_timesteps=256")
+    code, _, err = command(train, f"+exp={name}", *tiny, "total_timesteps=256")
     assert (code, err) == (0, "")
     (manifest,) = tmp_path.glob(f"outputs/{name}/*/*/manifest.json")
     assert json.loads(manifest.read_text())["status"] == "finished"
