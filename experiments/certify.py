@@ -34,8 +34,6 @@ from risk.settings import build_settings
 
 log = logging.getLogger(__name__)
 
-CERTIFICATES = "certificates.json"
-PARTLY = "certificates_partly.json"  # not all of them, or not in full
 
 PARTS: Mapping[str, Callable[[Certification], list[Certificate]]] = {
     "look_ahead": look_ahead,
@@ -49,8 +47,8 @@ PARTS: Mapping[str, Callable[[Certification], list[Certificate]]] = {
 def certify(config: DictConfig) -> None:
     """Make the certificates asked for; print them as a table and write `certificates.json`.
 
-    What is not all of them in their full form goes to `certificates_partly.json`. Both stand in the
-    run's folder as well, where a run is named. Raises GateFailed if one fails.
+    What is not all of them in their full form has another name (`CertifySettings.file_name`). Where
+    a run is named, the file stands in its folder as well. Raises GateFailed if one fails.
     """
     asked: CertifySettings = build_settings(CertifySettings, plain_config(config), "certify")
     # Few books at a time: handing them to a second core costs more than it brings.
@@ -60,12 +58,11 @@ def certify(config: DictConfig) -> None:
     folders = [Path(HydraConfig.get().runtime.output_dir)]
     if examined is not None:
         folders.append(examined.run)
-    file = CERTIFICATES if asked.is_complete else PARTLY
     for folder in folders:
-        write_json(folder / file, describe(asked, made))
+        write_json(folder / asked.file_name, describe(asked, made))
     console = Console()
     console.print(certificates_table(made))
-    console.print(f"written to {shown_path(folders[-1] / file)}")
+    console.print(f"written to {shown_path(folders[-1] / asked.file_name)}")
     failed = [one.name for one in made if not one.passed]
     if failed:
         raise GateFailed(f"certificates failed: {', '.join(failed)}")
@@ -82,7 +79,7 @@ def make(asked: CertifySettings, wanted: Certification) -> list[Certificate]:
 
 
 def describe(asked: CertifySettings, made: Sequence[Certificate]) -> dict[str, Any]:
-    """The content of `certificates.json`."""
+    """The content of the file."""
     return {
         "format": 1,
         **gather_provenance(),  # machine, threads, versions, commit

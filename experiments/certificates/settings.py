@@ -75,6 +75,15 @@ class CertifySettings:
         return "all" in self.certificates and self.form == "full" and enough
 
     @property
+    def file_name(self) -> str:
+        """certificates.json of all in full, or else what it is in the name."""
+        if self.is_complete:
+            return "certificates.json"
+        parts = [] if "all" in self.certificates else sorted(set(self.certificates))
+        short = ["short"] if self.form == "short" else []
+        return f"certificates_{'_'.join([*parts, *short]) or 'reduced'}.json"
+
+    @property
     def sizes(self) -> Sizes:
         """Those of the form, with what was given in their place."""
         own = {name: getattr(self, name) for name in ("paths", "moments", "canary_seeds")}

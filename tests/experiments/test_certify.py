@@ -36,7 +36,7 @@ def test_a_certificate_that_fails_is_exit_code_1(command, tmp_path, monkeypatch,
     assert ("PASS" if passed else "FAIL") in out
     assert "of nothing [x]" in out
     assert err == ("" if passed else "failed: certificates failed: ledger.options\n")
-    (path,) = tmp_path.glob("outputs/certificates/*/*/certificates_partly.json")
+    (path,) = tmp_path.glob("outputs/certificates/*/*/certificates_ledger_short.json")
     written = json.loads(path.read_text())
     assert written["complete"] is False
     assert written["passed"] is passed
@@ -64,18 +64,21 @@ def test_a_mistake_is_one_line_and_code_2(command, tmp_path, argument):
 
 
 @pytest.mark.parametrize(
-    ("asked", "complete"),
+    ("asked", "suffix"),
     [
-        ({}, True),
-        ({"paths": 30_000}, True),
-        ({"paths": 100}, False),
-        ({"form": "short"}, False),
-        ({"certificates": ("ledger",)}, False),
+        ({}, ""),
+        ({"paths": 30_000}, ""),
+        ({"paths": 100}, "_reduced"),
+        ({"form": "short"}, "_short"),
+        ({"certificates": ("ledger",)}, "_ledger"),
+        ({"certificates": ("ledger", "canary"), "form": "short"}, "_canary_ledger_short"),
     ],
     ids=str,
 )
-def test_only_all_of_them_in_full_are_complete(asked, complete):
-    assert CertifySettings(**asked).is_complete is complete
+def test_only_all_of_them_in_full_are_certificates_json(asked, suffix):
+    settings = CertifySettings(**asked)
+    assert settings.file_name == f"certificates{suffix}.json"
+    assert settings.is_complete is not bool(suffix)
 
 
 def test_what_is_given_takes_the_place_of_the_forms_sizes():
@@ -114,7 +117,7 @@ def test_a_run_is_examined_with_its_policy_and_its_files(
     code, out, err = command(certify, f"run={run}", "form=short")
     assert (code, err) == (0, "")
     assert "ledger.run" in out
-    written = json.loads((run / "certificates_partly.json").read_text())
+    written = json.loads((run / "certificates_short.json").read_text())
     books = next(one for one in written["certificates"] if one["name"] == "ledger.run")
     assert {"validation", "test", "test, risk module"} <= books["details"]["books"].keys()
 
