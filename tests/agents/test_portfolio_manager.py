@@ -354,15 +354,3 @@ def test_the_file_says_what_it_is(trained):
     assert told["env"]["episode"]["sessions"] == 10
     assert told["data"]["sessions"] == 80
     assert [item["name"] for item in told["features"]][:2] == ["weight.asset_01", "weight.asset_02"]
-
-
-@pytest.mark.slow
-def test_it_learns_to_hold_more_cash_when_markets_are_wild():
-    manager = RLPortfolioManager(asset_count=3)
-    manager.train(episodes=480, update_interval=20)
-    calm, wild = (
-        manager.rebalance(POSITIONS, {"volatility": volatility, "trend": 0.0})["cash"]
-        for volatility in (0.1, 0.5)
-    )
-    assert wild > calm + 0.05
-    assert wild > 0.35  # an untrained agent has a quarter of everything
