@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import beta
 
 from agents.policy import Policy
@@ -31,7 +32,7 @@ from experiments.session import Session, build_model, open_session
 from experiments.settings import RunSettings, run_settings
 from experiments.trials import TrialCount
 from risk.comparison import Verdict, Word, compare
-from risk.metrics import simple_returns
+from risk.metrics import SESSIONS_PER_YEAR, simple_returns
 
 Kind = Literal["options", "allocation"]
 KINDS: tuple[Kind, ...] = ("options", "allocation")
@@ -41,7 +42,6 @@ LEVEL = 0.95
 SEEN_ON = "test"  # the years after those that the agent learnt on
 EDGE_PATHS = 8
 LEARNT_ERRORS = 3.0
-TRADING_DAYS = 252
 TRUE_VOL, OVERPRICED_VOL = 0.20, 0.40
 FAIR_DRIFT, LOUD_DRIFT = 0.025, 2.0
 SESSIONS = {"options": 700, "allocation": 600}
@@ -106,11 +106,7 @@ def edge(kind: Kind, seed: int, steps: int, train: Train | None = None) -> Certi
     )
     sharpe = verdict.evidence.sharpe
     (to_cash,) = verdict.differences
-    more = returns - simple_returns(before.equity)
-    # Days of markets without memory: their errors are independent.
-    spread = float(more.std(ddof=1) / np.sqrt(more.size))
-    learnt = float(more.mean()) / spread if spread > 0.0 else 0.0
-    yearly = TRADING_DAYS * float(more.mean())
+    yearly, learnt = _earned_more(returns - simple_returns(before.equity))
     what = (
         f"annual Sharpe ratio on unseen days after {steps:,} steps, at least {to_cash.low:.2f} "
         f"with {LEVEL:.0%} confidence; earns {yearly:+.0%} of equity a year more than untrained, "
@@ -125,6 +121,14 @@ def edge(kind: Kind, seed: int, steps: int, train: Train | None = None) -> Certi
     }
     passed = verdict.word is Word.BEATS and learnt >= LEARNT_ERRORS
     return Certificate(f"canary.edge_{kind}", passed, sharpe, what, details)
+
+
+def _earned_more(daily: NDArray[np.float64]) -> tuple[float, float]:
+    """Mean of differences of daily returns (P, T), a year and in standard errors."""
+    # Days of markets without memory: their errors are independent.
+    error = float(daily.std(ddof=1) / np.sqrt(daily.size))
+    mean = float(daily.mean())
+    return SESSIONS_PER_YEAR * mean, mean / error if error > 0.0 else 0.0
 
 
 def trained(session: Session, settings: RunSettings, steps: int) -> Policy:

@@ -81,19 +81,20 @@ def certificate_of(name: str, found: dict[str, Replay]) -> Certificate:
         what += f"; {complaints[0]}"
     passed = max(gap, misquote, mischarge, index_gap) <= MAX_GAP and not complaints
     details: dict[str, Any] = {
-        "books": {
-            book: {
-                "closes": len(one.equity),
-                "largest_gap": one.largest_gap if np.isfinite(one.largest_gap) else None,
-                "largest_misquote": one.dearest_misquote,
-                "largest_mischarge": one.dearest_mischarge,
-                "largest_benchmark_gap": one.benchmark_gap,
-            }
-            for book, one in found.items()
-        },
+        "books": {book: _numbers(one) for book, one in found.items()},
         "complaints": complaints[:20],
     }
     return Certificate(name, passed, gap, what, details)
+
+
+def _numbers(one: Replay) -> dict[str, Any]:
+    return {
+        "closes": len(one.equity),
+        "largest_gap": one.largest_gap if np.isfinite(one.largest_gap) else None,
+        "largest_misquote": one.dearest_misquote,
+        "largest_mischarge": one.dearest_mischarge,
+        "largest_benchmark_gap": one.benchmark_gap,
+    }
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,7 @@ class _Account:
 
     def hold_index(self, entry: Entry) -> None:
         own = entry.price
-        if self.last is not None and self.found.benchmark:
+        if self.last is not None:
             day, close, dividends = self.last
             earned = math.exp(dividends * (entry.day - day).days / DAYS_PER_YEAR)
             own = self.found.benchmark[-1][2] * self.index / close * earned

@@ -52,6 +52,9 @@ FORMS = {
 }
 
 
+_COUNTS = ("paths", "moments", "canary_seeds")  # that can be given in the place of the form's
+
+
 @settings
 class CertifySettings:
     """Which certificates, of which run, and in which form."""
@@ -70,8 +73,7 @@ class CertifySettings:
         """All certificates in no less than their full form."""
         full = FORMS["full"]
         sizes = self.sizes
-        counts = ("moments", "paths", "canary_seeds")
-        enough = all(getattr(sizes, name) >= getattr(full, name) for name in counts)
+        enough = all(getattr(sizes, name) >= getattr(full, name) for name in _COUNTS)
         return "all" in self.certificates and self.form == "full" and enough
 
     @property
@@ -86,7 +88,7 @@ class CertifySettings:
     @property
     def sizes(self) -> Sizes:
         """Those of the form, with what was given in their place."""
-        own = {name: getattr(self, name) for name in ("paths", "moments", "canary_seeds")}
+        own = {name: getattr(self, name) for name in _COUNTS}
         return replace(FORMS[self.form], **{k: v for k, v in own.items() if v is not None})
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from envs.batch import Window
 from envs.book_market import BookMarket, BookOptions
-from envs.costs import CostSettings
+from envs.costs import CostSettings, FlatCosts
 from envs.market.loaded import settings_to_json
 from envs.option_market import OptionMarket, OptionPortfolioSettings
 from envs.panel_market import AllocationSettings, PanelMarket
@@ -75,6 +75,8 @@ def read_journal(path: Path) -> list[Entry]:
 class _Journal(ABC):
     """Goes through the days of a book."""
 
+    costs: CostSettings
+
     def __init__(self, done: Backtest, market: BookMarket, book: int) -> None:
         self.done, self.book = done, book
         self.start = first_session(done, market)
@@ -108,9 +110,10 @@ class _Journal(ABC):
         kept = np.where(left, 0.0, self.quantity[:-1])
         return np.concatenate([np.zeros_like(self.quantity[:1]), kept])
 
-    @abstractmethod
     def fees(self) -> dict[str, float]:
         """The numbers of the fee schedule."""
+        plain = settings_to_json(self.costs)
+        return {name: float(number) for name, number in plain.items() if name != "kind"}
 
     @abstractmethod
     def public(self, t: int) -> list[tuple[str, float]]:
@@ -139,9 +142,6 @@ class _OptionJournal(_Journal):
         impact = options.costs.impact(*each)  # of each order by itself
         if impact is not None:
             self.cost = self.cost + impact.reshape(self.cost.shape)
-
-    def fees(self) -> dict[str, float]:
-        return _numbers(self.costs)
 
     def public(self, t: int) -> list[tuple[str, float]]:
         history, s = self.market.history, self.start + t
@@ -192,15 +192,14 @@ class _OptionJournal(_Journal):
 
 
 class _PanelJournal(_Journal):
+    costs: FlatCosts
+
     def __init__(
         self, done: Backtest, market: PanelMarket, options: AllocationSettings, book: int
     ) -> None:
         super().__init__(done, market, book)
         self.market, self.costs = market, options.costs
         self.trade = self.quantity - self.before(np.zeros(self.quantity[1:].shape, np.bool_))
-
-    def fees(self) -> dict[str, float]:
-        return _numbers(self.costs)
 
     def public(self, t: int) -> list[tuple[str, float]]:
         return [("rate", float(self.market.history.rate[self.start + t]))]
@@ -219,8 +218,3 @@ class _PanelJournal(_Journal):
         """An asset at its close."""
         price = float(self.market.history.close[self.path, self.start + t, asset])
         return Entry(day, "quote", self.market.instruments[asset], "spot", price=price)
-
-
-def _numbers(costs: CostSettings) -> dict[str, float]:
-    plain = settings_to_json(costs)
-    return {name: float(number) for name, number in plain.items() if name != "kind"}
