@@ -19,11 +19,11 @@ from envs.panel_market import PanelMarket
 from experiments.attribution import Attribution, first_session, forgiven
 from experiments.backtest import Backtest
 
-TERMS = ("market", "selection", "carry", "cost", "forgiven", "residual")
+ALLOCATION_TERMS = ("market", "selection", "carry", "cost", "forgiven", "residual")
 
 
 def attribute_allocation(done: Backtest, market: PanelMarket) -> Attribution:
-    """Split every day's P&L of every portfolio into TERMS, (N, T) dollars each.
+    """Split every day's P&L of every portfolio into ALLOCATION_TERMS, (N, T) dollars each.
 
     `carry` is interest on the cash that was left after the trade; `residual` is rounding. Raises
     InputError where the backtest was not run on this market.
@@ -46,4 +46,4 @@ def attribute_allocation(done: Backtest, market: PanelMarket) -> Attribution:
         "forgiven": forgiven(done, gained + carry),
     }
     terms["residual"] = pnl - sum(terms.values())
-    return Attribution({name: terms[name] for name in TERMS}, pnl, gained)
+    return Attribution({name: terms[name] for name in ALLOCATION_TERMS}, pnl, gained)

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from risk import book_metrics, metrics
+from risk import metrics
+from risk.book_metrics import concentration, cost_drag, turnover
 from risk.errors import InputError
 
 FloatArray = NDArray[np.float64]
@@ -69,9 +70,9 @@ def summarise(
     if market_returns is not None:
         result = result._replace(beta=metrics.beta(returns, market_returns))
     if traded_usd is not None:
-        result = result._replace(turnover=book_metrics.turnover(traded_usd, curve))
+        result = result._replace(turnover=turnover(traded_usd, curve))
     if cost_usd is not None:
-        result = result._replace(cost_drag=book_metrics.cost_drag(cost_usd, curve))
+        result = result._replace(cost_drag=cost_drag(cost_usd, curve))
     if position_usd is not None:
         result = result._replace(concentration=_mean_concentration(position_usd, returns.shape))
     return result
@@ -107,7 +108,7 @@ def _of_curve(
 
 
 def _mean_concentration(position_usd: ArrayLike, sessions: tuple[int, ...]) -> FloatArray:
-    by_day = book_metrics.concentration(position_usd)
+    by_day = concentration(position_usd)
     if by_day.shape != sessions:
         raise InputError(
             f"position_usd has shape {np.shape(position_usd)}, expected {(*sessions, 'M')}",

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from envs.batch import Window
-from experiments.allocation_attribution import TERMS, attribute_allocation
+from experiments.allocation_attribution import ALLOCATION_TERMS, attribute_allocation
 from experiments.backtest import run_backtest
 from experiments.portfolio_report import portfolio_report, weights_held
 from risk.errors import InputError
@@ -30,7 +30,7 @@ def backtest(paths=2, window=None):
 def test_the_causes_of_a_day_add_up_to_its_profit():
     done, market = backtest()
     split = attribute_allocation(done, market)
-    assert tuple(split.terms) == TERMS
+    assert tuple(split.terms) == ALLOCATION_TERMS
     np.testing.assert_allclose(sum(split.terms.values()), np.diff(done.equity, axis=1), atol=1e-9)
     assert np.abs(split.terms["residual"]).max() < 1e-9 * done.equity.max()
 
