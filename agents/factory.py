@@ -13,19 +13,19 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import LinearSchedule, get_device
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.architecture import ACTIVATIONS
-from agents.policies import MaskedMlpLstmPolicy
-from agents.recurrent_ppo import FUSED_ADAM, FUSED_DEVICES, SequenceRecurrentPPO
-from agents.simplex import DistributionName
-from agents.simplex_policies import (
+from agents.persistence.architecture import ACTIVATIONS
+from agents.ppo.policies import MaskedMlpLstmPolicy
+from agents.ppo.recurrent_ppo import FUSED_ADAM, FUSED_DEVICES, SequenceRecurrentPPO
+from agents.ppo.simplex import DistributionName
+from agents.ppo.simplex_policies import (
     SharedMlpPolicy,
     SimplexLstmPolicy,
     SimplexPolicy,
     StockSimplexLstmPolicy,
 )
-from envs.simplex_space import Simplex
-from risk.errors import InputError
-from risk.settings import settings
+from conf.errors import InputError
+from conf.settings import settings
+from envs.allocation.simplex import Simplex
 
 Positive = Annotated[float, Field(gt=0.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from agents.policy import Policy, PolicyState
-from risk.errors import InputError
+from conf.errors import InputError
+from conf.types import BoolArray, ObsArray
 from risk.overlay import RiskSettings
 
 
@@ -27,14 +27,14 @@ class RiskManagedPolicy:
 
     def predict(
         self,
-        observation: NDArray[np.float32],
+        observation: ObsArray,
         state: PolicyState = None,
-        episode_start: NDArray[np.bool_] | None = None,
+        episode_start: BoolArray | None = None,
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], PolicyState]:
         """InputError: an action alone cannot be managed."""
         raise InputError(
             "a risk-managed policy was asked for an action, which its risk module would not see",
-            "Execute it with experiments.backtest.run_backtest, or with an OptionPortfolioKernel "
-            "that is given its `risk`; put the wrapper outermost, around an ensemble too",
+            "Execute it with experiments.backtests.backtest.run_backtest, or with a kernel that is "
+            "given its `risk`; put the wrapper outermost, around an ensemble too",
         )

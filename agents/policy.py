@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
+
+from conf.types import BoolArray, ObsArray
 
 PolicyState = tuple[NDArray[Any], ...] | None
 
@@ -15,9 +16,9 @@ class Policy(Protocol):
 
     def predict(
         self,
-        observation: NDArray[np.float32],  # (N, D)
+        observation: ObsArray,  # (N, D)
         state: PolicyState = None,
-        episode_start: NDArray[np.bool_] | None = None,  # (N,)
+        episode_start: BoolArray | None = None,  # (N,)
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], PolicyState]:
         """Actions (N, A) and the state to hand in with the next observation."""

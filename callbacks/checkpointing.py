@@ -10,9 +10,9 @@ from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.checkpoint import save_checkpoint
-from agents.resume_state import StatefulCallback
-from risk.errors import InputError
+from agents.persistence.checkpoint import save_checkpoint
+from agents.persistence.resume_state import StatefulCallback
+from conf.errors import InputError
 
 log = logging.getLogger(__name__)
 

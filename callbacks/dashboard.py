@@ -10,7 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from callbacks.scalars import tensorboard_writers
-from envs.book_kernel import BookKernel
+from envs.core.kernel import BookKernel
 
 _hparams: Any = hparams  # untyped
 

@@ -12,8 +12,8 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.checkpoint import newest_checkpoint
-from risk.errors import InputError
+from agents.persistence.checkpoint import newest_checkpoint
+from conf.errors import InputError
 
 
 class DivergenceCallback(BaseCallback):

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
-from envs.adapters import KernelVecEnv
-from envs.book_kernel import BookKernel
-from risk.errors import InputError
+from conf.errors import InputError
+from envs.core.kernel import BookKernel
+from envs.gymnasium_adapters import KernelVecEnv
 
 EPISODE_SCALARS = {
     "sharpe": "episode/sharpe",

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
+from agents.persistence.policy_file import save_policy
 from agents.policy import Policy
-from agents.policy_file import save_policy
 from callbacks.scalars import write_scalars
-from risk.files import new_folder, write_json
+from conf.files import new_folder, write_json
 
 log = logging.getLogger(__name__)
 

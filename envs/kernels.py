@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from envs.allocation import AllocationKernel
-from envs.batch import Window
-from envs.book_kernel import BookKernel
-from envs.book_market import BookMarket, BookOptions
-from envs.option_market import OptionMarket, OptionPortfolioSettings
-from envs.option_portfolio import OptionPortfolioKernel
-from envs.panel_market import AllocationSettings, PanelMarket
-from risk.errors import InputError
+from conf.errors import InputError
+from envs.allocation.env import AllocationKernel
+from envs.allocation.market import AllocationSettings, PanelMarket
+from envs.core.batch import Window
+from envs.core.kernel import BookKernel
+from envs.core.market import BookMarket, BookOptions
+from envs.option_portfolio.env import OptionPortfolioKernel
+from envs.option_portfolio.market import OptionMarket, OptionPortfolioSettings
 from risk.overlay import RiskSettings
 
 

@@ -8,18 +8,22 @@ from typing import Any
 
 import gymnasium as gym
 
-from envs.adapters import KernelEnv, KernelVectorEnv
-from envs.batch import Window
-from envs.book_kernel import BookKernel
-from envs.book_market import BookMarket, BookOptions
+from conf.settings import build_settings
+from envs.allocation.market import AllocationSettings, PanelMarket, build_panel_market
+from envs.core.batch import Window
+from envs.core.kernel import BookKernel
+from envs.core.market import BookMarket, BookOptions
+from envs.gymnasium_adapters import KernelEnv, KernelVectorEnv
 from envs.kernels import open_kernel
 from envs.market.loaded import Loaded
-from envs.market.panel_sources import LoadedPanel, PanelSettings, load_panel
-from envs.market.sources import DataSettings, LoadedMarket, load_market
-from envs.option_market import OptionMarket, OptionPortfolioSettings, build_option_market
+from envs.market.sources.index import DataSettings, LoadedMarket, load_market
+from envs.market.sources.panel import LoadedPanel, PanelSettings, load_panel
+from envs.option_portfolio.market import (
+    OptionMarket,
+    OptionPortfolioSettings,
+    build_option_market,
+)
 from envs.options.surface import FlatSurface, SurfaceSettings, VixSurface
-from envs.panel_market import AllocationSettings, PanelMarket, build_panel_market
-from risk.settings import build_settings
 
 OPTION_PORTFOLIO = "PolyHedge/OptionPortfolio-v0"
 PORTFOLIO_ALLOCATION = "PolyHedge/PortfolioAllocation-v0"

@@ -18,22 +18,22 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from agents.side_by_side import torch_threads
-from experiments.benchmark_environment import environment_rows
-from experiments.benchmark_growth import growth_rows
-from experiments.benchmark_market import monte_carlo_rows, pricing_rows, tape_rows
-from experiments.benchmark_rows import Row, rows_table
-from experiments.benchmark_settings import Bench, benchmark_settings
-from experiments.benchmark_startup import startup_rows
-from experiments.benchmark_training import training_rows
-from experiments.cli import GateFailed, launch
-from experiments.provenance import gather_provenance
-from experiments.run_config import plain_config
-from experiments.run_folder import shown_path
-from experiments.session import open_session
-from experiments.settings import market_settings
-from risk.errors import InputError
-from risk.files import write_json
+from agents.ppo.parallel import torch_threads
+from conf.errors import InputError
+from conf.files import write_json
+from experiments.benchmarks.environment import environment_rows
+from experiments.benchmarks.growth import growth_rows
+from experiments.benchmarks.market import monte_carlo_rows, pricing_rows, tape_rows
+from experiments.benchmarks.rows import Row, rows_table
+from experiments.benchmarks.settings import Bench, benchmark_settings
+from experiments.benchmarks.startup import startup_rows
+from experiments.benchmarks.training import training_rows
+from experiments.runs.cli import GateFailed, launch
+from experiments.runs.config import plain_config
+from experiments.runs.folder import shown_path
+from experiments.runs.market_setup import open_session
+from experiments.runs.provenance import gather_provenance
+from experiments.runs.settings import market_settings
 
 log = logging.getLogger(__name__)
 

@@ -16,21 +16,21 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from agents.side_by_side import torch_threads
+from agents.ppo.parallel import torch_threads
+from conf.files import write_json
+from conf.settings import build_settings
 from experiments.certificates.canary import canary
 from experiments.certificates.certificate import Certificate, certificates_table
 from experiments.certificates.determinism import determinism
-from experiments.certificates.examined import examine
 from experiments.certificates.ledger_replay import ledger_replay
 from experiments.certificates.look_ahead import look_ahead
 from experiments.certificates.martingale import martingale
 from experiments.certificates.settings import Certification, CertifySettings
-from experiments.cli import GateFailed, launch
-from experiments.provenance import gather_provenance
-from experiments.run_config import plain_config
-from experiments.run_folder import shown_path
-from risk.files import write_json
-from risk.settings import build_settings
+from experiments.evaluation.open_run import examine
+from experiments.runs.cli import GateFailed, launch
+from experiments.runs.config import plain_config
+from experiments.runs.folder import shown_path
+from experiments.runs.provenance import gather_provenance
 
 log = logging.getLogger(__name__)
 

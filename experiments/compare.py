@@ -20,20 +20,25 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from experiments.chart_matplotlib import chart_png
-from experiments.cli import launch
-from experiments.evaluated import Evaluated, expand_runs, has_book, load_evaluated
-from experiments.evaluation_files import plain
-from experiments.figures import equity_chart
-from experiments.run_config import plain_config
-from experiments.run_folder import shown_path
-from experiments.tables import measure_rows
+from conf.errors import InputError
+from conf.files import new_folder, write_json
+from conf.settings import build_settings, settings
+from experiments.evaluation.results import (
+    Evaluated,
+    expand_runs,
+    has_book,
+    load_evaluated,
+    plain,
+)
+from experiments.reporting.figures import equity_chart
+from experiments.reporting.matplotlib_backend import chart_png
+from experiments.reporting.terminal import measure_rows
+from experiments.runs.cli import launch
+from experiments.runs.config import plain_config
+from experiments.runs.folder import shown_path
+from experiments.statistics.comparison import Verdict, compare
 from risk.bootstrap import Interval, stratified_bootstrap_interval
-from risk.comparison import Verdict, compare
-from risk.errors import InputError
-from risk.files import new_folder, write_json
 from risk.metrics import simple_returns
-from risk.settings import build_settings, settings
 
 FEWEST_SEEDS = 5  # for an interval that covers what it says
 

@@ -8,7 +8,7 @@ the run's own: data=csv data.path=prices.csv, surface=flat, costs=flat.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,35 +19,35 @@ from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
 
-from agents.policy_file import DESCRIPTION, LoadedPolicy, load_policy
-from envs.book_market import BookMarket
-from envs.costs import RealisticCosts
-from envs.market.loaded import settings_to_json
-from experiments.backtest import Backtest
-from experiments.certificates.trade_file import journal, write_journal
-from experiments.chart_matplotlib import chart_png
-from experiments.cli import GateFailed, launch
-from experiments.evaluation import AGENT, INDEX, SplitResult, contests, evaluate_split
-from experiments.evaluation_files import daily_table, recorded_books, split_numbers
-from experiments.evaluation_report import build_report
-from experiments.report import Report, render
-from experiments.risk_report import risk_report, risk_table
-from experiments.run_config import config_hash, plain_config
-from experiments.run_folder import resolve_run, shown_path
-from experiments.runinfo import load_manifest, load_run_config
-from experiments.session import Session, open_session
-from experiments.settings import OPTIONS, OptionMarketSettings, market_settings, surface_kind
-from experiments.tables import caveat, performance_table, verdict_text
-from experiments.tensorboard_pictures import write_pictures
-from experiments.trial_record import count_trials, record_run
-from experiments.trials import TrialCount
-from risk.comparison import Word
-from risk.errors import InputError
-from risk.files import new_folder, write_json
-from risk.settings import build_settings, settings
-
-# Sections that can be put in the place of the run's own, and the key that names the choice.
-REPLACEABLE = {"data": "source", "surface": "kind", "costs": "kind", "risk": ""}
+from agents.persistence.policy_file import LoadedPolicy
+from conf.files import new_folder, write_json
+from conf.settings import build_settings, settings
+from experiments.backtests.backtest import Backtest
+from experiments.backtests.trade_log import journal, write_journal
+from experiments.evaluation.open_run import (
+    REPLACEABLE,
+    changes,
+    check_policy_fits,
+    load_chosen,
+    own_keys,
+    replaced_sections,
+)
+from experiments.evaluation.results import daily_table, recorded_books, split_numbers
+from experiments.evaluation.risk_report import risk_report, risk_table
+from experiments.evaluation.split import AGENT, INDEX, SplitResult, contests, evaluate_split
+from experiments.reporting.evaluation_page import build_report
+from experiments.reporting.matplotlib_backend import chart_png
+from experiments.reporting.page import Report, render
+from experiments.reporting.tensorboard import write_pictures
+from experiments.reporting.terminal import caveat, performance_table, verdict_text
+from experiments.runs.cli import GateFailed, launch
+from experiments.runs.config import config_hash, plain_config
+from experiments.runs.folder import resolve_run, shown_path
+from experiments.runs.market_setup import Session, open_session
+from experiments.runs.record import load_manifest, load_run_config
+from experiments.runs.settings import OptionMarketSettings, market_settings, surface_kind
+from experiments.runs.trials import TrialCount, count_trials, record_run
+from experiments.statistics.comparison import Word
 
 # What stands on the terminal; the report has everybody.
 SHOWN = (AGENT, INDEX, "put_write", "weekend_seller", "equal_weight", "mean_variance")
@@ -126,40 +126,6 @@ def _count_trials(
     return count_trials(run, session, split)
 
 
-def load_chosen(run: Path, which: str) -> LoadedPolicy:
-    """The best or the last policy of a run; InputError if that was not written."""
-    folder = run / "best" if which == "best" else run
-    if not (folder / DESCRIPTION).is_file():
-        other = "last" if which == "best" else "best"
-        raise InputError(
-            f"{run} has no {which} policy",
-            f"Let the run finish (resume={run}) or choose policy={other}",
-        )
-    return load_policy(folder)
-
-
-def check_policy_fits(loaded: LoadedPolicy, market: BookMarket) -> None:
-    """InputError where the policy was made for other observations or another book."""
-    policy, assets = loaded.policy, loaded.metadata.get("assets")
-    if assets is not None and tuple(assets) != tuple(market.instruments):
-        raise InputError(
-            f"the policy was trained on {_some(assets)}, this market has "
-            f"{_some(market.instruments)}",
-            "Give the same assets in the same order (data.assets=[...])",
-        )
-    seen, made_for = len(market.features), policy.observation_space.shape
-    if made_for != (seen,):
-        raise InputError(
-            f"the policy was trained on observations of shape {made_for}, this market gives "
-            f"({seen},)",
-            "Use the run's own env settings, extra blocks included",
-        )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-
-
 def describe(
     run: Path,
     asked: EvaluateSettings,
@@ -219,28 +185,6 @@ def _conditions(session: Session, config: Mapping[str, Any]) -> str:
     env = {key: config["env"].get(key) for key in names}
     sections = {key: config.get(key) for key in ("surface", "costs", "risk")}
     return config_hash({"data": session.loaded.history.fingerprint, "env": env, **sections})[:16]
-
-
-def own_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of the command itself, without the market's sections."""
-    return {name: value for name, value in plain.items() if name not in REPLACEABLE}
-
-
-def replaced_sections(plain: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The sections given in the place of the run's own; costs are realistic if none are given."""
-    replaced = {name: plain[name] for name in REPLACEABLE if plain.get(name) is not None}
-    if "costs" not in replaced and own["env"].get("kind", OPTIONS) == OPTIONS:
-        replaced["costs"] = settings_to_json(RealisticCosts())
-    return replaced
-
-
-def changes(own: Mapping[str, Any], replaced: Mapping[str, Any]) -> dict[str, Any]:
-    """The replaced sections that really differ from the run's own."""
-    return {
-        section: replaced[section]
-        for section in REPLACEABLE
-        if section in replaced and replaced[section] != own.get(section)
-    }
 
 
 def _folder_name(

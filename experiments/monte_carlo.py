@@ -19,23 +19,22 @@ from pydantic import Field
 from rich.console import Console
 
 from agents.policy import Policy
-from experiments.battery import MANAGED, open_trained
-from experiments.chart_matplotlib import chart_png
-from experiments.cli import launch
-from experiments.evaluate import own_keys
-from experiments.evaluation import AGENT, INDEX
-from experiments.monte_carlo_models import Law, ModelName, fit_laws
-from experiments.monte_carlo_report import ModelResult, build_page, terminal_tables
-from experiments.monte_carlo_statistics import book_risks
-from experiments.monte_carlo_years import simulate_years
-from experiments.report import Report, render
-from experiments.run_config import plain_config
-from experiments.run_folder import shown_path
-from experiments.session import option_session
-from experiments.settings import OptionMarketSettings
-from risk.errors import InputError
-from risk.files import new_folder, write_json
-from risk.settings import build_settings, settings
+from conf.errors import InputError
+from conf.files import new_folder, write_json
+from conf.settings import build_settings, settings
+from experiments.evaluation.open_run import MANAGED, open_trained, own_keys
+from experiments.evaluation.split import AGENT, INDEX
+from experiments.reporting.matplotlib_backend import chart_png
+from experiments.reporting.page import Report, render
+from experiments.runs.cli import launch
+from experiments.runs.config import plain_config
+from experiments.runs.folder import shown_path
+from experiments.runs.market_setup import option_session
+from experiments.runs.settings import OptionMarketSettings
+from experiments.simulation.models import Law, ModelName, fit_laws
+from experiments.simulation.page import ModelResult, build_page, terminal_tables
+from experiments.simulation.statistics import book_risks
+from experiments.simulation.years import simulate_years
 
 
 @settings

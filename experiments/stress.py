@@ -18,23 +18,22 @@ from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
 
-from envs.option_market import OptionPortfolioSettings
-from envs.panel_market import PanelMarket
-from experiments.battery import Trained, open_trained
-from experiments.chart_matplotlib import chart_png
-from experiments.cli import launch
-from experiments.evaluate import own_keys
-from experiments.regimes import seen_in
-from experiments.report import Report, render
-from experiments.run_config import plain_config
-from experiments.run_folder import shown_path
-from experiments.session import Session
-from experiments.stress_books import RUN_IN_SESSIONS, live_crisis, live_shocks
-from experiments.stress_report import Trial, build_page, headline_table, returns_table
-from experiments.stress_scenarios import CRISES, CRISIS_TITLES, SHOCKS, Shock, crises_within
-from risk.errors import InputError
-from risk.files import new_folder, write_json
-from risk.settings import build_settings, settings
+from conf.errors import InputError
+from conf.files import new_folder, write_json
+from conf.settings import build_settings, settings
+from envs.allocation.market import PanelMarket
+from envs.option_portfolio.market import OptionPortfolioSettings
+from experiments.evaluation.open_run import Trained, open_trained, own_keys
+from experiments.evaluation.regimes import seen_in
+from experiments.reporting.matplotlib_backend import chart_png
+from experiments.reporting.page import Report, render
+from experiments.runs.cli import launch
+from experiments.runs.config import plain_config
+from experiments.runs.folder import shown_path
+from experiments.runs.market_setup import Session
+from experiments.scenarios.page import Trial, build_page, headline_table, returns_table
+from experiments.scenarios.replay import RUN_IN_SESSIONS, live_crisis, live_shocks
+from experiments.scenarios.shocks import CRISES, CRISIS_TITLES, SHOCKS, Shock, crises_within
 
 BESIDE = ("put_write", "protective_put")
 

@@ -22,32 +22,25 @@ from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
 
-from experiments.chart_matplotlib import chart_png
-from experiments.cli import GateFailed, launch, quoted
-from experiments.evaluation import AGENT, INDEX
-from experiments.report import render
-from experiments.run_config import plain_config
-from experiments.run_folder import RunLock, check_run_name, is_walk, shown_path
-from experiments.settings import section
-from experiments.tables import performance_table, verdict_text
-from experiments.train import INVOCATION_KEYS
-from experiments.walk_forward_files import daily_table, record_walk, walk_numbers
-from experiments.walk_forward_folder import (
-    RESULT,
-    Walk,
-    open_walk,
-    reopen_walk,
-    resolve_walk,
-)
-from experiments.walk_forward_record import StitchedContest, WindowResult, run_test, stitch
-from experiments.walk_forward_report import build_walk_report
-from experiments.walk_forward_tables import terminal_table
-from experiments.walk_forward_training import train_side_by_side, train_window
-from experiments.walk_forward_windows import find_window
-from risk.comparison import Word
-from risk.errors import InputError
-from risk.files import new_folder, remove_leftovers, write_json
-from risk.settings import build_settings, settings
+from conf.errors import InputError
+from conf.files import new_folder, remove_leftovers, write_json
+from conf.settings import build_settings, settings
+from experiments.evaluation.split import AGENT, INDEX
+from experiments.reporting.matplotlib_backend import chart_png
+from experiments.reporting.page import render
+from experiments.reporting.terminal import performance_table, verdict_text
+from experiments.runs.cli import GateFailed, launch, quoted
+from experiments.runs.config import plain_config
+from experiments.runs.folder import RunLock, check_run_name, is_walk, shown_path
+from experiments.runs.settings import section
+from experiments.runs.training import INVOCATION_KEYS
+from experiments.statistics.comparison import Word
+from experiments.windows.folder import RESULT, Walk, open_walk, reopen_walk, resolve_walk
+from experiments.windows.page import build_walk_report, terminal_table
+from experiments.windows.results import daily_table, record_walk, walk_numbers
+from experiments.windows.stitching import StitchedContest, WindowResult, run_test, stitch
+from experiments.windows.training import train_side_by_side, train_window
+from experiments.windows.windows import find_window
 
 log = logging.getLogger(__name__)
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import NDArray
 
-from risk.errors import InputError
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from conf.errors import InputError
+from conf.types import FloatArray, IntArray
 
 # What each column of `exposures` measures. Net exposures stand there with both signs, so that one
 # upper bound a column says everything; the scenarios of the margin scan follow behind.

@@ -13,13 +13,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from risk.errors import InputError
+from conf.errors import InputError
+from conf.types import FloatArray, IntArray
 from risk.metrics import NEGLIGIBLE, checked_series
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Values held at once while a statistic is computed: bounds memory, changes no result.
 _CELLS_AT_ONCE = 4_000_000

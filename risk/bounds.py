@@ -5,15 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
+from conf.settings import settings
+from conf.types import BoolArray, FloatArray, IntArray
 from risk.book import COLUMNS, Book, exposures
-from risk.settings import settings
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
 
 Limit = Annotated[float, Field(ge=0.0)] | None
 

@@ -20,13 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from conf.errors import InputError
+from conf.settings import settings
+from conf.types import BoolArray, FloatArray
 from risk.book import reduced
-from risk.errors import InputError
 from risk.metrics import SESSIONS_PER_YEAR, slope
-from risk.settings import settings
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)] | None
 Window = Annotated[int, Field(ge=2, le=2520)]

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from risk.errors import InputError
-from risk.numbers import checked_number
+from conf.errors import InputError
+from conf.numbers import checked_number
 
 
 class ExchangeClient(Protocol):

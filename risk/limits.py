@@ -23,8 +23,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from conf.errors import InputError
+from conf.types import BoolArray, FloatArray, IntArray
 from risk.book import Book, exposures, reduced
 from risk.bounds import (
     POSITION,
@@ -37,13 +38,8 @@ from risk.bounds import (
     turnover_left,
     usage_of,
 )
-from risk.errors import InputError
 
 __all__ = ["RULES", "Book", "LimitResult", "LimitSettings", "apply_limits", "usage_of"]
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

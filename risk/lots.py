@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from conf.types import FloatArray
 from risk.book import Book
 from risk.bounds import LimitSettings, keeps_limits
-
-FloatArray = NDArray[np.float64]
 
 # A quantity this close to a whole number of lots, in lots, is one.
 _ROUNDING = 1e-9

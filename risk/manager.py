@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from risk.errors import InputError
+from conf.errors import InputError
+from conf.numbers import checked_number, checked_positive
 from risk.hedging import ExchangeClient, HedgingStrategy, PaperExchange
-from risk.numbers import checked_number, checked_positive
 from risk.sizing import kelly_fraction, volatility_leverage
 
 WEIGHT_TOLERANCE = 1e-9

@@ -11,12 +11,10 @@ from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from risk.settings import settings
-
-FloatArray = NDArray[np.float64]
+from conf.settings import settings
+from conf.types import FloatArray
 
 NUM_SCENARIOS = 16
 

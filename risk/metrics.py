@@ -17,12 +17,12 @@ import math
 from typing import Literal, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from risk.errors import InputError
+from conf.errors import InputError
+from conf.types import DateArray, FloatArray, IntArray
 
-FloatArray = NDArray[np.float64]
-Numbers = TypeVar("Numbers", float, NDArray[np.float64])
+Numbers = TypeVar("Numbers", float, FloatArray)
 
 SESSIONS_PER_YEAR = 252
 _SQRT_YEAR = math.sqrt(SESSIONS_PER_YEAR)
@@ -99,7 +99,7 @@ def max_drawdown(equity: ArrayLike) -> FloatArray:
     return _as_array(drawdown(equity).max(axis=-1))
 
 
-def max_drawdown_sessions(equity: ArrayLike) -> NDArray[np.int64]:
+def max_drawdown_sessions(equity: ArrayLike) -> IntArray:
     """Sessions from the peak of the deepest drawdown until it is regained, or until the end.
 
     The first of equally deep ones counts; 0 without any drawdown.
@@ -196,7 +196,7 @@ def kelly_of_odds(win_rate: Numbers, mean_win: Numbers, expected_loss: Numbers) 
 
 def period_returns(
     returns: ArrayLike, dates: ArrayLike, period: Literal["month", "year"]
-) -> tuple[NDArray[np.datetime64], FloatArray]:
+) -> tuple[DateArray, FloatArray]:
     """Compounded return of each calendar month or year: its start (n,) and returns (..., n).
 
     dates (T,) are the days that the returns (..., T) were earned on. The first and the last

@@ -14,16 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from conf.errors import InputError
+from conf.settings import settings
+from conf.types import BoolArray, FloatArray
 from risk.book import Book
-from risk.errors import InputError
 from risk.guard import Guard, GuardOrders, GuardSettings
 from risk.limits import RULES, LimitResult, LimitSettings, apply_limits
 from risk.lots import whole_lots
 from risk.margin import ScanSettings
-from risk.settings import settings
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 TURNOVER_SESSIONS = 21
 OVERLAY_RULES = ("guard", *RULES)

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from numbers import Real
 
-from risk.errors import InputError
+from conf.errors import InputError
+from conf.numbers import checked_number, checked_positive
 from risk.metrics import kelly_of_odds
-from risk.numbers import checked_number, checked_positive
 
 MIN_KELLY, MAX_KELLY = 0.01, 0.25
 

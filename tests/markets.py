@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from envs.batch import Window
+from conf.settings import build_settings
+from envs.core.batch import Window
 from envs.market.history import MarketHistory
-from envs.option_market import OptionMarket, OptionPortfolioSettings, build_option_market
-from envs.option_portfolio import OptionPortfolioKernel
+from envs.option_portfolio.env import OptionPortfolioKernel
+from envs.option_portfolio.market import (
+    OptionMarket,
+    OptionPortfolioSettings,
+    build_option_market,
+)
 from envs.options.surface import FlatSurface, VixSurface
-from risk.settings import build_settings
 
 
 def weekdays(count: int, first: str = "2001-01-01") -> np.ndarray:

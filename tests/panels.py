@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from conf.settings import build_settings
+from envs.allocation.market import AllocationSettings, PanelMarket, build_panel_market
 from envs.market.panel import PanelHistory
-from envs.panel_market import AllocationSettings, PanelMarket, build_panel_market
-from risk.settings import build_settings
 from tests.markets import weekdays
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_module
 
-from envs.observation import MARKET, OPTION, portfolio_features
+from envs.option_portfolio.observation import MARKET, OPTION, portfolio_features
 from envs.options.chain import ChainSettings, slots
 
 ROOT = Path(__file__).parent.parent

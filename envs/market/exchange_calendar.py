@@ -6,7 +6,6 @@ import datetime as dt
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pandas.tseries.holiday import (
     AbstractHolidayCalendar,
     GoodFriday,
@@ -19,6 +18,8 @@ from pandas.tseries.holiday import (
     nearest_workday,
     sunday_to_monday,
 )
+
+from conf.types import DateArray
 
 # Days of mourning, the attacks of 2001 and the storm of 2012.
 _SPECIAL_CLOSINGS = np.array(
@@ -54,14 +55,14 @@ class _ExchangeHolidays(AbstractHolidayCalendar):
     ]
 
 
-def scheduled_holidays(start: dt.date, end: dt.date) -> NDArray[np.datetime64]:
+def scheduled_holidays(start: dt.date, end: dt.date) -> DateArray:
     """The exchange's regular holidays from `start` to `end`, known years ahead, (H,) days."""
     found = _ExchangeHolidays().holidays(pd.Timestamp(start), pd.Timestamp(end))
-    days: NDArray[np.datetime64] = found.to_numpy().astype("datetime64[D]")
+    days: DateArray = found.to_numpy().astype("datetime64[D]")
     return days
 
 
-def exchange_sessions(start: dt.date, end: dt.date) -> NDArray[np.datetime64]:
+def exchange_sessions(start: dt.date, end: dt.date) -> DateArray:
     """Every session from `start` to `end`, both inclusive, (T,) days.
 
     Regular holidays follow the exchange's rules; special closings are known up to October 2025.
@@ -69,5 +70,5 @@ def exchange_sessions(start: dt.date, end: dt.date) -> NDArray[np.datetime64]:
     holidays = scheduled_holidays(start, end)
     days = np.arange(np.datetime64(start), np.datetime64(end) + np.timedelta64(1, "D"))
     closed = np.concatenate([holidays, _SPECIAL_CLOSINGS])
-    open_days: NDArray[np.datetime64] = days[np.is_busday(days, holidays=closed)]
+    open_days: DateArray = days[np.is_busday(days, holidays=closed)]
     return open_days

@@ -5,9 +5,21 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from envs.market.history import FloatArray, MarketHistory
-from envs.market.recursion import recursive_filter
+from conf.types import FloatArray
+from envs.market.history import MarketHistory
 from risk.metrics import SESSIONS_PER_YEAR
+
+
+def recursive_filter(
+    values: FloatArray, gain: float, decay: float, before: FloatArray
+) -> FloatArray:
+    """y[t] = gain x[t] + decay y[t-1] along axis 1 of (P, T), from y[-1] = `before` (P, 1)."""
+    filtered = np.empty_like(values)
+    state = before[:, 0]
+    for session, value in enumerate(gain * values.T):
+        state = filtered[:, session] = value + decay * state
+    return filtered
+
 
 # Sessions that must lie behind a session before every feature is defined there.
 WARMUP_SESSIONS = 50

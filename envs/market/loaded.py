@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from conf.types import DateArray
 from envs.market.splits import Split, SplitDates, Splits, split_history
 
 
 class _Dated(Protocol):
     @property
-    def dates(self) -> NDArray[np.datetime64]: ...
+    def dates(self) -> DateArray: ...
 
     @property
     def num_sessions(self) -> int: ...

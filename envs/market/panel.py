@@ -6,18 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from envs.market.checked import (
-    check_dates,
-    check_shape,
-    days_to_next,
-    fingerprint_of,
-    readonly,
-)
-from risk.errors import InputError
-
-FloatArray = NDArray[np.float64]
+from conf.errors import InputError
+from conf.types import DateArray, FloatArray
+from envs.market.history import check_dates, check_shape, days_to_next, fingerprint_of, readonly
 
 
 @dataclass(frozen=True)
@@ -31,7 +23,7 @@ class PanelHistory:
 
     name: str  # where it comes from, for people
     assets: tuple[str, ...]  # A names
-    dates: NDArray[np.datetime64]  # (T,) days, strictly increasing
+    dates: DateArray  # (T,) days, strictly increasing
     close: FloatArray  # (P, T, A) total-return prices, dollars
     rate: FloatArray  # (T,) continuous annual decimal, earned by cash from this close to the next
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs.market.checked import FloatArray
+from conf.errors import InputError
+from conf.types import FloatArray
 from envs.market.indicators import realised_volatility, simple_returns
 from envs.market.panel import PanelHistory
-from risk.errors import InputError
 
 VOLATILITY_WINDOW = 20
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import (
     BeforeValidator,
     SerializerFunctionWrapHandler,
@@ -16,8 +15,9 @@ from pydantic import (
     model_validator,
 )
 
-from risk.errors import InputError
-from risk.settings import settings
+from conf.errors import InputError
+from conf.settings import settings
+from conf.types import DateArray
 
 SPLIT_NAMES = ("train", "validation", "test", "all")
 # A month: on fewer sessions no figure means anything.
@@ -110,7 +110,7 @@ class Splits:
 
 
 def split_history(
-    dates: NDArray[np.datetime64],
+    dates: DateArray,
     boundaries: SplitDates,
     *,
     embargo_days: int,
@@ -139,7 +139,7 @@ def split_history(
     return Splits(train, validation, test)
 
 
-def _starts(dates: NDArray[np.datetime64], boundaries: SplitDates, first: int) -> tuple[int, int]:
+def _starts(dates: DateArray, boundaries: SplitDates, first: int) -> tuple[int, int]:
     if boundaries.train_end is None or boundaries.validation_end is None:
         usable = max(len(dates) - first, 0)
         validation_start = first + round(TRAIN_SHARE * usable)
@@ -149,9 +149,7 @@ def _starts(dates: NDArray[np.datetime64], boundaries: SplitDates, first: int) -
     return max(after[0], first), max(after[1], first)
 
 
-def _split(
-    dates: NDArray[np.datetime64], name: str, start: int, next_start: int, embargo_days: int
-) -> Split:
+def _split(dates: DateArray, name: str, start: int, next_start: int, embargo_days: int) -> Split:
     stop = next_start
     if embargo_days and next_start < len(dates):
         last_allowed = dates[next_start] - np.timedelta64(embargo_days, "D")

@@ -17,8 +17,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from envs.market.history import VOL_ESTIMATED, VOL_OBSERVED, FloatArray, MarketHistory
-from envs.market.recursion import recursive_filter
+from conf.types import FloatArray
+from envs.market.history import VOL_ESTIMATED, VOL_OBSERVED, MarketHistory
+from envs.market.indicators import recursive_filter
 
 CONSTANT = 0.0384
 RETURN_WEIGHT, RETURN_HALF_LIFE = 0.3865, 90.0

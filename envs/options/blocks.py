@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from conf.types import FloatArray
 
 _BLOCK = 8192  # elements: twenty temporaries of 64 KiB
 

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
+from conf.settings import settings
+from conf.types import BoolArray, DateArray, FloatArray, IntArray
 from envs.market.exchange_calendar import scheduled_holidays
-from risk.settings import settings
-
-FloatArray = NDArray[np.float64]
 
 
 @settings
@@ -57,11 +55,11 @@ class Slot:
 class Listings:
     """Which contract sits in which maturity at each session; G maturities over T sessions."""
 
-    listed_at: NDArray[np.int64]  # (T, G) session at which the sitting contract was listed
+    listed_at: IntArray  # (T, G) session at which the sitting contract was listed
     days_to_expiry: FloatArray  # (T, G) calendar days left to the sitting contract
     aged_days: FloatArray  # (T, G) days left, at t, to the contract that sat there at t-1
-    rolled: NDArray[np.bool_]  # (T, G) the contract was replaced at t
-    expired: NDArray[np.bool_]  # (T, G) it was replaced because it expired (settles free of cost)
+    rolled: BoolArray  # (T, G) the contract was replaced at t
+    expired: BoolArray  # (T, G) it was replaced because it expired (settles free of cost)
 
 
 def slots(chain: ChainSettings) -> tuple[Slot, ...]:
@@ -74,7 +72,7 @@ def slots(chain: ChainSettings) -> tuple[Slot, ...]:
     )
 
 
-def list_contracts(chain: ChainSettings, dates: NDArray[np.datetime64]) -> Listings:
+def list_contracts(chain: ChainSettings, dates: DateArray) -> Listings:
     """The listing calendar; it depends on dates alone, never on prices.
 
     An expiry is the listing date plus the maturity, moved on to a day on which the exchange is
@@ -94,8 +92,8 @@ def list_contracts(chain: ChainSettings, dates: NDArray[np.datetime64]) -> Listi
 
 
 def _calendar_of(
-    maturity_days: int, dates: NDArray[np.datetime64], roll: str
-) -> tuple[NDArray[np.int64], FloatArray, FloatArray, NDArray[np.bool_]]:
+    maturity_days: int, dates: DateArray, roll: str
+) -> tuple[IntArray, FloatArray, FloatArray, BoolArray]:
     sessions = len(dates)
     day = dates.astype("datetime64[D]").astype(np.int64)
     if roll == "daily":

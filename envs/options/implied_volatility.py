@@ -21,11 +21,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import erfcx
 
-from envs.options.arguments import checked_arguments
+from conf.errors import InputError
+from conf.types import BoolArray, FloatArray
+from envs.options.black_scholes import checked_arguments
 from envs.options.blocks import in_blocks
-from risk.errors import InputError
-
-FloatArray = NDArray[np.float64]
 
 _MAX_ITERATIONS = 60
 _TOLERANCE = 2.0**-50  # relative
@@ -73,7 +72,7 @@ def implied_volatility(
     return vol
 
 
-def _refuse_first(missing: NDArray[np.bool_], arguments: list[NDArray[Any]]) -> None:
+def _refuse_first(missing: BoolArray, arguments: list[NDArray[Any]]) -> None:
     where = tuple(int(i) for i in np.argwhere(missing)[0])
     value, spot, strike, tau, rate, dividend, is_call = (
         float(np.broadcast_to(array, missing.shape)[where]) for array in arguments
@@ -96,7 +95,7 @@ def _invert(
     tau: FloatArray,
     rate: FloatArray,
     dividend: FloatArray,
-    is_call: NDArray[np.bool_],
+    is_call: BoolArray,
 ) -> tuple[FloatArray]:
     spot_discounted, strike_discounted = (
         spot * np.exp(-dividend * tau),

@@ -13,14 +13,13 @@ from itertools import pairwise
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from pydantic import Field, model_validator
 
+from conf.errors import InputError
+from conf.settings import settings
+from conf.types import FloatArray
 from envs.options.blocks import in_blocks
-from risk.errors import InputError
-from risk.settings import settings
-
-FloatArray = NDArray[np.float64]
 
 _DAYS_PER_YEAR = 365.0
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import NDArray
 
+from conf.errors import InputError
+from conf.types import BoolArray, FloatArray
 from envs.market.history import MarketHistory
 from envs.options.black_scholes import price, price_and_greeks
 from envs.options.chain import ChainSettings, Listings, Slot, list_contracts, slots
 from envs.options.surface import FlatSurface, VixSurface
-from risk.errors import InputError
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 CALENDAR_DAYS = 365.0
 

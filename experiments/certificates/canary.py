@@ -16,22 +16,22 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import beta
 
 from agents.policy import Policy
-from agents.side_by_side import torch_threads
+from agents.ppo.parallel import torch_threads
+from conf.types import FloatArray
+from envs.allocation.market import ALLOCATION_REWARD
 from envs.market.loaded import settings_to_json
-from envs.panel_market import ALLOCATION_REWARD
 from experiments.certificates.certificate import Certificate
 from experiments.certificates.determinism import quiet
-from experiments.certificates.examined import SMALL_AGENT
 from experiments.certificates.settings import Certification
-from experiments.evaluation import evaluate_split
-from experiments.session import Session, build_model, open_session
-from experiments.settings import RunSettings, run_settings
-from experiments.trials import TrialCount
-from risk.comparison import Verdict, Word, compare
+from experiments.certificates.setups import SMALL_AGENT
+from experiments.evaluation.split import evaluate_split
+from experiments.runs.market_setup import Session, build_model, open_session
+from experiments.runs.settings import RunSettings, run_settings
+from experiments.runs.trials import TrialCount
+from experiments.statistics.comparison import Verdict, Word, compare
 from risk.metrics import SESSIONS_PER_YEAR, simple_returns
 
 Kind = Literal["options", "allocation"]
@@ -123,7 +123,7 @@ def edge(kind: Kind, seed: int, steps: int, train: Train | None = None) -> Certi
     return Certificate(f"canary.edge_{kind}", passed, sharpe, what, details)
 
 
-def _earned_more(daily: NDArray[np.float64]) -> tuple[float, float]:
+def _earned_more(daily: FloatArray) -> tuple[float, float]:
     """Mean of differences of daily returns (P, T), a year and in standard errors."""
     # Days of markets without memory: their errors are independent.
     error = float(daily.std(ddof=1) / np.sqrt(daily.size))

@@ -20,18 +20,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from agents.checkpoint import list_checkpoints
-from agents.side_by_side import torch_threads
-from agents.strict_json import read_json
+from agents.persistence.checkpoint import list_checkpoints
+from agents.persistence.strict_json import read_json
+from agents.ppo.parallel import torch_threads
+from conf.errors import InputError
+from conf.files import write_json
 from experiments.certificates.certificate import Certificate
 from experiments.certificates.settings import Certification
-from experiments.run_folder import MANIFEST
-from experiments.runinfo import load_run_config
-from experiments.session import open_session
-from experiments.settings import run_settings
-from experiments.train import Plan, run
-from risk.errors import InputError
-from risk.files import write_json
+from experiments.runs.folder import MANIFEST
+from experiments.runs.market_setup import open_session
+from experiments.runs.record import load_run_config
+from experiments.runs.settings import run_settings
+from experiments.runs.training import Plan, run
 
 # What a run leaves that must not depend on anything but its settings.
 COMPARED = (

@@ -12,26 +12,24 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from agents.allocation_baselines import build_allocation_baselines
-from agents.baselines import build_baselines
+from agents.baselines.allocation import build_allocation_baselines
+from agents.baselines.options import build_baselines
 from agents.policy import Policy, PolicyState
-from envs.batch import Window
-from envs.costs import FlatCosts
-from envs.market.panel_sources import PanelSimulatedData, simulate_panel
-from envs.market.sources import SyntheticData, simulate_market
-from envs.option_market import OptionMarket, OptionPortfolioSettings
+from conf.settings import build_settings
+from conf.types import BoolArray, FloatArray, ObsArray
+from envs.allocation.market import AllocationSettings, PanelMarket
+from envs.core.batch import Window
+from envs.core.costs import FlatCosts
+from envs.market.sources.index import SyntheticData, simulate_market
+from envs.market.sources.panel import PanelSimulatedData, simulate_panel
+from envs.option_portfolio.market import OptionMarket, OptionPortfolioSettings
 from envs.options.chain import ChainSettings
 from envs.options.surface import FlatSurface
-from envs.panel_market import AllocationSettings, PanelMarket
-from experiments.certificates.examined import Examined, untrained_policy
-from experiments.certificates.setups import ASSETS, History, Market, Setup
+from experiments.certificates.setups import ASSETS, History, Market, Setup, untrained_policy
+from experiments.evaluation.open_run import Examined
 from risk.overlay import RiskSettings
-from risk.settings import build_settings
 
-FloatArray = NDArray[np.float64]
-ObsArray = NDArray[np.float32]
 Roll = Literal["expiry", "daily"]
 
 RATE = 0.025  # continuous, annual
@@ -215,7 +213,7 @@ class TrendForward:
         self,
         observation: ObsArray,
         state: PolicyState = None,
-        episode_start: NDArray[np.bool_] | None = None,
+        episode_start: BoolArray | None = None,
         deterministic: bool = False,
     ) -> tuple[FloatArray, PolicyState]:
         """Actions (N, M) at their bounds, where call and put are held in the same quantity."""
@@ -234,7 +232,7 @@ class AllInOne:
         self,
         observation: ObsArray,
         state: PolicyState = None,
-        episode_start: NDArray[np.bool_] | None = None,
+        episode_start: BoolArray | None = None,
         deterministic: bool = False,
     ) -> tuple[FloatArray, PolicyState]:
         """Weights (N, A + 1), cash last."""

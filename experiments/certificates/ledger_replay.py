@@ -12,29 +12,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from agents.baselines.reference import RandomPolicy
 from agents.managed import RiskManagedPolicy
+from agents.persistence.strict_json import read_json
 from agents.policy import Policy
-from agents.reference_policies import RandomPolicy
-from agents.strict_json import read_json
-from envs.batch import Window
-from envs.book_market import BookMarket, BookOptions
-from envs.option_market import OptionPortfolioSettings, build_option_market
+from conf.settings import build_settings
+from envs.core.batch import Window
+from envs.core.market import BookMarket, BookOptions
+from envs.option_portfolio.market import OptionPortfolioSettings, build_option_market
 from envs.options.surface import VixSurface
-from experiments.backtest import run_backtest
+from experiments.backtests.backtest import run_backtest
+from experiments.backtests.plain_ledger import Replay, replay
+from experiments.backtests.trade_log import journal, read_journal, write_journal
 from experiments.certificates.certificate import Certificate
-from experiments.certificates.examined import Examined, untrained_policy
-from experiments.certificates.plain_ledger import Replay, replay
 from experiments.certificates.settings import Certification
 from experiments.certificates.setups import (
     allocation,
     index_history,
     panel_histories,
+    untrained_policy,
     with_own_columns,
 )
-from experiments.certificates.trade_file import journal, read_journal, write_journal
-from experiments.evaluated import METRICS
+from experiments.evaluation.open_run import Examined
+from experiments.evaluation.results import METRICS
 from risk.overlay import RiskSettings
-from risk.settings import build_settings
 
 MAX_GAP = 1e-9  # of equity, and of the index for a quote
 SPLITS = ("validation", "test")

@@ -11,18 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from agents.lineup import Lineup
 from agents.policy import Policy
-from envs.batch import Window
-from envs.book_kernel import BookKernel
-from experiments.backtest import drive
+from agents.policy_batch import Lineup
+from conf.types import FloatArray
+from envs.core.batch import Window
+from envs.core.kernel import BookKernel
+from experiments.backtests.backtest import drive
 from experiments.certificates.certificate import Certificate
 from experiments.certificates.fair_markets import RATE, FairMarket, Roll, fair_markets
 from experiments.certificates.settings import Certification
-
-FloatArray = NDArray[np.float64]
 
 MAX_STANDARD_ERRORS = 3.0
 EXACT = 1e-9  # share of equity: the gain of what never risks anything

@@ -8,14 +8,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from conf.types import FloatArray
 from envs.market.history import VOL_OBSERVED, MarketHistory
 from envs.market.panel import PanelHistory
 from envs.market.volatility_estimate import fill_implied_vol
 from experiments.certificates.setups import History, first_sessions
 
-FloatArray = NDArray[np.float64]
 _PRICES = ("open", "high", "low", "close")
 _CHANGE = (0.8, 1.25)  # what a later number is multiplied by, drawn anew for each
 _DRIFT_APART = 0.015  # daily standard deviation of the later prices, as a share of what they were

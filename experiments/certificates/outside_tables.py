@@ -9,17 +9,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from envs.market.embedded import data_folder, load_embedded
 from envs.market.exchange_calendar import exchange_sessions
-from envs.market.files import load_file
 from envs.market.history import MarketHistory
 from envs.market.panel import PanelHistory
-from envs.market.panel_file import load_panel_file
-from envs.market.panel_sources import PanelStocksData, stocks_history
-from envs.market.panel_stocks import stock_prices, stocks_table
-from envs.market.panel_yahoo import load_yahoo_panel, panel_cache_name
-from envs.market.table_cache import write_table
-from envs.market.yahoo import YahooWindow, load_yahoo
+from envs.market.sources.bundled import data_folder, load_embedded, stock_prices, stocks_table
+from envs.market.sources.cache import write_table
+from envs.market.sources.index_file import load_file
+from envs.market.sources.panel import PanelStocksData, stocks_history
+from envs.market.sources.panel_file import load_panel_file
+from envs.market.sources.yahoo_index import YahooWindow, load_yahoo
+from envs.market.sources.yahoo_panel import load_yahoo_panel, panel_cache_name
 from experiments.certificates.other_future import TableSource
 
 _RATE, _DIVIDEND_YIELD = 0.025, 0.015

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from experiments.certificates.examined import Examined
-from risk.settings import settings
+from conf.settings import settings
+from experiments.evaluation.open_run import Examined
 
 Part = Literal["all", "look_ahead", "martingale", "canary", "ledger", "determinism"]
 Count = Annotated[int, Field(ge=1)]

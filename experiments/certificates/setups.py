@@ -7,23 +7,31 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
+import torch
 
-from envs.batch import Window
-from envs.book_kernel import BookKernel
-from envs.extra_blocks import EXTRA_BLOCKS
+from agents.factory import RecurrentPPOSettings, build_agent
+from agents.policy import Policy
+from conf.errors import InputError
+from conf.settings import build_settings
+from envs.allocation.market import AllocationSettings, PanelMarket, build_panel_market
+from envs.core.batch import BatchKernel, Window
+from envs.core.kernel import BookKernel
+from envs.gymnasium_adapters import KernelVecEnv
 from envs.kernels import open_kernel
 from envs.market.history import MarketHistory
 from envs.market.panel import PanelHistory
-from envs.market.panel_sources import PanelSimulatedData, PanelStocksData, load_panel
-from envs.market.sources import SyntheticData, load_market
-from envs.option_market import OptionMarket, OptionPortfolioSettings, build_option_market
+from envs.market.sources.index import SyntheticData, load_market
+from envs.market.sources.panel import PanelSimulatedData, PanelStocksData, load_panel
+from envs.option_portfolio.extra_blocks import EXTRA_BLOCKS
+from envs.option_portfolio.market import (
+    OptionMarket,
+    OptionPortfolioSettings,
+    build_option_market,
+)
 from envs.options.surface import FlatSurface, VixSurface
-from envs.panel_market import AllocationSettings, PanelMarket, build_panel_market
-from experiments.session import Session
-from experiments.settings import OptionMarketSettings
-from risk.errors import InputError
+from experiments.runs.market_setup import Session
+from experiments.runs.settings import OptionMarketSettings
 from risk.overlay import RiskSettings
-from risk.settings import build_settings
 
 History = MarketHistory | PanelHistory
 Market = OptionMarket | PanelMarket
@@ -157,3 +165,30 @@ def _has_stocks() -> bool:
     except InputError:
         return False
     return True
+
+
+# Trained, it finds a large edge in two thousand steps; untrained, it still has a memory.
+SMALL_AGENT: dict[str, Any] = {
+    "learning_rate": 3e-3,
+    "rollout_steps": 512,
+    "batch_size": 256,
+    "n_epochs": 6,
+    "gamma": 0.9,
+    "lstm_hidden_size": 16,
+    "n_lstm_layers": 1,
+    "net_arch": (32,),
+    "log_std_init": -2.0,
+}
+_LOUDER = 50.0  # a fresh action head asks for next to nothing
+
+
+def untrained_policy(kernel: BatchKernel, seed: int) -> Policy:
+    """A small recurrent network that trades what it sees and remembers, without any sense."""
+    options = RecurrentPPOSettings(**{**SMALL_AGENT, "rollout_steps": 256 * kernel.num_envs})
+    policy = build_agent(options, KernelVecEnv(kernel), seed, "cpu").policy
+    with torch.no_grad():
+        head: Any = policy.action_net
+        for parameter in head.parameters():
+            parameter.mul_(_LOUDER)
+    policy.set_training_mode(False)
+    return policy

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from envs.costs import FlatCosts
+from envs.allocation.market import AllocationSettings, build_panel_market
+from envs.core.costs import FlatCosts
 from envs.kernels import open_kernel
 from envs.market.panel import PanelHistory
-from envs.panel_market import AllocationSettings, build_panel_market
 from tests.markets import weekdays
 
 

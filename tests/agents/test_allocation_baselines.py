@@ -4,9 +4,10 @@ to."""
 import numpy as np
 import pytest
 
-from agents import allocation_baselines, allocation_fits
-from agents.allocation_baselines import build_allocation_baselines
-from envs.batch import Window
+from agents.baselines import allocation as allocation_baselines
+from agents.baselines import optimisers as allocation_fits
+from agents.baselines.allocation import build_allocation_baselines
+from envs.core.batch import Window
 from tests.agents.panel_runs import asked, panel, run, walk
 
 SIMPLE = ["equal_weight", "held_equal_weight", "cash", "random"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agents.allocation_fits import (
+from agents.baselines.optimisers import (
     best_sharpe,
     hierarchical_risk_parity,
     minimum_variance,

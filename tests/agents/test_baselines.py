@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from agents.baselines import build_baselines
+from agents.baselines.options import build_baselines
 from agents.managed import RiskManagedPolicy
-from envs.batch import Window
-from envs.option_portfolio import OptionPortfolioKernel
+from envs.core.batch import Window
+from envs.option_portfolio.env import OptionPortfolioKernel
 from envs.options.surface import FlatSurface, VixSurface
-from experiments.backtest import run_backtest
+from experiments.backtests.backtest import run_backtest
 from risk.overlay import RiskSettings
 from tests.markets import (
     history_of,

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from agents.checkpoint import (
+from agents.persistence.checkpoint import (
     list_checkpoints,
     newest_checkpoint,
     prune_checkpoints,
     read_checkpoint,
     write_checkpoint,
 )
-from agents.packing import pack, unpack
-from agents.resume_state import ResumeState, capture, restore
-from risk.errors import InputError
+from agents.persistence.packing import pack, unpack
+from agents.persistence.resume_state import ResumeState, capture, restore
+from conf.errors import InputError
 from tests.agents.toy_run import TOTAL, Adapting, build
 
 SAVED = ("state.safetensors", "state.json", "manifest.json")

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from agents.book_view import BookReader
-from agents.held_book import HeldBook
+from agents.baselines.book_view import BookReader
+from agents.baselines.hold_to_expiry import HeldBook
 from agents.managed import RiskManagedPolicy
-from envs.batch import Window
+from conf.errors import InputError
+from conf.settings import build_settings
+from envs.core.batch import Window
 from envs.options.surface import FlatSurface, VixSurface
-from experiments.backtest import run_backtest
-from risk.errors import InputError
+from experiments.backtests.backtest import run_backtest
 from risk.overlay import RiskSettings
-from risk.settings import build_settings
 from tests.markets import history_of, market_of, options_of, random_walk, wandering_vol
 
 # No bound of the sizing is in the way.

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from agents.lineup import Lineup
-from risk.errors import InputError
+from agents.policy_batch import Lineup
+from conf.errors import InputError
 
 
 class Counting:

@@ -6,7 +6,7 @@ from sb3_contrib.common.recurrent.buffers import RecurrentRolloutBuffer
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from sb3_contrib.ppo_recurrent.policies import MlpLstmPolicy
 
-from agents.policies import MaskedMlpLstmPolicy
+from agents.ppo.policies import MaskedMlpLstmPolicy
 
 OBS, ACTION = spaces.Box(-np.inf, np.inf, (5,)), spaces.Box(-1.0, 1.0, (2,))
 STEPS, ENVS, LAYERS, SIZE = 24, 3, 2, 8

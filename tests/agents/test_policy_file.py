@@ -17,11 +17,10 @@ from gymnasium import spaces
 from sb3_contrib.ppo_recurrent.policies import MlpLstmPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from agents.architecture import build_policy, read_architecture
-from agents.policies import MaskedMlpLstmPolicy
-from agents.policy_file import DESCRIPTION, WEIGHTS, _checksum, load_policy, save_policy
-from agents.weight_shapes import expected_shapes
-from risk.errors import InputError
+from agents.persistence.architecture import build_policy, expected_shapes, read_architecture
+from agents.persistence.policy_file import DESCRIPTION, WEIGHTS, _checksum, load_policy, save_policy
+from agents.ppo.policies import MaskedMlpLstmPolicy
+from conf.errors import InputError
 
 OBS, ACTION = spaces.Box(-np.inf, np.inf, (5,)), spaces.Box(-1.0, 1.0, (2,))
 METADATA = {"features": ["spot", "vol"], "sharpe": 0.25, "run": {"seed": 1}}
@@ -181,7 +180,7 @@ DESCRIPTIONS = {
     "swapped bounds": set_architecture("action_low", [2.0, 2.0]),
     "no bounds": set_architecture("observation_low", []),
     "another kind": set_architecture("kind", "mlp"),
-    "an unknown kind": set_architecture("kind", "agents.policies.MaskedMlpLstmPolicy"),
+    "an unknown kind": set_architecture("kind", "agents.ppo.policies.MaskedMlpLstmPolicy"),
     "a list for the kind": set_architecture("kind", ["lstm"]),
     "an unknown distribution": set_architecture("distribution", "torch.distributions.Normal"),
     "a simplex out of bounds": set_architecture("distribution", "dirichlet"),

@@ -9,17 +9,20 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from agents.architecture import describe_architecture, read_architecture
-from agents.policy_file import DESCRIPTION, _checksum, load_policy, save_policy
-from agents.simplex_policies import (
+from agents.persistence.architecture import (
+    describe_architecture,
+    expected_shapes,
+    read_architecture,
+)
+from agents.persistence.policy_file import DESCRIPTION, _checksum, load_policy, save_policy
+from agents.ppo.simplex_policies import (
     SharedMlpPolicy,
     SimplexLstmPolicy,
     SimplexPolicy,
     StockSimplexLstmPolicy,
 )
-from agents.weight_shapes import expected_shapes
-from envs.simplex_space import Simplex
-from risk.errors import InputError
+from conf.errors import InputError
+from envs.allocation.simplex import Simplex
 
 OBS = spaces.Box(-np.inf, np.inf, (5,))
 LSTM = {"lstm_hidden_size": 6, "n_lstm_layers": 2}
@@ -96,7 +99,7 @@ def test_a_file_of_the_first_format_still_acts_as_it_did():
 
 FORGERIES = {
     "another kind": {"kind": "lstm"},
-    "an unknown kind": {"kind": "agents.simplex_policies.SimplexPolicy"},
+    "an unknown kind": {"kind": "agents.ppo.simplex_policies.SimplexPolicy"},
     "no kind": {"kind": None},
     "another distribution": {"distribution": "softmax_gaussian"},
     "no simplex": {"distribution": "gaussian"},

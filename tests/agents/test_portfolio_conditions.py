@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from agents.portfolio_conditions import observe, read_positions
-from envs.batch import Window
+from agents.portfolio_manager.conditions import observe, read_positions
+from conf.errors import InputError
+from envs.allocation.market import AllocationSettings, allocation_features, build_panel_market
+from envs.core.batch import Window
 from envs.kernels import open_kernel
-from envs.market.panel_sources import PanelSimulatedData, load_panel
-from envs.panel_market import AllocationSettings, allocation_features, build_panel_market
-from risk.errors import InputError
+from envs.market.sources.panel import PanelSimulatedData, load_panel
 
 CONDITIONS = {"volatility": 0.3, "trend": 0.05, "cash_ratio": 0.1, "portfolio_value_ratio": 1.05}
 POSITIONS = {"btc": 300.0, "eth": 500.0, "sol": 100.0}

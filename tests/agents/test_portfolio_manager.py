@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from agents.factory import PPOSettings
-from agents.policy_file import load_policy
-from agents.portfolio_manager import RLPortfolioManager
-from agents.portfolio_training import Lesson
-from envs.book_market import EpisodeSettings
-from envs.market.panel_file import load_panel_file
-from envs.market.panel_sources import PanelFileData, PanelSimulatedData
-from envs.panel_market import AllocationSettings
-from risk.errors import InputError
+from agents.persistence.policy_file import load_policy
+from agents.portfolio_manager.manager import RLPortfolioManager
+from agents.portfolio_manager.training import Lesson
+from conf.errors import InputError
+from envs.allocation.market import AllocationSettings
+from envs.core.market import EpisodeSettings
+from envs.market.sources.panel import PanelFileData, PanelSimulatedData
+from envs.market.sources.panel_file import load_panel_file
 from risk.hedging import HedgingStrategy, PaperExchange
 from risk.manager import AdvancedRiskManager
 from risk.sizing import PositionSizer
@@ -221,7 +221,7 @@ def test_without_adams_moments_training_goes_on_otherwise(tmp_path):
 
 
 def test_it_is_saved_every_fifty_episodes(tmp_path, monkeypatch):
-    from agents import portfolio_manager
+    from agents.portfolio_manager import manager as portfolio_manager
 
     saved, original = [], portfolio_manager.save_model
 
@@ -339,7 +339,7 @@ def test_a_model_for_something_else_is_refused(copy, trained):
 
 
 def test_another_kind_of_policy_is_refused(copy, trained):
-    from agents.policy_file import save_policy
+    from agents.persistence.policy_file import save_policy
 
     save_policy(trained._model.learned.policy, copy, {"asset_count": 3})
     with pytest.raises(InputError, match="none of a portfolio manager"):

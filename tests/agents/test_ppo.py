@@ -19,9 +19,9 @@ from agents.factory import (
     build_agent,
     num_parameters,
 )
-from agents.policies import MaskedMlpLstmPolicy
-from agents.recurrent_ppo import SequenceRecurrentPPO
-from agents.simplex_policies import (
+from agents.ppo.policies import MaskedMlpLstmPolicy
+from agents.ppo.recurrent_ppo import SequenceRecurrentPPO
+from agents.ppo.simplex_policies import (
     SharedMlpPolicy,
     SimplexLstmPolicy,
     SimplexPolicy,
@@ -29,11 +29,11 @@ from agents.simplex_policies import (
 )
 from callbacks.checkpointing import Checkpointing
 from callbacks.divergence import DivergenceCallback
-from envs.adapters import KernelVecEnv
-from envs.batch import BatchKernel, StepResult
-from envs.simplex_space import Simplex
-from risk.errors import InputError
-from risk.settings import build_settings
+from conf.errors import InputError
+from conf.settings import build_settings
+from envs.allocation.simplex import Simplex
+from envs.core.batch import BatchKernel, StepResult
+from envs.gymnasium_adapters import KernelVecEnv
 from tests.agents.toy_run import ROLLOUT, DriftEnv, SimplexDriftEnv, same_weights, weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from agents.allocation_baselines import merton_policy, merton_weights
-from agents.rebalanced import RebalancedPolicy
-from envs.batch import Window
-from risk.errors import InputError
+from agents.baselines.allocation import merton_policy, merton_weights
+from agents.baselines.rebalanced import RebalancedPolicy
+from conf.errors import InputError
+from envs.core.batch import Window
 from tests.agents.panel_runs import asked, first_observation, run, walk
 
 EQUAL = np.array([0.25] * 4 + [0.0])

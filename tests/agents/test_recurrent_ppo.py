@@ -11,15 +11,14 @@ from sb3_contrib.ppo_recurrent.policies import MlpLstmPolicy
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
-from agents import policies
 from agents.factory import RecurrentPPOSettings, build_agent
-from agents.policies import MaskedMlpLstmPolicy
-from agents.recurrent_ppo import SequenceRecurrentPPO
-from agents.sequences import RolloutSequences
-from agents.short_lstm import run_short
-from agents.side_by_side import SideBySide
-from risk.errors import InputError
-from risk.settings import build_settings
+from agents.ppo import policies
+from agents.ppo.parallel import SideBySide
+from agents.ppo.policies import MaskedMlpLstmPolicy
+from agents.ppo.recurrent_ppo import RolloutSequences, SequenceRecurrentPPO
+from agents.ppo.short_lstm import run_short
+from conf.errors import InputError
+from conf.settings import build_settings
 from tests.agents.toy_run import N_STEPS, NUM_ENVS, ROLLOUT, DriftEnv, same_weights, weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")

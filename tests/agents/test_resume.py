@@ -5,14 +5,14 @@ import pytest
 import torch
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
-from agents.checkpoint import (
+from agents.persistence.checkpoint import (
     newest_checkpoint,
     read_checkpoint,
     restore_checkpoint,
     save_checkpoint,
 )
-from agents.resume_state import capture, restore
-from risk.errors import InputError
+from agents.persistence.resume_state import capture, restore
+from conf.errors import InputError
 from tests.agents.toy_run import (
     HALF,
     ROLLOUT,

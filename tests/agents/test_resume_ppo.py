@@ -5,9 +5,9 @@ from functools import partial
 
 import pytest
 
-from agents.checkpoint import read_checkpoint, restore_checkpoint
-from agents.resume_state import capture, restore
-from risk.errors import InputError
+from agents.persistence.checkpoint import read_checkpoint, restore_checkpoint
+from agents.persistence.resume_state import capture, restore
+from conf.errors import InputError
 from tests.agents.toy_run import (
     BUILDERS,
     HALF,

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from agents import policies
-from agents.policies import MaskedMlpLstmPolicy
-from agents.short_lstm import _Layer, is_plain, run_short
+from agents.ppo import policies
+from agents.ppo.policies import MaskedMlpLstmPolicy
+from agents.ppo.short_lstm import _Layer, is_plain, run_short
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,8 +10,8 @@ import scipy.stats
 import torch
 from stable_baselines3.common.distributions import Distribution
 
-from agents.simplex import DISTRIBUTIONS, FLOOR, LEAST_CONCENTRATION, make_simplex_distribution
-from risk.errors import InputError
+from agents.ppo.simplex import DISTRIBUTIONS, FLOOR, LEAST_CONCENTRATION, make_simplex_distribution
+from conf.errors import InputError
 
 NAMES = sorted(DISTRIBUTIONS)
 # Head and spread by distribution and number of weights. Quadrature needs densities without poles:

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from agents.static_portfolio import (
+from agents.baselines.mean_variance import (
     ledoit_wolf,
     mean_variance_weights,
     slot_returns,
     tangency,
 )
-from envs.batch import Window
+from envs.core.batch import Window
 from envs.options.surface import VixSurface
 from tests.markets import market_of, options_of, perturbed_after, random_walk, wandering_vol
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from agents.book_view import BookReader
-from agents.weekend_seller import WeekendSeller, before_long_gaps
-from envs.batch import Window
+from agents.baselines.book_view import BookReader
+from agents.baselines.weekend_seller import WeekendSeller, before_long_gaps
+from conf.errors import InputError
+from envs.core.batch import Window
 from envs.market.exchange_calendar import exchange_sessions
 from envs.options.surface import VixSurface
-from experiments.backtest import run_backtest
-from risk.errors import InputError
+from experiments.backtests.backtest import run_backtest
 from tests.markets import market_of, options_of, random_walk, wandering_vol
 
 DAY = np.datetime64

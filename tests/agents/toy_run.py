@@ -14,13 +14,13 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.checkpoint import newest_checkpoint, restore_checkpoint, save_checkpoint
-from agents.packing import pack, unpack
-from agents.policies import MaskedMlpLstmPolicy
-from agents.recurrent_ppo import SequenceRecurrentPPO
-from agents.resume_state import ResumeState
-from agents.simplex_policies import SimplexLstmPolicy, SimplexPolicy
-from envs.simplex_space import Simplex
+from agents.persistence.checkpoint import newest_checkpoint, restore_checkpoint, save_checkpoint
+from agents.persistence.packing import pack, unpack
+from agents.persistence.resume_state import ResumeState
+from agents.ppo.policies import MaskedMlpLstmPolicy
+from agents.ppo.recurrent_ppo import SequenceRecurrentPPO
+from agents.ppo.simplex_policies import SimplexLstmPolicy, SimplexPolicy
+from envs.allocation.simplex import Simplex
 
 NUM_ENVS, N_STEPS = 3, 16
 ROLLOUT = NUM_ENVS * N_STEPS

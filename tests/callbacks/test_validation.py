@@ -7,8 +7,8 @@ import pytest
 from gymnasium import spaces
 from stable_baselines3.common.logger import Logger
 
-from agents.policies import MaskedMlpLstmPolicy
-from agents.policy_file import load_policy
+from agents.persistence.policy_file import load_policy
+from agents.ppo.policies import MaskedMlpLstmPolicy
 from callbacks.validation import Validation
 
 

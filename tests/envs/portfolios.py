@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from envs.allocation import AllocationKernel
-from envs.batch import Window
+from envs.allocation.env import AllocationKernel
+from envs.allocation.market import AllocationSettings
+from envs.core.batch import Window
+from envs.core.reward import TERMS
 from envs.market.panel import PanelHistory
 from envs.market.panel_features import panel_warmup
-from envs.panel_market import AllocationSettings
-from envs.reward import TERMS
 from risk.overlay import RiskSettings
 from tests.panels import allocation_of, panel_market_of, panel_of
 

@@ -7,8 +7,8 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
 import envs  # noqa: F401  registers the environments
-from envs.adapters import KernelEnv, KernelVecEnv, KernelVectorEnv
-from risk.errors import InputError
+from conf.errors import InputError
+from envs.gymnasium_adapters import KernelEnv, KernelVecEnv, KernelVectorEnv
 from tests.markets import history_of, kernel_of, options_of, random_walk
 
 ID = "PolyHedge/OptionPortfolio-v0"

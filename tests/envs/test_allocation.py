@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 
-from envs.allocation import AllocationKernel
-from envs.batch import Window
-from envs.panel_market import ALLOCATION_REWARD, build_panel_market
-from envs.rebalance import ROUNDING_SHARE
-from risk.errors import InputError
+from conf.errors import InputError
+from conf.settings import build_settings
+from envs.allocation.env import ROUNDING_SHARE, AllocationKernel
+from envs.allocation.market import ALLOCATION_REWARD, build_panel_market
+from envs.core.batch import Window
 from risk.overlay import RiskSettings
-from risk.settings import build_settings
 from tests.envs.portfolios import FIRST, kernel_of, paid_by_return, simplex_points, wandering_panel
 from tests.panels import panel_of
 

@@ -9,9 +9,9 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
 import envs  # noqa: F401  registers the environments
-from envs.adapters import KernelEnv, KernelVecEnv, KernelVectorEnv
-from envs.simplex_space import Simplex
-from risk.errors import InputError
+from conf.errors import InputError
+from envs.allocation.simplex import Simplex
+from envs.gymnasium_adapters import KernelEnv, KernelVecEnv, KernelVectorEnv
 from risk.overlay import RiskSettings
 from tests.envs.portfolios import kernel_of, simplex_points, wandering_panel
 

@@ -10,20 +10,20 @@ from gymnasium import spaces
 from omegaconf import OmegaConf
 
 import conf
-from envs.allocation import AllocationKernel
-from envs.batch import Window
-from envs.book_market import BookMarket
-from envs.costs import FlatCosts
+from conf.errors import InputError
+from conf.settings import build_settings
+from envs.allocation.env import AllocationKernel
+from envs.allocation.market import AllocationSettings, build_panel_market
+from envs.allocation.simplex import Simplex
+from envs.core.batch import Window
+from envs.core.costs import FlatCosts
+from envs.core.market import BookMarket
+from envs.core.reward import RewardSettings
 from envs.kernels import open_kernel
 from envs.market.panel import PanelHistory
-from envs.option_market import OptionPortfolioSettings
-from envs.option_portfolio import OptionPortfolioKernel
-from envs.panel_market import AllocationSettings, build_panel_market
-from envs.reward import RewardSettings
-from envs.simplex_space import Simplex
-from risk.errors import InputError
+from envs.option_portfolio.env import OptionPortfolioKernel
+from envs.option_portfolio.market import OptionPortfolioSettings
 from risk.overlay import RiskSettings
-from risk.settings import build_settings
 from tests.envs.portfolios import FIRST, kernel_of, paid_by_return, simplex_points, wandering_panel
 from tests.markets import market_of, options_of, random_walk
 from tests.panels import panel_of

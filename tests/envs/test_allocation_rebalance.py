@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
-from envs.rebalance import value_after_costs
+from envs.allocation.env import value_after_costs
 from tests.envs.portfolios import simplex_points
 
 CASES = [

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from envs.batch import Window
-from envs.book_market import BookMarket
-from envs.episode_statistics import ROLLING_SESSIONS
-from envs.reward import TERMS
+from envs.core.batch import Window
+from envs.core.episode_statistics import ROLLING_SESSIONS
+from envs.core.market import BookMarket
+from envs.core.reward import TERMS
 from tests.markets import history_of, kernel_of, market_of, options_of, random_walk
 
 ONLY_VOLATILITY = {"weights": {**dict.fromkeys(TERMS, 0.0), "volatility": 1.0}}

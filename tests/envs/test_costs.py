@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from envs.costs import FlatCosts, RealisticCosts
+from envs.core.costs import FlatCosts, RealisticCosts
 from envs.options.black_scholes import price
 from envs.options.surface import VixSurface
 

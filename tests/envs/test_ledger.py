@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.ledger import Ledger
+from envs.core.ledger import Ledger
 
 
 def opened(accounts: int, instruments: int, cash: float = 1000.0) -> Ledger:

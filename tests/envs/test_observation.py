@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from envs.extra_blocks import EXTRA_BLOCKS
+from conf.errors import InputError
+from envs.option_portfolio.extra_blocks import EXTRA_BLOCKS
 from envs.options.surface import VixSurface
-from risk.errors import InputError
 from tests.markets import (
     history_of,
     kernel_of,

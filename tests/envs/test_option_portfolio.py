@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.batch import Window
-from envs.option_portfolio import OptionPortfolioKernel
+from conf.errors import InputError
+from envs.core.batch import Window
+from envs.option_portfolio.env import OptionPortfolioKernel
 from envs.options.black_scholes import price
 from envs.options.surface import FlatSurface, VixSurface
-from risk.errors import InputError
 from tests.markets import (
     history_of,
     kernel_of,

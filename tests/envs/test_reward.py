@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from envs.reward import TERMS, Reward, RewardSettings, RewardWeights, Step, diversification
+from envs.core.reward import TERMS, Reward, RewardSettings, RewardWeights, Step, diversification
 
 
 def a_step(**changes) -> Step:

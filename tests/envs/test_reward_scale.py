@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from envs.adapters import KernelVecEnv
+from envs.gymnasium_adapters import KernelVecEnv
 from tests.markets import kernel_of, random_walk
 
 

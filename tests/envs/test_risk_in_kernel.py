@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from agents.managed import RiskManagedPolicy
-from envs.batch import Window
-from envs.option_portfolio import OptionPortfolioKernel
+from conf.errors import InputError
+from envs.core.batch import Window
+from envs.option_portfolio.env import OptionPortfolioKernel
+from envs.option_portfolio.risk_view import scan_market
 from envs.options.black_scholes import price
 from envs.options.surface import VixSurface
-from envs.risk_view import scan_market
-from experiments.backtest import run_backtest
-from experiments.risk_report import risk_report
-from risk.errors import InputError
+from experiments.backtests.backtest import run_backtest
+from experiments.evaluation.risk_report import risk_report
 from risk.guard import GuardState
 from risk.limits import LimitSettings, usage_of
 from risk.margin import ScanSettings

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.sizing import SizingSettings, target_quantity
+from envs.option_portfolio.sizing import SizingSettings, target_quantity
 
 
 def sized(action, current=0.0, premium=5.2, spot=1000.0, equity=100_000.0, **options):

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from experiments import book_figures, figures
-from experiments.charts import Chart
-from experiments.report import KeyNumber, Report, Section, Table, Text
-from risk.comparison import Difference, Word
+from experiments.reporting import book_figures, figures
+from experiments.reporting.charts import Chart
+from experiments.reporting.page import KeyNumber, Report, Section, Table, Text
+from experiments.statistics.comparison import Difference, Word
 
 EVIL = '<script>alert("x")</script><b>bold</b> %{y} $x$'
 BOOKS = ("policy", "managed", "buy_and_hold", "cash", "collar", "strangle", EVIL)

@@ -2,7 +2,8 @@
 
 
 def with_double_interest(monkeypatch):
-    from envs import option_market, panel_market
+    from envs.allocation import market as panel_market
+    from envs.option_portfolio import market as option_market
 
     for module in (option_market, panel_market):
         right = module.cash_growth

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from envs.batch import Window
-from experiments.allocation_attribution import ALLOCATION_TERMS, attribute_allocation
-from experiments.backtest import run_backtest
-from experiments.portfolio_report import portfolio_report, weights_held
-from risk.errors import InputError
+from conf.errors import InputError
+from envs.core.batch import Window
+from experiments.backtests.backtest import run_backtest
+from experiments.evaluation.attribution import ALLOCATION_TERMS, attribute_allocation
+from experiments.evaluation.holdings import portfolio_report, weights_held
 from tests.panels import allocation_of, panel_market_of, random_panel
 
 

@@ -3,13 +3,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from envs.batch import Window
-from envs.market.sources import Sp500Data, load_market
+from conf.errors import InputError
+from envs.core.batch import Window
+from envs.market.sources.index import Sp500Data, load_market
 from envs.options.implied_volatility import implied_volatility
 from envs.options.surface import FlatSurface, VixSurface
-from experiments.attribution import TERMS, attribute, closing_cost
-from experiments.backtest import run_backtest
-from risk.errors import InputError
+from experiments.backtests.backtest import run_backtest
+from experiments.evaluation.attribution import TERMS, attribute, closing_cost
 from tests.markets import history_of, market_of, options_of, random_walk, wandering_vol
 
 ROLLS = ("expiry", "daily")

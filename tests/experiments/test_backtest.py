@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from envs.batch import Window
+from envs.core.batch import Window
 from envs.options.surface import VixSurface
-from experiments.backtest import index_equity, run_backtest
+from experiments.backtests.backtest import index_equity, run_backtest
 from tests.markets import history_of, kernel_of, market_of, options_of, random_walk, wandering_vol
 
 

@@ -11,14 +11,15 @@ from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from torch.utils.flop_counter import FlopCounterMode
 
 from agents.factory import RecurrentPPOSettings, build_agent
-from experiments import benchmark, benchmark_timing
-from experiments.benchmark_flops import forward_flops, update_flops
-from experiments.benchmark_growth import ConstantPolicy
-from experiments.benchmark_rows import Row, at_least, at_most, shown
-from experiments.benchmark_startup import seconds_to_first_step
-from experiments.benchmark_timing import calls_per_second, growth_exponent, in_turn, peak_bytes
-from experiments.benchmark_training import Learning, speed_rows
-from risk.errors import InputError
+from conf.errors import InputError
+from experiments import benchmark
+from experiments.benchmarks import timing as benchmark_timing
+from experiments.benchmarks.flops import forward_flops, update_flops
+from experiments.benchmarks.growth import ConstantPolicy
+from experiments.benchmarks.rows import Row, at_least, at_most, shown
+from experiments.benchmarks.startup import seconds_to_first_step
+from experiments.benchmarks.timing import calls_per_second, growth_exponent, in_turn, peak_bytes
+from experiments.benchmarks.training import Learning, speed_rows
 from tests.agents.toy_run import DriftEnv
 
 AGENT = (

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from envs.batch import BatchKernel
+from envs.core.batch import BatchKernel
 from experiments.certificates import canary, determinism
 from experiments.certificates.certificate import Certificate
 from experiments.certificates.determinism import COMPARED, hash_of, tiny_config, train_once

@@ -6,11 +6,11 @@ import shutil
 import pandas as pd
 import pytest
 
+from conf.errors import InputError
 from experiments import certify
-from experiments.attribution import first_session
-from experiments.backtest import run_backtest
+from experiments.backtests.backtest import run_backtest
+from experiments.backtests.trade_log import journal, read_journal, write_journal
 from experiments.certificates.certificate import Certificate
-from experiments.certificates.examined import examine
 from experiments.certificates.ledger_replay import (
     books_of_the_run,
     certificate_of,
@@ -19,8 +19,8 @@ from experiments.certificates.ledger_replay import (
 )
 from experiments.certificates.look_ahead import the_run, trip
 from experiments.certificates.settings import CertifySettings
-from experiments.certificates.trade_file import journal, read_journal, write_journal
-from risk.errors import InputError
+from experiments.evaluation.attribution import first_session
+from experiments.evaluation.open_run import examine
 
 
 def certificate(passed):

@@ -3,9 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from experiments.chart_matplotlib import chart_png, figure_of
-from experiments.chart_plotly import plotly_figure
-from experiments.charts import (
+from conf.errors import InputError
+from experiments.reporting.charts import (
     Band,
     Bars,
     Chart,
@@ -17,9 +16,9 @@ from experiments.charts import (
     Panel,
     legend_of,
 )
-from experiments.formats import compact_dollars, dollars, looks_numeric, number, percent
-from experiments.thinning import thinned
-from risk.errors import InputError
+from experiments.reporting.matplotlib_backend import chart_png, figure_of
+from experiments.reporting.plotly_backend import plotly_figure, thinned
+from experiments.reporting.style import compact_dollars, dollars, looks_numeric, number, percent
 from tests.experiments.pictures import EVIL, all_charts, days
 
 X = days(9)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli import GateFailed, launch
-from risk.errors import InputError
+from conf.errors import InputError
+from experiments.runs.cli import GateFailed, launch
 
 CONFIG = """
 defaults:
@@ -238,8 +238,8 @@ def test_an_interrupt_of_what_cannot_be_resumed_says_only_that(shell):
 
 SCRIPT = """
 import sys, time
-from experiments.cli import launch
-from risk.errors import InputError
+from experiments.runs.cli import launch
+from conf.errors import InputError
 
 def toy(config):
     if config.seed == 1:

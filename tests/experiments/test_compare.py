@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from experiments import compare
-from experiments.run_config import config_hash
+from experiments.runs.config import config_hash
 
 
 def change_seed(run, seed):

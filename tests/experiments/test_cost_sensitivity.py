@@ -3,9 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments.cost_sensitivity import FACTORS, cost_sensitivity, mean_of, with_costs
-from experiments.session import open_session
-from experiments.settings import market_settings
+from experiments.evaluation.sensitivity import FACTORS, cost_sensitivity, mean_of, with_costs
+from experiments.runs.market_setup import open_session
+from experiments.runs.settings import market_settings
 from tests.experiments.test_backtest import Constant
 
 BOOK = np.where(np.arange(20) % 10 < 5, 0.02, -0.02)

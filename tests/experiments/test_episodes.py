@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from envs.batch import Window
+from envs.core.batch import Window
 from envs.options.surface import VixSurface
-from experiments.backtest import run_backtest
-from experiments.episodes import index_episodes, run_episodes, summed_up
+from experiments.backtests.backtest import run_backtest
+from experiments.backtests.episodes import index_episodes, run_episodes, summed_up
 from tests.markets import market_of, options_of, random_walk, wandering_vol
 
 OPTIONS = options_of(costs={"kind": "realistic"}, episode={"sessions": 30})

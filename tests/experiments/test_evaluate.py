@@ -8,7 +8,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments import evaluate
-from experiments.trials import ledger_of, read_trials
+from experiments.runs.trials import ledger_of, read_trials
 from tests.markets import random_walk
 
 
@@ -234,7 +234,7 @@ def test_a_policy_made_for_other_observations_is_refused(command, run):
     config["env"]["observation"]["extra_blocks"] = ["rates"]
     (run / "config.json").write_text(json.dumps(config))
     manifest = json.loads((run / "manifest.json").read_text())
-    from experiments.run_config import config_hash
+    from experiments.runs.config import config_hash
 
     manifest["config_hash"] = config_hash(config)
     (run / "manifest.json").write_text(json.dumps(manifest))

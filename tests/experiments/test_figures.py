@@ -3,13 +3,13 @@ import json
 import numpy as np
 import pytest
 
-from experiments import book_figures, figures
-from experiments.chart_matplotlib import figure_of
-from experiments.chart_plotly import plotly_figure
-from experiments.charts import Chart, legend_of
-from experiments.palette import MUTED
+from conf.errors import InputError
+from experiments.reporting import book_figures, figures
+from experiments.reporting.charts import Chart, legend_of
+from experiments.reporting.matplotlib_backend import figure_of
+from experiments.reporting.plotly_backend import plotly_figure
+from experiments.reporting.style import MUTED
 from risk import metrics
-from risk.errors import InputError
 from tests.experiments.pictures import all_charts, days, differences, equity, returns
 
 

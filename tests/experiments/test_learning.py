@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from agents.factory import RecurrentPPOSettings, build_agent
-from envs.adapters import KernelVecEnv
-from envs.batch import Window
-from envs.observation import observe_market
-from envs.option_market import OptionMarket
-from envs.option_portfolio import OptionPortfolioKernel
-from experiments.backtest import run_backtest
-from experiments.certificates.examined import SMALL_AGENT
+from envs.core.batch import Window
+from envs.gymnasium_adapters import KernelVecEnv
+from envs.option_portfolio.env import OptionPortfolioKernel
+from envs.option_portfolio.market import OptionMarket
+from envs.option_portfolio.observation import observe_market
+from experiments.backtests.backtest import run_backtest
+from experiments.certificates.setups import SMALL_AGENT
 from tests.markets import market_of, options_of, random_walk
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from envs.book_kernel import BookKernel
-from envs.costs import RealisticCosts
-from envs.ledger import Ledger
-from envs.option_market import OptionMarket
-from experiments.certificates import plain_ledger
+from envs.core.costs import RealisticCosts
+from envs.core.kernel import BookKernel
+from envs.core.ledger import Ledger
+from envs.option_portfolio.market import OptionMarket
+from experiments.backtests import plain_ledger
+from experiments.backtests.plain_ledger import Entry, option_price, replay, trade_cost
 from experiments.certificates.ledger_replay import (
     allocation_books,
     certificate_of,
     option_books,
     replayed,
 )
-from experiments.certificates.plain_ledger import Entry, option_price, replay, trade_cost
 from experiments.certificates.settings import FORMS, Certification
 from tests.experiments.planted_bugs import with_double_interest
 

@@ -6,17 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from envs.book_observation import BookObservation
-from envs.extra_blocks import EXTRA_BLOCKS, volatility_block
-from envs.market import embedded
+from envs.market.sources import bundled as embedded
 from envs.market.volatility_estimate import fill_implied_vol
-from envs.observation import MARKET
-from envs.option_portfolio import OptionPortfolioKernel
+from envs.option_portfolio.env import OptionPortfolioKernel
+from envs.option_portfolio.extra_blocks import EXTRA_BLOCKS, volatility_block
+from envs.option_portfolio.observation import MARKET, BookObservation
 from experiments.certificates import look_ahead
-from experiments.certificates.look_ahead import Configuration, trip
+from experiments.certificates.look_ahead import Configuration, session_arrays, trip
 from experiments.certificates.other_future import LoadedSource, TableSource
 from experiments.certificates.outside_tables import index_table, panel_tables, sp500_table
-from experiments.certificates.session_rows import session_arrays
 from experiments.certificates.setups import (
     allocation,
     index_history,
@@ -42,7 +40,7 @@ def tripped(source=None, moments=2):
 
 
 def test_a_feature_that_reads_the_next_session_is_named(monkeypatch):
-    from envs import observation
+    from envs.option_portfolio import observation
 
     right, column = observation.market_features, [f.name for f in MARKET].index("rsi_14")
 
@@ -101,7 +99,7 @@ def test_what_reads_ahead_only_when_it_trades_is_found(monkeypatch, method, wher
 
 
 def test_a_file_whose_gaps_are_filled_from_behind_is_found(monkeypatch, tmp_path):
-    from envs.market import files
+    from envs.market.sources import index_file as files
 
     def from_behind(observed, *prices):
         return fill_implied_vol(pd.Series(observed).bfill(), *prices)
@@ -133,7 +131,7 @@ def test_a_vix_that_comes_a_day_early_is_found(monkeypatch, tmp_path):
 
 
 def test_a_downloaded_panel_whose_holes_are_filled_from_behind_is_found(monkeypatch, tmp_path):
-    from envs.market import panel_yahoo
+    from envs.market.sources import yahoo_panel as panel_yahoo
 
     def from_behind(table):
         close = pd.DataFrame(table.close).bfill().to_numpy(copy=True)
@@ -155,7 +153,7 @@ def test_a_downloaded_panel_whose_holes_are_filled_from_behind_is_found(monkeypa
 
 
 def test_a_panel_feature_that_reads_the_next_session_is_named(monkeypatch):
-    from envs import panel_market
+    from envs.allocation import market as panel_market
 
     right = panel_market.panel_features
 

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from agents.factory import PPOSettings, build_agent
-from envs.adapters import KernelVecEnv
-from envs.allocation import AllocationKernel
-from envs.batch import Window
-from envs.market.panel_sources import PanelSimulatedData, load_panel
-from envs.panel_market import build_panel_market
-from experiments.backtest import run_backtest
-from experiments.portfolio_report import weights_held
-from risk.settings import build_settings
+from conf.settings import build_settings
+from envs.allocation.env import AllocationKernel
+from envs.allocation.market import build_panel_market
+from envs.core.batch import Window
+from envs.gymnasium_adapters import KernelVecEnv
+from envs.market.sources.panel import PanelSimulatedData, load_panel
+from experiments.backtests.backtest import run_backtest
+from experiments.evaluation.holdings import weights_held
 from tests.panels import allocation_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")

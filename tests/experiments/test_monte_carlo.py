@@ -11,30 +11,24 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from agents.reference_policies import CashPolicy, RandomPolicy
-from envs.market.index_models import simulate_index
-from envs.market.panel_simulate import trading_days
-from envs.market.simulate import Scenario
-from envs.market.sources import LoadedMarket, Sp500Data, SyntheticData, load_market
-from envs.option_market import OptionPortfolioSettings, build_option_market
+from agents.baselines.reference import CashPolicy, RandomPolicy
+from envs.market.models.gbm import Scenario
+from envs.market.models.index_models import simulate_index
+from envs.market.models.panel import trading_days
+from envs.market.sources.index import LoadedMarket, Sp500Data, SyntheticData, load_market
+from envs.option_portfolio.market import OptionPortfolioSettings, build_option_market
 from envs.options.surface import FlatSurface, VixSurface
-from experiments import (
-    monte_carlo,
-    monte_carlo_models,
-    monte_carlo_statistics,
-    monte_carlo_years,
-)
-from experiments.formats import number
-from experiments.monte_carlo_models import Law, fit_laws, past_market
-from experiments.monte_carlo_report import ModelResult, build_page, terminal_tables
-from experiments.monte_carlo_statistics import (
-    book_risks,
-    proportion_interval,
-    resampled_means,
-)
-from experiments.monte_carlo_years import Years, simulate_years
-from experiments.report import render
-from experiments.settings import OptionMarketSettings
+from experiments import monte_carlo
+from experiments.reporting.page import render
+from experiments.reporting.style import number
+from experiments.runs.settings import OptionMarketSettings
+from experiments.simulation import models as monte_carlo_models
+from experiments.simulation import statistics as monte_carlo_statistics
+from experiments.simulation import years as monte_carlo_years
+from experiments.simulation.models import Law, fit_laws, past_market
+from experiments.simulation.page import ModelResult, build_page, terminal_tables
+from experiments.simulation.statistics import book_risks, proportion_interval, resampled_means
+from experiments.simulation.years import Years, simulate_years
 from risk.overlay import RiskSettings
 
 NAMES = ("gbm", "heston", "garch", "bootstrap", "regime")

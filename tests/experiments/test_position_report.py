@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from envs.batch import Window
+from conf.errors import InputError
+from envs.core.batch import Window
 from envs.options.surface import FlatSurface, VixSurface
-from experiments.backtest import run_backtest
-from experiments.position_report import position_report, position_table, strategy_by_day
-from risk.errors import InputError
+from experiments.backtests.backtest import run_backtest
+from experiments.evaluation.holdings import position_report, position_table, strategy_by_day
+from experiments.evaluation.strategy_names import Leg, name_strategy
 from risk.metrics import max_drawdown, sharpe_ratio, simple_returns
-from risk.strategy_names import Leg, name_strategy
 from tests.markets import (
     history_of,
     kernel_of,

@@ -1,15 +1,15 @@
 import pytest
 from gymnasium import spaces
 
-from agents.policy_file import LoadedPolicy
-from agents.simplex_policies import SimplexPolicy
-from envs.simplex_space import Simplex
-from experiments.evaluate import check_policy_fits
-from experiments.evaluation import AGENT, INDEX
-from experiments.problem import problem_of
-from experiments.session import open_session, option_session
-from experiments.settings import market_settings
-from risk.errors import InputError
+from agents.persistence.policy_file import LoadedPolicy
+from agents.ppo.simplex_policies import SimplexPolicy
+from conf.errors import InputError
+from envs.allocation.simplex import Simplex
+from experiments.evaluation.environments import problem_of
+from experiments.evaluation.open_run import check_policy_fits
+from experiments.evaluation.split import AGENT, INDEX
+from experiments.runs.market_setup import open_session, option_session
+from experiments.runs.settings import market_settings
 
 
 def session_of(**sections):

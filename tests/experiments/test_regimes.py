@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from envs.market.splits import Split
-from experiments.regimes import REGIMES, Period, calendar_years, period_rows
+from experiments.evaluation.regimes import REGIMES, Period, calendar_years, period_rows
 from tests.markets import weekdays
 
 DATES = weekdays(600, "2007-06-01")

@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from experiments.charts import Chart, Panel
-from experiments.report import NO_VERDICT, Report, Section, Table, render
-from risk.comparison import Word
-from risk.errors import InputError
+from conf.errors import InputError
+from experiments.reporting.charts import Chart, Panel
+from experiments.reporting.page import NO_VERDICT, Report, Section, Table, render
+from experiments.statistics.comparison import Word
 from tests.experiments.pictures import EVIL, all_charts, report
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.report import render
-from risk.comparison import Word
+from experiments.reporting.page import render
+from experiments.statistics.comparison import Word
 from tests.experiments.pictures import report
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

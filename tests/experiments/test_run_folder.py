@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from experiments.run_folder import (
+from conf.errors import InputError
+from experiments.runs.folder import (
     RunLock,
     check_run_name,
     newest_runs,
     remove_if_untouched,
     resolve_run,
 )
-from risk.errors import InputError
 
 
 @pytest.fixture
@@ -124,8 +124,8 @@ def test_only_an_untouched_folder_is_removed(tmp_path, monkeypatch):
 def _lock_elsewhere(folder):
     code = (
         "import sys; from pathlib import Path\n"
-        "from experiments.run_folder import RunLock\n"
-        "from risk.errors import InputError\n"
+        "from experiments.runs.folder import RunLock\n"
+        "from conf.errors import InputError\n"
         "try:\n"
         "    with RunLock(Path(sys.argv[1])): print('locked')\n"
         "except InputError: print('refused')\n"

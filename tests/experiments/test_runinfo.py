@@ -3,9 +3,9 @@ import json
 import pytest
 from omegaconf import OmegaConf
 
-from experiments.run_config import config_hash, plain_config
-from experiments.runinfo import RunRecord, load_manifest, load_run_config
-from risk.errors import InputError
+from conf.errors import InputError
+from experiments.runs.config import config_hash, plain_config
+from experiments.runs.record import RunRecord, load_manifest, load_run_config
 
 CONFIG = {"seed": 3, "agent": {"learning_rate": 3e-5, "net": [128, 64]}, "note": None}
 DATA = {"name": "sp500", "fingerprint": "ab" * 32}

@@ -6,10 +6,10 @@ import pytest
 from rich.console import Console
 
 from agents.managed import RiskManagedPolicy
-from envs.batch import Window
+from envs.core.batch import Window
 from envs.options.surface import VixSurface
-from experiments.backtest import Backtest, run_backtest
-from experiments.scorecard import (
+from experiments.backtests.backtest import Backtest, run_backtest
+from experiments.evaluation.scorecard import (
     PERFORMANCE_TARGETS,
     RISK_TABLE,
     scorecard,

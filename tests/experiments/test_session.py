@@ -3,11 +3,11 @@ import itertools
 import numpy as np
 import pytest
 
-from envs.batch import Window
-from experiments.backtest import run_backtest
-from experiments.session import open_session
-from experiments.settings import market_settings
-from risk.errors import InputError
+from conf.errors import InputError
+from envs.core.batch import Window
+from experiments.backtests.backtest import run_backtest
+from experiments.runs.market_setup import open_session
+from experiments.runs.settings import market_settings
 from tests.experiments.test_backtest import Constant
 
 SHORT = np.where(np.arange(20) % 10 < 5, 0.0, -0.05)

@@ -7,31 +7,31 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agents.reference_policies import CashPolicy
-from envs.batch import Window
+from agents.baselines.reference import CashPolicy
+from conf.errors import InputError
+from envs.allocation.market import AllocationSettings
+from envs.core.batch import Window
 from envs.market.history import MarketHistory
-from envs.market.panel_sources import PanelSimulatedData
-from envs.market.sources import Sp500Data, SyntheticData
-from envs.option_market import OptionPortfolioSettings, build_option_market
-from envs.option_portfolio import OptionPortfolioKernel
+from envs.market.sources.index import Sp500Data, SyntheticData
+from envs.market.sources.panel import PanelSimulatedData
+from envs.option_portfolio.env import OptionPortfolioKernel
+from envs.option_portfolio.market import OptionPortfolioSettings, build_option_market
 from envs.options.black_scholes import price
 from envs.options.surface import VixSurface
-from envs.panel_market import AllocationSettings
 from experiments import stress
-from experiments.backtest import run_backtest
-from experiments.session import Session, open_session
-from experiments.settings import OptionMarketSettings, PanelMarketSettings
-from experiments.stress import start_sessions
-from experiments.stress_books import (
+from experiments.backtests.backtest import run_backtest
+from experiments.runs.market_setup import Session, open_session
+from experiments.runs.settings import OptionMarketSettings, PanelMarketSettings
+from experiments.scenarios.markets import LEAD_SESSIONS, shocked_history, shocked_markets
+from experiments.scenarios.page import _recovery
+from experiments.scenarios.replay import (
     Outcome,
     _outcome,
     live_crisis,
     live_shocks,
     sessions_to_recover,
 )
-from experiments.stress_markets import LEAD_SESSIONS, shocked_history, shocked_markets
-from experiments.stress_report import _recovery
-from experiments.stress_scenarios import (
+from experiments.scenarios.shocks import (
     COVID_CLOSE,
     COVID_VOL,
     CRISES,
@@ -41,7 +41,7 @@ from experiments.stress_scenarios import (
     Shock,
     crises_within,
 )
-from risk.errors import InputError
+from experiments.stress import start_sessions
 from risk.overlay import RiskSettings
 from tests.markets import random_walk, wandering_vol
 

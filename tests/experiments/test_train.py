@@ -6,11 +6,11 @@ import torch
 from sb3_contrib import RecurrentPPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from agents.checkpoint import list_checkpoints
-from agents.policy_file import load_policy
-from envs.market import sources
+from agents.persistence.checkpoint import list_checkpoints
+from agents.persistence.policy_file import load_policy
+from conf.errors import InputError
+from envs.market.sources import index as sources
 from experiments import train
-from risk.errors import InputError
 from tests.experiments.conftest import TINY
 
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf/exp").glob("*.yaml"))

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from experiments.trials import (
+from conf.errors import InputError
+from experiments.runs.trials import (
     Trial,
     TrialCount,
     ledger_of,
@@ -17,7 +18,6 @@ from experiments.trials import (
     record_trial,
     trials_on,
 )
-from risk.errors import InputError
 
 DATA = "ab" * 32
 

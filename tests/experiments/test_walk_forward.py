@@ -16,20 +16,20 @@ import pytest
 import torch
 from hydra import compose, initialize_config_module
 
-from agents.checkpoint import read_checkpoint
-from agents.policy_file import load_policy
+from agents.persistence.checkpoint import read_checkpoint
+from agents.persistence.policy_file import load_policy
 from callbacks.checkpointing import Checkpointing
 from experiments import evaluate, walk_forward
-from experiments.backtest import run_backtest
-from experiments.formats import DASH, percent
-from experiments.run_config import plain_config
-from experiments.runinfo import load_run_config
-from experiments.session import open_session
-from experiments.settings import market_settings
-from experiments.trials import read_trials
-from experiments.walk_forward_folder import reopen_walk
-from experiments.walk_forward_method import market_constants
-from experiments.walk_forward_record import chained, measured_intervals
+from experiments.backtests.backtest import run_backtest
+from experiments.reporting.style import DASH, percent
+from experiments.runs.config import plain_config
+from experiments.runs.market_setup import open_session
+from experiments.runs.record import load_run_config
+from experiments.runs.settings import market_settings
+from experiments.runs.trials import read_trials
+from experiments.windows.folder import reopen_walk
+from experiments.windows.page import market_constants
+from experiments.windows.stitching import chained, measured_intervals
 from tests.experiments.conftest import TINY, _call
 from tests.experiments.test_train import EXPERIMENTS
 from tests.markets import random_walk

@@ -4,15 +4,15 @@ import itertools
 import numpy as np
 import pytest
 
+from conf.errors import InputError
+from conf.settings import build_settings
 from envs.market.exchange_calendar import exchange_sessions
-from experiments.walk_forward_windows import (
+from experiments.windows.windows import (
     MIN_TEST_SESSIONS,
     WalkForwardSettings,
     find_window,
     plan_windows,
 )
-from risk.errors import InputError
-from risk.settings import build_settings
 
 EMBARGO = 60
 SESSIONS = exchange_sessions(dt.date(1999, 1, 4), dt.date(2018, 12, 31))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from risk import book_metrics
-from risk.errors import InputError
+from conf.errors import InputError
+from experiments.statistics import performance as book_metrics
 
 
 def test_turnover_and_cost_are_shares_of_each_days_equity() -> None:

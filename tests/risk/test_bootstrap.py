@@ -12,8 +12,8 @@ from arch.bootstrap import optimal_block_length
 from arch.bootstrap._samplers_python import stationary_bootstrap_sample_python
 from scipy import stats
 
+from conf.errors import InputError
 from risk import bootstrap, metrics
-from risk.errors import InputError
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:

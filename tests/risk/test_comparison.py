@@ -12,12 +12,19 @@ import pytest
 from arch.bootstrap import SPA, StationaryBootstrap
 from statsmodels.stats.multitest import multipletests
 
-from risk import comparison, paired_sample
+from conf.errors import InputError
+from experiments.statistics import comparison
+from experiments.statistics import comparison as paired_sample
+from experiments.statistics.comparison import (
+    Difference,
+    Verdict,
+    Word,
+    compare,
+    superior_ability_p_value,
+)
+from experiments.statistics.sharpe_inference import sharpe_evidence
 from risk.bootstrap import mean_block_length, stationary_indices
-from risk.comparison import Difference, Verdict, Word, compare, superior_ability_p_value
-from risk.errors import InputError
 from risk.metrics import sharpe_ratio
-from risk.sharpe_inference import sharpe_evidence
 
 YEAR = math.sqrt(252)
 

@@ -4,7 +4,7 @@ from arch.data import sp500
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from risk.errors import InputError
+from conf.errors import InputError
 from risk.guard import Guard, GuardSettings, GuardState
 
 ACTIVE, REDUCING, HALTED = GuardState

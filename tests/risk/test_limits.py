@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conf.errors import InputError
 from risk.book import Book
-from risk.errors import InputError
 from risk.limits import RULES, LimitSettings, apply_limits, usage_of
 
 LIMITS = LimitSettings()

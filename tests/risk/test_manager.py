@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from risk.errors import InputError
+from conf.errors import InputError
 from risk.hedging import HedgingStrategy, PaperExchange
 from risk.manager import AdvancedRiskManager, checked_weights
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from conf.errors import InputError
 from risk import metrics
-from risk.errors import InputError
 
 DAILY_RATE = 0.0001
 batches = arrays(

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from conf.errors import InputError
 from risk.book import Book
-from risk.errors import InputError
 from risk.guard import GuardState
 from risk.limits import LimitSettings, usage_of
 from risk.overlay import OVERLAY_RULES, RiskOverlay, RiskSettings

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from risk import book_metrics, metrics
-from risk.errors import InputError
-from risk.performance import Performance, summarise
+from conf.errors import InputError
+from experiments.statistics import performance as book_metrics
+from experiments.statistics.performance import Performance, summarise
+from risk import metrics
 
 SESSIONS, PATHS, SLOTS = 300, 3, 4
 RNG = np.random.default_rng(0)

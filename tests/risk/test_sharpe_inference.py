@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from risk import sharpe_inference as inference
-from risk.errors import InputError
+from conf.errors import InputError
+from experiments.statistics import sharpe_inference as inference
 from risk.metrics import sharpe_ratio
 
 # Bailey and López de Prado count 250 days a year.

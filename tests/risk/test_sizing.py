@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from risk.errors import InputError
+from conf.errors import InputError
 from risk.sizing import PositionSizer, kelly_fraction, volatility_leverage
 
 

@@ -4,10 +4,10 @@ import math
 import numpy as np
 import pytest
 
+from conf.errors import InputError
 from envs.options.black_scholes import price_and_greeks
 from envs.options.chain import ChainSettings, slots
-from risk.errors import InputError
-from risk.strategy_names import CASH, MIXED, Leg, name_strategy
+from experiments.evaluation.strategy_names import CASH, MIXED, Leg, name_strategy
 
 VIEWS = {"bullish", "bearish", "long volatility", "short volatility"}
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import arch.data.vix
 import numpy as np
 
-from envs.market.embedded import load_embedded
 from envs.market.history import VOL_ESTIMATED, VOL_OBSERVED
+from envs.market.sources.bundled import load_embedded
 
 
 def test_embedded_history_is_the_whole_of_1999_to_2018() -> None:

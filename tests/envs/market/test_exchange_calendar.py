@@ -4,8 +4,8 @@ import datetime as dt
 
 import numpy as np
 
-from envs.market.embedded import load_embedded
 from envs.market.exchange_calendar import exchange_sessions
+from envs.market.sources.bundled import load_embedded
 
 
 def test_calendar_has_exactly_the_sessions_that_traded_from_1999_to_2018() -> None:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.market.files import load_file
+from conf.errors import InputError
 from envs.market.history import VOL_ESTIMATED, VOL_OBSERVED, MarketHistory
+from envs.market.sources.index_file import load_file
 from envs.market.volatility_estimate import estimate_implied_vol
-from risk.errors import InputError
 
 HEADER = "Date,Open,High,Low,Close,Volume"
 ROWS = [

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from envs.market.garch import GarchFit, fit_garch, garch_returns, simulate_garch
+from conf.errors import InputError
+from envs.market.models.garch import GarchFit, fit_garch, garch_returns, simulate_garch
+from envs.market.models.panel import PanelScenario, trading_days
 from envs.market.panel import PanelHistory
-from envs.market.panel_simulate import PanelScenario, trading_days
-from risk.errors import InputError
 
 RATE = 0.03
 DAY = 0.2**2 / 252  # variance of a session

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from envs.market.garch import GarchFit
+from conf.errors import InputError
 from envs.market.history import MarketHistory
-from envs.market.index_bootstrap import DayPool, pool_days, simulate_bootstrap
-from envs.market.index_fits import by_calendar_day, fit_gbm, fit_heston, fit_regimes, moves_of
-from envs.market.index_garch import IndexGarch, fit_index_garch, simulate_index_garch
-from envs.market.index_models import model_dates, simulate_index
-from envs.market.index_regimes import IndexRegimes, IndexState, simulate_index_regimes
-from envs.market.regime_fit import fit_two_regimes, smooth
-from envs.market.simulate import GbmModel, HestonModel, Scenario, simulate, weekdays
-from envs.market.sources import Sp500Data, SyntheticData, load_market, past_of
-from risk.errors import InputError
+from envs.market.models.bootstrap import DayPool, pool_days, simulate_bootstrap
+from envs.market.models.fits import by_calendar_day, fit_gbm, fit_heston, fit_regimes, moves_of
+from envs.market.models.garch import GarchFit
+from envs.market.models.gbm import GbmModel, HestonModel, Scenario, simulate, weekdays
+from envs.market.models.index_garch import IndexGarch, fit_index_garch, simulate_index_garch
+from envs.market.models.index_models import model_dates, simulate_index
+from envs.market.models.regime_fit import fit_two_regimes, smooth
+from envs.market.models.regimes import IndexRegimes, IndexState, simulate_index_regimes
+from envs.market.sources.index import Sp500Data, SyntheticData, load_market, past_of
 
 MONDAY = dt.date(2001, 1, 1)
 SCENARIO = Scenario(

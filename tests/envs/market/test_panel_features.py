@@ -5,16 +5,16 @@ import datetime as dt
 import numpy as np
 import pytest
 
-from envs.market.panel import PanelHistory
-from envs.market.panel_features import panel_features, panel_warmup
-from envs.market.panel_simulate import (
+from conf.errors import InputError
+from envs.market.models.panel import (
     PanelLaw,
     PanelScenario,
     asset_names,
     simulate_gbm,
     trading_days,
 )
-from risk.errors import InputError
+from envs.market.panel import PanelHistory
+from envs.market.panel_features import panel_features, panel_warmup
 
 
 def panel(paths: int = 3, sessions: int = 60) -> PanelHistory:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conf.errors import InputError
 from envs.market.panel import PanelHistory
-from envs.market.panel_file import load_panel_file
-from envs.market.panel_gaps import Incomplete
-from risk.errors import InputError
+from envs.market.sources.panel_file import load_panel_file
+from envs.market.sources.panel_gaps import Incomplete
 
 WIDE = [
     "Date,AAPL,BRK-B,Gold Fund",

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from conf.errors import InputError
 from envs.market.exchange_calendar import exchange_sessions
-from envs.market.panel_simulate import (
+from envs.market.models.panel import (
     PanelLaw,
     PanelScenario,
     RegimeModel,
@@ -18,7 +19,6 @@ from envs.market.panel_simulate import (
     simulate_regimes,
     trading_days,
 )
-from risk.errors import InputError
 
 RATE = 0.04
 SCENARIO = PanelScenario(

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from envs.market import panel_sources
+from conf.errors import InputError
+from conf.settings import build_settings
 from envs.market.loaded import settings_to_json
-from envs.market.panel_sources import (
+from envs.market.sources import panel as panel_sources
+from envs.market.sources.panel import (
     GarchModel,
     PanelFileData,
     PanelSettings,
@@ -21,8 +23,6 @@ from envs.market.panel_sources import (
     load_panel,
     simulate_panel,
 )
-from risk.errors import InputError
-from risk.settings import build_settings
 from tests.envs.market.test_sources import composed
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from yfinance.data import YfData
 
+from conf.errors import InputError
 from envs.market.exchange_calendar import exchange_sessions
 from envs.market.panel import PanelHistory
-from envs.market.panel_gaps import Incomplete
-from envs.market.panel_yahoo import load_yahoo_panel
-from envs.market.yahoo import MAX_MISSING_SESSIONS, YahooWindow
-from risk.errors import InputError
+from envs.market.sources.panel_gaps import Incomplete
+from envs.market.sources.yahoo_index import MAX_MISSING_SESSIONS, YahooWindow
+from envs.market.sources.yahoo_panel import load_yahoo_panel
 from tests.envs.market.yahoo_server import Exchange
 
 WINDOW = YahooWindow(dt.date(2024, 1, 2), dt.date(2024, 6, 28))

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from envs.market.panel_simulate import PanelLaw
-from envs.market.per_asset import correlation_root, each_asset
-from risk.errors import InputError
-from risk.settings import build_settings
+from conf.errors import InputError
+from conf.settings import build_settings
+from envs.market.models.panel import PanelLaw
+from envs.market.models.per_asset import correlation_root, each_asset
 
 
 def test_a_number_a_list_and_a_spread_give_one_number_an_asset() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from envs.market.recursion import recursive_filter
+from envs.market.indicators import recursive_filter
 
 
 @pytest.mark.parametrize(("gain", "decay"), [(1.0, 0.99), (0.15, 0.85), (2.0, 0.0)])

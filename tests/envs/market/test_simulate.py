@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from envs.market.bridge import bridge_extremes
-from envs.market.heston import HestonModel, heston_paths
+from conf.errors import InputError
 from envs.market.history import MarketHistory
-from envs.market.simulate import GbmModel, Scenario, simulate, weekdays
-from risk.errors import InputError
+from envs.market.models.bridge import bridge_extremes
+from envs.market.models.gbm import GbmModel, Scenario, simulate, weekdays
+from envs.market.models.heston import HestonModel, heston_paths
 
 MONDAY = dt.date(2001, 1, 1)
 FAIR = Scenario(

@@ -10,8 +10,10 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from envs.market import sources
-from envs.market.sources import (
+from conf.errors import InputError
+from conf.settings import build_settings
+from envs.market.sources import index as sources
+from envs.market.sources.index import (
     DataSettings,
     FileData,
     LoadedMarket,
@@ -22,8 +24,6 @@ from envs.market.sources import (
     settings_to_json,
     simulate_market,
 )
-from risk.errors import InputError
-from risk.settings import build_settings
 
 
 def composed(choice: str, *overrides: str) -> dict[str, Any]:

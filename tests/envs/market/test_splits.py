@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from conf.errors import InputError
+from conf.settings import build_settings
 from envs.market.exchange_calendar import exchange_sessions
-from envs.market.simulate import weekdays
+from envs.market.models.gbm import weekdays
 from envs.market.splits import (
     MIN_SPLIT_SESSIONS,
     Split,
@@ -18,8 +20,6 @@ from envs.market.splits import (
     Splits,
     split_history,
 )
-from risk.errors import InputError
-from risk.settings import build_settings
 
 EMBEDDED = SplitDates(train_end=dt.date(2013, 12, 31), validation_end=dt.date(2015, 12, 31))
 

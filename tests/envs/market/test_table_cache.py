@@ -6,7 +6,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from envs.market.table_cache import (
+from envs.market.sources.cache import (
     DamagedTable,
     default_cache_dir,
     read_table,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.market.embedded import load_embedded
 from envs.market.history import VOL_ESTIMATED, VOL_OBSERVED, MarketHistory
+from envs.market.sources.bundled import load_embedded
 from envs.market.volatility_estimate import (
     MIN_VOL_ANNUAL,
     estimate_implied_vol,

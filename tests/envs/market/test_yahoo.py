@@ -12,11 +12,12 @@ import pytest
 import yfinance
 from yfinance.data import YfData
 
-from envs.market import yahoo, yahoo_cache
+from conf.errors import InputError
 from envs.market.exchange_calendar import exchange_sessions
 from envs.market.history import VOL_ESTIMATED, MarketHistory
-from envs.market.yahoo import YahooWindow, load_yahoo
-from risk.errors import InputError
+from envs.market.sources import cache as yahoo_cache
+from envs.market.sources import yahoo_index as yahoo
+from envs.market.sources.yahoo_index import YahooWindow, load_yahoo
 from tests.envs.market.yahoo_server import Exchange, lead_to
 
 WINDOW = YahooWindow(dt.date(2024, 1, 2), dt.date(2024, 6, 28))

@@ -12,8 +12,8 @@ import QuantLib as ql
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conf.errors import InputError
 from envs.options.black_scholes import PriceAndGreeks, price, price_and_greeks
-from risk.errors import InputError
 
 CONTRACT = {
     "spot": 100.0,

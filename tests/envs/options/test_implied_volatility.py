@@ -10,9 +10,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from conf.errors import InputError
 from envs.options.black_scholes import price, price_and_greeks
 from envs.options.implied_volatility import implied_volatility
-from risk.errors import InputError
 
 
 @given(

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 import conf
+from conf.errors import InputError
+from conf.settings import build_settings
 from envs.options.black_scholes import price
 from envs.options.surface import AtmKnot, FlatSurface, SurfaceSettings, VixSurface
-from risk.errors import InputError
-from risk.settings import build_settings
 
 TABLE = {  # days: (a, b, c)
     30: (-0.0082, 0.912, 0.030),

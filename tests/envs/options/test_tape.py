@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.market.sources import Sp500Data, load_market
+from conf.errors import InputError
+from envs.market.sources.index import Sp500Data, load_market
 from envs.options.black_scholes import price
 from envs.options.chain import ChainSettings, slots
 from envs.options.implied_volatility import implied_volatility
 from envs.options.surface import FlatSurface, VixSurface
 from envs.options.tape import OptionTape, build_tape
-from risk.errors import InputError
 from tests.markets import history_of, perturbed_after, random_walk, wandering_vol
 
 ROLLS = ("expiry", "daily")

@@ -1,0 +1,205 @@
+"""The classical opponents of an agent that allocates: same market, costs and risk module.
+
+Those that estimate anything do it walking forward: at a rebalancing they know the closes up to
+that one. All rebalance once a month, so that costs do not decide between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from agents.baselines.optimisers import FitPlan, Fitted, optimisers, walk_forward
+from agents.baselines.options import Baseline
+from agents.baselines.rebalanced import AllocationMarket, RebalancedPolicy
+from conf.errors import InputError
+from conf.types import FloatArray
+from envs.core.batch import Window
+
+REBALANCE_SESSIONS = 21  # a month
+LOOKBACK_SESSIONS = 504  # two years
+# A fit by skfolio takes 30 to 50 ms, whatever the size of the problem: a few seconds in all.
+MAX_FITS = 25  # an optimiser
+MAX_FITTED_PATHS = 50
+
+
+@dataclass(frozen=True)
+class Optimised:
+    """An optimiser as it is presented."""
+
+    name: str
+    title: str
+    aim: str
+
+
+OPTIMISED = (
+    Optimised(
+        "minimum_variance",
+        "Minimum variance",
+        "Holds the assets in the proportions of the least variance",
+    ),
+    Optimised(
+        "risk_parity",
+        "Risk parity",
+        "Holds the assets in proportions that contribute alike to the variance",
+    ),
+    Optimised(
+        "hrp",
+        "Hierarchical risk parity",
+        "Shares the variance out down a tree of clusters of alike assets",
+    ),
+    Optimised(
+        "mean_variance",
+        "Mean-variance",
+        "Holds the assets in the proportions of the best Sharpe ratio, or cash where that is "
+        "better than any of them",
+    ),
+)
+
+
+def build_allocation_baselines(
+    market: AllocationMarket,
+    options: object,
+    train: Window | None,
+    evaluated: Window,
+    seed: int = 0,
+) -> tuple[tuple[Baseline, ...], tuple[str, ...]]:
+    """Every classical allocation, for episodes over `evaluated`, and notices for people.
+
+    A notice, one line each, says what was left out or could not be fitted. The optimisers need
+    skfolio, two assets and no more than MAX_FITTED_PATHS paths; they use all that lies before a
+    date, be it inside `train` or not. `seed` is that of the random portfolio.
+    """
+    assets = market.history.num_assets
+    equal = np.append(np.full(assets, 1.0 / assets), 0.0)
+    monthly = range(evaluated.start, evaluated.stop - 1, REBALANCE_SESSIONS)
+    noise = np.random.default_rng(seed).dirichlet(np.ones(assets + 1), size=len(monthly))
+
+    def rebalanced(targets: FloatArray, step: int | None = REBALANCE_SESSIONS) -> RebalancedPolicy:
+        return RebalancedPolicy.of(market, evaluated.start, targets, step)
+
+    simple = (
+        Baseline(
+            "equal_weight",
+            "Equal weight",
+            f"Holds every asset at the same weight, restored every {REBALANCE_SESSIONS} sessions.",
+            rebalanced(equal),
+        ),
+        Baseline(
+            "held_equal_weight",
+            "Equal weight, held",
+            "Buys every asset at the same weight and never trades again.",
+            rebalanced(equal, None),
+        ),
+        Baseline(
+            "cash",
+            "Cash",
+            "Holds nothing and earns the risk-free rate.",
+            rebalanced(np.append(np.zeros(assets), 1.0), None),
+        ),
+        Baseline(
+            "random",
+            "Random",
+            f"Draws new weights every {REBALANCE_SESSIONS} sessions, all mixtures of the assets "
+            "and cash being equally likely.",
+            rebalanced(noise),
+        ),
+    )
+    fitted, notices = _optimised(market, evaluated, rebalanced)
+    return (*simple, *fitted), notices
+
+
+def merton_weights(
+    drift: FloatArray, covariance: FloatArray, rate: float, risk_aversion: float
+) -> FloatArray:
+    """Weights (A + 1,), cash last, that are best for power utility under a known law.
+
+    C^-1 (drift - rate) / risk_aversion with drift (A,) and covariance (A, A) annual and continuous;
+    what is left is cash. Nothing keeps the weights within 0 and 1: that is up to the law.
+
+    R. C. Merton, Lifetime portfolio selection under uncertainty: the continuous-time case, Review
+    of Economics and Statistics 51 (1969).
+    """
+    premium = np.asarray(drift, dtype=np.float64) - rate
+    try:
+        risky = np.linalg.solve(np.atleast_2d(covariance), np.atleast_1d(premium)) / risk_aversion
+    except np.linalg.LinAlgError:
+        raise InputError(
+            "the covariance of the assets is singular", "Take out an asset that copies others"
+        ) from None
+    return np.append(risky, 1.0 - risky.sum())
+
+
+def merton_policy(
+    market: AllocationMarket,
+    start: int,
+    weights: FloatArray,
+    step: int = 1,
+) -> RebalancedPolicy:
+    """The constant mix (A + 1,), cash last, restored every `step` sessions from `start` on.
+
+    Raises InputError for weights below 0 (a short position) or that do not sum to 1.
+    """
+    return RebalancedPolicy.of(market, start, weights, step)
+
+
+def _optimised(
+    market: AllocationMarket,
+    evaluated: Window,
+    rebalanced: Callable[[FloatArray], RebalancedPolicy],
+) -> tuple[list[Baseline], tuple[str, ...]]:
+    history = market.history
+    if history.num_assets < 2:
+        return [], ()
+    titles = ", ".join(item.title.lower() for item in OPTIMISED)
+    estimates = optimisers()
+    if estimates is None:
+        return [], (f"{titles} are left out: they need skfolio (pip install -e '.[stocks]')",)
+    if history.num_paths > MAX_FITTED_PATHS:
+        return [], (
+            f"{titles} are left out: they are not fitted to more than {MAX_FITTED_PATHS} paths, "
+            f"and there are {history.num_paths}",
+        )
+    plan = _plan(history.num_paths, evaluated)
+    baselines, notices = [], []
+    for item in OPTIMISED:
+        done = walk_forward(estimates[item.name], history, market.growth, evaluated, plan)
+        policy = rebalanced(done.targets)
+        baselines.append(Baseline(item.name, item.title, _description(item, plan), policy))
+        notices += _notices(item, done, plan)
+    return baselines, tuple(notices)
+
+
+def _plan(paths: int, evaluated: Window) -> FitPlan:
+    """Fits as often as MAX_FITS allows, at rebalancings evenly apart, and once a path at least."""
+    dates = len(range(evaluated.start, evaluated.stop - 1, REBALANCE_SESSIONS))
+    fits_a_path = max(MAX_FITS // paths, 1)
+    return FitPlan(
+        step=REBALANCE_SESSIONS,
+        lookback=LOOKBACK_SESSIONS,
+        refit_every=-(-dates // fits_a_path),
+    )
+
+
+def _description(item: Optimised, plan: FitPlan) -> str:
+    return (
+        f"{item.aim}, fitted by skfolio every {plan.refit_sessions} sessions on the last "
+        f"{plan.lookback} and restored every {plan.step}."
+    )
+
+
+def _notices(item: Optimised, done: Fitted, plan: FitPlan) -> list[str]:
+    notices = []
+    if done.short:
+        notices.append(
+            f"{item.title}: {done.short} of {done.targets[:, :, 0].size} rebalancings have fewer "
+            f"than {plan.minimum} sessions behind them and use equal weights"
+        )
+    if done.failed:
+        notices.append(
+            f"{item.title}: {done.failed} of {done.fits} fits failed and kept the weights before, "
+            "at first equal ones"
+        )
+    return notices

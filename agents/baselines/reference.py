@@ -1,0 +1,58 @@
+"""Policies without a view: nothing at all, and noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from agents.baselines.book_view import sessions_since, starts
+from agents.policy import PolicyState
+from conf.types import BoolArray, FloatArray, ObsArray
+
+
+@dataclass(frozen=True)
+class CashPolicy:
+    """Holds nothing; cash earns the risk-free rate."""
+
+    slots: int  # M
+
+    def predict(
+        self,
+        observation: ObsArray,
+        state: PolicyState = None,
+        episode_start: BoolArray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[FloatArray, PolicyState]:
+        """Actions (N, M) of zero."""
+        return np.zeros((len(observation), self.slots)), None
+
+
+@dataclass(frozen=True)
+class RandomPolicy:
+    """A fresh Gaussian action at each close.
+
+    The noise of a step depends on the seed and on the step's number in its episode alone, so it
+    is the same for every book, however many there are.
+    """
+
+    slots: int  # M
+    seed: int = 0
+    scale: float = 0.05  # standard deviation of an action
+
+    def predict(
+        self,
+        observation: ObsArray,
+        state: PolicyState = None,
+        episode_start: BoolArray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[FloatArray, PolicyState]:
+        """Actions (N, M); the state is the number of the step in its episode, (N,)."""
+        begins = starts(state, episode_start, len(observation))
+        count = sessions_since(state, begins)
+        steps, which = np.unique(count, return_inverse=True)
+        return np.stack([self._noise(int(step)) for step in steps])[which], (count + 1,)
+
+    def _noise(self, step: int) -> FloatArray:
+        rng = np.random.default_rng([self.seed, step])
+        return self.scale * rng.standard_normal(self.slots)

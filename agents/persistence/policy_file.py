@@ -1,0 +1,175 @@
+"""A policy as two files that cannot run code: `policy.safetensors` and `policy.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+
+from agents.persistence.architecture import (
+    build_policy,
+    describe_architecture,
+    expected_shapes,
+    read_architecture,
+    upgraded,
+)
+from agents.persistence.strict_json import parse_json, read_bytes, read_json
+from conf.errors import InputError
+from conf.files import write_atomically, write_json
+
+WEIGHTS, DESCRIPTION = "policy.safetensors", "policy.json"
+# 1: recurrent policies on a box. 2: also others, and those on the simplex.
+POLICY_FORMAT = 2
+_READABLE_FORMATS = (1, 2)
+
+_KEYS = {"format", "architecture", "metadata", "weights_sha256", "checksum"}
+_MAX_DESCRIPTION_BYTES = 4 * 2**20
+_MAX_HEADER_BYTES = 2**20
+_FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class LoadedPolicy:
+    """A policy ready to act, and what its maker wrote beside it."""
+
+    policy: ActorCriticPolicy
+    metadata: dict[str, Any]
+
+
+def save_policy(policy: BasePolicy, folder: Path, metadata: Mapping[str, Any]) -> Path:
+    """Write a policy and what is needed to use it into `folder`; returns that folder.
+
+    `metadata` is plain JSON data (feature names, scalings, where it was trained). The weights are
+    written first and the description, which carries their checksum, last, each in one step: what
+    a kill leaves in between is refused by `load_policy`. Raises InputError for a policy that the
+    format cannot describe, for weights that are not finite and for metadata that JSON cannot hold.
+    """
+    weights = {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in policy.state_dict().items()
+    }
+    _check_finite(weights, "the policy")
+    architecture = describe_architecture(policy)
+    read_architecture(architecture, "the policy's architecture")  # what is refused later is now
+    content = safetensors.torch.save(weights)
+    description: dict[str, Any] = {
+        "format": POLICY_FORMAT,
+        "architecture": architecture,
+        "metadata": _plain(metadata),
+        "weights_sha256": hashlib.sha256(content).hexdigest(),
+    }
+    description["checksum"] = _checksum(description)
+    write_atomically(folder / WEIGHTS, content)
+    write_json(folder / DESCRIPTION, description)
+    return folder
+
+
+def load_policy(folder: Path, device: str = "cpu") -> LoadedPolicy:
+    """Load what `save_policy` wrote. Nothing in the files can run code.
+
+    The description is checked before the weights are read, and names, shapes and checksum of the
+    weights before the network is allocated, which therefore is never larger than the file. Raises
+    InputError if a file is missing, damaged, altered or something else than it claims.
+    """
+    description = _read_description(folder)
+    plain = description["architecture"]
+    if description["format"] == 1:
+        plain = upgraded(plain)
+    architecture = read_architecture(plain, "policy.json: architecture")
+    shapes = expected_shapes(architecture)
+    size = sum(math.prod(shape) for shape in shapes.values()) * _FLOAT_BYTES
+    content = read_bytes(folder / WEIGHTS, size + _MAX_HEADER_BYTES)
+    _check_header(content, shapes, folder / WEIGHTS)
+    if hashlib.sha256(content).hexdigest() != description["weights_sha256"]:
+        raise InputError(
+            f"{folder / WEIGHTS} is not the file that {DESCRIPTION} describes (checksum)",
+            "Copy both files again",
+        )
+    try:
+        weights = safetensors.torch.load(content)
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{folder / WEIGHTS} is not a safetensors file: {error}") from None
+    _check_finite(weights, str(folder / WEIGHTS))
+    policy = build_policy(architecture)
+    policy.load_state_dict(weights, strict=True)
+    policy.set_training_mode(False)
+    return LoadedPolicy(_to_device(policy, device), description["metadata"])
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / DESCRIPTION
+    description = read_json(path, _MAX_DESCRIPTION_BYTES)
+    found = description.get("format")
+    if type(found) is not int or found not in _READABLE_FORMATS:
+        raise InputError(
+            f"{path} has format {str(found)[:40]!r}, this version reads "
+            f"{', '.join(map(str, _READABLE_FORMATS))}",
+            "Use the version that wrote it",
+        )
+    if description.keys() != _KEYS:
+        odd = sorted(description.keys() ^ _KEYS)
+        raise InputError(f"{path} lacks or has too much: {', '.join(odd)[:200]}")
+    for key in ("architecture", "metadata"):
+        if not isinstance(description[key], dict):
+            raise InputError(f"{path}: {key} is a {type(description[key]).__name__}")
+    if description["checksum"] != _checksum(description):
+        raise InputError(f"{path} was damaged or altered (checksum)", "Copy both files again")
+    return description
+
+
+def _check_header(content: bytes, shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
+    """Names, types and shapes in the header of a safetensors file, before anything is allocated."""
+    length = int.from_bytes(content[:8], "little")
+    if len(content) < 8 or length > min(_MAX_HEADER_BYTES, len(content) - 8):
+        raise InputError(f"{path} is not a safetensors file", "It is cut short or something else")
+    header = parse_json(content[8 : 8 + length], f"the header of {path}")
+    header.pop("__metadata__", None)
+    if header.keys() != shapes.keys():
+        odd = ", ".join(sorted(header.keys() ^ shapes.keys()))[:200]
+        raise InputError(f"{path} has too many or too few weights: {odd}")
+    for name, shape in shapes.items():
+        entry = header[name] if isinstance(header[name], dict) else {}
+        if entry.get("dtype") != "F32" or entry.get("shape") != list(shape):
+            raise InputError(
+                f"{path}: {name} is {str(entry.get('dtype'))[:20]} "
+                f"{str(entry.get('shape'))[:40]}, expected F32 {list(shape)}"
+            )
+
+
+def _check_finite(weights: Mapping[str, torch.Tensor], where: str) -> None:
+    for name, tensor in weights.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise InputError(f"{where} has a weight that is not finite: {name}")
+
+
+def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        content = json.dumps(dict(metadata), allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the metadata of a policy must be plain JSON data: {error}") from None
+    if len(content) > _MAX_DESCRIPTION_BYTES // 4:
+        raise InputError(f"the metadata of a policy takes {len(content)} bytes", "Keep it short")
+    return parse_json(content, "metadata")
+
+
+def _checksum(description: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in description.items() if key != "checksum"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _to_device(policy: ActorCriticPolicy, device: str) -> ActorCriticPolicy:
+    try:
+        return policy.to(torch.device(device))
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {device!r} is not available: {reason}", "Use cpu") from None

@@ -1,0 +1,298 @@
+"""What every environment of books does alike: episodes, accounts, risk module, reward and state.
+
+Decide at the close of t on what is known then, trade at that close, settle at the close of t+1.
+A subclass says what an action asks for, what trading costs, and what is seen.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, Protocol
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from conf.errors import InputError
+from conf.types import BoolArray, FloatArray, IntArray, ObsArray
+from envs.core.batch import BatchKernel, StepResult, Window
+from envs.core.episode_statistics import EVERYONE, EpisodeStatistics
+from envs.core.ledger import Ledger
+from envs.core.market import BookMarket, BookOptions
+from envs.core.reward import VOLATILITY_SESSIONS, Reward, Step
+from envs.core.rows import as_rows
+from risk.book import Book
+from risk.overlay import OverlayResult, RiskOverlay, RiskSettings
+
+
+class BookKernel(BatchKernel):
+    """N books over one market of M instruments.
+
+    With `random_start` each episode begins at a session and on a path drawn at random inside the
+    window and lasts `episode.sessions`; otherwise episode i runs through the whole window on path
+    i modulo P. With `risk`, what the action asks for goes through the risk module before it is
+    traded, in whole lots of `lot` units if that is given. Subclasses set `action_space`.
+    """
+
+    market: BookMarket
+    options: BookOptions
+
+    def __init__(
+        self,
+        market: BookMarket,
+        options: BookOptions,
+        window: Window,
+        num_envs: int = 1,
+        seed: int | None = None,
+        *,
+        random_start: bool = True,
+        risk: RiskSettings | None = None,
+        lot: float | None = None,
+    ) -> None:
+        super().__init__(num_envs, seed)
+        self.market, self.options, self.window = market, options, window
+        self.random_start = random_start
+        self._check_window()
+        low = np.array([feature.low for feature in market.features], np.float32)
+        high = np.array([feature.high for feature in market.features], np.float32)
+        self.observation_space = spaces.Box(low, high, dtype=np.float32)
+        instruments = len(market.instruments)
+        self.reward = Reward(options.reward)
+        self.ledger = Ledger(num_envs, instruments)
+        self.statistics = EpisodeStatistics(num_envs)
+        self.overlay: RiskOverlay | None = None
+        self.overlay_result: OverlayResult | None = None  # of the last trade
+        if risk is not None and risk.enabled:
+            self.overlay = RiskOverlay(num_envs, risk, lot)
+        self.path: IntArray = np.zeros(num_envs, np.int64)
+        self.session: IntArray = np.full(num_envs, window.start)
+        self.start: IntArray = self.session.copy()
+        self.end: IntArray = self.session + 1
+        # The book held into the last close, for whoever wants to look at it (Greeks, attribution).
+        self.held_quantity: FloatArray = np.zeros((num_envs, instruments))
+        self.reward_terms: FloatArray = np.zeros((num_envs, len(self.reward.term_names)))
+        self._mark, self._aged = as_rows(market.mark), as_rows(market.aged)
+        self._shut = None if market.shut is None else as_rows(market.shut)
+        self._num_sessions = market.history.num_sessions
+
+    def reset(self, mask: BoolArray | None = None) -> ObsArray:
+        """Begin episodes with nothing but cash."""
+        self._open(np.ones(self.num_envs, np.bool_) if mask is None else mask)
+        return self._observe(self._row())
+
+    def restart(self, mask: BoolArray) -> ObsArray:
+        """Like `reset(mask)`, but the first observations (K, D) of the K new episodes alone."""
+        self._open(mask)
+        who = np.nonzero(mask)[0]
+        return self._observe(self._row()[who], who)
+
+    def place(self, start: IntArray, path: IntArray, end: IntArray) -> ObsArray:
+        """Begin every episode at given sessions, on given paths, to last up to session `end`."""
+        self.reset()
+        self.start[:], self.session[:], self.path[:], self.end[:] = start, start, path, end
+        return self._observe(self._row())
+
+    def step(self, action: NDArray[np.floating[Any]]) -> StepResult:
+        """Trade to the wanted book, go to the next close, settle, reward."""
+        wanted = self.checked_action(action)
+        ledger, row = self.ledger, self._row()
+        next_row = row + 1
+        before = ledger.equity
+        mark = self._mark.take(row, axis=0)
+        growth = self.market.growth.take(self.session)
+        target = self._target(wanted, mark, row)
+        if self.overlay is not None:
+            self.overlay_result = self.overlay.apply(target, self._risk_book(mark, row))
+            target = self.overlay_result.quantity
+        if self._shut is not None:
+            target = self._kept_where_shut(target, self._shut.take(row))
+        cost = self._cost(target - ledger.quantity, mark, row)
+        traded = ledger.trade(target, mark, cost)
+        self.held_quantity = target
+        self.session = self.session + 1
+        left, closing = self._leaving(target, next_row)
+        held_value = ledger.settle(self._aged.take(next_row, axis=0), left, growth, closing)
+        if closing is not None:
+            cost = cost + closing
+            closed = np.abs(held_value * left).sum(axis=-1)
+            traded = traded + closed
+            if self.overlay is not None:
+                self.overlay.record_trade(closed)
+        market_return = self._market_return(row)
+        reward, ruined = self._reward(before, cost, traded, held_value, growth, market_return)
+        truncated = (self.session >= self.end) & ~ruined
+        return StepResult(self._observe(next_row), reward, ruined, truncated)
+
+    def episode_summary(self, index: int) -> dict[str, float]:
+        """Reward, length, return, Sharpe, drawdown, turnover and costs of a finished episode."""
+        initial = self.options.initial_equity_usd
+        return {
+            **self.statistics.summary(index),
+            "total_return": float(self.ledger.equity[index] / initial - 1.0),
+            "costs_share": float(self.ledger.costs[index] / initial),
+            "traded_share": float(self.ledger.traded[index] / initial),
+        }
+
+    @abstractmethod
+    def exposures(self) -> dict[str, FloatArray]:
+        """What the book held into the last close was exposed to at the close before it, (N,)."""
+
+    def book_scalars(self) -> dict[str, FloatArray]:
+        """What is logged of the books in training: exposures, drawdown and cash, (N,) each."""
+        equity = np.maximum(self.statistics.equity_before, 1.0)
+        return {
+            **self.exposures(),
+            "drawdown": self.ledger.drawdown,
+            "cash": self.ledger.cash / equity,
+        }
+
+    # --- what a subclass has to say --------------------------------------------------------------
+
+    @abstractmethod
+    def _target(self, action: FloatArray, mark: FloatArray, row: IntArray) -> FloatArray:
+        """Quantities (N, M) that a checked action (N, A) asks for."""
+
+    @abstractmethod
+    def _cost(self, trade: FloatArray, mark: FloatArray, row: IntArray) -> FloatArray:
+        """Dollars (N,) that it costs to trade these quantities (N, M)."""
+
+    @abstractmethod
+    def _leaving(self, held: FloatArray, next_row: IntArray) -> tuple[BoolArray, FloatArray | None]:
+        """Which positions are paid out at the next close, and what that costs (N,), if anything.
+
+        The first broadcasts to (N, M). `session` is that of the next close already.
+        """
+
+    @abstractmethod
+    def _risk_book(self, mark: FloatArray, row: IntArray) -> Book:
+        """The books before the trade, as the risk module sees them."""
+
+    @abstractmethod
+    def _market_return(self, row: IntArray) -> FloatArray:
+        """Return (N,) of the index from `row` to the next close."""
+
+    @abstractmethod
+    def _observe(self, row: IntArray, who: slice | IntArray = EVERYONE) -> ObsArray:
+        """What the K episodes `who` see at `row` (K,)."""
+
+    def _kept_where_shut(self, target: FloatArray, shut: BoolArray) -> FloatArray:
+        """What is held stays where nothing can be traded, whoever wants otherwise."""
+        if self.overlay is not None:
+            self.overlay.nothing_traded(shut)
+        return np.where(shut[:, None], self.ledger.quantity, target)
+
+    # --- reward ----------------------------------------------------------------------------------
+
+    def _reward(
+        self,
+        before: FloatArray,
+        cost: FloatArray,
+        traded: FloatArray,
+        held_value: FloatArray,
+        growth: FloatArray,
+        market_return: FloatArray,
+    ) -> tuple[FloatArray, BoolArray]:
+        ledger, statistics = self.ledger, self.statistics
+        returned = ledger.equity / before - 1.0
+        excess = returned - growth
+        drawdown = ledger.drawdown
+        statistics.record(before, excess, market_return, drawdown)
+        if self.overlay is not None:
+            self.overlay.observe(ledger.equity, market_return)
+        step = Step(
+            portfolio_return=returned,
+            excess_return=excess,
+            cost_share=cost / before,
+            traded_share=traded / before,
+            drawdown=drawdown,
+            held_value=held_value,
+            equity=ledger.equity,
+            market_return=market_return,
+            episode_sharpe=statistics.episode_sharpe(),
+            market_correlation=statistics.market_correlation,
+            recent_volatility=self._recent_volatility,
+        )
+        reward, self.reward_terms = self.reward.evaluate(step)
+        ruined = ledger.equity < self.options.episode.ruin_share * self.options.initial_equity_usd
+        if np.count_nonzero(ruined):
+            reward = reward - self.options.reward.ruin_penalty * ruined
+        statistics.add_reward(reward)
+        return reward, ruined
+
+    def _recent_volatility(self) -> FloatArray:
+        since = self.session[:, None] - 1 - np.arange(VOLATILITY_SESSIONS)
+        return self.statistics.recent_volatility(self.market.growth.take(np.maximum(since, 0)))
+
+    # --- episodes and state ----------------------------------------------------------------------
+
+    def _check_window(self) -> None:
+        history, window = self.market.history, self.window
+        first, last = self.market.first_usable, history.num_sessions
+        if window.start < first or window.stop > last:
+            raise InputError(
+                f"{history.name}: sessions {window.start} to {window.stop - 1} were asked for, but "
+                f"only {first} to {last - 1} can be used",
+                f"Features need the first {first} sessions as warm-up; give a longer history",
+            )
+        sessions = self.options.episode.sessions
+        if self.random_start and window.stop - window.start < sessions + 1:
+            raise InputError(
+                f"{history.name}: an episode of {sessions} sessions does not fit into the "
+                f"{window.stop - window.start} of the window",
+                "Set env.episode.sessions lower or widen the split",
+            )
+
+    def _open(self, mask: BoolArray) -> None:
+        count = int(mask.sum())
+        if not count:
+            return
+        start, path, end = self._draw(mask, count)
+        self.start[mask] = self.session[mask] = start
+        self.path[mask] = path
+        self.end[mask] = end
+        self.ledger.open(mask, self.options.initial_equity_usd)
+        self.statistics.reset(mask, self.options.initial_equity_usd)
+        if self.overlay is not None:
+            self.overlay.open(mask, self.options.initial_equity_usd)
+        self.held_quantity[mask] = 0.0
+
+    def _draw(self, mask: BoolArray, count: int) -> tuple[IntArray, IntArray, IntArray]:
+        paths, window = self.market.history.num_paths, self.window
+        if not self.random_start:
+            path = np.nonzero(mask)[0] % paths
+            return np.full(count, window.start), path, np.full(count, window.stop - 1)
+        sessions = self.options.episode.sessions
+        start = self.rng.integers(window.start, window.stop - sessions, size=count)
+        path = self.rng.integers(0, paths, size=count)
+        return start, path, start + sessions
+
+    def _row(self) -> IntArray:
+        return self.path * self._num_sessions + self.session
+
+    def _parts(self) -> dict[str, _Stateful]:
+        parts: dict[str, _Stateful] = {"ledger.": self.ledger, "statistics.": self.statistics}
+        if self.overlay is not None:
+            parts["overlay."] = self.overlay
+        return parts
+
+    def _get_arrays(self) -> dict[str, Any]:
+        arrays = {name: getattr(self, name).copy() for name in _ARRAYS}
+        for prefix, part in self._parts().items():
+            arrays |= {prefix + name: value for name, value in part.get_state().items()}
+        return arrays
+
+    def _set_arrays(self, arrays: dict[str, Any]) -> None:
+        for name in _ARRAYS:
+            setattr(self, name, np.array(arrays[name], dtype=getattr(self, name).dtype))
+        for prefix, part in self._parts().items():
+            own = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+            part.set_state(own)
+
+
+_ARRAYS = ("path", "session", "start", "end", "held_quantity", "reward_terms")
+
+
+class _Stateful(Protocol):
+    def get_state(self) -> dict[str, Any]: ...
+
+    def set_state(self, state: dict[str, Any]) -> None: ...

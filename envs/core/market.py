@@ -1,0 +1,116 @@
+"""What a market of books is to the kernel, the agents and the reports, whatever is traded in it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Protocol
+
+import numpy as np
+from pydantic import Field
+
+from conf.settings import settings
+from conf.types import BoolArray, DateArray, FloatArray
+from envs.core.batch import Window
+from envs.core.features import Feature
+from envs.core.reward import RewardSettings
+from envs.market.models.gbm import DAYS_PER_YEAR
+
+
+@settings
+class EpisodeSettings:
+    """How long an episode is and when it counts as ruined."""
+
+    sessions: Annotated[int, Field(ge=2)] = 252
+    ruin_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.20  # of the initial equity
+
+
+class BookOptions(Protocol):
+    """The settings that every environment of books has."""
+
+    @property
+    def initial_equity_usd(self) -> float:
+        """Cash at the start of an episode."""
+
+    @property
+    def episode(self) -> EpisodeSettings:
+        """Length and ruin."""
+
+    @property
+    def reward(self) -> RewardSettings:
+        """Terms, weights and parameters."""
+
+
+class BookHistory(Protocol):
+    """What is known of any history: P paths over T sessions."""
+
+    @property
+    def name(self) -> str:
+        """Where it comes from, for people."""
+
+    @property
+    def dates(self) -> DateArray:
+        """The sessions, (T,)."""
+
+    @property
+    def num_paths(self) -> int:
+        """P, the number of paths."""
+
+    @property
+    def num_sessions(self) -> int:
+        """T, the number of sessions."""
+
+    @property
+    def rate(self) -> FloatArray:
+        """Continuous annual rate earned from each session to the next, (T,)."""
+
+    @property
+    def days_to_next(self) -> FloatArray:
+        """Calendar days from each session to the next, (T,)."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the content."""
+
+
+def cash_growth(history: BookHistory) -> FloatArray:
+    """What a dollar earns from each session to the next, (T,): exp(rate x days / 365) - 1."""
+    growth: FloatArray = np.expm1(history.rate * history.days_to_next / DAYS_PER_YEAR)
+    return growth
+
+
+class BookMarket(Protocol):
+    """What every episode reads; shared by all of them, never written. M instruments."""
+
+    @property
+    def history(self) -> BookHistory:
+        """Where prices come from."""
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """The observation, entry by entry."""
+
+    @property
+    def instruments(self) -> tuple[str, ...]:
+        """What can be traded, M names."""
+
+    @property
+    def growth(self) -> FloatArray:
+        """Of cash from each session to the next, (T,): exp(rate x days / 365) - 1."""
+
+    @property
+    def first_usable(self) -> int:
+        """The first session at which an episode can begin."""
+
+    @property
+    def mark(self) -> FloatArray:
+        """Dollars a unit that is traded at each close, (P, T, M)."""
+
+    @property
+    def aged(self) -> FloatArray:
+        """Dollars at each close of a unit that was held into it, (P, T, M)."""
+
+    @property
+    def shut(self) -> BoolArray | None:
+        """Closes at which nothing can be traded, (P, T); None for none."""
+
+    def index_returns(self, window: Window) -> FloatArray:
+        """Total return of the index from each session of the window to the next, (P, n - 1)."""

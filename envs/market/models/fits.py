@@ -1,0 +1,131 @@
+"""Simulated markets fitted to a stretch of a real one. What is not handed in cannot be read."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from conf.errors import InputError
+from conf.types import FloatArray
+from envs.market.history import MarketHistory
+from envs.market.models.garch import MIN_FIT_SESSIONS
+from envs.market.models.gbm import DAYS_PER_YEAR, GbmModel
+from envs.market.models.heston import VIX_DAYS, HestonModel
+from envs.market.models.regime_fit import fit_two_regimes
+from envs.market.models.regimes import IndexRegimes, IndexState
+from risk.metrics import SESSIONS_PER_YEAR
+
+
+class Moves(NamedTuple):
+    """What a past did from session to session."""
+
+    log_return: FloatArray  # (S,)
+    years: FloatArray  # (S,) calendar days / 365
+    implied_vol: FloatArray  # (S + 1,) annual decimal
+    dividend_yield: float  # mean, continuous annual decimal
+
+    @property
+    def variance(self) -> float:
+        """Annual, on the calendar clock, around the mean."""
+        centred = self.log_return - self.growth * self.years
+        return float((centred**2).sum() / self.years.sum())
+
+    @property
+    def growth(self) -> float:
+        """Mean log return a year."""
+        return float(self.log_return.sum() / self.years.sum())
+
+    @property
+    def drift(self) -> float:
+        """Of the index with its dividends, continuous annual: E[S(t)] grows at it."""
+        return self.growth + self.variance / 2 + self.dividend_yield
+
+
+def moves_of(past: MarketHistory) -> Moves:
+    """InputError unless the past is one path of two years or more."""
+    if past.num_paths != 1 or past.num_sessions < MIN_FIT_SESSIONS:
+        raise InputError(
+            f"{past.name} has {past.num_paths} path(s) of {past.num_sessions} sessions to fit to",
+            f"Give one path of {MIN_FIT_SESSIONS} sessions or more",
+        )
+    return Moves(
+        np.diff(np.log(past.close[0])),
+        past.days_to_next[:-1] / DAYS_PER_YEAR,
+        past.implied_vol[0],
+        float(past.dividend_yield.mean()),
+    )
+
+
+def fit_gbm(past: MarketHistory) -> GbmModel:
+    """The past's volatility, and what options cost above it on average."""
+    moves = moves_of(past)
+    vol = float(np.sqrt(moves.variance))
+    return GbmModel(vol_annual=vol, vol_premium=float(moves.implied_vol.mean()) - vol)
+
+
+def fit_heston(past: MarketHistory) -> HestonModel:
+    """Variance as the implied volatility showed it, less a constant premium; by moments.
+
+    (implied vol - premium)² is taken for the expected variance of the next 30 days, which is
+    affine in the variance itself; the premium makes its mean the variance of the returns. Mean
+    reversion is that of a first autoregression of it, vol of vol and correlation those of what the
+    autoregression leaves over.
+    """
+    moves = moves_of(past)
+    theta, vol = moves.variance, moves.implied_vol
+    spread = theta - float(vol.var())
+    if spread <= 0.0:
+        raise InputError(
+            f"implied volatility of {past.name} varies more than its returns allow for",
+            "Fit to other years, or leave out the model heston",
+        )
+    premium = float(vol.mean()) - float(np.sqrt(spread))
+    apart = (vol - premium) ** 2 - theta
+    before, after = apart[:-1], apart[1:]
+    step = float(moves.years.mean())
+    slope = float(before @ after / (before @ before)) if before.any() else 0.0
+    kappa = -np.log(np.clip(slope, 1e-6, 1.0 - 1e-6)) / step
+    kappa = float(np.clip(kappa, 0.1, 100.0))
+    pull = kappa * VIX_DAYS / DAYS_PER_YEAR
+    weight = -np.expm1(-pull) / pull  # of the variance in that of the next 30 days
+    surprise = (after - slope * before) / weight
+    variance = np.maximum(theta + before / weight, 0.0)
+    xi = float(np.sqrt((surprise**2).sum() / (variance * moves.years).sum()))
+    both = np.corrcoef(moves.log_return, surprise) if surprise.any() else np.zeros((2, 2))
+    return HestonModel(
+        initial_variance=theta,
+        long_run_variance=theta,
+        mean_reversion=kappa,
+        vol_of_vol=float(np.clip(xi, 0.01, 10.0)),
+        correlation=float(np.clip(both[0, 1], -1.0, 0.0)),
+        vol_premium=premium,
+    )
+
+
+def fit_regimes(past: MarketHistory) -> IndexRegimes:
+    """Two regimes by maximum likelihood, and what options cost above what they lead to expect."""
+    moves = moves_of(past)
+    found = fit_two_regimes(moves.log_return)
+    variance = found.variance * SESSIONS_PER_YEAR
+    drift = found.mean * SESSIONS_PER_YEAR + variance / 2 + moves.dividend_yield
+    states = tuple(
+        IndexState(drift=float(d), vol_annual=float(np.sqrt(v)))
+        for d, v in zip(drift, variance, strict=True)
+    )
+    daily = by_calendar_day(found.transition)
+    model = IndexRegimes(states=states, transition=daily)
+    expected = float(model.expected_vol() @ found.share)
+    premium = float(moves.implied_vol.mean()) - expected
+    return IndexRegimes(states=states, transition=daily, vol_premium=premium)
+
+
+def by_calendar_day(transition: FloatArray) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The chain of two states that does in a calendar day what `transition` does in a session.
+
+    252 of the one take as long as 365 of the other; the long-run shares stay.
+    """
+    leave = np.array([transition[0, 1], transition[1, 0]])
+    memory = max(1.0 - leave.sum(), 1e-9) ** (SESSIONS_PER_YEAR / DAYS_PER_YEAR)
+    slower = leave / leave.sum() * (1.0 - memory)
+    return ((1.0 - slower[0], slower[0]), (slower[1], 1.0 - slower[1]))

@@ -1,0 +1,152 @@
+"""Volatility that clusters as it did in real prices: GJR-GARCH per asset, its shocks drawn jointly.
+
+Of each asset the log return above the rate is mean + e,
+
+    e = sqrt(h) z,   h' = omega + (alpha + gamma [e < 0]) e^2 + beta h
+
+L. R. Glosten, R. Jagannathan and D. E. Runkle, On the relation between the expected value and the
+volatility of the nominal excess return on stocks, Journal of Finance 48 (1993). The shocks z of a
+simulated session are those of one real session, of all assets together, drawn with replacement
+(G. Barone-Adesi, K. Giannopoulos and L. Vosper, VaR without correlations for portfolios of
+derivative securities, Journal of Futures Markets 19 (1999)): so fat tails and common falls stay.
+The mean is the sample's. h never exceeds the highest value it was fitted to have: single stocks
+have shocks of ten and more standard deviations and a persistence near 1, so without that bound the
+recursion shows volatilities that no market ever had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from conf.errors import InputError
+from conf.types import FloatArray, IntArray
+from envs.market.history import readonly
+from envs.market.models.gbm import DAYS_PER_YEAR
+from envs.market.models.panel import PanelScenario
+from envs.market.panel import PanelHistory
+
+# Two years: on fewer the likelihood says little about persistence.
+MIN_FIT_SESSIONS = 504
+# Sessions simulated before the first that counts, so that paths start with different volatilities.
+BURN_IN_SESSIONS = 504
+
+
+@dataclass(frozen=True)
+class GarchFit:
+    """The fitted law of A assets, all per session."""
+
+    assets: tuple[str, ...]
+    mean: FloatArray  # (A,) log return above the rate
+    variance: FloatArray  # (A,) of the sample, where every path starts
+    omega: FloatArray  # (A,)
+    alpha: FloatArray  # (A,)
+    gamma: FloatArray  # (A,) what a fall adds to alpha
+    beta: FloatArray  # (A,)
+    ceiling: FloatArray  # (A,) h is never higher
+    shocks: FloatArray  # (S, A) standardised residuals, mean 0 and variance 1
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "variance", "omega", "alpha", "gamma", "beta", "ceiling", "shocks"):
+            object.__setattr__(self, name, readonly(np.asarray(getattr(self, name), np.float64)))
+
+
+def fit_garch(history: PanelHistory, stop: int) -> GarchFit:
+    """Fit to sessions 0 .. stop-1 of a history of one path, by Gaussian quasi-likelihood.
+
+    Nothing after session `stop` - 1 is read. Raises InputError where the sessions are too few, a
+    price never moves or the optimiser finds nothing.
+    """
+    if history.num_paths != 1:
+        raise InputError(f"{history.name} has {history.num_paths} paths", "Fit to a single one")
+    if stop < MIN_FIT_SESSIONS:
+        raise InputError(
+            f"{history.name} has {stop} sessions to fit to; GARCH needs {MIN_FIT_SESSIONS}",
+            "Give more data, or move data.garch.fit_to.splits.train_end",
+        )
+    still = np.ptp(history.close[0, :stop], axis=0) == 0
+    if still.any():
+        asset = history.assets[int(np.argmax(still))]
+        raise InputError(
+            f"the price of {asset} in {history.name} never moves",
+            "Leave it out: data.garch.fit_to.assets",
+        )
+    days = np.diff(history.dates[:stop]).astype(np.float64)
+    interest = history.rate[: stop - 1] * days / DAYS_PER_YEAR
+    excess = np.diff(np.log(history.close[0, :stop]), axis=0) - interest[:, None]
+    fits = [_fit_one(asset, excess[:, at]) for at, asset in enumerate(history.assets)]
+    omega, alpha, gamma, beta, ceiling = np.array([parameters for parameters, _ in fits]).T
+    variance = excess.var(axis=0)
+    return GarchFit(
+        assets=history.assets,
+        mean=excess.mean(axis=0),
+        variance=variance,
+        omega=omega,
+        alpha=alpha,
+        gamma=gamma,
+        beta=beta,
+        ceiling=np.maximum(ceiling, variance),
+        shocks=np.stack([residuals for _, residuals in fits], axis=1),
+    )
+
+
+def simulate_garch(
+    fit: GarchFit, scenario: PanelScenario, rng: np.random.Generator
+) -> PanelHistory:
+    """P paths under the fitted law, each started at the sample's variance and then burnt in."""
+    steps = len(scenario.dates) - 1
+    drawn = rng.integers(0, len(fit.shocks), (scenario.num_paths, BURN_IN_SESSIONS + steps))
+    returns = garch_returns(fit, drawn)[:, BURN_IN_SESSIONS:]
+    returns += scenario.interest[:, None] + fit.mean
+    return scenario.history("simulated garch", returns)
+
+
+def garch_returns(fit: GarchFit, drawn: IntArray) -> FloatArray:
+    """e of every step, (P, T, A), from the rows `drawn` (P, T) of the shocks."""
+    paths, steps = drawn.shape
+    returns = np.empty((paths, steps, len(fit.assets)))
+    for step, (shock, _) in enumerate(garch_steps(fit, drawn)):
+        returns[:, step] = shock
+    return returns
+
+
+def garch_steps(fit: GarchFit, drawn: IntArray) -> Iterator[tuple[FloatArray, FloatArray]]:
+    """e of each step and h of the one that follows, both (P, A), for rows `drawn` (P, T)."""
+    variance = np.broadcast_to(fit.variance, (len(drawn), len(fit.assets)))
+    for row in drawn.T:
+        shock = np.sqrt(variance) * fit.shocks[row]
+        variance = following_variance(fit, shock, variance)
+        yield shock, variance
+
+
+def following_variance(fit: GarchFit, shock: FloatArray, variance: FloatArray) -> FloatArray:
+    """h of the next step from e and h of this one, all (..., A)."""
+    reaction = fit.alpha + fit.gamma * (shock < 0)
+    following: FloatArray = np.minimum(
+        fit.omega + reaction * shock**2 + fit.beta * variance, fit.ceiling
+    )
+    return following
+
+
+def _fit_one(asset: str, excess: FloatArray) -> tuple[tuple[float, ...], FloatArray]:
+    """(omega, alpha, gamma, beta, highest h) and the standardised residuals, (S,)."""
+    from arch import arch_model  # brings statsmodels along, which other sources do not need
+
+    spread = excess.std()
+    # The optimiser wants numbers near 1; alpha, gamma and beta do not depend on the scale.
+    model = arch_model(excess / spread, mean="Constant", vol="GARCH", p=1, o=1, q=1, rescale=False)
+    found = model.fit(disp="off", show_warning=False)
+    if found.convergence_flag != 0 or not np.isfinite(found.params.to_numpy()).all():
+        raise InputError(
+            f"no GJR-GARCH model could be fitted to {asset}",
+            "Leave it out or fit to other years: data.garch.fit_to",
+        )
+    residuals = np.asarray(found.std_resid, np.float64)
+    residuals = residuals - residuals.mean()
+    scale = spread**2
+    highest = float(np.asarray(found.conditional_volatility).max()) ** 2 * scale
+    alpha, gamma, beta = (float(found.params[f"{name}[1]"]) for name in ("alpha", "gamma", "beta"))
+    parameters = (float(found.params["omega"]) * scale, alpha, gamma, beta, highest)
+    return parameters, residuals / residuals.std()

@@ -1,0 +1,155 @@
+"""Synthetic index histories: many price paths under a known law, all on one clock.
+
+Time is calendar days / 365 for prices, variances and contracts alike: sessions are weekdays and a
+weekend carries the variance of three days. The index drifts so that
+
+    E[S(t)] = S(0) exp((drift - dividend_yield) t)
+
+hence with drift = rate the index with its dividends reinvested, discounted at the rate, is a
+martingale. The index trades without pause: a session opens at the previous close, and its high
+and low are those of the path since then.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from conf.errors import InputError
+from conf.settings import settings
+from conf.types import DateArray, FloatArray, IntArray
+from envs.market.history import VOL_OBSERVED, MarketHistory
+from envs.market.models.bridge import bridge_extremes
+from envs.market.models.heston import HestonModel, VolPremium, heston_paths
+from envs.market.volatility_estimate import MIN_VOL_ANNUAL
+
+DAYS_PER_YEAR = 365.0
+
+
+@settings
+class GbmModel:
+    """Geometric Brownian motion: one volatility for ever, and options priced at it."""
+
+    vol_annual: Annotated[float, Field(gt=0, lt=5)] = 0.20  # decimal
+    vol_premium: VolPremium = 0.0
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What every model needs to know about the stretch to simulate."""
+
+    dates: DateArray  # (T,) sessions, strictly increasing
+    num_paths: int  # P
+    initial_price: float  # index points, the close of the first session on every path
+    drift: float  # continuous annual decimal, dividends included; the rate for a fair market
+    rate: float  # continuous annual decimal
+    dividend_yield: float  # continuous annual decimal
+
+    def __post_init__(self) -> None:
+        if len(self.dates) < 2 or self.num_paths < 1 or not self.initial_price > 0:
+            raise InputError(
+                f"cannot simulate {self.num_paths} paths of {len(self.dates)} sessions from "
+                f"{self.initial_price}",
+                "Ask for at least one path, two sessions and a positive price",
+            )
+
+    @property
+    def days(self) -> IntArray:
+        """Calendar days from each session to the next, (T-1,)."""
+        return np.diff(self.dates.astype("datetime64[D]")).astype(np.int64)
+
+    @property
+    def growth(self) -> float:
+        """Drift of the index itself, without its dividends; continuous annual decimal."""
+        return self.drift - self.dividend_yield
+
+
+def weekdays(first_day: dt.date, sessions: int) -> DateArray:
+    """`sessions` consecutive weekdays from `first_day` on, (T,); holidays are not modelled."""
+    return np.busday_offset(np.datetime64(first_day), np.arange(sessions), roll="forward")
+
+
+def simulate(
+    model: GbmModel | HestonModel, scenario: Scenario, rng: np.random.Generator
+) -> MarketHistory:
+    """P paths of T sessions under `model`; the same generator state gives the same history.
+
+    `implied_vol` is the model's own, and its `vol_premium` on top: the constant of a GbmModel, the
+    root of the expected variance of the next 30 days of a HestonModel. Volume is 0 (there is none).
+    The first session opens, peaks and closes at `initial_price`.
+    """
+    if isinstance(model, GbmModel):
+        paths = _gbm_paths(model, scenario, rng)
+    else:
+        paths = heston_paths(
+            model, scenario.days, scenario.num_paths, scenario.growth, DAYS_PER_YEAR, rng
+        )
+    log_close, log_high, log_low, vol = paths
+    name = "gbm" if isinstance(model, GbmModel) else "heston"
+    vol = with_premium(vol, model.vol_premium)
+    return history_of_paths(f"synthetic {name}", scenario, log_close, log_high, log_low, vol)
+
+
+def with_premium(vol: FloatArray, premium: float) -> FloatArray:
+    """Implied volatility where options cost `premium` more than the model expects; decimals."""
+    return vol if premium == 0.0 else np.maximum(vol + premium, MIN_VOL_ANNUAL)
+
+
+def history_of_paths(
+    name: str,
+    scenario: Scenario,
+    log_close: FloatArray,
+    log_high: FloatArray,
+    log_low: FloatArray,
+    vol: FloatArray,
+    log_open: FloatArray | None = None,
+) -> MarketHistory:
+    """The history of P simulated paths; all arrays (P, T), logarithms relative to the first close.
+
+    Sessions open at the close before unless `log_open` is given.
+    """
+    close = scenario.initial_price * np.exp(log_close)
+    if log_open is None:
+        opening = np.concatenate([close[:, :1], close[:, :-1]], axis=1)
+    else:
+        opening = scenario.initial_price * np.exp(log_open)
+    # The maxima guard the last bit: exp is not monotone to the last digit.
+    high = np.maximum(scenario.initial_price * np.exp(log_high), np.maximum(opening, close))
+    low = np.minimum(scenario.initial_price * np.exp(log_low), np.minimum(opening, close))
+    sessions = len(scenario.dates)
+    return MarketHistory(
+        name=name,
+        dates=scenario.dates,
+        open=opening,
+        high=high,
+        low=low,
+        close=close,
+        volume=np.zeros_like(close),
+        implied_vol=vol,
+        implied_vol_source=np.full(sessions, VOL_OBSERVED, np.int8),
+        rate=np.full(sessions, scenario.rate),
+        dividend_yield=np.full(sessions, scenario.dividend_yield),
+    )
+
+
+def _gbm_paths(
+    model: GbmModel, scenario: Scenario, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Log close, high and low relative to the first close, and the volatility; all (P, T).
+
+    The closes are exact, and so is the law of each high and of each low given the closes.
+    """
+    years = scenario.days / DAYS_PER_YEAR
+    variance = model.vol_annual**2 * years
+    shape = (scenario.num_paths, len(years))
+    shocks = rng.standard_normal(shape) * np.sqrt(variance)
+    log_close = np.zeros((shape[0], shape[1] + 1))
+    np.cumsum(scenario.growth * years - variance / 2 + shocks, axis=1, out=log_close[:, 1:])
+    log_high, log_low = log_close.copy(), log_close.copy()
+    high, low = bridge_extremes(log_close[:, :-1], log_close[:, 1:], variance, rng)
+    log_high[:, 1:], log_low[:, 1:] = high, low
+    return log_close, log_high, log_low, np.full_like(log_close, model.vol_annual)

@@ -1,0 +1,179 @@
+"""Simulated panels: correlated assets under a known law, with constant or switching parameters.
+
+Two clocks that agree with the ledger. Cash earns its rate over the calendar days to the next
+session (days / 365), and so does every asset; what an asset earns above the rate, and all of its
+risk, comes by the session, 252 of them a year, as risk figures are annualised. The log return from
+one session to the next is
+
+    rate days / 365 + (drift - rate - vol^2 / 2) / 252 + vol / sqrt(252) z,   z ~ N(0, correlation)
+
+so with drift = rate each price, discounted at the rate, is a martingale session by session; and
+premium over variance is the same on Fridays as on other days, hence so is Merton's weight
+(drift - rate) / (risk aversion vol^2). Sessions are weekdays without the exchange's regular
+holidays, 252 in a year to within one, so both clocks run equally fast.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from conf.errors import InputError
+from conf.settings import settings
+from conf.types import DateArray, FloatArray, IntArray
+from envs.market.exchange_calendar import scheduled_holidays
+from envs.market.models.gbm import DAYS_PER_YEAR
+from envs.market.models.per_asset import Correlation, PerAsset, correlation_root, each_asset
+from envs.market.models.regimes import chain_paths, checked_chances, stationary_shares
+from envs.market.panel import PanelHistory
+from risk.metrics import SESSIONS_PER_YEAR
+
+_TRANSITION = "data.regime_switching.transition"
+_MAX_VOL = 5.0
+_MAX_DRIFT = 5.0
+
+
+@settings
+class PanelLaw:
+    """Drift, volatility and correlation of the assets: of a market, or of one of its regimes."""
+
+    drift: PerAsset = "0.04..0.10"  # continuous, annual, dividends included
+    vol_annual: PerAsset = "0.10..0.30"  # decimal
+    correlation: Correlation = 0.3  # of each pair, or a matrix
+
+
+@settings
+class RegimeModel:
+    """A market that switches between regimes, all assets at once; nobody is told which holds.
+
+    J. D. Hamilton, A new approach to the economic analysis of nonstationary time series and the
+    business cycle, Econometrica 57 (1989). The first regime of a path is drawn from the chain's
+    stationary distribution.
+    """
+
+    states: Annotated[tuple[PanelLaw, ...], Field(min_length=2)] = (
+        PanelLaw(
+            drift="0.05..0.15",
+            vol_annual="0.08..0.24",
+            correlation=0.25,
+        ),
+        PanelLaw(
+            drift="0.0..-0.20",
+            vol_annual="0.18..0.54",
+            correlation=0.6,
+        ),
+    )
+    # Row: from this state; column: to that one, with the next session.
+    transition: tuple[tuple[float, ...], ...] = ((0.99, 0.01), (0.04, 0.96))
+
+    def chances(self) -> FloatArray:
+        """The checked transition matrix, (K, K)."""
+        return checked_chances(self.transition, len(self.states), _TRANSITION)
+
+    def stationary(self) -> FloatArray:
+        """How often each state holds in the long run, (K,); InputError if that is not unique."""
+        return stationary_shares(self.chances(), _TRANSITION)
+
+
+@dataclass(frozen=True)
+class PanelScenario:
+    """What every model needs to know about the stretch to simulate."""
+
+    assets: tuple[str, ...]  # A names
+    dates: DateArray  # (T,) sessions, strictly increasing
+    num_paths: int  # P
+    initial_price: float  # dollars, of every asset at the first session
+    rate: float  # continuous annual decimal
+
+    @property
+    def interest(self) -> FloatArray:
+        """What cash earns from each session to the next, as a logarithm, (T-1,)."""
+        earned: FloatArray = self.rate * np.diff(self.dates).astype(np.float64) / DAYS_PER_YEAR
+        return earned
+
+    def history(self, name: str, log_returns: FloatArray) -> PanelHistory:
+        """The panel whose prices move by `log_returns` (P, T-1, A)."""
+        paths, steps, count = log_returns.shape
+        close = np.zeros((paths, steps + 1, count))
+        np.cumsum(log_returns, axis=1, out=close[:, 1:])
+        with np.errstate(over="ignore"):  # PanelHistory refuses what cannot be held in a number
+            close = self.initial_price * np.exp(close)
+        rate = np.full(steps + 1, self.rate)
+        return PanelHistory(name=name, assets=self.assets, dates=self.dates, close=close, rate=rate)
+
+
+def asset_names(count: int) -> tuple[str, ...]:
+    """asset_01, asset_02, ... with digits enough that they sort in order."""
+    digits = max(len(str(count)), 2)
+    return tuple(f"asset_{number:0{digits}d}" for number in range(1, count + 1))
+
+
+def trading_days(first_day: dt.date, sessions: int) -> DateArray:
+    """`sessions` consecutive sessions from `first_day` on, (T,): no weekends, regular holidays."""
+    last_day = first_day + dt.timedelta(days=2 * sessions + 30)
+    holidays = scheduled_holidays(first_day, last_day)
+    steps = np.arange(sessions)
+    return np.busday_offset(np.datetime64(first_day), steps, roll="forward", holidays=holidays)
+
+
+def simulate_gbm(law: PanelLaw, scenario: PanelScenario, rng: np.random.Generator) -> PanelHistory:
+    """P paths of correlated geometric Brownian motions."""
+    premium, scale = _session_law(law, scenario, "data.gbm")
+    shocks = _shocks(scenario, rng) @ scale
+    steps = scenario.interest[:, None] + premium + shocks
+    return scenario.history("simulated gbm", steps)
+
+
+def simulate_regimes(
+    model: RegimeModel, scenario: PanelScenario, rng: np.random.Generator
+) -> tuple[PanelHistory, IntArray]:
+    """P paths of a market that switches regimes, and the regime of each step, (P, T-1)."""
+    states = _regime_paths(model, scenario, rng)
+    shocks = _shocks(scenario, rng)
+    steps = np.empty_like(shocks)
+    for number, law in enumerate(model.states):
+        held = states == number
+        name = f"data.regime_switching.states.{number}"
+        premium, scale = _session_law(law, scenario, name)
+        steps[held] = premium + shocks[held] @ scale
+    steps += scenario.interest[:, None]
+    return scenario.history("simulated regime_switching", steps), states
+
+
+def _session_law(
+    law: PanelLaw, scenario: PanelScenario, name: str
+) -> tuple[FloatArray, FloatArray]:
+    """Mean log return above the rate (A,), and what turns independent shocks (A,) into returns."""
+    count = len(scenario.assets)
+    drift = each_asset(law.drift, count, f"{name}.drift")
+    vol = each_asset(law.vol_annual, count, f"{name}.vol_annual")
+    for key, values, low, high in (
+        ("drift", drift, -_MAX_DRIFT, _MAX_DRIFT),
+        ("vol_annual", vol, 0.0, _MAX_VOL),
+    ):
+        wrong = (values < low) | (values > high)
+        if wrong.any():
+            raise InputError(
+                f"{name}.{key} of {scenario.assets[int(np.argmax(wrong))]} is {values[wrong][0]:g}",
+                f"Give an annual decimal from {low:g} to {high:g}: 0.2 is 20 %",
+            )
+    root = correlation_root(law.correlation, count, f"{name}.correlation")
+    premium = (drift - scenario.rate - vol**2 / 2) / SESSIONS_PER_YEAR
+    return premium, root * vol / np.sqrt(SESSIONS_PER_YEAR)
+
+
+def _shocks(scenario: PanelScenario, rng: np.random.Generator) -> FloatArray:
+    """Independent standard normal numbers, (P, T-1, A)."""
+    return rng.standard_normal((scenario.num_paths, len(scenario.dates) - 1, len(scenario.assets)))
+
+
+def _regime_paths(
+    model: RegimeModel, scenario: PanelScenario, rng: np.random.Generator
+) -> IntArray:
+    """The state of each step, (P, T-1)."""
+    steps = len(scenario.dates) - 1
+    return chain_paths(model.chances(), model.stationary(), scenario.num_paths, steps, rng)

@@ -1,0 +1,101 @@
+"""Twenty stocks of the S&P 500, 1990-2022, as they come inside `skfolio`: no network."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from conf.errors import InputError
+from envs.market.history import MarketHistory
+from envs.market.sources.panel_gaps import PriceTable
+from envs.market.volatility_estimate import estimate_notices, fill_implied_vol
+
+
+def load_embedded(
+    rate: float, dividend_yield: float, folder: Path | None = None
+) -> tuple[MarketHistory, tuple[str, ...]]:
+    """The embedded history, 5,031 sessions from 1999-01-04 to 2018-12-31, and notices about it.
+
+    `rate` and `dividend_yield` are constant continuous annual decimals; `folder` holds the tables
+    as `arch` has them, None: its own. VIX is joined on the sessions of the index; where it is
+    missing, the volatility is estimated from the past.
+    Known defects of the series: until 2014 the open mostly equals the previous close.
+    """
+    tables = data_folder() if folder is None else folder
+    prices = _read(tables, "sp500")
+    vix = _read(tables, "vix")["vix"].reindex(prices.index)
+    high, low, close = (prices[name].to_numpy(np.float64) for name in ("High", "Low", "Close"))
+    vol, source = fill_implied_vol(vix.to_numpy(np.float64) / 100.0, high, low, close)
+    history = MarketHistory(
+        name="sp500",
+        dates=prices.index.to_numpy().astype("datetime64[D]"),
+        open=prices["Open"].to_numpy(np.float64),
+        high=high,
+        low=low,
+        close=close,
+        volume=prices["Volume"].to_numpy(np.float64),
+        implied_vol=vol,
+        implied_vol_source=source,
+        rate=np.full(len(prices), rate),
+        dividend_yield=np.full(len(prices), dividend_yield),
+    )
+    return history, estimate_notices(history)
+
+
+def data_folder() -> Path:
+    """Where `arch` keeps its tables; found without importing it, which would take seconds."""
+    found = find_spec("arch")
+    if found is None or found.origin is None:
+        raise InputError("the embedded data needs the package arch", "Run: pip install arch")
+    return Path(found.origin).parent / "data"
+
+
+def _read(folder: Path, name: str) -> pd.DataFrame:
+    """A table by date; what is no number is missing."""
+    path = folder / name / f"{name}.csv.gz"
+    if not path.is_file():
+        raise InputError(f"the package arch lacks {path}", "Install arch 8.x")
+    table = pd.read_csv(path, index_col="Date", parse_dates=["Date"])
+    numbers: pd.DataFrame = table.apply(pd.to_numeric, errors="coerce")
+    return numbers
+
+
+SURVIVORS = (
+    "stocks: 20 companies chosen in hindsight, all alive in 2022: their past is better than that "
+    "of what could have been bought"
+)
+
+
+def load_stocks() -> tuple[PriceTable, tuple[str, ...]]:
+    """Closing prices adjusted for splits and dividends, 8,313 sessions, and notices about them."""
+    return stocks_table(stock_prices()), (SURVIVORS,)
+
+
+def stock_prices() -> pd.DataFrame:
+    """The prices by date and company as skfolio has them.
+
+    Known defects: prices are rounded to a tenth of a cent, which is up to 0.7 % of the lowest
+    ones of 1990. Raises InputError naming the extra where skfolio is not installed.
+    """
+    try:
+        from skfolio.datasets import load_sp500_dataset
+    except ImportError as error:
+        raise InputError(
+            f"the stocks come with the package skfolio, which cannot be imported: {error}",
+            "Install the extra: pip install -e '.[stocks]'",
+        ) from None
+    prices: pd.DataFrame = load_sp500_dataset()
+    return prices
+
+
+def stocks_table(prices: pd.DataFrame) -> PriceTable:
+    """Prices by date and company as the table that a panel is made from."""
+    return PriceTable(
+        name="stocks",
+        assets=tuple(str(name) for name in prices.columns),
+        dates=prices.index.to_numpy().astype("datetime64[D]"),
+        close=prices.to_numpy(np.float64),
+    )

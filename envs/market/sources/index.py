@@ -1,0 +1,228 @@
+"""Where the market comes from: one settings class a source, and `load_market` for all of them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from conf.errors import InputError
+from conf.settings import settings
+from envs.market.history import MarketHistory
+from envs.market.indicators import WARMUP_SESSIONS
+from envs.market.loaded import Loaded
+from envs.market.loaded import settings_to_json as settings_to_json
+from envs.market.models.bootstrap import pool_days
+from envs.market.models.gbm import GbmModel, Scenario
+from envs.market.models.heston import HestonModel
+from envs.market.models.index_garch import fit_index_garch
+from envs.market.models.index_models import IndexModel, model_dates, simulate_index
+from envs.market.models.regimes import IndexRegimes
+from envs.market.sources.bundled import load_embedded
+from envs.market.sources.index_file import load_file
+from envs.market.sources.yahoo_index import YahooWindow, load_yahoo
+from envs.market.splits import Day, SplitDates
+
+AnnualRate = Annotated[float, Field(gt=-1, lt=1)]
+
+
+@settings
+class Sp500Data:
+    """S&P 500 of 1999-2018, embedded: needs no network."""
+
+    source: Literal["sp500"] = "sp500"
+    rate: AnnualRate = 0.025  # continuous, decimal
+    dividend_yield: AnnualRate = 0.015  # continuous, decimal
+    splits: SplitDates = SplitDates(
+        train_end=dt.date(2013, 12, 31), validation_end=dt.date(2015, 12, 31)
+    )
+
+
+@settings
+class YahooData:
+    """S&P 500 and VIX from Yahoo Finance, kept in a cache after the first download."""
+
+    source: Literal["yahoo"] = "yahoo"
+    start: Day = dt.date(2004, 1, 1)
+    end: Day = dt.date(2025, 10, 17)  # inclusive
+    cache_dir: str | None = None  # null: polyhedgerl under the user's cache folder
+    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 15.0  # for everything together
+    fallback: Literal["sp500"] | None = None  # what to train on where Yahoo cannot be reached
+    rate: AnnualRate = 0.025
+    dividend_yield: AnnualRate = 0.015
+    splits: SplitDates = SplitDates(
+        train_end=dt.date(2017, 12, 31), validation_end=dt.date(2019, 12, 31)
+    )
+
+    @model_validator(mode="after")
+    def _check_window(self) -> YahooData:
+        if self.start >= self.end:
+            raise ValueError(f"start {self.start} must come before end {self.end}")
+        return self
+
+
+@settings
+class FileData:
+    """A CSV or Parquet file; its own columns `rate` and `dividend_yield` win over the constants."""
+
+    source: Literal["csv"] = "csv"
+    path: Annotated[str, Field(min_length=1)]
+    rate: AnnualRate = 0.025
+    dividend_yield: AnnualRate = 0.015
+    splits: SplitDates = SplitDates()
+
+
+RealData = Annotated[Sp500Data | YahooData | FileData, Field(discriminator="source")]
+
+
+@settings
+class GarchData:
+    """GJR-GARCH fitted to the training years of real prices, their shocks drawn anew."""
+
+    fit_to: RealData = Sp500Data()
+
+
+@settings
+class BootstrapData:
+    """The days of the training and validation years of real prices in another order."""
+
+    fit_to: RealData = Sp500Data()
+    mean_block: Annotated[float, Field(ge=1)] | None = None  # sessions; null: estimated
+
+
+@settings
+class SyntheticData:
+    """Simulated paths of one model; the seed is the data's own, apart from that of training."""
+
+    source: Literal["synthetic"] = "synthetic"
+    model: Literal["gbm", "heston", "garch", "bootstrap", "regime"] = "gbm"
+    paths: Annotated[int, Field(ge=1)] = 1
+    sessions: Annotated[int, Field(ge=2)] = 5031
+    start: Day = dt.date(1999, 1, 4)
+    initial_price: Annotated[float, Field(gt=0)] = 1000.0  # index points
+    # Of gbm and heston, dividends included; null: the rate, a fair market.
+    drift: AnnualRate | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    gbm: GbmModel = GbmModel()
+    heston: HestonModel = HestonModel()
+    garch: GarchData = GarchData()
+    bootstrap: BootstrapData = BootstrapData()
+    regime: IndexRegimes = IndexRegimes()
+    rate: AnnualRate = 0.025
+    dividend_yield: AnnualRate = 0.015
+    splits: SplitDates = SplitDates()
+
+
+DataSettings = Annotated[
+    Sp500Data | YahooData | FileData | SyntheticData, Field(discriminator="source")
+]
+
+
+@dataclass(frozen=True)
+class LoadedMarket(Loaded[MarketHistory, DataSettings]):
+    """The history of one index, its splits, and how it came about."""
+
+
+def load_market(
+    wanted: DataSettings, *, embargo_days: int, warmup_sessions: int = WARMUP_SESSIONS
+) -> LoadedMarket:
+    """Load what the settings ask for.
+
+    `embargo_days` is the longest contract life in calendar days, `warmup_sessions` what the
+    features need. If Yahoo fails and its settings name a fallback, that is loaded instead, the
+    first notice says so and why, and `settings` of the result are the fallback's. Raises
+    InputError for data that cannot be had or used.
+    """
+    try:
+        used, (history, notices) = wanted, _load(wanted)
+    except InputError as error:
+        if not isinstance(wanted, YahooData) or wanted.fallback is None:
+            raise
+        used = Sp500Data(rate=wanted.rate, dividend_yield=wanted.dividend_yield)
+        history, notices = _load(used)
+        notices = (_fallback_notice(error, history), *notices)
+    if isinstance(used, FileData):
+        used = replace(used, path=str(Path(used.path).expanduser().resolve()))
+    return LoadedMarket(history, used, notices, embargo_days, warmup_sessions)
+
+
+def _load(wanted: DataSettings) -> tuple[MarketHistory, tuple[str, ...]]:
+    constants = (wanted.rate, wanted.dividend_yield)
+    if isinstance(wanted, Sp500Data):
+        return load_embedded(*constants)
+    if isinstance(wanted, FileData):
+        return load_file(Path(wanted.path), *constants)
+    if isinstance(wanted, SyntheticData):
+        model, notices = _model_of(wanted)
+        return _simulated(model, wanted, np.random.default_rng(wanted.seed), wanted.paths), notices
+    window = YahooWindow(wanted.start, wanted.end)
+    return load_yahoo(window, wanted.cache_dir, wanted.timeout_seconds, *constants)
+
+
+def simulate_market(
+    wanted: SyntheticData, rng: np.random.Generator, *, paths: int | None = None
+) -> MarketHistory:
+    """The synthetic history of these settings from a generator of one's own.
+
+    `paths` overrides the number of paths; the settings' seed is not used.
+    """
+    model, _ = _model_of(wanted)
+    return _simulated(model, wanted, rng, wanted.paths if paths is None else paths)
+
+
+def _simulated(
+    model: IndexModel, wanted: SyntheticData, rng: np.random.Generator, paths: int
+) -> MarketHistory:
+    scenario = Scenario(
+        dates=model_dates(model, wanted.start, wanted.sessions),
+        num_paths=paths,
+        initial_price=wanted.initial_price,
+        drift=wanted.rate if wanted.drift is None else wanted.drift,
+        rate=wanted.rate,
+        dividend_yield=wanted.dividend_yield,
+    )
+    return simulate_index(model, scenario, rng)
+
+
+def _model_of(wanted: SyntheticData) -> tuple[IndexModel, tuple[str, ...]]:
+    """The model with its numbers, fitted where it is one that is, and notices about its data."""
+    if wanted.model == "garch":
+        past, notices = _past(wanted.garch.fit_to, "train")
+        return fit_index_garch(past), notices
+    if wanted.model == "bootstrap":
+        past, notices = _past(wanted.bootstrap.fit_to, "validation")
+        return pool_days(past, wanted.bootstrap.mean_block), notices
+    known: dict[str, IndexModel] = {
+        "gbm": wanted.gbm,
+        "heston": wanted.heston,
+        "regime": wanted.regime,
+    }
+    return known[wanted.model], ()
+
+
+def _past(
+    wanted: Sp500Data | YahooData | FileData, last_split: str
+) -> tuple[MarketHistory, tuple[str, ...]]:
+    """Real data up to the end of a split, and notices about it."""
+    loaded = load_market(wanted, embargo_days=0)
+    return past_of(loaded, last_split), loaded.notices
+
+
+def past_of(loaded: LoadedMarket, last_split: str) -> MarketHistory:
+    """The history from the first session for training on up to the end of a split.
+
+    Nothing that a model is fitted to may come from later.
+    """
+    splits = loaded.splits
+    return loaded.history.sessions(splits.train.start, splits.named(last_split).stop)
+
+
+def _fallback_notice(error: InputError, history: MarketHistory) -> str:
+    return (
+        f"FALLBACK: Yahoo's data could not be had, so the embedded S&P 500 of {history.dates[0]} "
+        f"to {history.dates[-1]} is used instead ({error.problem})"
+    )

@@ -1,0 +1,131 @@
+"""Market data from a CSV or Parquet file of one's own, every row checked before it is believed."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from pathlib import Path
+
+import numpy as np
+
+from conf.errors import InputError
+from conf.types import FloatArray
+from envs.market.history import MarketHistory
+from envs.market.sources.table import (
+    FileTable,
+    annual_rate,
+    number_in,
+    numbers_of,
+    prices_of,
+    read_file_table,
+    refuse,
+    sessions_of,
+)
+from envs.market.volatility_estimate import estimate_notices, fill_implied_vol
+
+PRICE_COLUMNS = ("open", "high", "low", "close")
+REQUIRED_COLUMNS = ("date", *PRICE_COLUMNS, "volume")
+OPTIONAL_COLUMNS = ("vix", "implied_vol", "rate", "dividend_yield")
+
+# 500 % a year: above it a decimal volatility is surely in points.
+_MAX_VOL = 5.0
+_MIN_VIX = 1.0
+
+
+def load_file(
+    path: Path, rate: float, dividend_yield: float
+) -> tuple[MarketHistory, tuple[str, ...]]:
+    """The history in a file, and notices about it.
+
+    Columns in any case and order: date, open, high, low, close, volume; optionally vix (points)
+    or implied_vol (decimal), where a blank cell, like a missing column, is estimated from the
+    index's past; optionally rate and dividend_yield (continuous annual decimals), instead of the
+    constants given here. Every other numeric column becomes an extra by its name, a column
+    without a name or without any number is left out with a notice.
+
+    Raises InputError naming the file, the row, the value and the remedy.
+    """
+    table = read_file_table(path)
+    _check_columns(table)
+    dates = sessions_of(table)
+    prices = {name: prices_of(table, name) for name in PRICE_COLUMNS}
+    _check_range(table, prices["high"], prices["low"])
+    observed = _observed_vol(table)
+    vol, source = fill_implied_vol(observed, prices["high"], prices["low"], prices["close"])
+    extras, notices = _extras(table)
+    history = MarketHistory(
+        name=f"file {path.name}",
+        dates=dates,
+        **prices,
+        volume=_volume(table),
+        implied_vol=vol,
+        implied_vol_source=source,
+        rate=annual_rate(table, "rate", rate),
+        dividend_yield=annual_rate(table, "dividend_yield", dividend_yield),
+        extras=extras,
+    )
+    return history, (*notices, *estimate_notices(history))
+
+
+def _check_columns(table: FileTable) -> None:
+    for name in REQUIRED_COLUMNS:
+        if name in table.columns:
+            continue
+        close = difflib.get_close_matches(name, list(table.columns), n=1)
+        hint = f"Rename {close[0]!r}" if close else "Add it"
+        raise InputError(
+            f"{table.path} has no column {name!r}; it has {', '.join(table.columns)}",
+            f"{hint}; needed are {', '.join(REQUIRED_COLUMNS)}",
+        )
+    if "vix" in table.columns and "implied_vol" in table.columns:
+        raise InputError(
+            f"{table.path} has both vix and implied_vol",
+            "Keep one: vix in points or implied_vol as a decimal",
+        )
+
+
+def _volume(table: FileTable) -> FloatArray:
+    values = numbers_of(table, "volume")
+    refuse(table, "volume", values, values < 0, "is negative", "Write 0 where it is not known")
+    return values
+
+
+def _check_range(table: FileTable, high: FloatArray, low: FloatArray) -> None:
+    for record in np.flatnonzero(high < low).tolist():
+        raise InputError(
+            f"{table.place(record)}: high {high[record]:g} is below low {low[record]:g}",
+            "Correct or remove that row",
+        )
+
+
+def _observed_vol(table: FileTable) -> FloatArray:
+    """Annual decimal, (T,); NaN where the file has none."""
+    name = "vix" if "vix" in table.columns else "implied_vol"
+    if name not in table.columns:
+        return np.full(len(table.rows), np.nan)
+    values = numbers_of(table, name, blank_allowed=True)
+    remedy = "Correct it, or leave the cell blank to have it estimated"
+    refuse(table, name, values, values <= 0, "is not positive", remedy)
+    if name == "implied_vol":
+        remedy = "Write decimals (0.15), or name the column vix if it is in points"
+        refuse(table, name, values, values > _MAX_VOL, "is too high for a decimal", remedy)
+        return values
+    remedy = "Write points (15.0), or name the column implied_vol if it is a decimal"
+    refuse(table, name, values, values < _MIN_VIX, "is too low for points", remedy)
+    return values / 100.0
+
+
+def _extras(table: FileTable) -> tuple[dict[str, FloatArray], tuple[str, ...]]:
+    extras, left_out = {}, []
+    for name, cells in table.columns.items():
+        if name in REQUIRED_COLUMNS or name in OPTIONAL_COLUMNS:
+            continue
+        if not name or all(math.isnan(number_in(cell)) for cell in cells):
+            left_out.append(repr(name))
+            continue
+        extras[name] = numbers_of(table, name)
+    if not left_out:
+        return extras, ()
+    return extras, (
+        f"{table.path}: columns without a name or numbers are left out: {', '.join(left_out)}",
+    )

@@ -1,0 +1,240 @@
+"""Where a panel of assets comes from: one settings class a source, `load_panel` for all of them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from conf.errors import InputError
+from conf.settings import settings
+from envs.market.loaded import Loaded
+from envs.market.models.garch import fit_garch, simulate_garch
+from envs.market.models.panel import (
+    PanelLaw,
+    PanelScenario,
+    RegimeModel,
+    asset_names,
+    simulate_gbm,
+    simulate_regimes,
+    trading_days,
+)
+from envs.market.panel import PanelHistory
+from envs.market.panel_features import panel_warmup
+from envs.market.sources.bundled import load_stocks
+from envs.market.sources.index import AnnualRate
+from envs.market.sources.panel_file import load_panel_file
+from envs.market.sources.panel_gaps import Incomplete, PriceTable
+from envs.market.sources.yahoo_index import YahooWindow
+from envs.market.sources.yahoo_panel import load_yahoo_panel
+from envs.market.splits import Day, SplitDates
+
+DEFAULT_ASSETS = 10
+
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
+Ticker = Annotated[str, Field(pattern=r"^[A-Z0-9.^=-]{1,20}$")]
+
+
+@settings
+class PanelStocksData:
+    """Twenty stocks of the S&P 500, 1990-2022, inside skfolio (extra `stocks`): no network."""
+
+    source: Literal["panel_stocks"] = "panel_stocks"
+    assets: Names | None = None  # null: all twenty
+    rate: AnnualRate = 0.025  # continuous, decimal
+    splits: SplitDates = SplitDates(
+        train_end=dt.date(2012, 12, 31), validation_end=dt.date(2016, 12, 31)
+    )
+
+
+@settings
+class PanelFileData:
+    """A CSV or Parquet file of prices, wide or long; its own column `rate` wins."""
+
+    source: Literal["panel_csv"] = "panel_csv"
+    path: Annotated[str, Field(min_length=1)]
+    assets: Names | None = None  # null: all that the file has
+    incomplete: Incomplete = "error"
+    rate: AnnualRate = 0.025
+    splits: SplitDates = SplitDates()
+
+
+@settings
+class PanelYahooData:
+    """Stocks, funds and coins from Yahoo Finance, kept in a cache after the first download."""
+
+    source: Literal["panel_yahoo"] = "panel_yahoo"
+    tickers: Annotated[tuple[Ticker, ...], Field(min_length=1)] = (
+        *("SPY", "QQQ", "IWM", "EFA", "EEM", "TLT", "LQD", "GLD"),
+        *("BTC-USD", "ETH-USD"),
+    )
+    start: Day = dt.date(2018, 1, 2)
+    end: Day = dt.date(2025, 10, 17)  # inclusive
+    incomplete: Incomplete = "error"
+    cache_dir: str | None = None  # null: polyhedgerl under the user's cache folder
+    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0  # for everything together
+    fallback: Literal["panel_stocks"] | None = None  # what to use where Yahoo cannot be reached
+    rate: AnnualRate = 0.025
+    splits: SplitDates = SplitDates(
+        train_end=dt.date(2022, 12, 31), validation_end=dt.date(2023, 12, 31)
+    )
+
+    @model_validator(mode="after")
+    def _check_question(self) -> PanelYahooData:
+        if self.start >= self.end:
+            raise ValueError(f"start {self.start} must come before end {self.end}")
+        if len(set(self.tickers)) < len(self.tickers):
+            raise ValueError("a ticker is named twice")
+        return self
+
+
+@settings
+class GarchModel:
+    """GJR-GARCH fitted to the training years of real prices, their shocks drawn anew."""
+
+    fit_to: Annotated[
+        PanelStocksData | PanelFileData | PanelYahooData, Field(discriminator="source")
+    ] = PanelStocksData()
+
+
+@settings
+class PanelSimulatedData:
+    """Simulated paths of one model; the seed is the data's own, apart from that of training."""
+
+    source: Literal["panel_simulated"] = "panel_simulated"
+    model: Literal["gbm", "regime_switching", "garch"] = "gbm"
+    assets: Annotated[int, Field(ge=1, le=1000)] | None = None  # null: 10; garch: as it was fitted
+    paths: Annotated[int, Field(ge=1)] = 1
+    sessions: Annotated[int, Field(ge=2, le=50_000)] = 5031
+    start: Day = dt.date(1999, 1, 4)
+    initial_price: Annotated[float, Field(gt=0)] = 100.0  # dollars, of every asset
+    seed: Annotated[int, Field(ge=0)] = 0
+    gbm: PanelLaw = PanelLaw()
+    regime_switching: RegimeModel = RegimeModel()
+    garch: GarchModel = GarchModel()
+    rate: AnnualRate = 0.025
+    splits: SplitDates = SplitDates()
+
+    @model_validator(mode="after")
+    def _check_years(self) -> PanelSimulatedData:
+        # Beyond them pandas has no holidays.
+        if not 1900 <= self.start.year <= 2050:
+            raise ValueError(f"start {self.start} is not between 1900 and 2050")
+        return self
+
+
+PanelSettings = Annotated[
+    PanelSimulatedData | PanelStocksData | PanelFileData | PanelYahooData,
+    Field(discriminator="source"),
+]
+PricedSettings = PanelStocksData | PanelFileData | PanelYahooData
+
+
+@dataclass(frozen=True)
+class LoadedPanel(Loaded[PanelHistory, PanelSettings]):
+    """The history of many assets, its splits, and how it came about."""
+
+
+def load_panel(
+    wanted: PanelSettings, *, embargo_days: int = 0, warmup_sessions: int | None = None
+) -> LoadedPanel:
+    """Load what the settings ask for.
+
+    Spot assets do not expire, so there is no embargo by default; `warmup_sessions` is what the
+    features need (null: `panel_warmup()`). If Yahoo fails and its settings name a fallback, that
+    is loaded instead, the first notice says so and why, and `settings` of the result are the
+    fallback's. Raises InputError for data that cannot be had or used.
+    """
+    warmup = panel_warmup() if warmup_sessions is None else warmup_sessions
+    if isinstance(wanted, PanelSimulatedData):
+        history, notices = _simulate(wanted, np.random.default_rng(wanted.seed), wanted.paths)
+        return LoadedPanel(history, wanted, notices, embargo_days, warmup)
+    used, history, notices = _load_prices(wanted)
+    return LoadedPanel(history, used, notices, embargo_days, warmup)
+
+
+def simulate_panel(
+    wanted: PanelSimulatedData, rng: np.random.Generator, *, paths: int | None = None
+) -> PanelHistory:
+    """The simulated history of these settings from a generator of one's own.
+
+    `paths` overrides the number of paths; the settings' seed is not used.
+    """
+    return _simulate(wanted, rng, wanted.paths if paths is None else paths)[0]
+
+
+def _simulate(
+    wanted: PanelSimulatedData, rng: np.random.Generator, paths: int
+) -> tuple[PanelHistory, tuple[str, ...]]:
+    scenario = PanelScenario(
+        assets=asset_names(wanted.assets or DEFAULT_ASSETS),
+        dates=trading_days(wanted.start, wanted.sessions),
+        num_paths=paths,
+        initial_price=wanted.initial_price,
+        rate=wanted.rate,
+    )
+    if wanted.model == "gbm":
+        return simulate_gbm(wanted.gbm, scenario, rng), ()
+    if wanted.model == "regime_switching":
+        return simulate_regimes(wanted.regime_switching, scenario, rng)[0], ()
+    used, prices, notices = _load_prices(wanted.garch.fit_to)
+    if wanted.assets not in (None, prices.num_assets):
+        raise InputError(
+            f"data.assets = {wanted.assets}, but {prices.name} has {prices.num_assets} to fit to",
+            "Leave data.assets null and choose them in data.garch.fit_to",
+        )
+    train = LoadedPanel(prices, used, (), embargo_days=0, warmup_sessions=panel_warmup()).splits
+    fit = fit_garch(prices, train.train.stop)
+    return simulate_garch(fit, replace(scenario, assets=fit.assets), rng), notices
+
+
+def _load_prices(wanted: PricedSettings) -> tuple[PricedSettings, PanelHistory, tuple[str, ...]]:
+    """What was really used, its history, and notices."""
+    if isinstance(wanted, PanelStocksData):
+        return wanted, *_stocks(wanted)
+    if isinstance(wanted, PanelFileData):
+        path = Path(wanted.path).expanduser()
+        loaded = load_panel_file(path, wanted.rate, wanted.assets, wanted.incomplete)
+        return replace(wanted, path=str(path.resolve())), *loaded
+    window = YahooWindow(wanted.start, wanted.end)
+    try:
+        return wanted, *load_yahoo_panel(
+            wanted.tickers,
+            window,
+            wanted.cache_dir,
+            wanted.timeout_seconds,
+            wanted.rate,
+            wanted.incomplete,
+        )
+    except InputError as error:
+        if wanted.fallback is None:
+            raise
+        used = PanelStocksData(rate=wanted.rate)
+        history, notices = _stocks(used)
+        return used, history, (_fallback_notice(error, history), *notices)
+
+
+def _stocks(wanted: PanelStocksData) -> tuple[PanelHistory, tuple[str, ...]]:
+    table, notices = load_stocks()
+    history, gaps = stocks_history(wanted, table)
+    return history, (*notices, *gaps)
+
+
+def stocks_history(
+    wanted: PanelStocksData, table: PriceTable
+) -> tuple[PanelHistory, tuple[str, ...]]:
+    """The history of a table of stocks, and notices about its gaps."""
+    prices, gaps = table.chosen(wanted.assets).complete("error")
+    rate = np.full(len(prices.dates), wanted.rate)
+    return PanelHistory(prices.name, prices.assets, prices.dates, prices.close, rate), gaps
+
+
+def _fallback_notice(error: InputError, history: PanelHistory) -> str:
+    return (
+        f"FALLBACK: Yahoo's data could not be had, so {history.num_assets} stocks of "
+        f"{history.dates[0]} to {history.dates[-1]} are used instead ({error.problem})"
+    )

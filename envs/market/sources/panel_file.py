@@ -1,0 +1,136 @@
+"""Panels of prices from a CSV or Parquet file of one's own, wide or long, every cell checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from conf.errors import InputError
+from envs.market.panel import PanelHistory
+from envs.market.sources.panel_gaps import Incomplete, PriceTable
+from envs.market.sources.table import (
+    FileTable,
+    annual_rate,
+    days_of,
+    number_in,
+    prices_of,
+    read_file_table,
+    sessions_of,
+)
+
+# The names a long file may give to its columns; the first that is there counts.
+ASSET_COLUMNS = ("asset", "ticker", "symbol")
+PRICE_COLUMNS = ("adj_close", "price", "close")
+
+_BARS = {"open", "high", "low", "close"}
+
+
+def load_panel_file(
+    path: Path, rate: float, assets: Sequence[str] | None, incomplete: Incomplete
+) -> tuple[PanelHistory, tuple[str, ...]]:
+    """The panel in a file, and notices about it.
+
+    Wide: a column `date` and one column of prices for each asset, named as its header has it;
+    a column `rate` (continuous annual decimal) wins over the constant given here. Long: columns
+    `date`, `asset` (or ticker, symbol) and `adj_close` (or price, close), one row for each asset
+    and session in any order. Prices have to include dividends and splits.
+
+    Raises InputError naming the file, the row or the asset and day, and the remedy.
+    """
+    table = read_file_table(path)
+    if "date" not in table.columns:
+        raise InputError(
+            f"{path} has no column 'date'; it has {', '.join(table.columns)}",
+            "Give a column date, and a column of prices for each asset",
+        )
+    asset_column = next((name for name in ASSET_COLUMNS if name in table.columns), None)
+    prices, notices = _long(table, asset_column) if asset_column else _wide(table, assets)
+    whole, gaps = prices.chosen(assets).complete(incomplete)
+    earned = np.full(len(whole.dates), rate)
+    if not asset_column and "rate" in table.columns:
+        # Only leading sessions are ever left out.
+        earned = annual_rate(table, "rate", rate)[-len(whole.dates) :]
+    history = PanelHistory(
+        name=prices.name, assets=whole.assets, dates=whole.dates, close=whole.close, rate=earned
+    )
+    return history, (*notices, *gaps)
+
+
+def _wide(table: FileTable, assets: Sequence[str] | None) -> tuple[PriceTable, tuple[str, ...]]:
+    if set(table.columns) >= _BARS:
+        raise InputError(
+            f"{table.path} looks like the bars of one asset: it has open, high, low and close",
+            "Give a column of prices for each asset; data=csv reads bars",
+        )
+    names, nameless = [], 0
+    for name, cells in table.columns.items():
+        if name in ("date", "rate"):
+            continue
+        if not name and not all(math.isnan(number_in(cell)) for cell in cells):
+            nameless += 1  # the row numbers that some programs write in front
+        elif name:
+            names.append(name)
+    if not names:
+        raise InputError(f"{table.path} has no column of prices", "Give one for each asset")
+    if assets is not None and set(assets) <= {table.labels[name] for name in names}:
+        names = [name for name in names if table.labels[name] in assets]
+    dates = sessions_of(table)
+    columns = [prices_of(table, name, blank_allowed=True) for name in names]
+    prices = PriceTable(
+        name=f"file {table.path.name}",
+        assets=tuple(table.labels[name] for name in names),
+        dates=dates,
+        close=np.stack(columns, axis=1),
+    )
+    notices = (f"{table.path}: a column without a name is left out",) if nameless else ()
+    return prices, notices
+
+
+def _long(table: FileTable, asset_column: str) -> tuple[PriceTable, tuple[str, ...]]:
+    price_column = next((name for name in PRICE_COLUMNS if name in table.columns), None)
+    if price_column is None:
+        raise InputError(
+            f"{table.path} has a column {asset_column!r} but none of prices; it has "
+            f"{', '.join(table.columns)}",
+            f"Name the prices {', '.join(PRICE_COLUMNS[:-1])} or {PRICE_COLUMNS[-1]}",
+        )
+    days = days_of(table)
+    values = prices_of(table, price_column, blank_allowed=True)
+    labels = [_label(table, asset_column, record) for record in range(len(days))]
+    dates, session = np.unique(days, return_inverse=True)
+    assets = tuple(dict.fromkeys(labels))  # in the order of the file
+    places = {asset: column for column, asset in enumerate(assets)}
+    close = np.full((len(dates), len(assets)), np.nan)
+    seen: dict[tuple[int, int], int] = {}
+    for record, label in enumerate(labels):
+        cell = (int(session[record]), places[label])
+        if cell in seen:
+            raise InputError(
+                f"{table.place(record)}: {label} has a second row for {days[record]}; the first "
+                f"is {table.row_word} {table.rows[seen[cell]]}",
+                "Give one row for each asset and session",
+            )
+        seen[cell] = record
+        close[cell] = values[record]
+    others = [n for n in table.columns if n not in ("date", asset_column, price_column)]
+    notices = (
+        (f"{table.path}: prices are those of column {price_column}; left out: {', '.join(others)}",)
+        if others
+        else ()
+    )
+    return PriceTable(f"file {table.path.name}", assets, dates, close), notices
+
+
+def _label(table: FileTable, column: str, record: int) -> str:
+    cell = table.columns[column][record]
+    known = isinstance(cell, str | int) and not isinstance(cell, bool)
+    label = str(cell).strip() if known else ""
+    if not label:
+        raise InputError(
+            f"{table.place(record)}: column {column} holds no name",
+            "Name the asset of every row",
+        )
+    return label

@@ -1,0 +1,108 @@
+"""The option book: 20 contracts on one index, traded at each close."""
+
+from __future__ import annotations
+
+import numpy as np
+from gymnasium import spaces
+
+from conf.types import BoolArray, FloatArray, IntArray, ObsArray
+from envs.core.batch import Window
+from envs.core.episode_statistics import EVERYONE
+from envs.core.kernel import BookKernel
+from envs.core.rows import as_rows
+from envs.option_portfolio.market import OptionMarket, OptionPortfolioSettings
+from envs.option_portfolio.observation import BookObservation, lay_out_rows
+from envs.option_portfolio.risk_view import RiskView
+from envs.option_portfolio.sizing import target_quantity
+from risk.book import Book
+from risk.overlay import RiskSettings
+
+
+class OptionPortfolioKernel(BookKernel):
+    """N option books over one market; see `BookKernel` for episodes and steps.
+
+    Action (N, M) in [-1, 1], see `sizing`; observation (N, D), see `observation`.
+    """
+
+    market: OptionMarket
+    options: OptionPortfolioSettings
+
+    def __init__(
+        self,
+        market: OptionMarket,
+        options: OptionPortfolioSettings,
+        window: Window,
+        num_envs: int = 1,
+        seed: int | None = None,
+        *,
+        random_start: bool = True,
+        risk: RiskSettings | None = None,
+    ) -> None:
+        lot = None if options.sizing.fractional else options.sizing.contract_multiplier
+        super().__init__(
+            market, options, window, num_envs, seed, random_start=random_start, risk=risk, lot=lot
+        )
+        self.action_space = spaces.Box(-1.0, 1.0, (market.tape.num_slots,), dtype=np.float32)
+        if risk is not None and self.overlay is not None:
+            needs_scan = risk.limits.max_margin is not None
+            self._risk_view = RiskView(market, risk.scan if needs_scan else None)
+        self._rows = lay_out_rows(market, self._mark)
+        self._rolled = np.ascontiguousarray(market.tape.rolled)  # or `take` copies all of it
+        self._observation = BookObservation(market.observed, self._rows, options.initial_equity_usd)
+
+    def exposures(self) -> dict[str, FloatArray]:
+        """Greeks (N,) of the book held into the last close, as of the close before it.
+
+        delta: sum of q x delta x S over equity; gamma: change of that delta for a 1 % move;
+        vega: dollars a volatility point; theta: dollars a calendar day.
+        """
+        row = self._row() - 1
+        tape, spot = self.market.tape, self._rows.spot[row]
+        equity = np.maximum(self.statistics.equity_before, 1.0)
+
+        def total(values: FloatArray) -> FloatArray:
+            by_row = as_rows(values).take(row, axis=0)
+            exposure: FloatArray = (self.held_quantity * by_row).sum(axis=-1)
+            return exposure
+
+        return {
+            "delta": total(tape.delta) * spot / equity,
+            "gamma": total(tape.gamma) * spot * spot * 0.01 / equity,
+            "vega": total(tape.vega) * 0.01,
+            "theta": total(tape.theta),
+        }
+
+    def book_scalars(self) -> dict[str, FloatArray]:
+        """Greeks, gross notional over equity, drawdown and cash, (N,) each."""
+        equity = np.maximum(self.statistics.equity_before, 1.0)
+        notional = np.abs(self.held_quantity).sum(axis=-1) * self._rows.spot[self._row() - 1]
+        return {**super().book_scalars(), "gross_notional": notional / equity}
+
+    def _target(self, action: FloatArray, mark: FloatArray, row: IntArray) -> FloatArray:
+        ledger, spot = self.ledger, self._rows.spot.take(row)
+        sizing = self.options.sizing
+        return target_quantity(action, ledger.quantity, mark, spot, ledger.equity, sizing)
+
+    def _cost(self, trade: FloatArray, mark: FloatArray, row: IntArray) -> FloatArray:
+        size = np.abs(trade)
+        cost: FloatArray = (size * self._rows.unit_cost.take(row, axis=0)).sum(axis=-1)
+        impact = self.options.costs.impact(trade, mark)
+        return cost if impact is None else cost + impact
+
+    def _leaving(self, held: FloatArray, next_row: IntArray) -> tuple[BoolArray, FloatArray | None]:
+        closing = None
+        if self._rows.closing_cost is not None:
+            closing = (np.abs(held) * self._rows.closing_cost.take(next_row, axis=0)).sum(axis=-1)
+        return self._rolled.take(self.session, axis=0), closing
+
+    def _risk_book(self, mark: FloatArray, row: IntArray) -> Book:
+        return self._risk_view.book(row, self.ledger.quantity, self.ledger.equity)
+
+    def _market_return(self, row: IntArray) -> FloatArray:
+        spot = self._rows.spot
+        returned: FloatArray = spot.take(row + 1) / spot.take(row) - 1.0
+        return returned
+
+    def _observe(self, row: IntArray, who: slice | IntArray = EVERYONE) -> ObsArray:
+        since_start = self.session[who] - self.start[who]
+        return self._observation.observe(row, since_start, self.ledger, self.statistics, who)

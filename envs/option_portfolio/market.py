@@ -1,0 +1,135 @@
+"""The option market made ready for episodes: tape, observations and unit costs, built once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from conf.settings import settings
+from conf.types import BoolArray, FloatArray
+from envs.core.batch import Window
+from envs.core.costs import CostSettings, FlatCosts, RealisticCosts
+from envs.core.features import Feature
+from envs.core.market import EpisodeSettings, cash_growth
+from envs.core.reward import RewardSettings
+from envs.market.history import MarketHistory
+from envs.option_portfolio.observation import (
+    MarketObservation,
+    ObservationSettings,
+    observe_market,
+)
+from envs.option_portfolio.sizing import SizingSettings
+from envs.options.blocks import in_blocks
+from envs.options.chain import ChainSettings
+from envs.options.surface import FlatSurface, VixSurface
+from envs.options.tape import CALENDAR_DAYS, OptionTape, build_tape
+
+
+@settings
+class OptionPortfolioSettings:
+    """Everything that defines the option-book environment, but for its market data."""
+
+    kind: Literal["options"] = "options"
+    initial_equity_usd: Annotated[float, Field(gt=0.0)] = 100_000.0
+    chain: ChainSettings = Field(default_factory=ChainSettings)
+    sizing: SizingSettings = Field(default_factory=SizingSettings)
+    episode: EpisodeSettings = Field(default_factory=EpisodeSettings)
+    observation: ObservationSettings = Field(default_factory=ObservationSettings)
+    costs: CostSettings = Field(default_factory=RealisticCosts)
+    reward: RewardSettings = Field(default_factory=RewardSettings)
+
+
+@dataclass(frozen=True)
+class OptionMarket:
+    """What every episode of the option book reads; shared by all of them, never written."""
+
+    history: MarketHistory
+    tape: OptionTape
+    observed: MarketObservation
+    unit_cost: FloatArray  # (P, T, M) dollars a unit traded at `mark`
+    closing_unit_cost: FloatArray | None  # (P, T, M) likewise at `aged`; None if expiry is free
+    growth: FloatArray  # (T,) of cash to the next close, exp(rate x days / 365) - 1
+    shut: BoolArray | None = None  # (P, T) closes at which nothing can be traded
+
+    @property
+    def first_usable(self) -> int:
+        """The first session at which an episode can begin."""
+        return self.observed.first_usable
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """The observation, entry by entry."""
+        return self.observed.features
+
+    @property
+    def instruments(self) -> tuple[str, ...]:
+        """The slots' names."""
+        return tuple(slot.name for slot in self.tape.slots)
+
+    @property
+    def mark(self) -> FloatArray:
+        """Dollars of the contract that sits in each slot, (P, T, M)."""
+        return self.tape.mark
+
+    @property
+    def aged(self) -> FloatArray:
+        """Dollars now of the contract that sat there yesterday, (P, T, M)."""
+        return self.tape.aged
+
+    def index_returns(self, window: Window) -> FloatArray:
+        """Return of the index from each session of the window to the next, (P, n - 1).
+
+        Dividends are reinvested.
+        """
+        history, now = self.history, slice(window.start, window.stop - 1)
+        close = history.close[:, window.start : window.stop]
+        days = history.days_to_next[now]
+        dividends = np.exp(history.dividend_yield[now] * days / CALENDAR_DAYS)
+        return close[:, 1:] / close[:, :-1] * dividends - 1.0
+
+
+def build_option_market(
+    history: MarketHistory,
+    surface: FlatSurface | VixSurface,
+    options: OptionPortfolioSettings,
+) -> OptionMarket:
+    """Price the chain, lay out the observations and the costs."""
+    tape = build_tape(history, surface, options.chain)
+    daily = options.chain.roll == "daily"
+    return OptionMarket(
+        history=history,
+        tape=tape,
+        observed=observe_market(history, tape, options.observation),
+        unit_cost=_unit_cost(options.costs, history, tape, tape.mark, tape.strike),
+        closing_unit_cost=_closing_cost(options.costs, history, tape) if daily else None,
+        growth=cash_growth(history),
+    )
+
+
+def _unit_cost(
+    costs: FlatCosts | RealisticCosts,
+    history: MarketHistory,
+    tape: OptionTape,
+    premium: FloatArray,
+    strike: FloatArray,
+) -> FloatArray:
+    def formula(
+        premium: FloatArray, spot: FloatArray, strike: FloatArray, vol: FloatArray, call: BoolArray
+    ) -> tuple[FloatArray]:
+        intrinsic = np.maximum(np.where(call, spot - strike, strike - spot), 0.0)
+        return (costs.per_unit(premium, spot, intrinsic, vol),)
+
+    spot, vol = history.close[:, :, None], history.implied_vol[:, :, None]
+    return in_blocks(formula, [premium, spot, strike, vol, tape.is_call])[0]
+
+
+def _closing_cost(
+    costs: FlatCosts | RealisticCosts, history: MarketHistory, tape: OptionTape
+) -> FloatArray:
+    """Cost of selling yesterday's contract at each close; nothing where it expired."""
+    earlier = np.concatenate([tape.strike[:, :1], tape.strike[:, :-1]], axis=1)
+    cost = _unit_cost(costs, history, tape, tape.aged, earlier)
+    return np.where(tape.rolled & ~tape.expired, cost, 0.0)

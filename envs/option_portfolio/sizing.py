@@ -1,0 +1,61 @@
+"""From an action in [-1, 1] to the quantity of each contract wanted."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from conf.settings import settings
+from conf.types import FloatArray
+
+Share = Annotated[float, Field(gt=0.0, le=100.0)]
+
+
+@settings
+class SizingSettings:
+    """How large a position an action of 1 may ask for, and what is not traded at all."""
+
+    max_premium: Share = 0.20  # premium of one contract, share of equity
+    max_notional: Share = 1.0  # |quantity| x spot of one contract, share of equity
+    min_tick_usd: Annotated[float, Field(gt=0.0)] = 0.05  # cheaper contracts only close
+    no_trade_band: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # share of equity
+    contract_multiplier: Annotated[float, Field(gt=0.0)] = 1.0  # units of the index a contract
+    fractional: bool = True  # may a part of a contract be held?
+
+
+def target_quantity(
+    action: FloatArray,
+    current: FloatArray,
+    premium: FloatArray,
+    spot: FloatArray,
+    equity: FloatArray,
+    options: SizingSettings,
+) -> FloatArray:
+    """Quantities wanted, (N, M), in units of the index.
+
+    action, current quantity and premium are (N, M), spot and equity (N,) in dollars. The action
+    asks for a premium of action x max_premium x equity, bounded by max_notional. A contract
+    below the tick may only be reduced; a change worth less than the no-trade band is left alone.
+    """
+    budget = np.maximum(equity, 0.0)[:, None]
+    tradable = np.maximum(premium, options.min_tick_usd)
+    limit = options.max_notional * budget / spot[:, None]
+    wanted = action * (options.max_premium * budget) / tradable
+    wanted = np.minimum(np.maximum(wanted, -limit), limit)
+    if not options.fractional:
+        lot = options.contract_multiplier
+        wanted = np.trunc(wanted / lot) * lot
+    cheap = premium < options.min_tick_usd
+    if np.count_nonzero(cheap):
+        towards_zero = np.minimum(
+            np.maximum(wanted, np.minimum(current, 0.0)), np.maximum(current, 0.0)
+        )
+        wanted = np.where(cheap, towards_zero, wanted)
+    if options.no_trade_band > 0.0:
+        small = np.abs(wanted - current) * premium < options.no_trade_band * budget
+        # Closing is never left undone, nor is a position that has outgrown its limit.
+        kept = small & (wanted != 0.0) & (np.abs(current) <= limit)
+        wanted = np.where(kept, current, wanted)
+    return wanted

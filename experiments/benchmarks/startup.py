@@ -1,0 +1,78 @@
+"""Benchmark of the wait before learning begins: from the shell to the first step.
+
+`python -m experiments.benchmark_startup key=value …` is `experiments.train` that says so at its
+first step, and ends there.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from conf.errors import InputError
+from experiments.benchmarks.rows import Row, at_most
+from experiments.benchmarks.settings import Bench
+from experiments.runs.cli import quoted
+
+SECONDS_TO_FIRST_STEP = 10.0
+FIRST_STEP = "first step"
+
+
+def startup_rows(bench: Bench) -> list[Row]:
+    """Seconds from starting Python to the first step of the environment."""
+    arguments = bench.asked.train_arguments
+    taken = [seconds_to_first_step(arguments) for _ in range(bench.asked.repeats)]
+    shown = " ".join(("python -m experiments.train", *arguments))
+    return [
+        Row(
+            "startup.first_step",
+            f"{shown}: until the first step",
+            min(taken),
+            "s",
+            at_most(SECONDS_TO_FIRST_STEP),
+            {"each_repeat": taken},
+        )
+    ]
+
+
+def seconds_to_first_step(arguments: Sequence[str]) -> float:
+    """Start a training run with these arguments and wait for its first step.
+
+    Raises InputError where it ends before that, with the last thing it said.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        place = f"hydra.run.dir={quoted(Path(folder) / 'run')}"
+        command = [sys.executable, "-m", "experiments.benchmarks.startup", place, *arguments]
+        begin = time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        elapsed = time.perf_counter() - begin
+        if FIRST_STEP not in done.stdout:
+            said = (done.stderr or done.stdout).strip().splitlines() or ["nothing"]
+            raise InputError(
+                f"experiments.train ended with code {done.returncode} before its first step: "
+                f"{said[-1].removeprefix('error: ')}",
+                "Correct train_arguments",
+            )
+        return elapsed
+
+
+def main() -> int:
+    """Train, but end at the first step."""
+    from envs.gymnasium_adapters import KernelVecEnv
+    from experiments import train
+
+    def stop(*_: object) -> None:
+        print(FIRST_STEP, flush=True)
+        os._exit(0)
+
+    KernelVecEnv.step_wait = stop  # type: ignore[method-assign, assignment]
+    return train.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""Where an allocation's money came from: being in the market, choosing among assets, interest.
+
+With x_i dollars in asset i over a session, r_i its return and m the mean return of all assets,
+
+    sum x_i r_i = m sum x_i + sum x_i (r_i - m)
+
+splits what the assets gained into what any portfolio of that size would have gained in the equally
+weighted market, and what the choice of assets added to it.
+
+Reference: G. Brinson, L. R. Hood and G. Beebower, Determinants of portfolio performance, Financial
+Analysts Journal 42 (1986), with equal weights as the benchmark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from conf.errors import InputError
+from conf.types import FloatArray
+from envs.allocation.market import PanelMarket
+from envs.core.market import BookMarket
+from envs.option_portfolio.market import OptionMarket
+from experiments.backtests.backtest import FLOOR_USD, Backtest
+
+EXPANSION = ("delta", "gamma", "vega", "theta", "rates")
+TERMS = (*EXPANSION, "carry", "roll", "cost", "forgiven", "residual")
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """The P&L of N books on T days by cause, in dollars; the terms of a day add up to its `pnl`."""
+
+    terms: Mapping[str, FloatArray]  # cause -> (N, T); cost is negative
+    pnl: FloatArray  # (N, T) change of equity
+    held_pnl: FloatArray  # (N, T) of what was held, before interest and costs
+
+    @property
+    def residual_share(self) -> FloatArray:
+        """Sum over days of |residual| over that of |held P&L|, (N,); NaN if nothing was held.
+
+        Absolute values are added, so days that are explained badly in opposite directions do not
+        make up for each other, and a book that ends where it began still has a scale.
+        """
+        unexplained = np.abs(self.terms["residual"]).sum(axis=-1)
+        total = np.abs(self.held_pnl).sum(axis=-1)
+        share = np.full(total.shape, np.nan)
+        np.divide(unexplained, total, out=share, where=total > 0)
+        return share
+
+
+def attribute(done: Backtest, market: OptionMarket) -> Attribution:
+    """Split every day's P&L of every book into TERMS.
+
+    `forgiven` is what a ruined book owed and the backtest does not record: its equity is shown as
+    one cent. It is 0 on every other day. Raises InputError where the backtest was not run on this
+    market.
+    """
+    days = _Days(done, market)
+    quantity = done.quantity
+    expires = np.asarray(market.tape.expired[days.after])
+    expiring = quantity * expires
+    option_pnl = days.option_pnl(quantity)
+    terms = days.expansion(quantity)
+    roll, residual = np.zeros_like(option_pnl), option_pnl - sum(terms.values())
+    if expires.any():
+        roll = days.option_pnl(expiring) - sum(days.expansion(expiring).values())
+        residual = residual - roll
+    carry = days.carry()
+    owed = forgiven(done, option_pnl + carry)
+    terms |= {"carry": carry, "roll": roll, "cost": -done.cost, "forgiven": owed}
+    terms["residual"] = residual
+    return Attribution(
+        {name: terms[name] for name in TERMS}, np.diff(done.equity, axis=1), option_pnl
+    )
+
+
+def first_session(done: Backtest, market: BookMarket) -> int:
+    """The session of the market at which the backtest begins; InputError if it is another's."""
+    dates = market.history.dates
+    start = int(np.searchsorted(dates, done.dates[0]))
+    same_days = np.array_equal(dates[start : start + len(done.dates)], done.dates)
+    if not same_days or done.quantity.shape[-1] != len(market.instruments):
+        raise InputError(
+            f"{market.history.name}: the backtest of {done.dates[0]} to {done.dates[-1]} with "
+            f"{done.quantity.shape[-1]} instruments was not run on this market",
+            "Give the market that the backtest was run on",
+        )
+    return start
+
+
+def forgiven(done: Backtest, gained: FloatArray) -> FloatArray:
+    """What a ruined book owed and the backtest does not record, (N, T) dollars.
+
+    `gained` (N, T): of what was held and of cash, before costs.
+    """
+    unfloored = done.equity[:, :-1] + gained - done.cost
+    return np.where(done.alive, np.maximum(FLOOR_USD - unfloored, 0.0), 0.0)
+
+
+def closing_cost(done: Backtest, market: OptionMarket) -> FloatArray:
+    """The part of each day's cost that was paid at its end, to close what is rolled, (N, T)."""
+    return _Days(done, market).closing_cost()
+
+
+class _Days:
+    """A market cut to the days of a backtest, a row of it for each book."""
+
+    def __init__(self, done: Backtest, market: OptionMarket) -> None:
+        start, length = first_session(done, market), done.quantity.shape[1]
+        self.done, self.market = done, market
+        self.now, self.after = slice(start, start + length), slice(start + 1, start + length + 1)
+        books, paths = len(done.equity), market.history.num_paths
+        self._path = None if books == paths else np.arange(books) % paths
+
+    def option_pnl(self, quantity: FloatArray) -> FloatArray:
+        """Gain of the contracts held, (N, T) dollars."""
+        tape = self.market.tape
+        return self._total(
+            quantity, self._at(tape.aged, self.after) - self._at(tape.mark, self.now)
+        )
+
+    def expansion(self, quantity: FloatArray) -> dict[str, FloatArray]:
+        """The EXPANSION terms, (N, T) dollars each."""
+        tape, history = self.market.tape, self.market.history
+        move = self._at(history.close, self.after) - self._at(history.close, self.now)
+        new_vol, old_vol = self._at(tape.aged_vol, self.after), self._at(tape.vol, self.now)
+
+        def exposure(greek: FloatArray) -> FloatArray:
+            return self._total(quantity, self._at(greek, self.now))
+
+        return {
+            "delta": exposure(tape.delta) * move,
+            "gamma": exposure(tape.gamma) * (0.5 * move * move),
+            "vega": self._total(quantity, self._at(tape.vega, self.now) * (new_vol - old_vol)),
+            "theta": exposure(tape.theta) * history.days_to_next[self.now],
+            "rates": exposure(tape.rho) * (history.rate[self.after] - history.rate[self.now]),
+        }
+
+    def carry(self) -> FloatArray:
+        """Interest on the cash that was left after each trade, (N, T) dollars."""
+        done = self.done
+        trade_cost = done.cost - self.closing_cost()
+        cash = done.equity[:, :-1] - trade_cost - done.position.sum(axis=-1)
+        return np.where(done.alive, cash * self.market.growth[self.now], 0.0)
+
+    def closing_cost(self) -> FloatArray:
+        """Paid at the close after, to sell what leaves its slot without having expired."""
+        unit = self.market.closing_unit_cost
+        if unit is None:
+            return np.zeros_like(self.done.cost)
+        return self._total(np.abs(self.done.quantity), self._at(unit, self.after))
+
+    def _at(self, values: FloatArray, sessions: slice) -> FloatArray:
+        """(P, T, ...) of the market -> (N, T, ...) of the books."""
+        cut = values[:, sessions]
+        return cut if self._path is None else cut[self._path]
+
+    @staticmethod
+    def _total(quantity: FloatArray, each: FloatArray) -> FloatArray:
+        total: FloatArray = np.einsum("ntm,ntm->nt", quantity, each)
+        return total
+
+
+ALLOCATION_TERMS = ("market", "selection", "carry", "cost", "forgiven", "residual")
+
+
+def attribute_allocation(done: Backtest, market: PanelMarket) -> Attribution:
+    """Split every day's P&L of every portfolio into ALLOCATION_TERMS, (N, T) dollars each.
+
+    `carry` is interest on the cash that was left after the trade; `residual` is rounding. Raises
+    InputError where the backtest was not run on this market.
+    """
+    start, length = first_session(done, market), done.quantity.shape[1]
+    now, after = slice(start, start + length), slice(start + 1, start + length + 1)
+    path = np.arange(len(done.equity)) % market.history.num_paths
+    returns = (market.aged[:, after] / market.mark[:, now] - 1.0)[path]
+    held, pnl = done.position, np.diff(done.equity, axis=1)
+    gained = (held * returns).sum(axis=-1)
+    invested = held.sum(axis=-1)
+    in_market = invested * returns.mean(axis=-1)
+    cash = done.equity[:, :-1] - done.cost - invested
+    carry = np.where(done.alive, cash * market.growth[now], 0.0)
+    terms = {
+        "market": in_market,
+        "selection": gained - in_market,
+        "carry": carry,
+        "cost": -done.cost,
+        "forgiven": forgiven(done, gained + carry),
+    }
+    terms["residual"] = pnl - sum(terms.values())
+    return Attribution({name: terms[name] for name in ALLOCATION_TERMS}, pnl, gained)

@@ -1,0 +1,197 @@
+"""What an allocation held: its mean weights, and the portfolio after the last trade."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from conf.errors import InputError
+from conf.types import FloatArray
+from envs.allocation.market import PanelMarket
+from envs.option_portfolio.market import OptionMarket
+from experiments.backtests.backtest import Backtest
+from experiments.evaluation.attribution import closing_cost, first_session
+from experiments.evaluation.strategy_names import Leg, name_strategy
+from risk.metrics import drawdown, sharpe_ratio, simple_returns
+
+SHARPE_SESSIONS = 60
+_WEIGHT = [item.name for item in fields(Leg)].index("weight")
+
+
+def position_report(
+    done: Backtest, market: OptionMarket, day: int = -1, book: int = 0
+) -> dict[str, Any]:
+    """The book after the trade of a day (-1: the last trade), as JSON can hold it.
+
+    Money in dollars, quantities in units of the index, signed; strikes in index points; Greeks as
+    in `OptionPortfolioKernel.exposures`; `sharpe` over the 60 sessions before, drawdowns as
+    positive fractions; null where undefined. `portfolio_value` is cash and positions together,
+    after the cost of the trade. Raises InputError for a day or a book that does not exist, and
+    where the backtest was not run on this market.
+    """
+    day, book = _checked(done, day, book)
+    session = first_session(done, market) + day
+    path = book % market.history.num_paths
+    value, quantity = done.position[book, day], done.quantity[book, day]
+    trade_cost = done.cost[book, day] - closing_cost(done, market)[book, day]
+    portfolio_value = done.equity[book, day] - trade_cost
+    greeks = {f"portfolio_{name}": _number(x[book, day]) for name, x in done.exposures.items()}
+    return {
+        "date": str(done.dates[day]),
+        "held_until": str(done.dates[day + 1]),
+        "portfolio_value": _number(portfolio_value),
+        "cash": _number(portfolio_value - value.sum()),
+        "positions": [
+            {
+                "option": market.tape.slots[slot].name,
+                "strike": _number(market.tape.strike[path, session, slot]),
+                "days_to_expiry": _number(market.tape.days_to_expiry[session, slot]),
+                "quantity": _number(quantity[slot]),
+                "value": _number(value[slot]),
+            }
+            for slot in np.flatnonzero(quantity).tolist()
+        ],
+        "total_exposure": _number(np.abs(value).sum()),
+        **greeks,
+        **_past(done, day, book),
+        "strategy": _names(done, market, slice(day, day + 1), book)[0],
+    }
+
+
+def strategy_by_day(done: Backtest, market: OptionMarket, book: int = 0) -> list[str]:
+    """What the book would be called after each day's trade, T names; see `name_strategy`."""
+    _, book = _checked(done, 0, book)
+    return _names(done, market, slice(0, done.quantity.shape[1]), book)
+
+
+def position_table(report: Mapping[str, Any]) -> Table:
+    """The report for the terminal."""
+    title = f"{report['date']}: {report['strategy']}"
+    table = Table(title=title, title_justify="left", caption=_summary(report))
+    table.caption_justify = "left"
+    table.add_column("option")
+    for name in ("strike", "days left", "quantity", "value"):
+        table.add_column(name, justify="right")
+    for held in report["positions"]:
+        table.add_row(
+            held["option"],
+            f"{held['strike']:,.1f}",
+            f"{held['days_to_expiry']:.0f}",
+            f"{held['quantity']:+,.2f}",
+            _dollars(held["value"]),
+        )
+    if not report["positions"]:
+        table.add_row("none", "", "", "", "")
+    return table
+
+
+def _summary(report: Mapping[str, Any]) -> str:
+    def of(name: str, style: str = "{:+.2f}", scale: float = 1.0) -> str:
+        value = report[name]
+        return "-" if value is None else style.format(scale * value)
+
+    worth, cash = _dollars(report["portfolio_value"]), _dollars(report["cash"])
+    lines = (
+        f"value {worth}, cash {cash}, exposure {_dollars(report['total_exposure'])}",
+        f"delta {of('portfolio_delta')}, gamma {of('portfolio_gamma')} for 1 %",
+        f"vega {_dollars(report['portfolio_vega'])} a point, "
+        f"theta {_dollars(report['portfolio_theta'])} a day",
+        f"Sharpe, {SHARPE_SESSIONS} days {of('sharpe')}, "
+        f"drawdown {of('drawdown', '{:.1f} %', 100.0)}, "
+        f"max {of('max_drawdown', '{:.1f} %', 100.0)}",
+    )
+    return "\n".join(lines)
+
+
+def _past(done: Backtest, day: int, book: int) -> dict[str, float | None]:
+    """Sharpe ratio of the last 60 sessions and drawdowns, up to the close of the trade."""
+    if day == 0:
+        return {"sharpe": None, "drawdown": 0.0, "max_drawdown": 0.0}
+    curve = done.equity[book, : day + 1]
+    sharpe, depth = math.nan, drawdown(curve)
+    if day >= SHARPE_SESSIONS:
+        recent = simple_returns(curve)[-SHARPE_SESSIONS:]
+        sharpe = float(sharpe_ratio(recent, done.risk_free[day - SHARPE_SESSIONS : day]))
+    return {
+        "sharpe": _number(sharpe),
+        "drawdown": _number(depth[-1]),
+        "max_drawdown": _number(depth.max()),
+    }
+
+
+def _names(done: Backtest, market: OptionMarket, days: slice, book: int) -> list[str]:
+    """The name of the book after each of these days' trades."""
+    tape, history = market.tape, market.history
+    start, path = first_session(done, market), book % history.num_paths
+    then = slice(start + days.start, start + days.stop)
+    spot, quantity = history.close[path, then, None], done.quantity[book, days]
+    columns = (
+        np.broadcast_to(tape.is_call, quantity.shape),
+        tape.strike[path, then] / spot,
+        tape.days_to_expiry[then],
+        quantity * spot / done.equity[book, days, None],
+        tape.delta[path, then],
+        tape.vega[path, then],
+    )
+    # Lists, for numbers taken one by one from an array are slow.
+    by_day = zip(*[column.tolist() for column in columns], strict=True)
+    return [
+        name_strategy([Leg(*leg) for leg in zip(*day, strict=True) if leg[_WEIGHT] != 0.0])
+        for day in by_day
+    ]
+
+
+def _checked(done: Backtest, day: int, book: int) -> tuple[int, int]:
+    books, days = done.quantity.shape[:2]
+    if not (-days <= day < days and -books <= book < books):
+        raise InputError(
+            f"there is no day {day} of book {book} among {books} books of {days} days",
+            f"Give a day from {-days} to {days - 1} and a book from 0 to {books - 1}",
+        )
+    return day % days, book % books
+
+
+def _number(value: float | np.floating[Any]) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _dollars(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"-${-value:,.0f}" if round(value) < 0 else f"${abs(value):,.0f}"
+
+
+CASH = "cash"
+
+
+def weights_held(done: Backtest) -> FloatArray:
+    """Weights after each trade, (N, T, A + 1), cash last; all cash after ruin."""
+    worth = done.equity[:, :-1] - done.cost
+    assets = done.position / worth[..., None]
+    return np.concatenate([assets, 1.0 - assets.sum(axis=-1, keepdims=True)], axis=-1)
+
+
+def portfolio_report(done: Backtest, market: PanelMarket) -> dict[str, Any]:
+    """Mean weights over all portfolios and days, and the first one after the last trade.
+
+    By asset, cash last, as JSON can hold it. Raises InputError where the backtest was not run on
+    this market.
+    """
+    first_session(done, market)
+    weights, names = weights_held(done), (*market.instruments, CASH)
+    lived = weights[done.alive]
+    last = weights[0, -1]
+    return {
+        "mean_weights": {name: float(x) for name, x in zip(names, lived.mean(axis=0), strict=True)},
+        "last_book": {
+            "date": str(done.dates[-2]),
+            "portfolio_value": float(done.equity[0, -2] - done.cost[0, -1]),
+            "weights": {name: float(x) for name, x in zip(names, last, strict=True)},
+        },
+    }

@@ -1,0 +1,186 @@
+"""Opens a finished run for whatever is done to one: its policy, and its own or other markets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from agents.persistence.policy_file import DESCRIPTION, LoadedPolicy, load_policy
+from agents.policy import Policy
+from conf.errors import InputError
+from envs.core.batch import Window
+from envs.core.costs import RealisticCosts
+from envs.core.market import BookMarket, BookOptions
+from envs.market.loaded import settings_to_json
+from experiments.backtests.backtest import Backtest, run_backtests
+from experiments.evaluation.split import AGENT
+from experiments.runs.config import config_hash
+from experiments.runs.folder import resolve_run
+from experiments.runs.market_setup import Session, open_session
+from experiments.runs.record import load_run_config
+from experiments.runs.settings import OPTIONS, market_settings, surface_kind
+from risk.overlay import RiskSettings
+
+MANAGED, CASH = "managed", "cash"
+
+# Sections that can be put in the place of the run's own, and the key that names the choice.
+REPLACEABLE = {"data": "source", "surface": "kind", "costs": "kind", "risk": ""}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run, the policy chosen from it, and the market that it is to be tested in."""
+
+    run: Path
+    loaded: LoadedPolicy
+    session: Session
+    changed: Mapping[str, Any]  # sections that are not those of the run
+
+    @property
+    def policy(self) -> Policy:
+        """What decides."""
+        return self.loaded.policy
+
+    def folder(self, name: str) -> Path:
+        """Where results go: one folder for the run's own market, one for each other."""
+        suffix = f"_{config_hash(self.changed)[:6]}" if self.changed else ""
+        return self.run / f"{name}{suffix}"
+
+    def header(self, which: str) -> dict[str, Any]:
+        """What was tested where, for the head of a result."""
+        history, wanted = self.session.loaded.history, self.session.settings
+        return {
+            "run": "/".join(self.run.parts[-3:]),
+            "policy": which,
+            "policy_step": self.loaded.metadata.get("step"),
+            "data": history.name,
+            "data_fingerprint": history.fingerprint,
+            "surface": surface_kind(wanted),
+            "costs": wanted.env.costs.kind,
+            "risk_module": wanted.risk.enabled,
+            "notices": list(self.session.loaded.notices),
+        }
+
+
+def open_trained(plain: Mapping[str, Any], run: str, which: str) -> Trained:
+    """The run, with the sections that `plain` puts in the place of its own."""
+    folder = resolve_run(run)
+    own = load_run_config(folder)
+    given = replaced_sections(plain, own)
+    session_settings = market_settings({**own, **given})
+    loaded = load_chosen(folder, which)
+    session = open_session(session_settings)
+    check_policy_fits(loaded, session.market)
+    # The realistic costs are the rule, whatever was trained with: no suffix for them.
+    changed = {
+        name: value
+        for name, value in changes(own, given).items()
+        if not (name == "costs" and value.get("kind") == "realistic")
+    }
+    return Trained(folder, loaded, session, changed)
+
+
+def run_beside(
+    policy: Policy,
+    others: Mapping[str, Policy],
+    market: BookMarket,
+    options: BookOptions,
+    window: Window,
+    risk: RiskSettings,
+) -> dict[str, Backtest]:
+    """The policy as it wants and, where the risk module is on, under it; the others without it."""
+    done = run_backtests({AGENT: policy, **others}, market, options, window)
+    if risk.enabled:
+        managed = run_backtests({AGENT: policy}, market, options, window, risk)
+        done = {AGENT: done.pop(AGENT), MANAGED: managed[AGENT], **done}
+    return done
+
+
+def pick(names: Sequence[str], known: Mapping[str, Policy]) -> dict[str, Policy]:
+    """The named ones; InputError for a name that is none of them."""
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise InputError(f"there is no baseline {missing[0]!r}", f"Known: {', '.join(known)}")
+    return {name: known[name] for name in names}
+
+
+def titled(name: str) -> str:
+    """A book's name as tables write it."""
+    return name.replace("_", " ")
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A run's policy and the market that it was trained in."""
+
+    run: Path
+    policy: Policy
+    session: Session
+
+
+def examine(run: str, which: Literal["best", "last"]) -> Examined:
+    """Load a run's policy and open its market; InputError for what is no finished run."""
+    folder = resolve_run(run)
+    config = load_run_config(folder)
+    loaded = load_chosen(folder, which)
+    session = open_session(market_settings(config))
+    check_policy_fits(loaded, session.market)
+    return Examined(folder, loaded.policy, session)
+
+
+def load_chosen(run: Path, which: str) -> LoadedPolicy:
+    """The best or the last policy of a run; InputError if that was not written."""
+    folder = run / "best" if which == "best" else run
+    if not (folder / DESCRIPTION).is_file():
+        other = "last" if which == "best" else "best"
+        raise InputError(
+            f"{run} has no {which} policy",
+            f"Let the run finish (resume={run}) or choose policy={other}",
+        )
+    return load_policy(folder)
+
+
+def check_policy_fits(loaded: LoadedPolicy, market: BookMarket) -> None:
+    """InputError where the policy was made for other observations or another book."""
+    policy, assets = loaded.policy, loaded.metadata.get("assets")
+    if assets is not None and tuple(assets) != tuple(market.instruments):
+        raise InputError(
+            f"the policy was trained on {_some(assets)}, this market has "
+            f"{_some(market.instruments)}",
+            "Give the same assets in the same order (data.assets=[...])",
+        )
+    seen, made_for = len(market.features), policy.observation_space.shape
+    if made_for != (seen,):
+        raise InputError(
+            f"the policy was trained on observations of shape {made_for}, this market gives "
+            f"({seen},)",
+            "Use the run's own env settings, extra blocks included",
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
+def own_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the command itself, without the market's sections."""
+    return {name: value for name, value in plain.items() if name not in REPLACEABLE}
+
+
+def replaced_sections(plain: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections given in the place of the run's own; costs are realistic if none are given."""
+    replaced = {name: plain[name] for name in REPLACEABLE if plain.get(name) is not None}
+    if "costs" not in replaced and own["env"].get("kind", OPTIONS) == OPTIONS:
+        replaced["costs"] = settings_to_json(RealisticCosts())
+    return replaced
+
+
+def changes(own: Mapping[str, Any], replaced: Mapping[str, Any]) -> dict[str, Any]:
+    """The replaced sections that really differ from the run's own."""
+    return {
+        section: replaced[section]
+        for section in REPLACEABLE
+        if section in replaced and replaced[section] != own.get(section)
+    }

@@ -1,0 +1,226 @@
+"""Reads back what an evaluation left in a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from agents.persistence.strict_json import read_json
+from conf.errors import InputError
+from conf.types import DateArray, FloatArray
+from experiments.backtests.backtest import Backtest
+from experiments.backtests.episodes import Episodes
+from experiments.evaluation.risk_report import risk_report
+from experiments.evaluation.split import Contest, SplitResult
+from experiments.runs.config import config_hash
+from experiments.runs.folder import MANIFEST, resolve_run, shown_path
+from experiments.runs.record import load_manifest, load_run_config
+from experiments.statistics.comparison import Verdict
+from experiments.statistics.performance import Performance
+
+
+def daily_table(done: Backtest, instruments: Sequence[str], book: int = 0) -> pd.DataFrame:
+    """One book day by day: equity at the close, and what was done at the close before it."""
+    columns: dict[str, NDArray[Any]] = {
+        "equity": done.equity[book, 1:],
+        "risk_free": done.risk_free,
+        "index_return": done.index_return[book],
+        "cost": done.cost[book],
+        "traded": done.traded[book],
+        "reward": done.reward[book],
+        **{name: values[book] for name, values in done.exposures.items()},
+        **{f"taken.{rule}": values[book] for rule, values in done.rules.items()},
+        "guard": done.guard[book],
+        **{f"quantity.{name}": done.quantity[book, :, i] for i, name in enumerate(instruments)},
+        **{f"position.{name}": done.position[book, :, i] for i, name in enumerate(instruments)},
+    }
+    return pd.DataFrame(columns, index=pd.DatetimeIndex(done.dates[1:], name="date"))
+
+
+def split_numbers(result: SplitResult) -> dict[str, Any]:
+    """Everything measured on a split, as JSON can hold it: undefined is null, never a number.
+
+    Measures are means over paths.
+    """
+    raw, managed = result.raw, result.managed
+    books = {name: means(performance) for name, performance in raw.performance.items()}
+    if managed is not None:
+        books["managed"] = means(managed.performance["policy"])
+    done = raw.agent
+    return {
+        "first": str(done.dates[0]),
+        "last": str(done.dates[-1]),
+        "initial_equity_usd": float(done.equity[0, 0]),
+        "paths": int(done.equity.shape[0]),
+        "ruined": int(done.ruined.sum()),
+        "books": books,
+        "contest": contest_numbers(raw),
+        "managed_contest": None if managed is None else contest_numbers(managed),
+        "managed_books": None
+        if managed is None
+        else {name: means(performance) for name, performance in managed.performance.items()},
+        "risk": None if managed is None else risk_report(managed.agent),
+    }
+
+
+def contest_numbers(contest: Contest) -> dict[str, Any]:
+    """Verdict, attribution, what was held, and scorecard of one contest."""
+    found = contest.attribution
+    shares = found.residual_share[np.isfinite(found.residual_share)]
+    return {
+        "verdict": verdict_numbers(contest.verdict),
+        "attribution_usd": {k: float(x.sum(axis=-1).mean()) for k, x in found.terms.items()},
+        "attribution_residual_share": float(shares.mean()) if shares.size else None,
+        **contest.held,
+        "episodes": {name: episode_numbers(found) for name, found in contest.episodes.items()},
+        "scorecard": [line.plain() for line in contest.scorecard],
+    }
+
+
+def episode_numbers(episodes: Episodes) -> dict[str, float | None]:
+    """Means over episodes, and the shares of what they won and lost."""
+    return {
+        "episodes": len(episodes.total_return),
+        "average_return": plain(float(episodes.total_return.mean())),
+        "average_max_drawdown": plain(float(episodes.max_drawdown.mean())),
+        "average_sharpe": plain(float(np.nanmean(episodes.sharpe))),
+        "win_rate": plain(episodes.win_rate),
+        "profit_factor": plain(episodes.profit_factor),
+    }
+
+
+def verdict_numbers(verdict: Verdict) -> dict[str, Any]:
+    """The verdict with everything that it rests on."""
+    return {
+        "word": str(verdict.word),
+        "reason": verdict.reason,
+        "level": verdict.level,
+        "spa_p_value": plain(verdict.spa_p_value),
+        "evidence": {name: plain(x) for name, x in verdict.evidence._asdict().items()},
+        "differences": [
+            {name: plain(x) for name, x in asdict(difference).items()}
+            for difference in verdict.differences
+        ],
+    }
+
+
+def means(performance: Performance) -> dict[str, float | None]:
+    """Each measure's mean over paths; None where it is undefined."""
+    return {name: plain(float(np.mean(x))) for name, x in performance._asdict().items()}
+
+
+def plain(value: Any) -> Any:
+    """A number as JSON can hold it."""
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return str(value) if isinstance(value, str) else value
+
+
+def recorded_books(result: SplitResult) -> Mapping[str, Backtest]:
+    """File name suffix -> book, of those whose days are kept."""
+    books = {"": result.raw.agent}
+    return books if result.managed is None else {**books, "_managed": result.managed.agent}
+
+
+METRICS = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One book of one run on one split."""
+
+    name: str  # the run's folder
+    conditions: str  # what the books were subject to: data, surface, costs, risk, contracts
+    seed: int
+    recipe: str  # what the run was configured to be, but for its seed
+    first: np.datetime64  # the close that the first return starts from is before it
+    dates: DateArray  # (T,)
+    equity: FloatArray  # (T + 1,) dollars
+    risk_free: FloatArray  # (T,)
+    metrics: Mapping[str, float | None]
+
+
+def daily_file(split: str, book: str) -> str:
+    """Name of the table of one book's days."""
+    return f"daily_{split}.parquet" if book == "policy" else f"daily_{split}_{book}.parquet"
+
+
+def expand_runs(text: str) -> list[Path]:
+    """Run folders named in a comma-separated list; the folder of a multirun stands for its runs."""
+    runs: list[Path] = []
+    for name in (part.strip() for part in text.split(",")):
+        sweep = [path for path in (Path(name), Path("outputs") / name) if path.is_dir()]
+        inside = (
+            sorted((found.parent for found in sweep[0].glob(f"*/{MANIFEST}")), key=_by_job_number)
+            if sweep and not (sweep[0] / MANIFEST).exists()
+            else []
+        )
+        runs += [path.resolve() for path in inside] or [resolve_run(name)]
+    twice = [path for path in runs if runs.count(path) > 1]
+    if twice:
+        raise InputError(f"run {shown_path(twice[0])} was named twice", "Name each run once")
+    return runs
+
+
+def _by_job_number(path: Path) -> tuple[int, str]:
+    return (int(path.name), "") if path.name.isdigit() else (1 << 30, path.name)
+
+
+def load_evaluated(run: Path, evaluation: str, split: str, book: str) -> Evaluated:
+    """InputError where the run was not evaluated so."""
+    folder = run / evaluation
+    if not (folder / METRICS).is_file():
+        raise InputError(
+            f"{shown_path(run)} has no {evaluation}/{METRICS}",
+            _how_to_evaluate(run),
+        )
+    written = read_json(folder / METRICS)
+    try:
+        metrics = written["splits"][split]["books"][book]
+        equity_start = float(written["splits"][split]["initial_equity_usd"])
+        paths = int(written["splits"][split]["paths"])
+    except (KeyError, TypeError):
+        raise InputError(
+            f"{shown_path(folder)} has no book {book!r} on the {split} split",
+            "Evaluate that split, or choose another split= or book=",
+        ) from None
+    if paths > 1:
+        raise InputError(
+            f"{shown_path(folder)} holds {paths} simulated paths",
+            "Runs are compared on one history; give data= when evaluating",
+        )
+    path = folder / daily_file(split, book)
+    try:
+        daily = pd.read_parquet(path, columns=["equity", "risk_free"])
+    except Exception as error:
+        raise InputError(f"{shown_path(path)} cannot be read ({error})", "Evaluate again") from None
+    config = {name: value for name, value in load_run_config(run).items() if name != "seed"}
+    return Evaluated(
+        name=shown_path(run).removeprefix("outputs/"),
+        conditions=str(written["conditions"]),
+        seed=int(load_manifest(run)["seed"]),
+        recipe=config_hash(config),
+        first=np.datetime64(written["splits"][split]["first"]),
+        dates=daily.index.to_numpy().astype("datetime64[D]"),
+        equity=np.concatenate([[equity_start], daily["equity"].to_numpy(np.float64)]),
+        risk_free=daily["risk_free"].to_numpy(np.float64),
+        metrics=metrics,
+    )
+
+
+def has_book(run: Path, evaluation: str, split: str, book: str) -> bool:
+    """Was this book of the run evaluated?"""
+    return (run / evaluation / daily_file(split, book)).is_file()
+
+
+def _how_to_evaluate(run: Path) -> str:
+    others = sorted(path.parent.name for path in run.glob(f"evaluation*/{METRICS}"))
+    if others:
+        return f"Choose what is there: evaluation={others[0]}"
+    return f"Evaluate it first: python -m experiments.evaluate run={shown_path(run)}"

@@ -1,0 +1,458 @@
+"""The page that a person reads: an evaluation's results as sections, charts and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from agents.baselines.options import build_baselines
+from agents.managed import RiskManagedPolicy
+from agents.policy import Policy
+from conf.types import FloatArray
+from envs.option_portfolio.market import OptionMarket, build_option_market
+from envs.options.surface import FlatSurface, VixSurface
+from experiments.backtests.backtest import index_equity, run_backtest, run_backtests
+from experiments.evaluation.regimes import REGIMES, PeriodRow, calendar_years, period_rows
+from experiments.evaluation.sensitivity import cost_sensitivity
+from experiments.evaluation.split import (
+    AGENT,
+    INDEX,
+    Contest,
+    SplitResult,
+    contests,
+    performances,
+)
+from experiments.reporting.book_figures import (
+    attribution_chart,
+    attribution_totals_chart,
+    exposures_chart,
+    position_heatmap,
+    turnover_chart,
+)
+from experiments.reporting.charts import Chart
+from experiments.reporting.contents import Item, KeyNumber, Report, Section, Table, Text
+from experiments.reporting.figures import (
+    equity_chart,
+    return_histogram,
+    rolling_sharpe_chart,
+    sharpe_difference_chart,
+    yearly_returns_chart,
+)
+from experiments.reporting.model_card import model_card
+from experiments.reporting.style import dollars, number, percent
+from experiments.reporting.tables import (
+    attribution_table,
+    books_table,
+    costs_table,
+    differences_table,
+    episodes_table,
+    evidence_table,
+    period_table,
+    risk_rules_table,
+    scorecard_tables,
+    verdicts_table,
+)
+from experiments.reporting.terminal import caveat
+from experiments.runs.market_setup import Session, option_session
+from experiments.statistics.comparison import Verdict
+from experiments.statistics.performance import Performance
+from risk.metrics import simple_returns
+
+
+def held_items(contest: Contest, session: Session) -> tuple[Item, ...]:
+    """Tables of the positions."""
+    if isinstance(session.market, OptionMarket):
+        return (_strategies_table(contest), *_position_items(contest))
+    return (_weights_table(contest),)
+
+
+def attribution_intro(session: Session) -> str:
+    """What the causes of the P&L mean."""
+    if isinstance(session.market, OptionMarket):
+        return (
+            "Each day's P&L, split by a second-order expansion around the close before. The "
+            "residual is what that expansion leaves unexplained of the options' P&L, and roll the "
+            "same of contracts on the day they expire. Charts show the first path, the table the "
+            "mean."
+        )
+    return (
+        "Each day's P&L: market is what the same amount in equal weights would have gained, "
+        "selection what the choice of assets added, carry the interest on cash. Charts show the "
+        "first path, the table the mean."
+    )
+
+
+def _weights_table(contest: Contest) -> Table:
+    mean, last = contest.held["mean_weights"], contest.held["last_book"]
+    rows = tuple((name, percent(mean[name]), percent(last["weights"][name])) for name in mean)
+    columns = ("asset", "mean weight", f"weight on {last['date']}")
+    return Table("Weights", columns, rows, folded=False)
+
+
+def _strategies_table(contest: Contest) -> Table:
+    """How often the first path's book was which strategy."""
+    counted = contest.held["strategies"]
+    days = sum(counted.values())
+    rows = tuple((name, count, percent(count / days)) for name, count in counted.items())
+    return Table("Strategies held", ("strategy", "days", "share"), rows)
+
+
+def _position_items(contest: Contest) -> tuple[Item, ...]:
+    """The book after the last trade, as the first path has it."""
+    report = contest.held["last_book"]
+    held = tuple(
+        (p["option"], p["strike"], p["days_to_expiry"], p["quantity"], dollars(p["value"]))
+        for p in report["positions"]
+    )
+    facts = (
+        ("Portfolio value", dollars(report["portfolio_value"])),
+        ("Cash", dollars(report["cash"])),
+        ("Total exposure", dollars(report["total_exposure"])),
+        ("Delta", number(report["portfolio_delta"])),
+        ("Gamma, for 1 %", number(report["portfolio_gamma"], 3)),
+        ("Vega, a point", dollars(report["portfolio_vega"])),
+        ("Theta, a day", dollars(report["portfolio_theta"])),
+        ("Sharpe, 60 days", number(report["sharpe"])),
+        ("Drawdown", percent(report["drawdown"])),
+        ("Max drawdown", percent(report["max_drawdown"])),
+        ("Strategy", report["strategy"]),
+    )
+    title = f"The book on {report['date']}"
+    if not held:
+        return (Table(title, ("measure", "value"), facts), Text("Nothing was held."))
+    columns = ("option", "strike", "days left", "quantity", "value")
+    return (
+        Table(title, ("measure", "value"), facts),
+        Table(f"Positions on {report['date']}", columns, held),
+    )
+
+
+MANAGED = "managed"
+# Of the baselines, those whose curves stand in colour beside the agent's; all are in the tables.
+BESIDE = (
+    *(INDEX, "put_write", "static_mean_variance", "weekend_seller"),
+    *("equal_weight", "minimum_variance", "mean_variance", "cash"),
+)
+
+
+def curves_of(result: SplitResult) -> Mapping[str, FloatArray]:
+    """Equity of the first path: the headline book first, then the raw one, index and baselines."""
+    raw = result.raw.equity
+    beside = {name: raw[name][0] for name in BESIDE if name in raw}
+    agent = {AGENT: raw[AGENT][0]}
+    if result.managed is not None:
+        agent = {MANAGED: result.managed.equity[AGENT][0], **agent}
+    return {**agent, **beside}
+
+
+def performance_charts(result: SplitResult) -> tuple[Chart, ...]:
+    """Equity with drawdown, daily returns, rolling Sharpe ratio."""
+    curves = curves_of(result)
+    dates, risk_free = result.raw.agent.dates, result.raw.agent.risk_free
+    returns = {name: simple_returns(curve) for name, curve in curves.items()}
+    name, agent = next(iter(returns.items()))
+    followed = {k: returns[k] for k in (MANAGED, AGENT, INDEX) if k in returns}
+    return (
+        equity_chart(dates, curves),
+        return_histogram(agent, name=name),
+        rolling_sharpe_chart(dates[1:], followed, risk_free),
+    )
+
+
+def book_charts(result: SplitResult, session: Session) -> tuple[Chart, ...]:
+    """Positions, exposures and turnover of the first path's book."""
+    done, instruments = result.headline.agent, session.market.instruments
+    days = done.dates[1:]
+    books = {AGENT: result.raw.agent}
+    limit = None
+    if result.managed is not None:
+        books = {MANAGED: result.managed.agent, **books}
+        limit = session.settings.risk.limits.max_monthly_turnover
+    shares = done.position[0] / done.equity[0, :-1, None]
+    return (
+        position_heatmap(days, instruments, shares),
+        exposures_chart(
+            days,
+            {name: {g: x[0] for g, x in book.exposures.items()} for name, book in books.items()},
+        ),
+        turnover_chart(
+            days,
+            {name: book.traded[0] / book.equity[0, :-1] for name, book in books.items()},
+            limit=limit,
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class AcrossTime:
+    """The policy over the whole history, by regime and by year."""
+
+    regimes: list[PeriodRow]
+    years: list[PeriodRow]
+    chart: Chart
+
+
+def across_time(session: Session, policy: Policy, *, managed: bool) -> AcrossTime:
+    """Run the policy through every usable session; the first path's results by period."""
+    window, env = session.window("all"), session.settings.env
+    history = session.loaded.history
+    guarded = RiskManagedPolicy(policy, session.settings.risk) if managed else policy
+    done = run_backtest(guarded, session.market, env, window, num_books=1)
+    index = index_equity(session.market, window, env.initial_equity_usd)[0]
+    equity = {AGENT: done.equity[0], INDEX: index}
+    common = (
+        done.dates,
+        done.risk_free,
+        equity,
+        session.splits,
+        history.dates,
+    )
+    returns = {name: simple_returns(curve) for name, curve in equity.items()}
+    return AcrossTime(
+        period_rows(REGIMES, *common),
+        period_rows(calendar_years(done.dates), *common),
+        yearly_returns_chart(done.dates[1:], returns),
+    )
+
+
+def mirage(result: SplitResult, session: Session, policy: Policy) -> Table:
+    """Sharpe ratios of every raw book here, and where the surface is the other one."""
+    options = option_session(session)
+    here, env = options.settings.surface, options.settings.env
+    other = VixSurface() if isinstance(here, FlatSurface) else FlatSurface()
+    market = build_option_market(options.loaded.history, other, env)
+    elsewhere = replace(session, market=market)
+    window = session.window(result.name)
+    policies = {AGENT: policy}
+    for baseline in build_baselines(market, env, elsewhere.training_window, window):
+        policies[baseline.name] = baseline.policy
+    done = run_backtests(policies, elsewhere.market, env, window)
+    there = performances(done, elsewhere, window)
+    rows = tuple(
+        (
+            name.replace("_", " "),
+            _sharpe(result.raw.performance[name]),
+            _sharpe(there[name]),
+            _sharpe(there[name]) - _sharpe(result.raw.performance[name]),
+        )
+        for name in result.raw.performance
+        if name in there
+    )
+    return Table(
+        f"Sharpe ratio by surface, {result.name} years, without the risk module",
+        ("book", here.kind, other.kind, "difference"),
+        rows,
+        emphasis=frozenset({0}),
+    )
+
+
+def _sharpe(performance: Performance) -> float:
+    return float(np.mean(performance.sharpe))
+
+
+SIMULATED = ("synthetic", "panel_simulated")  # data.source
+
+
+def build_report(
+    header: Mapping[str, Any],
+    run: Mapping[str, Any],
+    results: Sequence[SplitResult],
+    session: Session,
+    policy: Policy,
+) -> Report:
+    """The report on the last of the splits, with the earlier ones beside it.
+
+    header: what was evaluated; run: the run's `manifest` and `config`.
+    """
+    main = results[-1]
+    contest = main.headline
+    verdict = contest.verdict
+    sections = [
+        _verdict_section(main, results),
+        _performance_section(main),
+        _book_section(main, session),
+        _attribution_section(main, session),
+        _time_section(main, session, policy),
+        _cost_section(main, session, policy),
+    ]
+    if isinstance(session.market, OptionMarket):
+        sections.append(_mirage_section(main, session, policy))
+    sections.append(_scorecard_section(contest))
+    sections += [_other_split_section(result) for result in results[:-1]]
+    sections.append(Section("Model card", model_card(header, run, session)))
+    dates = contest.agent.dates
+    return Report(
+        title=f"Evaluation of {header['run']}",
+        subtitle=f"{main.name} years, {dates[0]} to {dates[-1]} · {header['data']}"
+        f"{'' if header['surface'] == 'none' else ' · surface ' + str(header['surface'])}"
+        f" · costs {header['costs']} · {header['policy']} policy, step {header['policy_step']}",
+        verdict_word=str(verdict.word),
+        verdict_text=_verdict_text(main),
+        key_numbers=_key_numbers(contest, verdict),
+        sections=tuple(sections),
+        footer=(
+            "Research, not advice. A backtest is not a promise: fills at the close, costs as "
+            "stated in the model card, and options at modelled prices.",
+        ),
+    )
+
+
+def _verdict_text(result: SplitResult) -> str:
+    which, contest = contests(result)[-1]
+    said = f"{result.name.capitalize()} years, {which}. {contest.verdict.reason}"
+    return f"{said} {caveat(result.name)}".rstrip()
+
+
+def _key_numbers(contest: Contest, verdict: Verdict) -> tuple[KeyNumber, ...]:
+    agent, index = contest.performance[AGENT], contest.performance[INDEX]
+
+    def mean(name: str) -> float:
+        return float(np.mean(getattr(agent, name)))
+
+    return (
+        KeyNumber(
+            "Sharpe ratio", number(mean("sharpe")), f"index {number(float(np.mean(index.sharpe)))}"
+        ),
+        KeyNumber(
+            "Return a year",
+            percent(mean("annual_return")),
+            f"volatility {percent(mean('annual_volatility'))}",
+        ),
+        KeyNumber(
+            "Max drawdown",
+            percent(mean("max_drawdown")),
+            f"index {percent(float(np.mean(index.max_drawdown)))}",
+        ),
+        KeyNumber(
+            "Deflated Sharpe",
+            number(verdict.evidence.dsr),
+            f"{verdict.evidence.num_trials} trial(s); {verdict.level:.2f} is asked for",
+        ),
+    )
+
+
+def _verdict_section(main: SplitResult, results: Sequence[SplitResult]) -> Section:
+    every = [
+        (f"{result.name}, {label}", contest.verdict)
+        for result in results
+        for label, contest in contests(result)
+    ]
+    contest = main.headline
+    return Section(
+        "Verdict",
+        (
+            sharpe_difference_chart(contest.verdict.differences, level=contest.verdict.level),
+            verdicts_table(every),
+            evidence_table(contest.verdict),
+            differences_table(contest.verdict, main.baselines),
+        ),
+        intro="The agent is compared with every baseline on the same days, in pairs. It BEATS "
+        "if its Sharpe ratio is higher than that of every single one beyond chance and its "
+        "deflated Sharpe ratio clears the bar; it DOES NOT BEAT if one of them is better with "
+        "Holm's correction for their number, or if it was ruined; all else is INCONCLUSIVE. The "
+        "word in a row below is of that one baseline, without correction.",
+    )
+
+
+def _performance_section(result: SplitResult) -> Section:
+    tables = [
+        books_table(f"Books {label}", contest, result.baselines)
+        for label, contest in contests(result)
+    ]
+    single_years = [
+        episodes_table(f"Single years {label}", contest)
+        for label, contest in contests(result)
+        if contest.episodes
+    ]
+    return Section("Performance", (*performance_charts(result), *tables, *single_years))
+
+
+def _book_section(result: SplitResult, session: Session) -> Section:
+    contest = result.headline
+    items = [
+        *book_charts(result, session),
+        *held_items(contest, session),
+    ]
+    if result.managed is not None:
+        items.append(risk_rules_table(result.managed.agent))
+    return Section("The book", tuple(items))
+
+
+def _attribution_section(result: SplitResult, session: Session) -> Section:
+    contest = result.headline
+    terms = {name: values[0] for name, values in contest.attribution.terms.items()}
+    dates = contest.agent.dates[1:]
+    return Section(
+        "Where the P&L came from",
+        (
+            attribution_chart(dates, terms),
+            attribution_totals_chart(terms),
+            attribution_table(contest),
+        ),
+        intro=attribution_intro(session),
+    )
+
+
+def _time_section(result: SplitResult, session: Session, policy: Policy) -> Section:
+    if session.settings.data.source in SIMULATED:
+        return Section(
+            "Regimes and years", (Text("Simulated paths have no calendar to be split by."),)
+        )
+    over = across_time(session, policy, managed=result.managed is not None)
+    return Section(
+        "Regimes and years",
+        (
+            over.chart,
+            period_table("Market regimes", over.regimes),
+            period_table("Years", over.years),
+        ),
+        intro="Over the whole history. What lies in the training years was seen while learning "
+        "and says nothing about the future; validation years chose the policy.",
+    )
+
+
+def _cost_section(result: SplitResult, session: Session, policy: Policy) -> Section:
+    beside = {b.name: b.policy for b in result.baselines if b.name in BESIDE}
+    risk = None if result.managed is None else session.settings.risk
+    rows = cost_sensitivity(session, {AGENT: policy, **beside}, result.name, risk)
+    label = "without the risk module" if risk is None else "under the risk module"
+    return Section(
+        "What if trading cost more",
+        (costs_table(f"{result.name} years, {label}", rows, result.baselines),),
+        intro="The same decisions where every trade costs nothing, what was assumed, twice and "
+        "five times that. A result that needs the assumed costs to hold exactly is fragile.",
+    )
+
+
+def _mirage_section(result: SplitResult, session: Session, policy: Policy) -> Section:
+    return Section(
+        "Honest market and flat market",
+        (mirage(result, session, policy),),
+        intro="The same books under the surface that follows the volatility index and where every "
+        "option is priced at one constant volatility. The flat market is wrong on purpose, and "
+        "what a book shows there above the other is a mirage.",
+    )
+
+
+def _scorecard_section(contest: Contest) -> Section:
+    return Section(
+        "Scorecard",
+        scorecard_tables(contest.scorecard),
+        intro="Targets, what was measured, and how far it could have come out otherwise. A "
+        "target is met or missed by the measured number.",
+    )
+
+
+def _other_split_section(result: SplitResult) -> Section:
+    tables = [
+        books_table(f"Books {label}, {result.name}", contest, result.baselines)
+        for label, contest in contests(result)
+    ]
+    return Section(
+        f"{result.name.capitalize()} years",
+        tuple(tables),
+        intro=f"{result.raw.agent.dates[0]} to {result.raw.agent.dates[-1]}. {caveat(result.name)}",
+    )

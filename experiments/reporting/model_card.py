@@ -1,0 +1,90 @@
+"""What was trained, on what, and what must not be concluded from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from callbacks.dashboard import flat
+from envs.option_portfolio.market import OptionMarket
+from experiments.reporting.contents import Item, Table, Text
+from experiments.runs.config import check_plain
+from experiments.runs.market_setup import Session
+
+OPTION_LIMITS = (
+    "What this evaluation does not show. Trades are filled at the close they are decided on, at "
+    "modelled prices: the volatility surface is a formula driven by the volatility index, not "
+    "quotes, so an edge here may be the formula's. Costs are a model of quoted spreads. Contracts "
+    "are European, of one index, with fractional quantities unless configured otherwise; margin "
+    "calls, early assignment, taxes and the failure of a broker do not happen."
+)
+
+ASSET_LIMITS = (
+    "What this evaluation does not show. Trades are filled at the close they are decided on, in "
+    "fractions of a share, at the cost stated, whatever their size; taxes, halts and the failure "
+    "of a broker do not happen. Prices include dividends. Assets that are known today to have "
+    "survived flatter every portfolio of them."
+)
+
+COMMON_LIMITS = (
+    "A history is one path, and simulated paths are their model's. Intervals say how far results "
+    "on days like these could differ, not what another kind of market would do. The number of "
+    "trials counts the runs in the ledger beside this run's folder; tries made elsewhere or "
+    "deleted are not in it."
+)
+
+OPTION_DISCLOSURE = (
+    "Options can lose more than was paid for them; short options can lose without bound."
+)
+DISCLOSURE = (
+    "Past and simulated results are no indication of future ones. This is research software, not "
+    "advice."
+)
+
+
+def small_print(session: Session) -> tuple[Text, Text]:
+    """What a result in this market does not show, and the risk disclosure."""
+    has_options = isinstance(session.market, OptionMarket)
+    limits = OPTION_LIMITS if has_options else ASSET_LIMITS
+    disclosure = f"{OPTION_DISCLOSURE} {DISCLOSURE}" if has_options else DISCLOSURE
+    return (
+        Text(f"{limits}\n\n{COMMON_LIMITS}", title="Limits"),
+        Text(disclosure, title="Risk disclosure", kind="warning"),
+    )
+
+
+def model_card(
+    header: Mapping[str, Any], run: Mapping[str, Any], session: Session
+) -> tuple[Item, ...]:
+    """Data, training, market and limits. `run`: the run's manifest and config, by those names."""
+    data, manifest = session.describe_data(), run["manifest"]
+    facts: list[tuple[str, str]] = [
+        ("Run", str(header["run"])),
+        ("Policy", f"{header['policy']}, after {header['policy_step']} environment steps"),
+        ("Seed", str(manifest["seed"])),
+        ("Trained", f"{manifest['created']}, {manifest['steps']} steps"),
+        ("Configuration", str(manifest["config_hash"])[:12]),
+        ("Data", f"{data['source']}, {data['first']} to {data['last']}"),
+        ("Data fingerprint", str(data["fingerprint"])[:12]),
+        ("Same data as in training", "yes" if header["same_data_as_training"] else "no"),
+        *(
+            (f"Split {name}", f"{first} to {last}")
+            for name, (first, last) in data["splits"].items()
+        ),
+        *([("Surface", str(header["surface"]))] if header["surface"] != "none" else []),
+        ("Costs", str(header["costs"])),
+        ("Initial equity", f"${session.settings.env.initial_equity_usd:,.0f}"),
+        ("Bootstrap resamples", str(header["resamples"])),
+    ]
+    settings = [
+        (name, str(value))
+        for section in ("agent", "reward", "costs", "surface", "risk")
+        for name, value in flat(check_plain(run["config"][section]), f"{section}.").items()
+    ]
+    notices = [Text(notice, kind="warning") for notice in header["notices"]]
+    return (
+        *notices,
+        Table("What was evaluated", ("fact", "value"), tuple(facts), folded=False),
+        Table("Settings, as evaluated", ("setting", "value"), tuple(settings), folded=True),
+        *small_print(session),
+    )

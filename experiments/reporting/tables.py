@@ -1,0 +1,275 @@
+"""The tables of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from agents.baselines.options import Baseline
+from experiments.backtests.backtest import Backtest
+from experiments.evaluation.regimes import PeriodRow
+from experiments.evaluation.risk_report import risk_report
+from experiments.evaluation.scorecard import ScoreLine
+from experiments.evaluation.sensitivity import CostRow
+from experiments.evaluation.split import AGENT, INDEX, Contest
+from experiments.reporting.contents import Table
+from experiments.reporting.style import dollars, number, percent
+from experiments.statistics.comparison import Verdict, Word
+from experiments.statistics.performance import Performance
+
+_MEASURES = (
+    ("Sharpe", "sharpe", number),
+    ("return a year", "annual_return", percent),
+    ("volatility", "annual_volatility", percent),
+    ("max drawdown", "max_drawdown", percent),
+    ("Sortino", "sortino", number),
+    ("Calmar", "calmar", number),
+    ("winning days", "win_rate", percent),
+    ("beta", "beta", number),
+    ("turnover a year", "turnover", number),
+    ("costs a year", "cost_drag", percent),
+)
+
+
+def titles_of(baselines: Sequence[Baseline]) -> dict[str, str]:
+    """Name -> title of everybody in a contest."""
+    return {AGENT: "Agent", INDEX: "Index", **{b.name: b.title for b in baselines}}
+
+
+def books_table(title: str, contest: Contest, baselines: Sequence[Baseline]) -> Table:
+    """Everybody's measures, the agent first; means over paths."""
+    titles = titles_of(baselines)
+    ordered = [AGENT, INDEX, *(n for n in contest.performance if n not in (AGENT, INDEX))]
+    rows = tuple(
+        (titles[name], *(write(_mean(contest.performance[name], m)) for _, m, write in _MEASURES))
+        for name in ordered
+    )
+    columns = ("book", *(label for label, _, _ in _MEASURES))
+    return Table(title[0].upper() + title[1:], columns, rows, emphasis=frozenset({0}))
+
+
+def verdicts_table(every: Sequence[tuple[str, Verdict]]) -> Table:
+    """The words of several books, with their reasons below."""
+    rows = []
+    for name, verdict in every:
+        beaten = sum(d.word is Word.BEATS for d in verdict.differences)
+        better = sum(d.word is Word.DOES_NOT_BEAT for d in verdict.differences)
+        rows.append((name, str(verdict.word), verdict.evidence.sharpe, beaten, better))
+    return Table(
+        "All verdicts",
+        ("book", "verdict", "its Sharpe", "baselines beaten", "baselines better"),
+        tuple(rows),
+        notes=tuple(f"{name}: {verdict.reason}" for name, verdict in every),
+    )
+
+
+def differences_table(verdict: Verdict, baselines: Sequence[Baseline]) -> Table:
+    """The agent less each opponent."""
+    titles = titles_of(baselines)
+    rows = tuple(
+        (
+            titles.get(d.opponent, d.opponent),
+            d.sharpe_opponent,
+            number(d.difference, plus=True),
+            f"{number(d.low, plus=True)} to {number(d.high, plus=True)}",
+            number(d.p_value, 3),
+            percent(d.mean_return_difference, plus=True),
+            str(d.word),
+        )
+        for d in verdict.differences
+    )
+    return Table(
+        "Agent less each baseline",
+        (
+            "baseline",
+            "its Sharpe",
+            "difference",
+            f"{verdict.level:.0%} interval",
+            "p",
+            "return a year",
+            "word",
+        ),
+        rows,
+        notes=tuple(f"{b.title}: {b.description}" for b in baselines),
+    )
+
+
+def evidence_table(verdict: Verdict) -> Table:
+    """What the verdict rests on beside the differences."""
+    e = verdict.evidence
+    record = (
+        f"{number(e.min_track_record_years, 1)} years"
+        if np.isfinite(e.min_track_record_years)
+        else "no length would do"
+    )
+    rows = (
+        ("Sharpe ratio of the agent", number(e.sharpe), "annual, excess over cash"),
+        ("Probabilistic Sharpe ratio", number(e.psr, 3), "chance that the true one is above 0"),
+        (
+            "Deflated Sharpe ratio",
+            number(e.dsr, 3),
+            f"above {number(e.benchmark_sharpe)}, the best of {e.num_trials} trial(s) by luck",
+        ),
+        ("Skewness", number(e.skewness), "of daily returns"),
+        ("Kurtosis", number(e.kurtosis), "of daily returns; 3 if they were normal"),
+        ("Shortest sufficient record", record, "to tell this Sharpe ratio from 0"),
+        (
+            "Superior predictive ability",
+            number(verdict.spa_p_value, 3),
+            "p-value of: no baseline is better than the agent",
+        ),
+    )
+    return Table("Evidence", ("measure", "value", "meaning"), rows)
+
+
+def attribution_table(contest: Contest) -> Table:
+    """P&L of the whole split by cause, mean over paths."""
+    found = contest.attribution
+    start = contest.agent.equity[:, :1]
+    rows = tuple(
+        (name, dollars(_total(values)), percent(_total(values / start)))
+        for name, values in found.terms.items()
+        if np.any(values)
+    )
+    total = ("total", dollars(_total(found.pnl)), percent(_total(found.pnl / start)))
+    shares = found.residual_share[np.isfinite(found.residual_share)]
+    note = (
+        "Sum of absolute residuals over that of the daily P&L of what was held: "
+        f"{percent(shares.mean())}."
+        if shares.size
+        else "Nothing was held."
+    )
+    return Table(
+        "P&L by cause",
+        ("cause", "dollars", "of the initial equity"),
+        (*rows, total),
+        notes=(note,),
+        emphasis=frozenset({len(rows)}),
+    )
+
+
+def period_table(title: str, rows: Sequence[PeriodRow]) -> Table:
+    """Return, Sharpe ratio and drawdown by period, the index beside the agent."""
+    cells = tuple(
+        (
+            row.name,
+            f"{row.first} to {row.last}",
+            row.seen or "none",
+            percent(row.books[AGENT].total_return),
+            number(row.books[AGENT].sharpe),
+            percent(row.books[AGENT].max_drawdown),
+            percent(row.books[INDEX].total_return),
+            number(row.books[INDEX].sharpe),
+            percent(row.books[INDEX].max_drawdown),
+        )
+        for row in rows
+    )
+    columns = ("period", "covered", "split", "return", "Sharpe", "max drawdown")
+    index = ("index return", "index Sharpe", "index drawdown")
+    return Table(title, (*columns, *index), cells, folded=False)
+
+
+def episodes_table(title: str, contest: Contest) -> Table:
+    """Single years begun with nothing but cash: means, and shares won."""
+    rows = tuple(
+        (
+            titles_of(())[name],
+            len(found.total_return),
+            percent(float(found.total_return.mean())),
+            percent(float(found.max_drawdown.mean())),
+            number(float(np.nanmean(found.sharpe))),
+            percent(found.win_rate),
+            number(found.profit_factor),
+        )
+        for name, found in contest.episodes.items()
+    )
+    columns = (
+        *("book", "episodes", "average return", "average max drawdown", "average Sharpe"),
+        *("win rate", "profit factor"),
+    )
+    note = "Episodes overlap on a single history, so they are no independent draws."
+    return Table(title, columns, rows, notes=(note,), emphasis=frozenset({0}))
+
+
+def costs_table(title: str, rows: Sequence[CostRow], baselines: Sequence[Baseline]) -> Table:
+    """Each book under each factor of the costs; means over paths."""
+    titles = titles_of(baselines)
+    cells = tuple(
+        (
+            titles[row.book],
+            f"× {row.factor:g}",
+            number(_mean(row.performance, "sharpe")),
+            percent(_mean(row.performance, "annual_return")),
+            percent(_mean(row.performance, "cost_drag")),
+        )
+        for row in sorted(rows, key=lambda row: (row.book != AGENT, row.book, row.factor))
+    )
+    columns = ("book", "costs", "Sharpe", "return a year", "costs a year")
+    return Table(title[0].upper() + title[1:], columns, cells, folded=False)
+
+
+def risk_rules_table(managed: Backtest) -> Table:
+    """How often each rule of the risk module bound, and what it took."""
+    report = risk_report(managed)
+    rows = tuple(
+        (rule, percent(found["days_bound"]), number(found["taken_a_year"]))
+        for rule, found in report["rules"].items()
+    )
+    days = ", ".join(f"{name} {percent(x)}" for name, x in report["guard_days"].items())
+    return Table(
+        "The risk module",
+        ("rule", "days it bound", "value taken a year, × equity"),
+        rows,
+        notes=(f"Days by state of the guard: {days}.",),
+    )
+
+
+def scorecard_tables(lines: Sequence[ScoreLine]) -> tuple[Table, ...]:
+    """A table for each table of targets."""
+    tables = []
+    for name in dict.fromkeys(line.table for line in lines):
+        chosen = [line for line in lines if line.table == name]
+        rows = tuple(
+            (line.measure, line.target, _shown(line, line.measured), _interval(line), _met(line))
+            for line in chosen
+        )
+        columns = ("measure", "target", "measured", "95 % interval", "result")
+        if all(not np.isfinite(line.low) for line in chosen):
+            columns = ("measure", "target", "worst day", "days in breach", "result")
+            rows = tuple(
+                (
+                    line.measure,
+                    line.target,
+                    _shown(line, line.measured),
+                    percent(line.days_in_breach),
+                    _met(line),
+                )
+                for line in chosen
+            )
+        tables.append(Table(name[0].upper() + name[1:], columns, rows))
+    return tuple(tables)
+
+
+def _shown(line: ScoreLine, value: float) -> str:
+    if line.unit == "share":
+        return percent(value)
+    return dollars(value) if line.unit == "usd" else number(value)
+
+
+def _interval(line: ScoreLine) -> str:
+    return f"{_shown(line, line.low)} to {_shown(line, line.high)}"
+
+
+def _met(line: ScoreLine) -> str:
+    if line.passed is None:
+        return "" if np.isfinite(line.measured) else "undefined"
+    return "met" if line.passed else "missed"
+
+
+def _mean(performance: Performance, name: str) -> float:
+    return float(np.mean(getattr(performance, name)))
+
+
+def _total(values: np.ndarray) -> float:
+    return float(values.sum(axis=-1).mean())

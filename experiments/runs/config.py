@@ -1,0 +1,87 @@
+"""A run's configuration as plain data: resolved once, hashed, and never evaluated again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from conf.errors import InputError
+from experiments.runs.cli import explain_value
+
+
+def plain_config(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain JSON data, every interpolation resolved once and for all.
+
+    Raises InputError for a missing value, for one that JSON cannot hold, and for `oc.env`: what
+    the environment holds may be a secret, and a run folder is passed on.
+    """
+    raw = OmegaConf.to_container(config, resolve=False)
+    _refuse_environment(raw, "")
+    try:
+        values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise explain_value(error) from None
+    plain: dict[str, Any] = check_plain(values)
+    return plain
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """SHA-256 of a plain configuration, independent of the order of its keys."""
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_plain(value: Any, where: str = "config") -> Any:
+    """`value` as it stands if JSON holds it exactly (tuples become lists); InputError otherwise."""
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise InputError(f"{where} has the key {key!r}", "Keys are text")
+        return {key: check_plain(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [check_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{where} = {value} is not a finite number")
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise InputError(f"{where} is a {type(value).__name__}", "Use numbers, text, lists, mappings")
+
+
+def _refuse_environment(value: Any, where: str) -> None:
+    for path, text in _texts(value, where):
+        if "oc.env" in text:
+            raise InputError(
+                f"setting {path} = {text!r} reads the environment",
+                "Settings are recorded with the run; keep secrets out of them",
+            )
+
+
+def refuse_evaluated(config: Mapping[str, Any], where: str) -> None:
+    """InputError if a configuration library would evaluate anything in `config`, a file's content.
+
+    That is an interpolation (`${...}`) or a reserved key such as `_target_`.
+    """
+    for path, text in _texts(config, ""):
+        if "${" in text:
+            raise InputError(f"{where}: {path} = {text!r} is an interpolation")
+        name = path.rpartition(".")[2]
+        if name.startswith("_") and name.endswith("_"):
+            raise InputError(f"{where}: {path} is a reserved name")
+
+
+def _texts(value: Any, where: str) -> list[tuple[str, str]]:
+    """Every text in nested plain data with its dotted path; a key counts as text too."""
+    if isinstance(value, Mapping):
+        found = [(f"{where}.{key}".lstrip("."), str(key)) for key in value]
+        for key, item in value.items():
+            found += _texts(item, f"{where}.{key}".lstrip("."))
+        return found
+    if isinstance(value, list):
+        return [pair for i, item in enumerate(value) for pair in _texts(item, f"{where}[{i}]")]
+    return [(where, value)] if isinstance(value, str) else []

@@ -1,0 +1,155 @@
+"""What a run folder says about its run: `manifest.json` and `config.json`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from agents.persistence.strict_json import read_json
+from conf.errors import InputError
+from conf.files import write_json
+from experiments.runs.config import check_plain, config_hash, refuse_evaluated
+from experiments.runs.folder import MANIFEST
+from experiments.runs.provenance import gather_provenance
+
+CONFIG = "config.json"
+RUN_FORMAT = 1
+
+Status = Literal["running", "finished", "failed", "interrupted"]
+
+
+class RunRecord:
+    """Keeps a run's manifest and configuration true while the block runs.
+
+    On entry it writes `config.json` and a manifest with status "running"; on exit the manifest
+    says "finished", "interrupted" (Ctrl-C) or "failed", with wall time and speed. `progress`
+    updates both on the way, so that a killed run still tells how far it came. Entered again on a
+    resumed run it keeps the date of creation and adds the wall times up; the configuration must
+    be the same then, or InputError is raised.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        *,
+        seed: int,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`config` is plain data (see `plain_config`); `data` says what was trained on."""
+        self.folder = folder
+        self._config: dict[str, Any] = check_plain(config)
+        self._seed = seed
+        self._data = check_plain(data or {}, "data")
+        self._steps = 0
+        self._before: dict[str, Any] = {}
+        self._facts: dict[str, Any] = {}
+        self._clock = 0.0
+        self._first_steps = 0
+
+    def __enter__(self) -> RunRecord:
+        if (self.folder / MANIFEST).exists():
+            self._before = load_manifest(self.folder)
+            if self._before.get("config_hash") != config_hash(self._config):
+                raise InputError(
+                    f"the configuration differs from the one that {self.folder} was started with",
+                    "Resume with the same settings, or start a new run",
+                )
+        self._before.setdefault("created", _now())
+        self._data = self._before.get("data", self._data)
+        self._steps = self._first_steps = int(self._before.get("steps", 0))
+        self._clock = time.monotonic()
+        self._facts = gather_provenance()
+        write_json(self.folder / CONFIG, self._config)
+        self._write("running")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._write("finished")
+        else:
+            self._write("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+
+    def start_at(self, steps: int) -> None:
+        """Tell where a resumed run goes on, so that its speed counts only the new steps."""
+        self._first_steps = self._steps = steps
+
+    def progress(self, steps: int) -> None:
+        """Record that `steps` environment steps are done in all."""
+        self._steps = steps
+        self._write("running")
+
+    def _write(self, status: Status) -> None:
+        elapsed = time.monotonic() - self._clock
+        new_steps = self._steps - self._first_steps
+        speed = new_steps / max(elapsed, 1e-9)
+        write_json(
+            self.folder / MANIFEST,
+            {
+                "format": RUN_FORMAT,
+                "status": status,
+                "created": self._before["created"],
+                "updated": _now(),
+                "seed": self._seed,
+                "data": self._data,
+                "config_hash": config_hash(self._config),
+                "steps": self._steps,
+                "wall_seconds": round(self._before.get("wall_seconds", 0.0) + elapsed, 3),
+                "steps_per_second": round(speed, 1)
+                if new_steps
+                else self._before.get("steps_per_second"),
+                "attempts": self._before.get("attempts", 0) + 1,
+                **self._facts,
+            },
+        )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def load_run_config(run: Path) -> dict[str, Any]:
+    """The configuration that a run was made with, as plain data.
+
+    Raises InputError if it is missing, damaged or changed since the run, or if it holds anything
+    that a configuration library would evaluate (an interpolation, a `_target_`).
+    """
+    config = read_json(run / CONFIG)
+    refuse_evaluated(config, str(run / CONFIG))
+    if load_manifest(run).get("config_hash") != config_hash(config):
+        raise InputError(
+            f"{run / CONFIG} is not the configuration that the manifest describes",
+            "Put back the original file, or start a new run with the new settings",
+        )
+    return config
+
+
+def load_manifest(run: Path) -> dict[str, Any]:
+    """The manifest of a run; InputError if it is missing, damaged or of a newer format."""
+    manifest = read_json(run / MANIFEST)
+    if manifest.get("format") != RUN_FORMAT:
+        raise InputError(
+            f"{run / MANIFEST} has format {manifest.get('format')!r}, this version reads "
+            f"{RUN_FORMAT}",
+            "Use the version of this package that wrote it",
+        )
+    kinds: dict[str, Any] = {
+        "data": dict,
+        "steps": int,
+        "created": str,
+        "wall_seconds": (int, float),
+        "attempts": int,
+    }
+    for key, kind in kinds.items():
+        if not isinstance(manifest.get(key), kind) or isinstance(manifest.get(key), bool):
+            raise InputError(f"{run / MANIFEST}: {key} is {manifest.get(key)!r}")
+    return manifest

@@ -1,0 +1,129 @@
+"""Distributions over simulated years, each number with an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import betaincinv
+
+from conf.errors import InputError
+from conf.types import BoolArray, FloatArray
+from experiments.simulation.years import Years
+from risk.bootstrap import Interval, check_level, percentile_interval
+
+LARGE_LOSS = 0.20  # of the equity, in a year
+QUANTILES = (0.05, 0.50, 0.95)
+MEASURES = ("sharpe", "total_return", "max_drawdown")
+# Counts held at once while resampling: bounds memory, changes no draw.
+_CELLS_AT_ONCE = 4_000_000
+
+
+class BookRisk(NamedTuple):
+    """What a book's simulated years amount to."""
+
+    mean: dict[str, Interval]  # by measure
+    quantile: dict[str, tuple[float, ...]]  # by measure, at QUANTILES
+    ruin: Interval  # chance that the year ends in ruin
+    large_loss: Interval  # chance that it loses more than LARGE_LOSS
+    loss: Interval  # chance that it loses anything
+    halted: float  # share of the years in which the risk module closed the book for good
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON can hold it; undefined is null."""
+        measures = {
+            name: {
+                "mean": plain_interval(self.mean[name]),
+                **{
+                    f"p{round(100 * q):02d}": _number(x)
+                    for q, x in zip(QUANTILES, self.quantile[name], strict=True)
+                },
+            }
+            for name in MEASURES
+        }
+        return {
+            **measures,
+            "probability_of_ruin": plain_interval(self.ruin),
+            "probability_of_loss_over_20_percent": plain_interval(self.large_loss),
+            "probability_of_loss": plain_interval(self.loss),
+            "halted_share": self.halted,
+        }
+
+
+def book_risks(
+    books: Mapping[str, Years], level: float, resamples: int, seed: int
+) -> dict[str, BookRisk]:
+    """Every book of one model. All are resampled by the same years, so that they compare.
+
+    Means have percentile intervals of a bootstrap over years, which are independent; chances have
+    exact binomial ones.
+    """
+    check_level(level)
+    values = [getattr(years, name) for years in books.values() for name in MEASURES]
+    means = resampled_means(np.stack(values), resamples, np.random.default_rng(seed))
+    by_book = np.split(means, len(books))
+    return {
+        name: _risk_of(years, own, level)
+        for (name, years), own in zip(books.items(), by_book, strict=True)
+    }
+
+
+def resampled_means(values: FloatArray, resamples: int, rng: np.random.Generator) -> FloatArray:
+    """Means (K, B) of K measures (K, P) over B bootstrap samples of the P paths."""
+    paths = values.shape[1]
+    at_once = max(1, _CELLS_AT_ONCE // paths)
+    chances = np.full(paths, 1.0 / paths)
+    parts = []
+    for first in range(0, resamples, at_once):
+        counts = rng.multinomial(paths, chances, size=min(at_once, resamples - first))
+        weights = counts / float(paths)
+        parts.append([weights @ measure for measure in values])
+    return np.concatenate(parts, axis=1)
+
+
+def proportion_interval(hits: int, trials: int, level: float = 0.95) -> Interval:
+    """Exact two-sided interval of a chance after `hits` in `trials` independent tries.
+
+    C. Clopper and E. Pearson, The use of confidence or fiducial limits illustrated in the case of
+    the binomial, Biometrika 26 (1934).
+    """
+    check_level(level)
+    if not 0 <= hits <= trials or trials < 1:
+        raise InputError(f"{hits} of {trials} is no share", "Give 0 <= hits <= trials")
+    tail = (1.0 - level) / 2.0
+    low = float(betaincinv(hits, trials - hits + 1, tail)) if hits else 0.0
+    high = float(betaincinv(hits + 1, trials - hits, 1.0 - tail)) if hits < trials else 1.0
+    return Interval(hits / trials, low, high)
+
+
+def plain_interval(interval: Interval) -> dict[str, float | None]:
+    """Value and ends, null where undefined."""
+    return {name: _number(x) for name, x in interval._asdict().items()}
+
+
+def _risk_of(years: Years, means: FloatArray, level: float) -> BookRisk:
+    """`means` (K, B) are those of the MEASURES over bootstrap samples."""
+    paths = len(years.sharpe)
+    mean, quantile = {}, {}
+    for name, resampled in zip(MEASURES, means, strict=True):
+        values = getattr(years, name)
+        low, high = percentile_interval(resampled, level)
+        mean[name] = Interval(float(values.mean()), float(low), float(high))
+        quantile[name] = tuple(float(x) for x in np.quantile(values, QUANTILES))
+
+    def chance(hit: BoolArray) -> Interval:
+        return proportion_interval(int(hit.sum()), paths, level)
+
+    return BookRisk(
+        mean,
+        quantile,
+        chance(years.ruined),
+        chance(years.total_return < -LARGE_LOSS),
+        chance(years.total_return < 0.0),
+        float(years.halted.mean()),
+    )
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,130 @@
+"""Simulated years: paths drawn, priced and traded in chunks, on as many cores as there are."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from agents.baselines.options import build_baselines
+from agents.policy import Policy
+from agents.ppo.parallel import torch_threads
+from conf.types import BoolArray, FloatArray
+from envs.core.batch import Window
+from envs.market.indicators import WARMUP_SESSIONS
+from envs.market.models.gbm import Scenario
+from envs.market.models.index_models import simulate_index
+from envs.market.models.panel import trading_days
+from envs.option_portfolio.market import build_option_market
+from experiments.backtests.backtest import Backtest
+from experiments.evaluation.open_run import CASH, pick, run_beside
+from experiments.evaluation.split import INDEX
+from experiments.runs.settings import OptionMarketSettings
+from experiments.simulation.models import Law
+from risk import metrics
+from risk.bootstrap import equity_curve
+from risk.guard import GuardState
+
+YEAR_SESSIONS = 252
+# Paths that are priced and traded together: enough for the network, few enough for memory. The
+# paths depend on it, so it is no setting.
+CHUNK = 500
+_START = dt.date(2001, 1, 2)
+_INITIAL_PRICE = 1000.0  # index points; only ratios to it matter
+
+
+@dataclass(frozen=True)
+class Years:
+    """What one book came to on P simulated years."""
+
+    sharpe: FloatArray  # (P,)
+    total_return: FloatArray  # (P,) of the year
+    max_drawdown: FloatArray  # (P,)
+    ruined: BoolArray  # (P,)
+    halted: BoolArray  # (P,) the risk module had closed it by the end
+
+
+def simulate_years(
+    law: Law,
+    policy: Policy,
+    beside: Sequence[str],
+    wanted: OptionMarketSettings,
+    paths: int,
+    seed: int,
+    threads: int,
+) -> dict[str, Years]:
+    """A year of every book on each of `paths` paths, by the book's name.
+
+    The policy trades as it wants and, where the risk module is on, under it; the baselines named
+    `beside`, the index and cash are without it. The same seed gives the same years whatever the
+    number of threads.
+    """
+    sizes = [min(CHUNK, paths - first) for first in range(0, paths, CHUNK)]
+    # Chunk k is the same whoever works on it.
+    seeds = np.random.SeedSequence((seed, sum(law.name.encode()))).spawn(len(sizes))
+
+    def chunk(size: int, own: np.random.SeedSequence) -> dict[str, Years]:
+        return _simulate_chunk(law, policy, beside, wanted, size, np.random.default_rng(own))
+
+    # A core a chunk wastes less than two cores a product.
+    with torch_threads(1), ThreadPoolExecutor(threads) as pool:
+        done = list(pool.map(chunk, sizes, seeds))
+    return {name: _joined([part[name] for part in done]) for name in done[0]}
+
+
+def _simulate_chunk(
+    law: Law,
+    policy: Policy,
+    beside: Sequence[str],
+    wanted: OptionMarketSettings,
+    paths: int,
+    rng: np.random.Generator,
+) -> dict[str, Years]:
+    scenario = Scenario(
+        # The exchange's days for every law: 252 of them are a year by the calendar, too.
+        dates=trading_days(_START, WARMUP_SESSIONS + YEAR_SESSIONS),
+        num_paths=paths,
+        initial_price=_INITIAL_PRICE,
+        drift=law.drift,
+        rate=law.rate,
+        dividend_yield=law.dividend_yield,
+    )
+    history = simulate_index(law.model, scenario, rng)
+    market = build_option_market(history, wanted.surface, wanted.env)
+    window = Window(market.first_usable, history.num_sessions)
+    # Nothing can be fitted to a simulated market without looking ahead in it.
+    known = {b.name: b.policy for b in build_baselines(market, wanted.env, None, window)}
+    books = pick(beside, known)
+    ran = run_beside(policy, books, market, wanted.env, window, wanted.risk)
+    found = {name: _years(done) for name, done in ran.items()}
+    free = market.growth[window.start : window.stop - 1]
+    index = equity_curve(market.index_returns(window))
+    cash = np.broadcast_to(equity_curve(free), index.shape)
+    return {**found, INDEX: _plain(index, free), CASH: _plain(cash, free)}
+
+
+def _years(done: Backtest) -> Years:
+    plain = _plain(done.equity, done.risk_free)
+    halted = (done.guard[:, -1] == GuardState.HALTED) & ~done.ruined
+    return Years(plain.sharpe, plain.total_return, plain.max_drawdown, done.ruined, halted)
+
+
+def _plain(equity: FloatArray, risk_free: FloatArray) -> Years:
+    """A book that can be neither ruined nor halted."""
+    never = np.zeros(len(equity), np.bool_)
+    return Years(
+        metrics.sharpe_ratio(metrics.simple_returns(equity), risk_free),
+        equity[:, -1] / equity[:, 0] - 1.0,
+        metrics.max_drawdown(equity),
+        never,
+        never,
+    )
+
+
+def _joined(parts: Sequence[Years]) -> Years:
+    return Years(
+        **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Years)}
+    )

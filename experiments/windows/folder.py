@@ -1,0 +1,195 @@
+"""The folder of a walk-forward: what it was asked to be, and a run folder for each window.
+
+`walk_forward.json` says it all and never changes. A window's folder (`2005/`) is an ordinary run
+folder, whose settings are those of the whole with boundaries of its own: it can be evaluated and
+watched like any other. `walk_forward/` holds the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from agents.persistence.policy_file import DESCRIPTION
+from agents.persistence.strict_json import read_json
+from conf.errors import InputError
+from conf.files import write_json
+from conf.settings import build_settings
+from envs.market.loaded import settings_to_json
+from experiments.runs.config import config_hash, refuse_evaluated
+from experiments.runs.folder import MANIFEST, WALK, is_walk, shown_path
+from experiments.runs.market_setup import Session, build_model, open_session
+from experiments.runs.record import load_manifest
+from experiments.runs.settings import RunSettings, run_settings
+from experiments.runs.training import prepare_torch
+from experiments.windows.windows import WalkForwardSettings, YearWindow, find_window, plan_windows
+
+RESULT = "walk_forward"
+WALK_FORMAT = 1
+FINE_TUNE_SHARE = 4  # a fine-tuned window trains for a quarter of the steps, unless told otherwise
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A walk-forward: the settings of its runs, the market of all years, and the windows."""
+
+    folder: Path
+    config: Mapping[str, Any]  # plain; as a run's, with the data settings that were really used
+    asked: WalkForwardSettings
+    session: Session  # its splits are no window's
+    windows: tuple[YearWindow, ...]
+    notices: tuple[str, ...]  # what a person should be told of the data
+
+    def run_folder(self, window: YearWindow) -> Path:
+        """Where the window's run lives."""
+        return self.folder / window.name
+
+    def before(self, window: YearWindow) -> YearWindow | None:
+        """The window whose policy this one goes on from; None where it begins afresh."""
+        place = self.windows.index(window)
+        return self.windows[place - 1] if place and self.asked.retrain == "fine_tune" else None
+
+    def config_of(self, window: YearWindow) -> dict[str, Any]:
+        """The configuration of the window's run."""
+        data = replace(self.session.loaded.settings, splits=window.dates)
+        config = {**self.config, "data": settings_to_json(data)}
+        if self.before(window) is not None:
+            fewer = max(int(config["total_timesteps"]) // FINE_TUNE_SHARE, 1)
+            config["total_timesteps"] = self.asked.fine_tune_timesteps or fewer
+        return config
+
+    def settings_of(self, window: YearWindow) -> RunSettings:
+        """The same, checked."""
+        return run_settings(self.config_of(window))
+
+    def session_of(self, window: YearWindow) -> Session:
+        """The market, cut at the window's boundaries."""
+        settings, loaded = self.settings_of(window).market, self.session.loaded
+        cut: Any = replace(loaded, settings=settings.data)  # type: ignore[arg-type]
+        return Session(cut, self.session.market, settings)
+
+    def is_finished(self, window: YearWindow) -> bool:
+        """Whether the window's run came to its end; InputError if the folder holds another run."""
+        folder = self.run_folder(window)
+        if not (folder / MANIFEST).is_file():
+            return False
+        manifest = load_manifest(folder)
+        if manifest.get("config_hash") != config_hash(self.config_of(window)):
+            raise InputError(
+                f"{shown_path(folder)} holds a run with other settings",
+                "Move it away, or start a new walk-forward",
+            )
+        return manifest.get("status") == "finished"
+
+    @property
+    def unfinished(self) -> tuple[YearWindow, ...]:
+        """Windows still to be trained."""
+        return tuple(window for window in self.windows if not self.is_finished(window))
+
+    def chosen_policy(self, window: YearWindow) -> Path:
+        """The folder of the window's best policy, or of its last where no score was finite."""
+        run = self.run_folder(window)
+        best = run / "best"
+        return best if (best / DESCRIPTION).is_file() else run
+
+
+def open_walk(
+    config: Mapping[str, Any], asked: Mapping[str, Any], folder: Path, year: int | None = None
+) -> Walk:
+    """The walk-forward of these settings in `folder`: a new one, or that which stands there.
+
+    config: a run's configuration, asked: the section `walk_forward`, both plain; year: a window
+    that it has to have. Everything is checked before anything is written. Raises InputError where
+    the folder holds another one.
+    """
+    wanted: WalkForwardSettings = build_settings(WalkForwardSettings, asked, "walk_forward")
+    identity = config_hash({"config": dict(config), "walk_forward": asdict(wanted)})
+    if not is_walk(folder):
+        walk = _prepare(config, wanted, folder)
+        first = walk.windows[0] if year is None else find_window(walk.windows, year)
+        # Whatever cannot be built is refused here, with nothing written yet.
+        build_model(walk.session_of(first), walk.settings_of(first))
+        if not is_walk(folder):
+            _write(walk, identity)
+        # Another process may have been faster, and have had its data from elsewhere.
+        if _read(folder)["config"] == walk.config:
+            return walk
+    if _read(folder)["asked"] != identity:
+        raise InputError(
+            f"{shown_path(folder)} holds a walk-forward with other settings",
+            f"Go on with resume={shown_path(folder)}, or choose another folder",
+        )
+    return reopen_walk(folder)
+
+
+def reopen_walk(folder: Path) -> Walk:
+    """The walk-forward that stands in `folder`; InputError if it is damaged or its data changed."""
+    record = _read(folder)
+    asked: WalkForwardSettings = build_settings(
+        WalkForwardSettings, record["walk_forward"], "walk_forward"
+    )
+    walk = _prepare(record["config"], asked, folder)
+    if walk.session.loaded.history.fingerprint != record["data"].get("fingerprint"):
+        raise InputError(
+            f"the data of {shown_path(folder)} has changed since it began",
+            "Put the original data back, or start a new walk-forward",
+        )
+    return replace(walk, notices=tuple(str(line) for line in record["data"].get("notices", ())))
+
+
+def resolve_walk(text: str, root: Path = Path("outputs")) -> Path:
+    """The folder of a walk-forward, given as a path or below `root`; absolute."""
+    for folder in (Path(text), root / text):
+        if is_walk(folder):
+            return folder.resolve()
+    raise InputError(
+        f"{text!r} is not the folder of a walk-forward: it has no {WALK}",
+        "Start one with python -m experiments.walk_forward",
+    )
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / WALK
+    record = read_json(path)
+    refuse_evaluated(record, str(path))
+    if record.get("format") != WALK_FORMAT:
+        raise InputError(
+            f"{path} has format {record.get('format')!r}, this version reads {WALK_FORMAT}",
+            "Use the version that wrote it",
+        )
+    for key, kind in (("asked", str), ("config", dict), ("walk_forward", dict), ("data", dict)):
+        if not isinstance(record.get(key), kind):
+            raise InputError(f"{path}: {key} is {record.get(key)!r}", "Put back the original file")
+    return record
+
+
+def _prepare(config: Mapping[str, Any], asked: WalkForwardSettings, folder: Path) -> Walk:
+    settings = run_settings(config)
+    prepare_torch(settings.top)
+    session = open_session(settings.market)
+    loaded = session.loaded
+    windows = plan_windows(
+        loaded.history.dates,
+        asked,
+        embargo_days=loaded.embargo_days,
+        warmup_sessions=loaded.warmup_sessions,
+    )
+    used = {**config, "data": settings_to_json(loaded.settings)}
+    return Walk(folder, used, asked, session, windows, loaded.notices)
+
+
+def _write(walk: Walk, identity: str) -> None:
+    data = {name: x for name, x in walk.session.describe_data().items() if name != "splits"}
+    write_json(
+        walk.folder / WALK,
+        {
+            "format": WALK_FORMAT,
+            "asked": identity,
+            "walk_forward": asdict(walk.asked),
+            "data": data,
+            "windows": [window.name for window in walk.windows],
+            "config": dict(walk.config),
+        },
+    )

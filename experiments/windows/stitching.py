@@ -1,0 +1,174 @@
+"""The years that each policy of a walk-forward never saw, put together to one record.
+
+Every window's test begins in cash, with a fresh book and a policy that remembers nothing; the
+same holds for every baseline, and those that are fitted are fitted on the window's training years.
+The risk module's guard and the peak that it counts drawdowns from begin anew as well.
+Growth is multiplied from year to year, so daily returns are those of the windows, unchanged.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from agents.persistence.policy_file import load_policy
+from agents.persistence.strict_json import read_json
+from conf.errors import InputError
+from conf.types import DateArray, FloatArray
+from experiments.evaluation.scorecard import resampled_days
+from experiments.evaluation.split import AGENT, Contest, SplitResult, evaluate_split
+from experiments.runs.trials import TrialCount
+from experiments.statistics.comparison import Verdict, compare
+from experiments.statistics.performance import Performance, summarise
+from experiments.windows.folder import Walk
+from experiments.windows.windows import YearWindow
+from risk.bootstrap import Interval, equity_curve, percentile_interval
+from risk.metrics import simple_returns
+
+# Measures that are given with an interval. The maximum drawdown is not: resampled blocks break the
+# path up, so the drawdowns of resamples lie below that of the record.
+WITH_INTERVAL = ("sharpe", "annual_return", "annual_volatility", "sortino", "calmar")
+
+# The single years are not judged: the fewest that the comparison takes.
+_YEARS_RESAMPLES = 100
+_CELLS_AT_ONCE = 2_000_000
+
+
+@dataclass(frozen=True)
+class WindowResult:
+    """A window's policy over its test years."""
+
+    window: YearWindow
+    result: SplitResult
+    spans: Mapping[str, tuple[str, str]]  # split -> first and last session
+    policy_step: int
+    validation_sharpe: float | None  # None: no score was finite, so the last policy was tested
+
+
+@dataclass(frozen=True)
+class StitchedContest:
+    """The agent and its opponents through all test years, on P paths and T days."""
+
+    dates: DateArray  # (T + 1,)
+    risk_free: FloatArray  # (T,)
+    equity: Mapping[str, FloatArray]  # name -> (P, T + 1) dollars; the agent's is AGENT
+    performance: Mapping[str, Performance]  # name -> arrays of P
+    intervals: Mapping[str, Interval]  # of the agent, by WITH_INTERVAL, 95 %
+    verdict: Verdict
+    ruined: bool  # in any year, on any path
+
+
+def run_test(walk: Walk, window: YearWindow) -> WindowResult:
+    """Run the window's chosen policy and every baseline through its test years.
+
+    Under the risk module, too, each book is new: one that was halted for good in the window before
+    trades again, and a drawdown that began there is not seen. The managed record therefore shows
+    less halting than one unbroken book would.
+    """
+    folder, session = walk.chosen_policy(window), walk.session_of(window)
+    loaded = load_policy(folder)
+    scored = folder / "validation.json"
+    sharpe = read_json(scored)["metrics"]["sharpe"] if scored.is_file() else None
+    result = evaluate_split(
+        "test", loaded.policy, session, lambda _: TrialCount(1, None), _YEARS_RESAMPLES
+    )
+    spans = {
+        name: (first, last) for name, (first, last) in session.describe_data()["splits"].items()
+    }
+    return WindowResult(window, result, spans, int(loaded.metadata["step"]), sharpe)
+
+
+def chained(parts: Sequence[FloatArray]) -> FloatArray:
+    """Equity (P, T + 1) of curves (P, T_k + 1) that follow one another, the first as it stands."""
+    curve = [parts[0]]
+    for part in parts[1:]:
+        curve.append(curve[-1][:, -1:] * (part[:, 1:] / part[:, :1]))
+    return np.concatenate(curve, axis=1)
+
+
+def stitched_equity(contests: Sequence[Contest]) -> dict[str, FloatArray]:
+    """Everybody's equity through all years; InputError where the years do not join."""
+    for earlier, later in itertools.pairwise(contests):
+        if earlier.agent.dates[-1] != later.agent.dates[0]:
+            raise InputError(
+                f"a test ends on {earlier.agent.dates[-1]}, the next begins on "
+                f"{later.agent.dates[0]}",
+                "The windows were made for other data; start a new walk-forward",
+            )
+    names = [name for name in contests[0].equity if all(name in c.equity for c in contests)]
+    return {name: chained([contest.equity[name] for contest in contests]) for name in names}
+
+
+def stitch(contests: Sequence[Contest], trials: TrialCount, resamples: int) -> StitchedContest:
+    """All test years as one contest, judged as `evaluate` judges a single stretch."""
+    agents = [contest.agent for contest in contests]
+    dates = np.concatenate([agents[0].dates[:1], *[agent.dates[1:] for agent in agents]])
+    risk_free = np.concatenate([agent.risk_free for agent in agents])
+    index_return = np.concatenate([agent.index_return for agent in agents], axis=1)
+    equity = stitched_equity(contests)
+    ruined = any(bool(agent.ruined.any()) for agent in agents)
+    returns = {name: simple_returns(curve) for name, curve in equity.items()}
+    opponents = {name: days for name, days in returns.items() if name != AGENT}
+    verdict = compare(
+        returns[AGENT],
+        opponents,
+        risk_free,
+        num_trials=max(trials.num_trials, 1),
+        trial_variance_annual=trials.variance_annual,
+        reps=resamples,
+        ruined=ruined,
+    )
+    performance = {
+        name: summarise(curve, dates, risk_free, market_returns=index_return)
+        for name, curve in equity.items()
+    }
+    performance[AGENT] = summarise(
+        equity[AGENT],
+        dates,
+        risk_free,
+        market_returns=index_return,
+        traded_usd=_in_step(contests, equity[AGENT], "traded"),
+        cost_usd=_in_step(contests, equity[AGENT], "cost"),
+    )
+    intervals = measured_intervals(equity[AGENT], dates, risk_free, resamples)
+    return StitchedContest(dates, risk_free, equity, performance, intervals, verdict, ruined)
+
+
+def measured_intervals(
+    equity: FloatArray, dates: DateArray, risk_free: FloatArray, reps: int
+) -> dict[str, Interval]:
+    """The measures WITH_INTERVAL of equity (P, T + 1), with 95 % intervals.
+
+    One path: the stationary bootstrap of its days. Several: the mean over paths, and the range of
+    their central 95 %.
+    """
+    measured = summarise(equity, dates, risk_free)
+    draws = measured
+    if len(equity) == 1:
+        returns = simple_returns(equity)[0]
+        days = resampled_days(returns, reps, 0)
+        at_once = max(1, _CELLS_AT_ONCE // days.shape[1])
+        parts = [
+            summarise(equity_curve(returns[some]), dates, risk_free[some])
+            for some in (days[i : i + at_once] for i in range(0, reps, at_once))
+        ]
+        draws = Performance(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    found = {}
+    for name in WITH_INTERVAL:
+        low, high = percentile_interval(getattr(draws, name))
+        value = float(np.mean(getattr(measured, name)))
+        found[name] = Interval(value, float(low), float(high))
+    return found
+
+
+def _in_step(contests: Sequence[Contest], equity: FloatArray, name: str) -> FloatArray:
+    """A year's dollars, whose book began afresh, at the scale of the stitched equity, (P, T)."""
+    scaled, day = [], 0
+    for contest in contests:
+        dollars: FloatArray = getattr(contest.agent, name)
+        scaled.append(dollars * (equity[:, day : day + 1] / contest.agent.equity[:, :1]))
+        day += dollars.shape[1]
+    return np.concatenate(scaled, axis=1)
