@@ -9,7 +9,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from conf.errors import InputError
 from envs.core.kernel import BookKernel
-from envs.gymnasium_adapters import KernelVecEnv
+from envs.sb3_vec_env import KernelVecEnv
 
 EPISODE_SCALARS = {
     "sharpe": "episode/sharpe",

@@ -14,10 +14,10 @@ from agents.portfolio_manager.files import Learned, give_moments, moments_of
 from conf.errors import InputError
 from envs.allocation.market import AllocationSettings, PanelMarket
 from envs.core.batch import Window
-from envs.gymnasium_adapters import KernelVecEnv
 from envs.kernels import open_kernel
 from envs.market.models.panel import PanelLaw, RegimeModel
 from envs.market.sources.panel import PanelSimulatedData
+from envs.sb3_vec_env import KernelVecEnv
 
 CHECKPOINT_EPISODES = 50
 

@@ -14,7 +14,7 @@ from envs.core.batch import Window
 from envs.core.episode_statistics import EVERYONE
 from envs.core.features import Scaling
 from envs.core.kernel import BookKernel
-from envs.core.rows import as_rows
+from envs.core.market import as_rows
 from risk.book import Book
 from risk.overlay import RiskSettings
 

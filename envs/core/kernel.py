@@ -18,9 +18,8 @@ from conf.types import BoolArray, FloatArray, IntArray, ObsArray
 from envs.core.batch import BatchKernel, StepResult, Window
 from envs.core.episode_statistics import EVERYONE, EpisodeStatistics
 from envs.core.ledger import Ledger
-from envs.core.market import BookMarket, BookOptions
+from envs.core.market import BookMarket, BookOptions, as_rows
 from envs.core.reward import VOLATILITY_SESSIONS, Reward, Step
-from envs.core.rows import as_rows
 from risk.book import Book
 from risk.overlay import OverlayResult, RiskOverlay, RiskSettings
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from conf.settings import settings
@@ -114,3 +115,12 @@ class BookMarket(Protocol):
 
     def index_returns(self, window: Window) -> FloatArray:
         """Total return of the index from each session of the window to the next, (P, n - 1)."""
+
+
+def as_rows(values: NDArray[Any]) -> NDArray[Any]:
+    """(P, T, ...) -> (P x T, ...), contiguous: `take` copies the whole of any other array.
+
+    Row = path x T + session: what the kernel gathers from.
+    """
+    flat = (values.shape[0] * values.shape[1], *values.shape[2:])
+    return np.ascontiguousarray(values).reshape(flat)

@@ -9,9 +9,9 @@ from conf.types import BoolArray, FloatArray, IntArray, ObsArray
 from envs.core.batch import Window
 from envs.core.episode_statistics import EVERYONE
 from envs.core.kernel import BookKernel
-from envs.core.rows import as_rows
+from envs.core.market import as_rows
 from envs.option_portfolio.market import OptionMarket, OptionPortfolioSettings
-from envs.option_portfolio.observation import BookObservation, lay_out_rows
+from envs.option_portfolio.observation import BookObservation
 from envs.option_portfolio.risk_view import RiskView
 from envs.option_portfolio.sizing import target_quantity
 from risk.book import Book
@@ -46,7 +46,7 @@ class OptionPortfolioKernel(BookKernel):
         if risk is not None and self.overlay is not None:
             needs_scan = risk.limits.max_margin is not None
             self._risk_view = RiskView(market, risk.scan if needs_scan else None)
-        self._rows = lay_out_rows(market, self._mark)
+        self._rows = market.rows
         self._rolled = np.ascontiguousarray(market.tape.rolled)  # or `take` copies all of it
         self._observation = BookObservation(market.observed, self._rows, options.initial_equity_usd)
 

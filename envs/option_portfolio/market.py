@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Literal
 
 import numpy as np
@@ -13,11 +14,12 @@ from conf.types import BoolArray, FloatArray
 from envs.core.batch import Window
 from envs.core.costs import CostSettings, FlatCosts, RealisticCosts
 from envs.core.features import Feature
-from envs.core.market import EpisodeSettings, cash_growth
+from envs.core.market import EpisodeSettings, as_rows, cash_growth
 from envs.core.reward import RewardSettings
 from envs.market.history import MarketHistory
 from envs.option_portfolio.observation import (
     MarketObservation,
+    MarketRows,
     ObservationSettings,
     observe_market,
 )
@@ -78,6 +80,20 @@ class OptionMarket:
     def aged(self) -> FloatArray:
         """Dollars now of the contract that sat there yesterday, (P, T, M)."""
         return self.tape.aged
+
+    @cached_property
+    def rows(self) -> MarketRows:
+        """What the kernel gathers from, laid out once for all episodes."""
+        closing, observed = self.closing_unit_cost, self.observed
+        return MarketRows(
+            mark=as_rows(self.tape.mark),
+            spot=as_rows(self.history.close),
+            unit_cost=as_rows(self.unit_cost),
+            closing_cost=None if closing is None else as_rows(closing),
+            before=as_rows(observed.before),
+            after=as_rows(observed.after),
+            log_price=as_rows(observed.log_price),
+        )
 
     def index_returns(self, window: Window) -> FloatArray:
         """Return of the index from each session of the window to the next, (P, n - 1).

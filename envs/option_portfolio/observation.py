@@ -15,11 +15,9 @@ from envs.core.episode_statistics import EpisodeStatistics
 from envs.core.features import CLIP, Feature, Scaling
 from envs.core.ledger import Ledger
 from envs.core.reward import diversification_of
-from envs.core.rows import as_rows
 from envs.market.history import MarketHistory
 from envs.market.indicators import market_features
 from envs.option_portfolio.extra_blocks import extra_block
-from envs.option_portfolio.market import OptionMarket
 from envs.options.chain import Slot
 from envs.options.tape import OptionTape
 
@@ -169,7 +167,7 @@ def _first_usable(usable: BoolArray, history: MarketHistory) -> int:
 
 @dataclass(frozen=True)
 class MarketRows:
-    """Views of an OptionMarket, one row for each (path, session). M slots."""
+    """Views of an option market, one row for each (path, session). M slots."""
 
     mark: FloatArray  # (rows, M)
     spot: FloatArray  # (rows,)
@@ -178,20 +176,6 @@ class MarketRows:
     before: ObsArray  # (rows, F1) observation before the portfolio block
     after: ObsArray  # (rows, F2) and after it
     log_price: FloatArray  # (rows,)
-
-
-def lay_out_rows(market: OptionMarket, mark: FloatArray) -> MarketRows:
-    """The rows of a market; those of `mark` are there already."""
-    observed, closing = market.observed, market.closing_unit_cost
-    return MarketRows(
-        mark=mark,
-        spot=as_rows(market.history.close),
-        unit_cost=as_rows(market.unit_cost),
-        closing_cost=None if closing is None else as_rows(closing),
-        before=as_rows(observed.before),
-        after=as_rows(observed.after),
-        log_price=as_rows(observed.log_price),
-    )
 
 
 class BookObservation:

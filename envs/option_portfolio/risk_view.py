@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from conf.types import FloatArray, IntArray
-from envs.core.rows import as_rows
+from envs.core.market import as_rows
 from envs.option_portfolio.market import OptionMarket
 from envs.options.black_scholes import price
 from envs.options.tape import CALENDAR_DAYS

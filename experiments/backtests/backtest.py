@@ -14,8 +14,7 @@ from agents.policy_batch import Lineup
 from conf.types import BoolArray, DateArray, FloatArray, IntArray, ObsArray
 from envs.core.batch import StepResult, Window
 from envs.core.kernel import BookKernel
-from envs.core.market import BookMarket, BookOptions
-from envs.core.rows import as_rows
+from envs.core.market import BookMarket, BookOptions, as_rows
 from envs.kernels import open_kernel
 from experiments.statistics.performance import Performance, summarise
 from risk.bootstrap import equity_curve

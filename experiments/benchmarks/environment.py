@@ -10,8 +10,8 @@ import gymnasium
 import numpy as np
 
 from conf.types import ObsArray
-from envs.gymnasium_adapters import KernelVecEnv
 from envs.registration import OPTION_PORTFOLIO, register_environments
+from envs.sb3_vec_env import KernelVecEnv
 from experiments.benchmarks.rows import Budget, Row, at_least
 from experiments.benchmarks.settings import Bench
 from experiments.benchmarks.timing import calls_per_second, in_turn

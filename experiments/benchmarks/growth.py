@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from agents.policy import PolicyState
 from conf.types import BoolArray, ObsArray
 from envs.core.batch import Window
-from envs.gymnasium_adapters import KernelVecEnv
 from envs.market.indicators import WARMUP_SESSIONS
 from envs.market.sources.index import SyntheticData, load_market
 from envs.option_portfolio.market import OptionMarket, build_option_market
+from envs.sb3_vec_env import KernelVecEnv
 from experiments.backtests.backtest import run_backtest
 from experiments.benchmarks.market import SESSIONS_A_YEAR
 from experiments.benchmarks.rows import Row

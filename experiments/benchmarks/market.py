@@ -14,7 +14,6 @@ import numpy as np
 
 from agents.factory import RecurrentPPOSettings, build_agent
 from envs.core.batch import Window
-from envs.gymnasium_adapters import KernelVecEnv
 from envs.market.indicators import WARMUP_SESSIONS
 from envs.market.models.heston import HestonModel
 from envs.market.sources.index import SyntheticData, load_market
@@ -22,6 +21,7 @@ from envs.option_portfolio.env import OptionPortfolioKernel
 from envs.option_portfolio.market import build_option_market
 from envs.options.black_scholes import price_and_greeks
 from envs.options.tape import build_tape
+from envs.sb3_vec_env import KernelVecEnv
 from experiments.benchmarks.rows import Row, at_least, at_most
 from experiments.benchmarks.settings import Bench
 from experiments.benchmarks.timing import in_turn, seconds_of

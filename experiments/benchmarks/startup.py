@@ -63,7 +63,7 @@ def seconds_to_first_step(arguments: Sequence[str]) -> float:
 
 def main() -> int:
     """Train, but end at the first step."""
-    from envs.gymnasium_adapters import KernelVecEnv
+    from envs.sb3_vec_env import KernelVecEnv
     from experiments import train
 
     def stop(*_: object) -> None:

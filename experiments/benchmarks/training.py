@@ -13,8 +13,8 @@ from stable_baselines3.common.logger import Logger
 
 from agents.factory import RecurrentPPOSettings, build_agent
 from agents.ppo.parallel import torch_threads
-from envs.gymnasium_adapters import KernelVecEnv
 from envs.option_portfolio.env import OptionPortfolioKernel
+from envs.sb3_vec_env import KernelVecEnv
 from experiments.benchmarks.flops import update_flops
 from experiments.benchmarks.rows import Row, at_least, at_most
 from experiments.benchmarks.settings import Bench

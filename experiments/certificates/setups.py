@@ -16,7 +16,6 @@ from conf.settings import build_settings
 from envs.allocation.market import AllocationSettings, PanelMarket, build_panel_market
 from envs.core.batch import BatchKernel, Window
 from envs.core.kernel import BookKernel
-from envs.gymnasium_adapters import KernelVecEnv
 from envs.kernels import open_kernel
 from envs.market.history import MarketHistory
 from envs.market.panel import PanelHistory
@@ -29,6 +28,7 @@ from envs.option_portfolio.market import (
     build_option_market,
 )
 from envs.options.surface import FlatSurface, VixSurface
+from envs.sb3_vec_env import KernelVecEnv
 from experiments.runs.market_setup import Session
 from experiments.runs.settings import OptionMarketSettings
 from risk.overlay import RiskSettings

@@ -17,13 +17,13 @@ from callbacks.validation import Score
 from conf.errors import InputError
 from envs.allocation.market import PanelMarket, build_panel_market
 from envs.core.batch import Window
-from envs.gymnasium_adapters import KernelVecEnv
 from envs.kernels import open_kernel
 from envs.market.panel import PanelHistory
 from envs.market.sources.index import LoadedMarket, load_market
 from envs.market.sources.panel import LoadedPanel, load_panel
 from envs.market.splits import Split
 from envs.option_portfolio.market import OptionMarket, build_option_market
+from envs.sb3_vec_env import KernelVecEnv
 from experiments.backtests.backtest import Backtest, run_backtest
 from experiments.runs.settings import (
     MarketSettings,

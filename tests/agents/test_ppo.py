@@ -33,7 +33,7 @@ from conf.errors import InputError
 from conf.settings import build_settings
 from envs.allocation.simplex import Simplex
 from envs.core.batch import BatchKernel, StepResult
-from envs.gymnasium_adapters import KernelVecEnv
+from envs.sb3_vec_env import KernelVecEnv
 from tests.agents.toy_run import ROLLOUT, DriftEnv, SimplexDriftEnv, same_weights, weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")

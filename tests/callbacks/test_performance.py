@@ -9,7 +9,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from callbacks.performance import PerformanceCallback
 from conf.errors import InputError
 from envs.core.batch import BatchKernel
-from envs.gymnasium_adapters import KernelEnv, KernelVecEnv
+from envs.gymnasium_adapters import KernelEnv
+from envs.sb3_vec_env import KernelVecEnv
 from tests.envs.portfolios import kernel_of as allocation_kernel
 from tests.envs.portfolios import wandering_panel
 from tests.markets import kernel_of, options_of, random_walk

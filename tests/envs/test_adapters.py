@@ -8,7 +8,8 @@ from stable_baselines3.common.env_checker import check_env as sb3_check
 
 import envs  # noqa: F401  registers the environments
 from conf.errors import InputError
-from envs.gymnasium_adapters import KernelEnv, KernelVecEnv, KernelVectorEnv
+from envs.gymnasium_adapters import KernelEnv, KernelVectorEnv
+from envs.sb3_vec_env import KernelVecEnv
 from tests.markets import history_of, kernel_of, options_of, random_walk
 
 ID = "PolyHedge/OptionPortfolio-v0"

@@ -11,7 +11,8 @@ from stable_baselines3.common.env_checker import check_env as sb3_check
 import envs  # noqa: F401  registers the environments
 from conf.errors import InputError
 from envs.allocation.simplex import Simplex
-from envs.gymnasium_adapters import KernelEnv, KernelVecEnv, KernelVectorEnv
+from envs.gymnasium_adapters import KernelEnv, KernelVectorEnv
+from envs.sb3_vec_env import KernelVecEnv
 from risk.overlay import RiskSettings
 from tests.envs.portfolios import kernel_of, simplex_points, wandering_panel
 

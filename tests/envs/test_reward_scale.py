@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from envs.gymnasium_adapters import KernelVecEnv
+from envs.sb3_vec_env import KernelVecEnv
 from tests.markets import kernel_of, random_walk
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from agents.factory import RecurrentPPOSettings, build_agent
 from envs.core.batch import Window
-from envs.gymnasium_adapters import KernelVecEnv
 from envs.option_portfolio.env import OptionPortfolioKernel
 from envs.option_portfolio.market import OptionMarket
 from envs.option_portfolio.observation import observe_market
+from envs.sb3_vec_env import KernelVecEnv
 from experiments.backtests.backtest import run_backtest
 from experiments.certificates.setups import SMALL_AGENT
 from tests.markets import market_of, options_of, random_walk

@@ -16,8 +16,8 @@ from conf.settings import build_settings
 from envs.allocation.env import AllocationKernel
 from envs.allocation.market import build_panel_market
 from envs.core.batch import Window
-from envs.gymnasium_adapters import KernelVecEnv
 from envs.market.sources.panel import PanelSimulatedData, load_panel
+from envs.sb3_vec_env import KernelVecEnv
 from experiments.backtests.backtest import run_backtest
 from experiments.evaluation.holdings import weights_held
 from tests.panels import allocation_of
