@@ -147,7 +147,7 @@ def test_garch_reads_the_training_years_of_its_prices_alone(tmp_path: Path) -> N
     wanted = build_settings(PanelSettings, values, "data")
     before = load_panel(wanted).history
     assert before.assets == ("A", "B", "C")
-    write_panel(path, shift=0.5)
+    write_panel(path, shift=0.05)
     assert load_panel(wanted).history.fingerprint == before.fingerprint
     values["garch"]["fit_to"]["splits"] = splits | {"train_end": str(dates[700])}
     later = build_settings(PanelSettings, values, "data")
