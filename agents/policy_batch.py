@@ -15,7 +15,7 @@ from conf.types import BoolArray, ObsArray
 
 
 @dataclass(frozen=True)
-class Lineup:
+class PolicyBatch:
     """Policy k decides for books k·n .. (k + 1)·n - 1 of a batch of K·n books."""
 
     policies: Sequence[Policy]

@@ -31,7 +31,7 @@ from experiments.benchmarks.training import training_rows
 from experiments.runs.cli import GateFailed, launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import shown_path
-from experiments.runs.market_setup import open_session
+from experiments.runs.market_setup import open_market
 from experiments.runs.provenance import gather_provenance
 from experiments.runs.settings import market_settings
 
@@ -55,7 +55,7 @@ def benchmark(config: DictConfig) -> None:
     bench = open_bench(plain_config(config))
     load = _load_before()
     rows: list[Row] = []
-    with torch_threads(bench.asked.threads):
+    with torch_threads(bench.request.threads):
         for name, measure in PARTS.items():
             if bench.wants(name):
                 log.info("measuring: %s", name.replace("_", " "))
@@ -67,28 +67,28 @@ def benchmark(config: DictConfig) -> None:
     console.print(_conditions(bench, load))
     console.print(f"written to {shown_path(path)}")
     missed = [row.name for row in rows if row.met is False]
-    if bench.asked.gate and missed:
+    if bench.request.gate and missed:
         raise GateFailed(f"budgets missed: {', '.join(missed)}")
 
 
 def open_bench(plain: dict[str, Any]) -> Bench:
     """Check the settings and load the market that everything is measured on."""
-    asked, agent = benchmark_settings(plain)
-    if asked.device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"device is {asked.device!r}, but torch sees no GPU", "Use cpu")
-    return Bench(asked, agent, open_session(market_settings(plain)), plain)
+    request, agent = benchmark_settings(plain)
+    if request.device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device is {request.device!r}, but torch sees no GPU", "Use cpu")
+    return Bench(request, agent, open_market(market_settings(plain)), plain)
 
 
 def describe(bench: Bench, rows: list[Row], load: float | None) -> dict[str, Any]:
     """The content of `benchmark.json`."""
-    asked = bench.asked
+    request = bench.request
     return {
         "format": 1,
         **gather_provenance(),  # machine, threads, versions, commit
-        "device": asked.device,
-        "repeats": asked.repeats,
+        "device": request.device,
+        "repeats": request.repeats,
         "load_before": load,  # processes that wanted to run, mean of the minute before
-        "data": bench.session.loaded.history.name,
+        "data": bench.setup.loaded.history.name,
         "settings": {name: bench.plain[name] for name in bench.plain if name != "callbacks"},
         "rows": [row.as_json() for row in rows],
     }
@@ -109,8 +109,8 @@ def _conditions(bench: Bench, load: float | None) -> str:
     machine = gather_provenance()["machine"]
     busy = "" if load is None else f", load before {load}"
     return (
-        f"{machine['processor']}, {machine['cores']} cores, {bench.asked.threads} threads of "
-        f"torch, best of {bench.asked.repeats}{busy}"
+        f"{machine['processor']}, {machine['cores']} cores, {bench.request.threads} threads of "
+        f"torch, best of {bench.request.repeats}{busy}"
     )
 
 

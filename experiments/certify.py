@@ -50,43 +50,43 @@ def certify(config: DictConfig) -> None:
     What is not all of them in their full form has another name (`CertifySettings.file_name`). Where
     a run is named, the file stands in its folder as well. Raises GateFailed if one fails.
     """
-    asked: CertifySettings = build_settings(CertifySettings, plain_config(config), "certify")
+    request: CertifySettings = build_settings(CertifySettings, plain_config(config), "certify")
     # Few books at a time: handing them to a second core costs more than it brings.
     with torch_threads(1):
-        examined = None if asked.run is None else examine(asked.run, asked.policy)
-        made = make(asked, Certification(asked.sizes, asked.seed, examined))
+        examined = None if request.run is None else examine(request.run, request.policy)
+        made = make(request, Certification(request.profile, request.seed, examined))
     folders = [Path(HydraConfig.get().runtime.output_dir)]
     if examined is not None:
         folders.append(examined.run)
     for folder in folders:
-        write_json(folder / asked.file_name, describe(asked, made))
+        write_json(folder / request.file_name, describe(request, made))
     console = Console()
     console.print(certificates_table(made))
-    console.print(f"written to {shown_path(folders[-1] / asked.file_name)}")
+    console.print(f"written to {shown_path(folders[-1] / request.file_name)}")
     failed = [one.name for one in made if not one.passed]
     if failed:
         raise GateFailed(f"certificates failed: {', '.join(failed)}")
 
 
-def make(asked: CertifySettings, wanted: Certification) -> list[Certificate]:
+def make(request: CertifySettings, wanted: Certification) -> list[Certificate]:
     """The certificates of the parts asked for, in a fixed order."""
     made: list[Certificate] = []
     for name, part in PARTS.items():
-        if name in asked.certificates or "all" in asked.certificates:
+        if name in request.certificates or "all" in request.certificates:
             log.info("certifying: %s", name.replace("_", " "))
             made += part(wanted)
     return made
 
 
-def describe(asked: CertifySettings, made: Sequence[Certificate]) -> dict[str, Any]:
+def describe(request: CertifySettings, made: Sequence[Certificate]) -> dict[str, Any]:
     """The content of the file."""
     return {
         "format": 1,
         **gather_provenance(),  # machine, threads, versions, commit
-        "run": asked.run,
-        "form": asked.form,
-        "complete": asked.is_complete,
-        "seed": asked.seed,
+        "run": request.run,
+        "form": request.form,
+        "complete": request.is_complete,
+        "seed": request.seed,
         "passed": all(one.passed for one in made),
         "certificates": [one.as_json() for one in made],
     }

@@ -56,19 +56,19 @@ class CompareSettings:
 
 def compare_runs(config: DictConfig) -> None:
     """Print and write the runs' measures, their differences and the seeds' summary."""
-    asked: CompareSettings = build_settings(CompareSettings, plain_config(config), "compare")
-    folders = expand_runs(asked.run)
+    request: CompareSettings = build_settings(CompareSettings, plain_config(config), "compare")
+    folders = expand_runs(request.run)
     if len(folders) < 2:
-        raise InputError(f"run={asked.run} names a single run", "Name two or more to compare")
-    book = asked.book or _common_book(folders, asked)
-    runs = [load_evaluated(path, asked.evaluation, asked.split, book) for path in folders]
+        raise InputError(f"run={request.run} names a single run", "Name two or more to compare")
+    book = request.book or _common_book(folders, request)
+    runs = [load_evaluated(path, request.evaluation, request.split, book) for path in folders]
     _check_same_days(runs)
-    verdict = against_the_first(runs, asked.resamples)
-    seeds = over_seeds(runs, asked.resamples)
+    verdict = against_the_first(runs, request.resamples)
+    seeds = over_seeds(runs, request.resamples)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    write(folder, asked.split, book, runs, verdict, seeds)
+    write(folder, request.split, book, runs, verdict, seeds)
     console = Console()
-    console.print(side_by_side(f"{asked.split} split, {book} book", runs))
+    console.print(side_by_side(f"{request.split} split, {book} book", runs))
     console.print(_differences_table(verdict, runs[0].name))
     if seeds is not None:
         console.print(_seeds_sentence(seeds, runs))
@@ -133,8 +133,8 @@ def write(
         (temporary / "equity.png").write_bytes(chart_png(chart))
 
 
-def _common_book(folders: Sequence[Path], asked: CompareSettings) -> str:
-    managed = all(has_book(path, asked.evaluation, asked.split, "managed") for path in folders)
+def _common_book(folders: Sequence[Path], request: CompareSettings) -> str:
+    managed = all(has_book(path, request.evaluation, request.split, "managed") for path in folders)
     return "managed" if managed else "policy"
 
 
@@ -160,7 +160,9 @@ def _differences_table(verdict: Verdict, first: str) -> Table:
     for name in ("", "difference", "95 % interval", ""):
         table.add_column(name, justify="right" if name else "left")
     for d in verdict.differences:
-        table.add_row(d.opponent, f"{d.difference:+.2f}", f"{d.low:+.2f} to {d.high:+.2f}", d.word)
+        table.add_row(
+            d.benchmark, f"{d.difference:+.2f}", f"{d.low:+.2f} to {d.high:+.2f}", d.outcome
+        )
     return table
 
 

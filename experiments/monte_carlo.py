@@ -29,9 +29,9 @@ from experiments.reporting.page import Report, render
 from experiments.runs.cli import launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import shown_path
-from experiments.runs.market_setup import option_session
+from experiments.runs.market_setup import option_setup
 from experiments.runs.settings import OptionMarketSettings
-from experiments.simulation.models import Law, ModelName, fit_laws
+from experiments.simulation.models import FittedModel, ModelName, fit_laws
 from experiments.simulation.page import ModelResult, build_page, terminal_tables
 from experiments.simulation.statistics import book_risks
 from experiments.simulation.years import simulate_years
@@ -59,42 +59,42 @@ class MonteCarloSettings:
 def monte_carlo(config: DictConfig) -> float:
     """Simulate, trade, print and write; the headline book's mean Sharpe ratio over all laws."""
     plain = plain_config(config)
-    asked: MonteCarloSettings = build_settings(MonteCarloSettings, own_keys(plain), "monte_carlo")
-    if len(set(asked.models)) < len(asked.models):
+    request: MonteCarloSettings = build_settings(MonteCarloSettings, own_keys(plain), "monte_carlo")
+    if len(set(request.models)) < len(request.models):
         raise InputError("a model is named twice", "Name each once: models=[gbm,bootstrap]")
-    trained = open_trained(plain, asked.run, asked.policy)
-    session = option_session(trained.session)
-    laws = fit_laws(session.loaded, asked.models)
-    results = [_simulate(law, trained.policy, session.settings, asked) for law in laws]
+    trained = open_trained(plain, request.run, request.policy)
+    setup = option_setup(trained.setup)
+    models = fit_laws(setup.loaded, request.models)
+    results = [_simulate(model, trained.policy, setup.settings, request) for model in models]
     header = {
-        **trained.header(asked.policy),
-        "paths": asked.paths,
-        "seed": asked.seed,
-        "level": asked.level,
+        **trained.header(request.policy),
+        "paths": request.paths,
+        "seed": request.seed,
+        "level": request.level,
     }
     folder = trained.folder("monte_carlo")
-    write_results(folder, header, results, build_page(header, results) if asked.report else None)
+    write_results(folder, header, results, build_page(header, results) if request.report else None)
     console = Console()
     console.print(f"{header['run']}: {header['policy']} policy (step {header['policy_step']})")
     for result in results:
-        for table in terminal_tables(result, asked.level):
+        for table in terminal_tables(result, request.level):
             console.print(table)
     console.print(f"written to {shown_path(folder)}")
     return sum(r.risks[r.headline].mean["sharpe"].value for r in results) / len(results)
 
 
 def _simulate(
-    law: Law, policy: Policy, wanted: OptionMarketSettings, asked: MonteCarloSettings
+    model: FittedModel, policy: Policy, wanted: OptionMarketSettings, request: MonteCarloSettings
 ) -> ModelResult:
     begin = time.perf_counter()
     years = simulate_years(
-        law, policy, asked.beside, wanted, asked.paths, asked.seed, asked.threads
+        model, policy, request.beside, wanted, request.paths, request.seed, request.threads
     )
     order = [n for n in (AGENT, MANAGED, INDEX) if n in years]
     years = {name: years[name] for name in [*order, *(n for n in years if n not in order)]}
     seconds = time.perf_counter() - begin
-    risks = book_risks(years, asked.level, asked.resamples, asked.seed)
-    return ModelResult(law, years, risks, seconds)
+    risks = book_risks(years, request.level, request.resamples, request.seed)
+    return ModelResult(model, years, risks, seconds)
 
 
 def write_results(
@@ -102,14 +102,14 @@ def write_results(
 ) -> None:
     """`monte_carlo.json`, and the page with its pictures, in one step."""
     models = {
-        result.law.name: {
+        result.model.name: {
             "fitted_to": {
-                "source": result.law.source,
-                "first": result.law.first,
-                "last": result.law.last,
+                "source": result.model.source,
+                "first": result.model.first,
+                "last": result.model.last,
             },
-            "law": result.law.numbers,
-            "notices": list(result.law.notices),
+            "law": result.model.numbers,
+            "notices": list(result.model.notices),
             "seconds": round(result.seconds, 3),
             "books": {name: risk.plain() for name, risk in result.risks.items()},
         }

@@ -30,9 +30,9 @@ from experiments.reporting.page import Report, render
 from experiments.runs.cli import launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import shown_path
-from experiments.runs.market_setup import Session
+from experiments.runs.market_setup import MarketSetup
 from experiments.scenarios.page import Trial, build_page, headline_table, returns_table
-from experiments.scenarios.replay import RUN_IN_SESSIONS, live_crisis, live_shocks
+from experiments.scenarios.replay import RUN_IN_SESSIONS, replay_crisis, replay_shocks
 from experiments.scenarios.shocks import CRISES, CRISIS_TITLES, SHOCKS, Shock, crises_within
 
 BESIDE = ("put_write", "protective_put")
@@ -56,23 +56,23 @@ def stress(config: DictConfig) -> float:
     """Go through everything, print and write; the headline book's worst return."""
     torch.set_num_threads(1)  # a few books at a time
     plain = plain_config(config)
-    asked: StressSettings = build_settings(StressSettings, own_keys(plain), "stress")
-    shocks = _chosen(asked.shocks)
-    trained = open_trained(plain, asked.run, asked.policy)
-    beside = _beside(trained.session, asked.beside)
-    crises, left_out = _crises(trained, asked, beside)
-    shocked, starts, more = _shocks(trained, asked, beside, shocks)
+    request: StressSettings = build_settings(StressSettings, own_keys(plain), "stress")
+    shocks = _chosen(request.shocks)
+    trained = open_trained(plain, request.run, request.policy)
+    beside = _beside(trained.setup, request.beside)
+    crises, left_out = _crises(trained, request, beside)
+    shocked, starts, more = _shocks(trained, request, beside, shocks)
     trials = [*crises, *shocked]
     if not trials:
-        raise _nothing_left(asked, [*left_out, *more])
+        raise _nothing_left(request, [*left_out, *more])
     header = {
-        **trained.header(asked.policy),
-        "split": asked.split,
+        **trained.header(request.policy),
+        "split": request.split,
         "starts": starts,
         "left_out": [*left_out, *more],
     }
     folder = trained.folder("stress")
-    write_results(folder, header, trials, build_page(header, trials) if asked.report else None)
+    write_results(folder, header, trials, build_page(header, trials) if request.report else None)
     _print(header, crises, shocked)
     Console().print(f"written to {shown_path(folder)}")
     return min(trial.worst_return(trial.headline) for trial in trials)
@@ -116,9 +116,9 @@ def _chosen(names: tuple[str, ...] | None) -> tuple[Shock, ...]:
     return SHOCKS if names is None else tuple(known[name] for name in names)
 
 
-def _beside(session: Session, names: tuple[str, ...] | None) -> tuple[str, ...]:
+def _beside(setup: MarketSetup, names: tuple[str, ...] | None) -> tuple[str, ...]:
     """The baselines asked for; a wrong name of an option book is refused where they are built."""
-    if not _allocates(session):
+    if not _allocates(setup):
         return BESIDE if names is None else names
     if names:
         raise InputError(
@@ -128,10 +128,10 @@ def _beside(session: Session, names: tuple[str, ...] | None) -> tuple[str, ...]:
     return ()
 
 
-def _nothing_left(asked: StressSettings, left_out: Sequence[str]) -> InputError:
-    if asked.shocks != ():
+def _nothing_left(request: StressSettings, left_out: Sequence[str]) -> InputError:
+    if request.shocks != ():
         hint = "Choose other shocks, or give data= with a longer history"
-    elif asked.crises:
+    elif request.crises:
         hint = "Name shocks, or leave out shocks=[] for all of them: they need no crisis"
     else:
         hint = "Set crises=true, or leave out shocks=[] for all shocks"
@@ -150,19 +150,19 @@ def _print(header: Mapping[str, Any], crises: Sequence[Trial], shocked: Sequence
 
 
 def _crises(
-    trained: Trained, asked: StressSettings, beside: Sequence[str]
+    trained: Trained, request: StressSettings, beside: Sequence[str]
 ) -> tuple[list[Trial], list[str]]:
-    session = trained.session
-    if not asked.crises:
+    setup = trained.setup
+    if not request.crises:
         return [], []
-    if _simulated(session):
+    if _simulated(setup):
         return [], ["Every crisis: the market is simulated, and its dates mean nothing."]
-    dates = session.market.history.dates
-    covered = crises_within(dates[session.market.first_usable], dates[-1])
+    dates = setup.market.history.dates
+    covered = crises_within(dates[setup.market.first_usable], dates[-1])
     trials = []
     for number, crisis in enumerate(covered):
-        passage = live_crisis(session, trained.policy, beside, crisis)
-        seen = ", ".join(seen_in(crisis.first, crisis.last, session.splits, dates)) or "no split"
+        scenario_path = replay_crisis(setup, trained.policy, beside, crisis)
+        seen = ", ".join(seen_in(crisis.first, crisis.last, setup.splits, dates)) or "no split"
         trials.append(
             Trial(
                 f"crisis_{number + 1}",
@@ -170,7 +170,7 @@ def _crises(
                 CRISIS_TITLES[crisis.name],
                 f"Seen in: {seen}",
                 "crisis",
-                (passage,),
+                (scenario_path,),
             )
         )
     missing = [CRISIS_TITLES[crisis.name] for crisis in CRISES if crisis not in covered]
@@ -178,58 +178,60 @@ def _crises(
     return trials, left_out
 
 
-def _possible(session: Session, shocks: Sequence[Shock]) -> tuple[list[Shock], list[str]]:
+def _possible(setup: MarketSetup, shocks: Sequence[Shock]) -> tuple[list[Shock], list[str]]:
     """The shocks that mean something for the book, and what became of the others."""
-    env, left_out = session.settings.env, []
+    env, left_out = setup.settings.env, []
     possible = list(shocks)
-    if _allocates(session):
+    if _allocates(setup):
         possible = [shock for shock in shocks if not shock.about_options]
         why = "they are about options"
     elif isinstance(env, OptionPortfolioSettings) and env.chain.roll == "daily":
         # Every contract is sold at the next close, so no book can be held through a shut market.
-        possible = [shock for shock in shocks if not shock.shut_sessions]
+        possible = [shock for shock in shocks if not shock.closed_sessions]
         why = "contracts are rolled daily, and none can be held through sessions without trading"
     if len(possible) < len(shocks):
         names = ", ".join(shock.title for shock in shocks if shock not in possible)
         left_out.append(f"{names}: {why}.")
-    if _allocates(session):
+    if _allocates(setup):
         left_out.append("Costs of an allocation are constant: no shock makes trading dearer.")
     return possible, left_out
 
 
 def _shocks(
-    trained: Trained, asked: StressSettings, beside: Sequence[str], shocks: Sequence[Shock]
+    trained: Trained, request: StressSettings, beside: Sequence[str], shocks: Sequence[Shock]
 ) -> tuple[list[Trial], list[str], list[str]]:
     """The trials, the dates of the shocks, and what could not be tried."""
-    session = trained.session
-    possible, left_out = _possible(session, shocks)
-    window = session.window(asked.split)
+    setup = trained.setup
+    possible, left_out = _possible(setup, shocks)
+    window = setup.window(request.split)
     trials, dates = {}, set()
     # Shocks that last alike share their dates, and go through them side by side.
     for sessions in dict.fromkeys(shock.sessions for shock in possible):
         some = [shock for shock in possible if shock.sessions == sessions]
-        begins = start_sessions(window.start, window.stop, sessions, asked.starts)
+        begins = start_sessions(window.start, window.stop, sessions, request.starts)
         if not begins:
             names = ", ".join(shock.title for shock in some)
-            left_out.append(f"No room for {sessions} sessions in the {asked.split} years: {names}.")
+            left_out.append(
+                f"No room for {sessions} sessions in the {request.split} years: {names}."
+            )
             continue
-        passed = [live_shocks(session, trained.policy, beside, some, at) for at in begins]
-        dates |= {str(session.market.history.dates[at]) for at in begins}
+        passed = [replay_shocks(setup, trained.policy, beside, some, at) for at in begins]
+        dates |= {str(setup.market.history.dates[at]) for at in begins}
         for shock in some:
-            passages = tuple(p[shock.name] for p in passed)
+            scenario_paths = tuple(p[shock.name] for p in passed)
             trials[shock.name] = Trial(
-                shock.name, shock.label, shock.title, shock.description, "shock", passages
+                shock.name, shock.label, shock.title, shock.description, "shock", scenario_paths
             )
     ordered = [trials[shock.name] for shock in possible if shock.name in trials]
     return ordered, sorted(dates), left_out
 
 
-def _simulated(session: Session) -> bool:
-    return session.settings.data.source in ("synthetic", "panel_simulated")
+def _simulated(setup: MarketSetup) -> bool:
+    return setup.settings.data.source in ("synthetic", "panel_simulated")
 
 
-def _allocates(session: Session) -> bool:
-    return isinstance(session.market, PanelMarket)
+def _allocates(setup: MarketSetup) -> bool:
+    return isinstance(setup.market, PanelMarket)
 
 
 def main() -> int:

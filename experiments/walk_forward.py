@@ -34,12 +34,12 @@ from experiments.runs.config import plain_config
 from experiments.runs.folder import RunLock, check_run_name, is_walk, shown_path
 from experiments.runs.settings import section
 from experiments.runs.training import INVOCATION_KEYS
-from experiments.statistics.comparison import Word
-from experiments.windows.folder import RESULT, Walk, open_walk, reopen_walk, resolve_walk
+from experiments.statistics.comparison import Outcome
+from experiments.windows.folder import RESULT, WalkForwardRun, open_walk, reopen_walk, resolve_walk
 from experiments.windows.page import build_walk_report, terminal_table
 from experiments.windows.results import daily_table, record_walk, walk_numbers
-from experiments.windows.stitching import StitchedContest, WindowResult, run_test, stitch
-from experiments.windows.training import train_side_by_side, train_window
+from experiments.windows.stitching import StitchedComparison, WindowResult, run_test, stitch
+from experiments.windows.training import train_in_parallel, train_window
 from experiments.windows.windows import find_window
 
 log = logging.getLogger(__name__)
@@ -65,10 +65,10 @@ _OWN = tuple(Invocation.__dataclass_fields__)
 def walk_forward(config: DictConfig) -> None:
     """Train what is not finished; put the test years together once everything is."""
     plain = plain_config(config)
-    asked = section(plain, "walk_forward")
-    own = {name: asked.pop(name) for name in _OWN if name in asked}
+    request = section(plain, "walk_forward")
+    own = {name: request.pop(name) for name in _OWN if name in request}
     invocation: Invocation = build_settings(Invocation, own, "walk_forward")
-    walk = _open(plain, asked, invocation)
+    walk = _open(plain, request, invocation)
     log.info("%d windows in %s", len(walk.windows), shown_path(walk.folder))
     inexact = bool(plain["allow_inexact_resume"])
     with ExitStack() as held:
@@ -95,7 +95,7 @@ def walk_forward(config: DictConfig) -> None:
         finish(walk, invocation)
 
 
-def finish(walk: Walk, invocation: Invocation) -> None:
+def finish(walk: WalkForwardRun, invocation: Invocation) -> None:
     """Test every window's policy, put the years together, write and print what came out.
 
     It depends on nothing but the finished windows: called again it writes the same again.
@@ -107,17 +107,19 @@ def finish(walk: Walk, invocation: Invocation) -> None:
         log.info("testing %s", window.years)
         results.append(run_test(walk, window))
     trials = record_walk(walk, results)
-    raw = stitch([result.result.raw for result in results], trials, walk.asked.resamples)
+    raw = stitch([result.result.raw for result in results], trials, walk.request.resamples)
     guarded = [r.result.managed for r in results if r.result.managed is not None]
-    managed = stitch(guarded, trials, walk.asked.resamples) if guarded else None
+    managed = stitch(guarded, trials, walk.request.resamples) if guarded else None
     _write(walk, results, raw, managed, with_report=invocation.report)
     _print(walk, results, raw, managed)
-    word = (managed or raw).verdict.word
-    if invocation.gate and word is not Word.BEATS:
-        raise GateFailed(f"verdict on the test years of all windows: {word}")
+    outcome = (managed or raw).verdict.outcome
+    if invocation.gate and outcome is not Outcome.OUTPERFORMS:
+        raise GateFailed(f"verdict on the test years of all windows: {outcome}")
 
 
-def _open(plain: Mapping[str, Any], asked: Mapping[str, Any], invocation: Invocation) -> Walk:
+def _open(
+    plain: Mapping[str, Any], request: Mapping[str, Any], invocation: Invocation
+) -> WalkForwardRun:
     if plain["resume"] is not None:
         _refuse_other_overrides()
         return reopen_walk(resolve_walk(plain["resume"]))
@@ -126,7 +128,7 @@ def _open(plain: Mapping[str, Any], asked: Mapping[str, Any], invocation: Invoca
     folder = _folder(invocation)
     if invocation.stitch_only and not is_walk(folder):
         raise InputError("there is nothing yet to be put together", "Give resume=<its folder>")
-    return open_walk(config, asked, folder, invocation.window)
+    return open_walk(config, request, folder, invocation.window)
 
 
 def _folder(invocation: Invocation) -> Path:
@@ -137,22 +139,22 @@ def _folder(invocation: Invocation) -> Path:
     return Path(hydra.runtime.output_dir)
 
 
-def _train_all(walk: Walk, invocation: Invocation, inexact: bool) -> None:
+def _train_all(walk: WalkForwardRun, invocation: Invocation, inexact: bool) -> None:
     unfinished = walk.unfinished
     if invocation.stitch_only or not unfinished:
         return
     if invocation.jobs > 1:
-        train_side_by_side(walk, unfinished, invocation.jobs, allow_inexact=inexact)
+        train_in_parallel(walk, unfinished, invocation.jobs, allow_inexact=inexact)
         return
     for window in unfinished:
         train_window(walk, window, allow_inexact=inexact)
 
 
 def _write(
-    walk: Walk,
+    walk: WalkForwardRun,
     results: Sequence[WindowResult],
-    raw: StitchedContest,
-    managed: StitchedContest | None,
+    raw: StitchedComparison,
+    managed: StitchedComparison | None,
     *,
     with_report: bool,
 ) -> None:
@@ -168,10 +170,10 @@ def _write(
 
 
 def _print(
-    walk: Walk,
+    walk: WalkForwardRun,
     results: Sequence[WindowResult],
-    raw: StitchedContest,
-    managed: StitchedContest | None,
+    raw: StitchedComparison,
+    managed: StitchedComparison | None,
 ) -> None:
     console = Console()
     console.print(terminal_table(results))

@@ -47,7 +47,7 @@ class LimitResult:
     """What the limits left of the wanted books."""
 
     quantity: FloatArray  # (N, M) allowed
-    taken: FloatArray  # (N, len(RULES)) dollars of wanted value that each rule took away
+    clipped: FloatArray  # (N, len(RULES)) dollars of wanted value that each rule took away
     bound: BoolArray  # (N, len(RULES)) the rule changed something
     alert: BoolArray  # (N,) an input was not finite or there is no equity: everything is closed
     traded: FloatArray  # (N,) dollars, as they count for the turnover of the month
@@ -98,14 +98,14 @@ def apply_limits(
         tally.forget(slow[~opening])
         tally.count(np.where(opening, TURNOVER, rule), before, paced, some.book, slow)
         allowed[slow] = paced
-    return LimitResult(allowed, tally.taken, tally.bound, ~sound, traded)
+    return LimitResult(allowed, tally.clipped, tally.bound, ~sound, traded)
 
 
 @dataclass(frozen=True)
 class _Tally:
     """What each rule took of each book."""
 
-    taken: FloatArray
+    clipped: FloatArray
     bound: BoolArray
 
     @classmethod
@@ -124,11 +124,11 @@ class _Tally:
         if not change.any():
             return
         index = np.arange(len(rule)) if rows is None else rows
-        self.taken[index, rule] += book.value(change)
+        self.clipped[index, rule] += book.value(change)
         self.bound[index, rule] |= (change != 0.0).any(axis=-1)
 
     def forget(self, rows: IntArray) -> None:
-        self.taken[rows], self.bound[rows] = 0.0, False
+        self.clipped[rows], self.bound[rows] = 0.0, False
 
 
 def _fit_positions(wanted: FloatArray, bounds: Bounds) -> tuple[FloatArray, FloatArray]:

@@ -42,7 +42,7 @@ class OverlayResult(NamedTuple):
     """What may be traded, and why it is not what was wanted. Rules are OVERLAY_RULES."""
 
     quantity: FloatArray  # (N, M)
-    taken: FloatArray  # (N, rules) dollars of wanted value that each rule took away
+    clipped: FloatArray  # (N, rules) dollars of wanted value that each rule took away
     bound: BoolArray  # (N, rules) the rule changed something
     state: NDArray[np.int8]  # (N,) GuardState
     alert: BoolArray  # (N,) a number was none: the book is closed and halted
@@ -100,9 +100,11 @@ class RiskOverlay:
         )
         self.record_trade(traded)
         by_guard = _finite(book.value(clean - kept))
-        taken = np.concatenate([by_guard[:, None], result.taken], axis=-1)
+        clipped = np.concatenate([by_guard[:, None], result.clipped], axis=-1)
         bound = np.concatenate([(clean != kept).any(axis=-1)[:, None], result.bound], axis=-1)
-        return OverlayResult(quantity, taken, bound, self.guard.state.copy(), result.alert, wanted)
+        return OverlayResult(
+            quantity, clipped, bound, self.guard.state.copy(), result.alert, wanted
+        )
 
     def record_trade(self, dollars: FloatArray) -> None:
         """Count dollars (N,) traded since `apply` without being asked for, as when rolling."""

@@ -46,7 +46,7 @@ class Leg:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class OptionStrategy:
     """An option strategy by its legs, each of the same notional."""
 
     name: str
@@ -61,8 +61,8 @@ _FORWARD = (Leg(_CALL, 0, 1), Leg(_PUT, 0, -1))
 _SHORT_OUTER_CALL, _LONG_OUTER_PUT = Leg(_CALL, 1, -1, part=1), Leg(_PUT, -1, 1, part=2)
 _SHORT_OUTER_PUT = Leg(_PUT, -1, -1, part=2)
 
-RECIPES = (
-    Recipe(
+STRATEGIES = (
+    OptionStrategy(
         "index_forward",
         "Index forward",
         "The index on a synthetic forward: long the call and short the put at the money, "
@@ -70,28 +70,28 @@ RECIPES = (
         1.0,
         _FORWARD,
     ),
-    Recipe(
+    OptionStrategy(
         "put_write",
         "Put-write",
         "Sells the put at the money over the whole equity, which stays in cash.",
         1.0,
         (Leg(_PUT, 0, -1),),
     ),
-    Recipe(
+    OptionStrategy(
         "covered_call",
         "Covered call",
         "The index forward, with the call one strike above the money sold.",
         1.0,
         (*_FORWARD, _SHORT_OUTER_CALL),
     ),
-    Recipe(
+    OptionStrategy(
         "protective_put",
         "Protective put",
         "The index forward, with the put one strike below the money bought.",
         1.0,
         (*_FORWARD, _LONG_OUTER_PUT),
     ),
-    Recipe(
+    OptionStrategy(
         "collar",
         "Collar",
         "The index forward, with the put one strike below the money bought and the call one "
@@ -99,14 +99,14 @@ RECIPES = (
         1.0,
         (*_FORWARD, _LONG_OUTER_PUT, _SHORT_OUTER_CALL),
     ),
-    Recipe(
+    OptionStrategy(
         "short_straddle",
         "Short straddle",
         "Sells the call and the put at the money, each over half of the equity.",
         0.5,
         (Leg(_CALL, 0, -1), Leg(_PUT, 0, -1)),
     ),
-    Recipe(
+    OptionStrategy(
         "short_strangle",
         "Short strangle",
         "Sells the call one strike above and the put one strike below the money, each over half "
@@ -114,7 +114,7 @@ RECIPES = (
         0.5,
         (_SHORT_OUTER_CALL, _SHORT_OUTER_PUT),
     ),
-    Recipe(
+    OptionStrategy(
         "iron_condor",
         "Iron condor",
         "The short strangle over half of the equity, with the next strikes out bought as cover; "
@@ -127,7 +127,7 @@ RECIPES = (
             Leg(_PUT, -2, 1, part=2),
         ),
     ),
-    Recipe(
+    OptionStrategy(
         "long_straddle",
         "Long straddle",
         "Buys the call and the put at the money, each over a quarter of the equity.",
@@ -207,7 +207,7 @@ def _option_books(
     slots: tuple[Slot, ...], reader: BookReader, options: OptionPortfolioSettings
 ) -> list[Baseline]:
     books = []
-    for recipe in RECIPES:
+    for recipe in STRATEGIES:
         legs = _placed(recipe, slots)
         if legs is None:
             continue
@@ -219,7 +219,7 @@ def _option_books(
     return books
 
 
-def _placed(recipe: Recipe, slots: tuple[Slot, ...]) -> list[int] | None:
+def _placed(recipe: OptionStrategy, slots: tuple[Slot, ...]) -> list[int] | None:
     """The slot of each leg; None where the chain lacks a strike."""
     shortest = min(slot.maturity_days for slot in slots)
     strikes = sorted({slot.moneyness for slot in slots})

@@ -37,7 +37,7 @@ _DIGEST = "optimizer_sha256"
 
 
 @settings
-class Origin:
+class ModelMetadata:
     """What a model was made for, and how it was trained."""
 
     kind: Literal["portfolio_manager"] = "portfolio_manager"
@@ -52,7 +52,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Learned:
+class TrainedWeights:
     """What training left behind."""
 
     policy: ActorCriticPolicy
@@ -63,8 +63,8 @@ class Learned:
 class Model:
     """A trained model, whole."""
 
-    learned: Learned
-    origin: Origin
+    weights: TrainedWeights
+    metadata: ModelMetadata
 
 
 def folder_of(model_path: str | Path) -> Path:
@@ -95,11 +95,11 @@ def folder_of(model_path: str | Path) -> Path:
 
 def save_model(model: Model, folder: Path) -> None:
     """Write everything in one step, in place of what stood there."""
-    content = safetensors.torch.save(model.learned.moments)
+    content = safetensors.torch.save(model.weights.moments)
     digest = {_DIGEST: hashlib.sha256(content).hexdigest()}
     with new_folder(folder) as temporary:
         (temporary / OPTIMIZER).write_bytes(content)
-        save_policy(model.learned.policy, temporary, settings_to_json(model.origin) | digest)
+        save_policy(model.weights.policy, temporary, settings_to_json(model.metadata) | digest)
 
 
 def load_model(folder: Path, device: str = "cpu") -> Model | None:
@@ -111,8 +111,8 @@ def load_model(folder: Path, device: str = "cpu") -> Model | None:
     if not _is(folder) or not any(folder.iterdir()):
         return None
     loaded = load_policy(folder, device)
-    metadata = dict(loaded.metadata)
-    digest = metadata.pop(_DIGEST, None)
+    saved = dict(loaded.metadata)
+    digest = saved.pop(_DIGEST, None)
     if digest is None:
         raise InputError(
             f"{folder} holds a policy, but none of a portfolio manager",
@@ -128,8 +128,10 @@ def load_model(folder: Path, device: str = "cpu") -> Model | None:
         moments = safetensors.torch.load(content)
     except (SafetensorError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{folder / OPTIMIZER} is not a safetensors file: {error}") from None
-    origin: Origin = build_settings(Origin, metadata, f"{folder / DESCRIPTION}: metadata")
-    return Model(Learned(loaded.policy, moments), origin)
+    metadata: ModelMetadata = build_settings(
+        ModelMetadata, saved, f"{folder / DESCRIPTION}: metadata"
+    )
+    return Model(TrainedWeights(loaded.policy, moments), metadata)
 
 
 def moments_of(policy: ActorCriticPolicy) -> dict[str, torch.Tensor]:

@@ -15,14 +15,14 @@ from agents.portfolio_manager.conditions import (
     read_positions,
 )
 from agents.portfolio_manager.files import (
-    Learned,
     Model,
-    Origin,
+    ModelMetadata,
+    TrainedWeights,
     folder_of,
     load_model,
     save_model,
 )
-from agents.portfolio_manager.training import Lesson, default_data, learn
+from agents.portfolio_manager.training import TrainingPlan, default_data, learn
 from conf.errors import InputError
 from envs.allocation.market import AllocationSettings, PanelMarket, build_panel_market
 from envs.market.sources.panel import PanelSettings, PanelSimulatedData, load_panel
@@ -74,7 +74,7 @@ class RLPortfolioManager:
         self.assets = None if assets is None else _checked_names(assets, asset_count)
         self._num_envs, self._seed, self._device = num_envs, seed, device
         self._model = None if self.folder is None else load_model(self.folder, device)
-        was = None if self._model is None else self._model.origin
+        was = None if self._model is None else self._model.metadata
         if was is not None:
             self._refuse_other_model(was, agent)
             self.assets = self.assets or was.assets
@@ -90,7 +90,7 @@ class RLPortfolioManager:
     @property
     def episodes(self) -> int:
         """Trained so far, in all."""
-        return 0 if self._model is None else self._model.origin.episodes
+        return 0 if self._model is None else self._model.metadata.episodes
 
     def train(self, episodes: int = 1000, update_interval: int = 20) -> list[float]:
         """Train on, and return the reward sum of each episode, in the order they finish.
@@ -104,11 +104,13 @@ class RLPortfolioManager:
         seed, before = self._seed, self.episodes
         if before:
             seed = int(np.random.SeedSequence([seed, before]).generate_state(1)[0])
-        lesson = Lesson(episodes, update_interval, self._num_envs, seed, self._device, self.agent)
+        plan = TrainingPlan(
+            episodes, update_interval, self._num_envs, seed, self._device, self.agent
+        )
         market, used = self._market()
 
-        def keep(learned: Learned, done: int) -> None:
-            origin = Origin(
+        def keep(weights: TrainedWeights, done: int) -> None:
+            metadata = ModelMetadata(
                 asset_count=self.asset_count,
                 assets=self.assets,
                 features=market.features,
@@ -118,12 +120,12 @@ class RLPortfolioManager:
                 env=self.env,
                 data=used,
             )
-            self._model = Model(learned, origin)
+            self._model = Model(weights, metadata)
             if self.folder is not None:
                 save_model(self._model, self.folder)
 
-        learned = None if self._model is None else self._model.learned
-        return learn(lesson, market, self.env, learned, keep)
+        weights = None if self._model is None else self._model.weights
+        return learn(plan, market, self.env, weights, keep)
 
     def rebalance(
         self, portfolio: Mapping[str, float], market_conditions: Conditions
@@ -144,8 +146,8 @@ class RLPortfolioManager:
                 "Call train(...), or give the model_path of a trained one",
             )
         positions = read_positions(portfolio, self.asset_count, self.assets)
-        observation = observe(positions, market_conditions, self._model.origin.features)
-        action, _ = self._model.learned.policy.predict(observation[None], deterministic=True)
+        observation = observe(positions, market_conditions, self._model.metadata.features)
+        action, _ = self._model.weights.policy.predict(observation[None], deterministic=True)
         weights = np.maximum(np.asarray(action[0], np.float64), 0.0)
         shares = (weights / weights.sum()).tolist()
         return dict(zip((*positions.assets, CASH), shares, strict=True))
@@ -186,14 +188,14 @@ class RLPortfolioManager:
                 )
             self.assets = history.assets
         market = build_panel_market(history, self.env)
-        if self._model is not None and _scales(market) != _scales(self._model.origin):
+        if self._model is not None and _scales(market) != _scales(self._model.metadata):
             raise InputError(
                 "the model was trained on features of other scales",
                 "Choose another model_path: features have changed since it was trained",
             )
         return market, loaded.settings
 
-    def _refuse_other_model(self, was: Origin, agent: PPOSettings | None) -> None:
+    def _refuse_other_model(self, was: ModelMetadata, agent: PPOSettings | None) -> None:
         """InputError unless the loaded model is one for what was asked for."""
         told = {"asset_count": self.asset_count, "assets": self.assets}
         told |= {f"agent.{name}": getattr(agent, name, None) for name in _NETWORK}
@@ -217,5 +219,5 @@ def _checked_names(assets: Sequence[str], count: int) -> tuple[str, ...]:
     return names
 
 
-def _scales(made: PanelMarket | Origin) -> list[tuple[float, ...]]:
+def _scales(made: PanelMarket | ModelMetadata) -> list[tuple[float, ...]]:
     return [(item.scale, item.low, item.high, item.center) for item in made.features]

@@ -10,12 +10,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from agents.factory import PPOSettings, build_agent
-from agents.portfolio_manager.files import Learned, give_moments, moments_of
+from agents.portfolio_manager.files import TrainedWeights, give_moments, moments_of
 from conf.errors import InputError
 from envs.allocation.market import AllocationSettings, PanelMarket
 from envs.core.batch import Window
 from envs.kernels import open_kernel
-from envs.market.models.panel import PanelLaw, RegimeModel
+from envs.market.models.panel import PanelModel, RegimeModel
 from envs.market.sources.panel import PanelSimulatedData
 from envs.sb3_vec_env import KernelVecEnv
 
@@ -28,8 +28,8 @@ def default_data(asset_count: int) -> PanelSimulatedData:
     Whoever has no view on the assets should not be taught one; what can be learned is when to
     hold how much of them.
     """
-    calm = PanelLaw(drift=0.12, vol_annual=0.15, correlation=0.25)
-    stress = PanelLaw(drift=-0.15, vol_annual=0.40, correlation=0.6)
+    calm = PanelModel(drift=0.12, vol_annual=0.15, correlation=0.25)
+    stress = PanelModel(drift=-0.15, vol_annual=0.40, correlation=0.6)
     return PanelSimulatedData(
         model="regime_switching",
         assets=asset_count,
@@ -40,7 +40,7 @@ def default_data(asset_count: int) -> PanelSimulatedData:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingPlan:
     """How much is to be trained, and on what."""
 
     episodes: int
@@ -74,11 +74,11 @@ class Lesson:
 
 
 def learn(
-    lesson: Lesson,
+    plan: TrainingPlan,
     market: PanelMarket,
     options: AllocationSettings,
-    before: Learned | None,
-    keep: Callable[[Learned, int], None],
+    before: TrainedWeights | None,
+    keep: Callable[[TrainedWeights, int], None],
 ) -> list[float]:
     """Train, from what was learned before where there is anything; the episodes' reward sums.
 
@@ -89,22 +89,22 @@ def learn(
         market,
         options,
         Window(market.first_usable, market.history.num_sessions),
-        lesson.together,
-        lesson.seed,
+        plan.together,
+        plan.seed,
     )
-    agent = lesson.rollouts
+    agent = plan.rollouts
     env = KernelVecEnv(kernel, agent.reward_scale)
-    model = build_agent(agent, env, lesson.seed, lesson.device)
+    model = build_agent(agent, env, plan.seed, plan.device)
     policy = model.policy
     if before is not None:
         policy.load_state_dict(before.policy.state_dict())
         give_moments(policy, before.moments)
     watch = _Episodes(lambda done: keep(_learned(policy), done))
-    rounds = -(-lesson.episodes // lesson.together)
-    steps = rounds * options.episode.sessions * lesson.together
+    rounds = -(-plan.episodes // plan.together)
+    steps = rounds * options.episode.sessions * plan.together
     model.learn(steps, callback=watch)
-    keep(_learned(policy), lesson.episodes)
-    return watch.rewards[: lesson.episodes]
+    keep(_learned(policy), plan.episodes)
+    return watch.rewards[: plan.episodes]
 
 
 class _Episodes(BaseCallback):
@@ -129,5 +129,5 @@ class _Episodes(BaseCallback):
         return True
 
 
-def _learned(policy: ActorCriticPolicy) -> Learned:
-    return Learned(policy, moments_of(policy))
+def _learned(policy: ActorCriticPolicy) -> TrainedWeights:
+    return TrainedWeights(policy, moments_of(policy))

@@ -11,7 +11,7 @@ from conf.types import BoolArray, FloatArray, IntArray, ObsArray
 from envs.allocation.market import AllocationSettings, PanelMarket
 from envs.allocation.simplex import Simplex
 from envs.core.batch import Window
-from envs.core.episode_statistics import EVERYONE
+from envs.core.episode_statistics import ALL
 from envs.core.features import Scaling
 from envs.core.kernel import BookKernel
 from envs.core.market import as_rows
@@ -160,14 +160,14 @@ class AllocationKernel(BookKernel):
     def _market_return(self, row: IntArray) -> FloatArray:
         return self._index.take(row + 1)
 
-    def _observe(self, row: IntArray, who: slice | IntArray = EVERYONE) -> ObsArray:
+    def _observe(self, row: IntArray, env_indices: slice | IntArray = ALL) -> ObsArray:
         ledger, initial = self.ledger, self.options.initial_equity_usd
-        quantity, equity = ledger.quantity[who], ledger.equity[who]
+        quantity, equity = ledger.quantity[env_indices], ledger.equity[env_indices]
         assets = quantity.shape[1]
         worth = np.maximum(equity, 1e-3 * initial)
         own = np.empty((len(row), assets + 2))
         own[:, :assets] = quantity * self._mark.take(row, axis=0) / worth[:, None]
-        own[:, -2] = ledger.cash[who] / worth
+        own[:, -2] = ledger.cash[env_indices] / worth
         own[:, -1] = equity / initial
         scaled = self._scaling.apply(own)
         obs = np.empty((len(row), 3 * assets + 2), np.float32)

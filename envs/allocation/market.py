@@ -64,7 +64,7 @@ class PanelMarket:
     growth: FloatArray  # (T,) of cash to the next close, exp(rate x days / 365) - 1
     index_return: FloatArray  # (P, T) mean of the assets' returns from the close before
     first_usable: int  # the first session at which an episode can begin
-    shut: BoolArray | None = None  # (P, T) closes at which nothing can be traded
+    market_closed: BoolArray | None = None  # (P, T) closes at which nothing can be traded
 
     @property
     def instruments(self) -> tuple[str, ...]:

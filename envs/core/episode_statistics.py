@@ -11,7 +11,7 @@ from conf.types import BoolArray, FloatArray, IntArray
 from envs.core.reward import MIN_RETURNS_FOR_SHARPE, MIN_RETURNS_FOR_VOLATILITY, SHARPE_STD_FLOOR
 from risk.metrics import SESSIONS_PER_YEAR
 
-EVERYONE = slice(None)
+ALL = slice(None)
 
 ROLLING_SESSIONS = 60
 _ANNUAL = math.sqrt(SESSIONS_PER_YEAR)
@@ -75,13 +75,13 @@ class EpisodeStatistics:
         ratio = self.mean / (np.sqrt(variance) + SHARPE_STD_FLOOR)
         return np.where(self.count > MIN_RETURNS_FOR_SHARPE, ratio, 0.0)
 
-    def rolling_sharpe(self, who: slice | IntArray = EVERYONE) -> FloatArray:
+    def rolling_sharpe(self, env_indices: slice | IntArray = ALL) -> FloatArray:
         """Annualised Sharpe ratio of the last 60 sessions, (N,); 0 in the first five sessions.
 
-        `who`: of these episodes only.
+        `env_indices`: of these episodes only.
         """
-        recent = self.recent[who]
-        count = np.minimum(self.count[who], float(ROLLING_SESSIONS))
+        recent = self.recent[env_indices]
+        count = np.minimum(self.count[env_indices], float(ROLLING_SESSIONS))
         safe = np.maximum(count, 2.0)
         mean = recent.sum(axis=-1) / safe
         variance = ((recent * recent).sum(axis=-1) - safe * mean * mean) / (safe - 1.0)

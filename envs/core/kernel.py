@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from conf.errors import InputError
 from conf.types import BoolArray, FloatArray, IntArray, ObsArray
 from envs.core.batch import BatchKernel, StepResult, Window
-from envs.core.episode_statistics import EVERYONE, EpisodeStatistics
+from envs.core.episode_statistics import ALL, EpisodeStatistics
 from envs.core.ledger import Ledger
 from envs.core.market import BookMarket, BookOptions, as_rows
 from envs.core.reward import VOLATILITY_SESSIONS, Reward, Step
@@ -71,7 +71,9 @@ class BookKernel(BatchKernel):
         self.held_quantity: FloatArray = np.zeros((num_envs, instruments))
         self.reward_terms: FloatArray = np.zeros((num_envs, len(self.reward.term_names)))
         self._mark, self._aged = as_rows(market.mark), as_rows(market.aged)
-        self._shut = None if market.shut is None else as_rows(market.shut)
+        self._market_closed = (
+            None if market.market_closed is None else as_rows(market.market_closed)
+        )
         self._num_sessions = market.history.num_sessions
 
     def reset(self, mask: BoolArray | None = None) -> ObsArray:
@@ -82,8 +84,8 @@ class BookKernel(BatchKernel):
     def restart(self, mask: BoolArray) -> ObsArray:
         """Like `reset(mask)`, but the first observations (K, D) of the K new episodes alone."""
         self._open(mask)
-        who = np.nonzero(mask)[0]
-        return self._observe(self._row()[who], who)
+        env_indices = np.nonzero(mask)[0]
+        return self._observe(self._row()[env_indices], env_indices)
 
     def place(self, start: IntArray, path: IntArray, end: IntArray) -> ObsArray:
         """Begin every episode at given sessions, on given paths, to last up to session `end`."""
@@ -103,8 +105,8 @@ class BookKernel(BatchKernel):
         if self.overlay is not None:
             self.overlay_result = self.overlay.apply(target, self._risk_book(mark, row))
             target = self.overlay_result.quantity
-        if self._shut is not None:
-            target = self._kept_where_shut(target, self._shut.take(row))
+        if self._market_closed is not None:
+            target = self._kept_where_closed(target, self._market_closed.take(row))
         cost = self._cost(target - ledger.quantity, mark, row)
         traded = ledger.trade(target, mark, cost)
         self.held_quantity = target
@@ -171,14 +173,14 @@ class BookKernel(BatchKernel):
         """Return (N,) of the index from `row` to the next close."""
 
     @abstractmethod
-    def _observe(self, row: IntArray, who: slice | IntArray = EVERYONE) -> ObsArray:
-        """What the K episodes `who` see at `row` (K,)."""
+    def _observe(self, row: IntArray, env_indices: slice | IntArray = ALL) -> ObsArray:
+        """What the K episodes `env_indices` see at `row` (K,)."""
 
-    def _kept_where_shut(self, target: FloatArray, shut: BoolArray) -> FloatArray:
+    def _kept_where_closed(self, target: FloatArray, market_closed: BoolArray) -> FloatArray:
         """What is held stays where nothing can be traded, whoever wants otherwise."""
         if self.overlay is not None:
-            self.overlay.nothing_traded(shut)
-        return np.where(shut[:, None], self.ledger.quantity, target)
+            self.overlay.nothing_traded(market_closed)
+        return np.where(market_closed[:, None], self.ledger.quantity, target)
 
     # --- reward ----------------------------------------------------------------------------------
 

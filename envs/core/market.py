@@ -110,7 +110,7 @@ class BookMarket(Protocol):
         """Dollars at each close of a unit that was held into it, (P, T, M)."""
 
     @property
-    def shut(self) -> BoolArray | None:
+    def market_closed(self) -> BoolArray | None:
         """Closes at which nothing can be traded, (P, T); None for none."""
 
     def index_returns(self, window: Window) -> FloatArray:

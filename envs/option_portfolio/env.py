@@ -7,7 +7,7 @@ from gymnasium import spaces
 
 from conf.types import BoolArray, FloatArray, IntArray, ObsArray
 from envs.core.batch import Window
-from envs.core.episode_statistics import EVERYONE
+from envs.core.episode_statistics import ALL
 from envs.core.kernel import BookKernel
 from envs.core.market import as_rows
 from envs.option_portfolio.market import OptionMarket, OptionPortfolioSettings
@@ -103,6 +103,8 @@ class OptionPortfolioKernel(BookKernel):
         returned: FloatArray = spot.take(row + 1) / spot.take(row) - 1.0
         return returned
 
-    def _observe(self, row: IntArray, who: slice | IntArray = EVERYONE) -> ObsArray:
-        since_start = self.session[who] - self.start[who]
-        return self._observation.observe(row, since_start, self.ledger, self.statistics, who)
+    def _observe(self, row: IntArray, env_indices: slice | IntArray = ALL) -> ObsArray:
+        since_start = self.session[env_indices] - self.start[env_indices]
+        return self._observation.observe(
+            row, since_start, self.ledger, self.statistics, env_indices
+        )

@@ -54,7 +54,7 @@ class OptionMarket:
     unit_cost: FloatArray  # (P, T, M) dollars a unit traded at `mark`
     closing_unit_cost: FloatArray | None  # (P, T, M) likewise at `aged`; None if expiry is free
     growth: FloatArray  # (T,) of cash to the next close, exp(rate x days / 365) - 1
-    shut: BoolArray | None = None  # (P, T) closes at which nothing can be traded
+    market_closed: BoolArray | None = None  # (P, T) closes at which nothing can be traded
 
     @property
     def first_usable(self) -> int:

@@ -194,9 +194,9 @@ class BookObservation:
         since_start: IntArray,
         ledger: Ledger,
         statistics: EpisodeStatistics,
-        who: slice | IntArray,
+        env_indices: slice | IntArray,
     ) -> ObsArray:
-        """What the K episodes `who` see at `row` (K,), `since_start` (K,) sessions into them."""
+        """What K episodes see at `row` (K,), `since_start` (K,) sessions into them."""
         rows, block = self._rows, self._block
         obs = np.empty((len(row), self._width), np.float32)
         obs[:, : block.start] = rows.before.take(row, axis=0)
@@ -207,19 +207,19 @@ class BookObservation:
         if rows.after.shape[-1]:
             obs[:, block.stop :] = rows.after.take(row, axis=0)
 
-        quantity, equity = ledger.quantity[who], ledger.equity[who]
+        quantity, equity = ledger.quantity[env_indices], ledger.equity[env_indices]
         worth = np.maximum(equity, 1e-3 * self._initial_equity)
         value = quantity * rows.mark.take(row, axis=0)
         gross = np.abs(value).sum(axis=-1)
         slots = value.shape[1]
         raw = np.empty((len(row), block.stop - block.start))
-        raw[:, 0] = ledger.cash[who] / worth
+        raw[:, 0] = ledger.cash[env_indices] / worth
         raw[:, 1] = equity / self._initial_equity - 1.0
         raw[:, 2 : 2 + slots] = quantity * (rows.spot.take(row) / worth)[:, None]
         raw[:, 2 + slots : 2 + 2 * slots] = value / worth[:, None]
         raw[:, -4] = gross / worth
         raw[:, -3] = diversification_of(value, gross)
-        raw[:, -2] = ledger.drawdown[who]
-        raw[:, -1] = statistics.rolling_sharpe(who)
+        raw[:, -2] = ledger.drawdown[env_indices]
+        raw[:, -1] = statistics.rolling_sharpe(env_indices)
         obs[:, block] = self._scaling.apply(raw)
         return obs

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from agents.managed import RiskManagedPolicy
 from agents.policy import Policy
-from agents.policy_batch import Lineup
+from agents.policy_batch import PolicyBatch
 from conf.types import BoolArray, DateArray, FloatArray, IntArray, ObsArray
 from envs.core.batch import StepResult, Window
 from envs.core.kernel import BookKernel
@@ -40,7 +40,7 @@ class Backtest:
     position: FloatArray  # (N, T, M) its value when traded
     exposures: dict[str, FloatArray]  # name -> (N, T), see the kernel's `exposures`
     rules: dict[str, FloatArray]  # rule -> (N, T) dollars it took from what was wanted
-    foregone: FloatArray  # (N, T) P&L by the next close of what the risk module took away
+    blocked_pnl: FloatArray  # (N, T) P&L by the next close of what the risk module took away
     guard: NDArray[np.int8]  # (N, T) GuardState of each trade; ACTIVE without a risk module
     alive: BoolArray  # (N, T) the book still traded; after ruin all numbers are 0
     ruined: BoolArray  # (N,) stopped out before the end; equity stays where it fell to
@@ -68,7 +68,7 @@ class Backtest:
 
 
 _BY_BOOK = (
-    "equity", "index_return", "cost", "traded", "reward", "quantity", "position", "foregone",
+    "equity", "index_return", "cost", "traded", "reward", "quantity", "position", "blocked_pnl",
     "guard", "alive", "ruined",
 )  # fmt: skip
 
@@ -91,7 +91,7 @@ def run_backtest(
     observation = kernel.reset()
     record, alive = _Record(kernel), np.ones(books, np.bool_)
     sessions = window.stop - window.start - 1
-    for result, alive_before in drive(decider, kernel, observation, sessions):
+    for result, alive_before in rollout(decider, kernel, observation, sessions):
         record.write(result.reward, alive_before)
         alive = alive_before & ~result.terminated
     return record.finish(kernel, alive)
@@ -107,7 +107,7 @@ def opened(
     return policy, open_kernel(market, options, window, num_books, random_start=False, risk=risk)
 
 
-def drive(
+def rollout(
     policy: Policy, kernel: BookKernel, observation: ObsArray, sessions: int
 ) -> Iterator[tuple[StepResult, BoolArray]]:
     """Step the kernel so often, deterministically; each result and which books lived before it.
@@ -143,12 +143,12 @@ def run_backtests(
     found: dict[str, Backtest] = {}
     for first in range(0, len(names), together):
         some = names[first : first + together]
-        lineup: Policy = Lineup([policies[name] for name in some])
+        policy_batch: Policy = PolicyBatch([policies[name] for name in some])
         if risk is not None:
-            lineup = RiskManagedPolicy(lineup, risk)
-        done = run_backtest(lineup, market, options, window, len(some) * paths)
+            policy_batch = RiskManagedPolicy(policy_batch, risk)
+        backtest = run_backtest(policy_batch, market, options, window, len(some) * paths)
         for k, name in enumerate(some):
-            found[name] = done.books(slice(k * paths, (k + 1) * paths))
+            found[name] = backtest.books(slice(k * paths, (k + 1) * paths))
     return found
 
 
@@ -156,11 +156,11 @@ def _overlay_day(kernel: BookKernel, row: IntArray) -> dict[str, FloatArray]:
     result, market = kernel.overlay_result, kernel.market
     if result is None:
         nothing = np.zeros(kernel.num_envs)
-        return {"guard": nothing, "foregone": nothing}
-    taken = {f"rule.{rule}": result.taken[:, i] for i, rule in enumerate(OVERLAY_RULES)}
+        return {"guard": nothing, "blocked_pnl": nothing}
+    clipped = {f"rule.{rule}": result.clipped[:, i] for i, rule in enumerate(OVERLAY_RULES)}
     gain = as_rows(market.aged)[row + 1] - as_rows(market.mark)[row]
-    foregone = ((result.wanted - result.quantity) * gain).sum(axis=-1)
-    return {"guard": result.state.astype(np.float64), "foregone": foregone, **taken}
+    blocked_pnl = ((result.wanted - result.quantity) * gain).sum(axis=-1)
+    return {"guard": result.state.astype(np.float64), "blocked_pnl": blocked_pnl, **clipped}
 
 
 def index_equity(market: BookMarket, window: Window, initial: float) -> FloatArray:
@@ -215,7 +215,7 @@ class _Record:
             quantity=days.pop("quantity"),
             position=days.pop("position"),
             rules=rules,
-            foregone=days.pop("foregone"),
+            blocked_pnl=days.pop("blocked_pnl"),
             guard=days.pop("guard").astype(np.int8),
             alive=days.pop("alive").astype(np.bool_),
             exposures=days,

@@ -10,7 +10,7 @@ from agents.policy import Policy
 from conf.types import FloatArray, IntArray
 from envs.core.batch import Window
 from envs.core.market import BookMarket, BookOptions
-from experiments.backtests.backtest import FLOOR_USD, drive, opened
+from experiments.backtests.backtest import FLOOR_USD, opened, rollout
 from risk.bootstrap import equity_curve
 from risk.metrics import max_drawdown, profit_factor, sharpe_ratio, simple_returns
 
@@ -53,7 +53,7 @@ def run_episodes(
     decider, kernel = opened(policy, market, options, window, len(start))
     observation = kernel.place(start, path, start + sessions)
     equity = [kernel.ledger.equity.copy()]
-    for _, alive in drive(decider, kernel, observation, sessions):
+    for _, alive in rollout(decider, kernel, observation, sessions):
         equity.append(np.where(alive, kernel.ledger.equity, equity[-1]))
     growth = np.stack([market.growth[s : s + sessions] for s in start])
     return summed_up(np.maximum(np.stack(equity, axis=1), FLOOR_USD), growth)

@@ -1,4 +1,4 @@
-"""A slow ledger in plain Python that replays a journal, without anything of the project.
+"""A slow ledger in plain Python that replays a trade log, without anything of the project.
 
 What it is told (see `EVENTS`): what was traded, when, at what price and cost; the closes of the
 index, the rate that cash earned and the dividend yield from each close on; what each contract
@@ -41,7 +41,7 @@ DUST = 1e-12
 
 
 class Entry(NamedTuple):
-    """One line of a journal; what does not apply is empty, 0 or None."""
+    """One line of a trade log; what does not apply is empty, 0 or None."""
 
     day: date
     event: str  # one of EVENTS
@@ -92,7 +92,7 @@ class Replay:
 
     @property
     def benchmark_gap(self) -> float:
-        """The same of the index; 0 where the journal says nothing of it."""
+        """The same of the index; 0 where the trade log says nothing of it."""
         return max(_gaps(self.benchmark), default=0.0)
 
 

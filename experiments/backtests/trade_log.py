@@ -1,4 +1,4 @@
-"""The journal of a backtest: a file from which a third party can work the result out anew.
+"""The trade log of a backtest: a file from which a third party can work the result out anew.
 
 One line for each quote and each trade, with the contract's own strike and expiry, and the closes
 of the index, the rate and the claimed equity of each day; `plain_ledger.EVENTS` says what each
@@ -30,38 +30,38 @@ from experiments.backtests.plain_ledger import Entry
 from experiments.evaluation.attribution import first_session
 
 
-def journal(
-    done: Backtest, market: BookMarket, options: BookOptions, book: int = 0
+def build_trade_log(
+    backtest: Backtest, market: BookMarket, options: BookOptions, book: int = 0
 ) -> pd.DataFrame:
     """The lines of one book as a table with the columns of `Entry`, in order.
 
-    A ruined book's journal ends with its last close above nothing. Raises InputError where the
+    A ruined book's trade log ends with its last close above nothing. Raises InputError where the
     backtest was not run on this market.
     """
     lines: Iterator[Entry]
     if isinstance(market, OptionMarket) and isinstance(options, OptionPortfolioSettings):
-        lines = _OptionJournal(done, market, options, book).lines()
+        lines = _OptionJournal(backtest, market, options, book).lines()
     elif isinstance(market, PanelMarket) and isinstance(options, AllocationSettings):
-        lines = _PanelJournal(done, market, options, book).lines()
+        lines = _PanelJournal(backtest, market, options, book).lines()
     else:
-        raise InputError(f"there is no journal for a {type(market).__name__}", "Write one")
+        raise InputError(f"there is no trade log for a {type(market).__name__}", "Write one")
     table = pd.DataFrame(lines, columns=Entry._fields)
     for name in ("day", "expiry"):
         table[name] = pd.to_datetime(table[name]).astype("datetime64[s]")
     return table
 
 
-def write_journal(table: pd.DataFrame, path: Path) -> None:
-    """Write a journal as Parquet."""
+def write_trade_log(table: pd.DataFrame, path: Path) -> None:
+    """Write a trade log as Parquet."""
     table.to_parquet(path, index=False)
 
 
-def read_journal(path: Path) -> list[Entry]:
-    """The lines of a journal file; InputError for one that is none."""
+def read_trade_log(path: Path) -> list[Entry]:
+    """The lines of a trade log file; InputError for one that is none."""
     try:
         table = pd.read_parquet(path, columns=list(Entry._fields))
     except Exception as error:
-        raise InputError(f"{path} is no journal ({error})", "Evaluate the run again") from None
+        raise InputError(f"{path} is no trade log ({error})", "Evaluate the run again") from None
     plain = {name: table[name].tolist() for name in Entry._fields}
     for name in ("day", "expiry"):
         plain[name] = [None if pd.isna(day) else day.date() for day in plain[name]]
@@ -75,14 +75,14 @@ class _Journal(ABC):
 
     costs: CostSettings
 
-    def __init__(self, done: Backtest, market: BookMarket, book: int) -> None:
-        self.done, self.book = done, book
-        self.start = first_session(done, market)
+    def __init__(self, backtest: Backtest, market: BookMarket, book: int) -> None:
+        self.done, self.book = backtest, book
+        self.start = first_session(backtest, market)
         self.path = book % market.history.num_paths
-        self.quantity: FloatArray = done.quantity[book]  # (T, M) held into each close
+        self.quantity: FloatArray = backtest.quantity[book]  # (T, M) held into each close
         # Sessions of the market at which the trades were made.
         self.now = slice(self.start, self.start + len(self.quantity))
-        self.days: list[date] = done.dates.astype("datetime64[D]").tolist()
+        self.days: list[date] = backtest.dates.astype("datetime64[D]").tolist()
         self.index: FloatArray | None = None  # (T + 1,) what holding it is claimed to be worth
 
     def lines(self) -> Iterator[Entry]:
@@ -128,9 +128,9 @@ class _Journal(ABC):
 
 class _OptionJournal(_Journal):
     def __init__(
-        self, done: Backtest, market: OptionMarket, options: OptionPortfolioSettings, book: int
+        self, backtest: Backtest, market: OptionMarket, options: OptionPortfolioSettings, book: int
     ) -> None:
-        super().__init__(done, market, book)
+        super().__init__(backtest, market, book)
         self.market, self.costs = market, options.costs
         window = Window(self.start, self.start + len(self.days))
         self.index = index_equity(market, window, options.initial_equity_usd)[self.path]
@@ -193,9 +193,9 @@ class _PanelJournal(_Journal):
     costs: FlatCosts
 
     def __init__(
-        self, done: Backtest, market: PanelMarket, options: AllocationSettings, book: int
+        self, backtest: Backtest, market: PanelMarket, options: AllocationSettings, book: int
     ) -> None:
-        super().__init__(done, market, book)
+        super().__init__(backtest, market, book)
         self.market, self.costs = market, options.costs
         self.trade = self.quantity - self.before(np.zeros(self.quantity[1:].shape, np.bool_))
 

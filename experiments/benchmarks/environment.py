@@ -26,16 +26,18 @@ _DRAWN = 64  # different actions, drawn in advance
 
 def environment_rows(bench: Bench) -> list[Row]:
     """Steps a second: one episode through gymnasium, many through the VecEnv and without it."""
-    asked = bench.asked
+    request = bench.request
     steppers: dict[str, tuple[int, Callable[[], object]]] = {"gymnasium_1": (1, _gymnasium(bench))}
-    for size in asked.batches:
+    for size in request.batches:
         steppers[f"vec_env_{size}"] = size, _vec_env(bench, size)
         steppers[f"kernel_{size}"] = size, _kernel(bench, size)
 
     def measure(episodes: int, step: Callable[[], object]) -> Callable[[], float]:
-        return lambda: episodes * calls_per_second(step, asked.seconds)
+        return lambda: episodes * calls_per_second(step, request.seconds)
 
-    taken = in_turn({name: measure(*stepper) for name, stepper in steppers.items()}, asked.repeats)
+    taken = in_turn(
+        {name: measure(*stepper) for name, stepper in steppers.items()}, request.repeats
+    )
     return [
         Row(
             f"environment.{name}",

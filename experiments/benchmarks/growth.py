@@ -22,7 +22,7 @@ from experiments.benchmarks.rows import Row
 from experiments.benchmarks.settings import Bench
 from experiments.benchmarks.timing import growth_exponent, in_turn, peak_bytes, seconds_of
 from experiments.benchmarks.training import training_kernel
-from experiments.runs.market_setup import option_session
+from experiments.runs.market_setup import option_setup
 from experiments.runs.settings import OptionMarketSettings
 
 _STEPS = 20
@@ -48,7 +48,7 @@ class ConstantPolicy:
 
 def growth_rows(bench: Bench) -> list[Row]:
     """One row for time and one for memory, for each of N, P and T."""
-    sizes = bench.asked.growth
+    sizes = bench.request.growth
     return [
         *_growth(bench, "episodes", "N (steps of the VecEnv)", sizes.episodes, _episodes),
         *_growth(bench, "paths", "P (a year: paths, pricing, trading)", sizes.paths, _paths),
@@ -63,7 +63,7 @@ def _growth(bench: Bench, name: str, what: str, sizes: Sequence[int], work: Work
     """Fit the growth of `work`: what is timed at each size, and what all of its memory is for."""
     made = {size: work(bench, size) for size in sizes}
     clocks = {size: _clock(timed) for size, (timed, _) in made.items()}
-    taken = in_turn(clocks, bench.asked.repeats)
+    taken = in_turn(clocks, bench.request.repeats)
     seconds = [min(taken[size]) for size in sizes]
     memory = [float(peak_bytes(everything)) for _, everything in made.values()]
     return [
@@ -99,7 +99,7 @@ def _episodes(bench: Bench, size: int) -> tuple[Callable[[], object], Callable[[
 
 
 def _paths(bench: Bench, size: int) -> tuple[Callable[[], object], Callable[[], object]]:
-    wanted = option_session(bench.session).settings
+    wanted = option_setup(bench.setup).settings
 
     def year() -> None:
         market = _simulated(wanted, size, WARMUP_SESSIONS + SESSIONS_A_YEAR)
@@ -111,7 +111,7 @@ def _paths(bench: Bench, size: int) -> tuple[Callable[[], object], Callable[[], 
 
 
 def _sessions(bench: Bench, size: int) -> tuple[Callable[[], object], Callable[[], object]]:
-    wanted = option_session(bench.session).settings
+    wanted = option_setup(bench.setup).settings
 
     def price() -> None:
         _simulated(wanted, 1, size)

@@ -25,9 +25,9 @@ from envs.sb3_vec_env import KernelVecEnv
 from experiments.benchmarks.rows import Row, at_least, at_most
 from experiments.benchmarks.settings import Bench
 from experiments.benchmarks.timing import in_turn, seconds_of
-from experiments.runs.market_setup import option_session
+from experiments.runs.market_setup import option_setup
 from experiments.runs.settings import OptionMarketSettings
-from experiments.simulation.models import Law, fit_laws
+from experiments.simulation.models import FittedModel, fit_laws
 from experiments.simulation.years import simulate_years
 
 CONTRACTS_A_SECOND = 5e6
@@ -38,7 +38,7 @@ SESSIONS_A_YEAR = 252
 
 def pricing_rows(bench: Bench) -> list[Row]:
     """Contracts a second, priced with all Greeks."""
-    count = bench.asked.contracts
+    count = bench.request.contracts
     rng = np.random.default_rng(0)
     strike, tau = rng.uniform(70.0, 140.0, count), rng.uniform(0.01, 1.0, count)
     vol, is_call = rng.uniform(0.05, 0.8, count), rng.random(count) < 0.5
@@ -46,7 +46,7 @@ def pricing_rows(bench: Bench) -> list[Row]:
     def call() -> float:
         return seconds_of(lambda: price_and_greeks(100.0, strike, tau, vol, 0.025, 0.015, is_call))
 
-    taken = in_turn({"pricing": call}, bench.asked.repeats)["pricing"]
+    taken = in_turn({"pricing": call}, bench.request.repeats)["pricing"]
     what = "pricing with all Greeks, one core"
     speed = count / min(taken)
     return [Row("pricing.greeks", what, speed, "contracts/s", at_least(CONTRACTS_A_SECOND))]
@@ -54,7 +54,7 @@ def pricing_rows(bench: Bench) -> list[Row]:
 
 def tape_rows(bench: Bench) -> list[Row]:
     """The tape of so many years of one history, and everything that the environment reads."""
-    years, wanted = bench.asked.tape_years, option_session(bench.session).settings
+    years, wanted = bench.request.tape_years, option_setup(bench.setup).settings
     history = load_market(
         SyntheticData(model="heston", sessions=years * SESSIONS_A_YEAR, heston=HestonModel()),
         embargo_days=wanted.env.chain.longest_life_days,
@@ -66,7 +66,7 @@ def tape_rows(bench: Bench) -> list[Row]:
     def market() -> float:
         return seconds_of(lambda: build_option_market(history, wanted.surface, wanted.env))
 
-    taken = in_turn({"tape": tape, "market": market}, bench.asked.repeats)
+    taken = in_turn({"tape": tape, "market": market}, bench.request.repeats)
     tape_seconds, market_seconds = min(taken["tape"]), min(taken["market"])
     what = f"tape for {years} years of history"
     return [
@@ -86,18 +86,18 @@ class Simulation:
 
 def monte_carlo_rows(bench: Bench) -> list[Row]:
     """A policy of the agent's size over simulated years, each repeat in a process of its own."""
-    asked, market = bench.asked, option_session(bench.session)
-    (law,) = fit_laws(market.loaded, ("gbm",))
+    request, market = bench.request, option_setup(bench.setup)
+    (model,) = fit_laws(market.loaded, ("gbm",))
 
     def run() -> Simulation:
         # A fresh process: its memory is this row's alone.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             return pool.submit(
-                simulation, law, market.settings, bench.agent, asked.paths, asked.threads
+                simulation, model, market.settings, bench.agent, request.paths, request.threads
             ).result()
 
-    runs = [run() for _ in range(asked.repeats)]
-    what = f"policy over {asked.paths:,} simulated years"
+    runs = [run() for _ in range(request.repeats)]
+    what = f"policy over {request.paths:,} simulated years"
     return [
         Row(
             "monte_carlo.seconds",
@@ -118,7 +118,11 @@ def monte_carlo_rows(bench: Bench) -> list[Row]:
 
 
 def simulation(
-    law: Law, wanted: OptionMarketSettings, agent: RecurrentPPOSettings, paths: int, threads: int
+    model: FittedModel,
+    wanted: OptionMarketSettings,
+    agent: RecurrentPPOSettings,
+    paths: int,
+    threads: int,
 ) -> Simulation:
     """Years of `experiments.monte_carlo` for a fresh policy without the risk module."""
     imports_mb = _peak_mb()
@@ -132,7 +136,7 @@ def simulation(
     kernel = OptionPortfolioKernel(market, wanted.env, window, 1, random_start=False)
     policy = build_agent(agent, KernelVecEnv(kernel), 0, "cpu").policy
     policy.set_training_mode(False)
-    taken = seconds_of(lambda: simulate_years(law, policy, (), raw, paths, 0, threads))
+    taken = seconds_of(lambda: simulate_years(model, policy, (), raw, paths, 0, threads))
     return Simulation(taken, _peak_mb(), imports_mb)
 
 

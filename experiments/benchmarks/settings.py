@@ -10,7 +10,7 @@ from pydantic import Field
 from agents.factory import RecurrentPPOSettings
 from conf.errors import InputError
 from conf.settings import build_settings, settings
-from experiments.runs.market_setup import Session
+from experiments.runs.market_setup import MarketSetup
 from experiments.runs.settings import SECTIONS, section
 
 Part = Literal[
@@ -54,20 +54,20 @@ class BenchmarkSettings:
 class Bench:
     """Everything that the rows are measured with."""
 
-    asked: BenchmarkSettings
+    request: BenchmarkSettings
     agent: RecurrentPPOSettings
-    session: Session
+    setup: MarketSetup
     plain: dict[str, Any]  # the sections of the configuration as they were given
 
     def wants(self, part: str) -> bool:
         """Is this part of the table asked for?"""
-        return part in self.asked.rows or "all" in self.asked.rows
+        return part in self.request.rows or "all" in self.request.rows
 
 
 def benchmark_settings(plain: dict[str, Any]) -> tuple[BenchmarkSettings, RecurrentPPOSettings]:
     """Check the command's own settings and the agent's; InputError for what is wrong."""
     own = {name: value for name, value in plain.items() if name not in SECTIONS}
-    asked: BenchmarkSettings = build_settings(BenchmarkSettings, own, "benchmark")
+    request: BenchmarkSettings = build_settings(BenchmarkSettings, own, "benchmark")
     agent: RecurrentPPOSettings = build_settings(
         RecurrentPPOSettings, section(plain, "agent"), "agent"
     )
@@ -76,4 +76,4 @@ def benchmark_settings(plain: dict[str, Any]) -> tuple[BenchmarkSettings, Recurr
             f"agent.kind is {agent.kind!r}: the benchmark compares recurrent_ppo with it already",
             "Leave agent=recurrent_ppo",
         )
-    return asked, agent
+    return request, agent

@@ -25,8 +25,8 @@ FIRST_STEP = "first step"
 
 def startup_rows(bench: Bench) -> list[Row]:
     """Seconds from starting Python to the first step of the environment."""
-    arguments = bench.asked.train_arguments
-    taken = [seconds_to_first_step(arguments) for _ in range(bench.asked.repeats)]
+    arguments = bench.request.train_arguments
+    taken = [seconds_to_first_step(arguments) for _ in range(bench.request.repeats)]
     shown = " ".join(("python -m experiments.train", *arguments))
     return [
         Row(

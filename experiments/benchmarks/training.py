@@ -19,7 +19,7 @@ from experiments.benchmarks.flops import update_flops
 from experiments.benchmarks.rows import Row, at_least, at_most
 from experiments.benchmarks.settings import Bench
 from experiments.benchmarks.timing import finish, in_turn, matmul_rate, median
-from experiments.runs.market_setup import option_session
+from experiments.runs.market_setup import option_setup
 
 PRODUCTION_STEPS = 300_000
 PRODUCTION_MINUTES = 15.0
@@ -84,19 +84,19 @@ class _Watch(BaseCallback):
 
 def training_rows(bench: Bench) -> list[Row]:
     """Ours against stock, how well the machine is used, and what threads bring."""
-    asked, agent = bench.asked, bench.agent
+    request, agent = bench.request, bench.agent
     clocks = {
-        "ours": _clock(bench, agent, asked.num_envs),
+        "ours": _clock(bench, agent, request.num_envs),
         "stock_1": _clock(bench, stock_agent(bench), 1),
-        f"stock_{asked.num_envs}": _clock(bench, stock_agent(bench), asked.num_envs),
+        f"stock_{request.num_envs}": _clock(bench, stock_agent(bench), request.num_envs),
     }
     rates: list[float] = []
 
     def measure_rate() -> float:
-        rates.append(matmul_rate(asked.device, asked.matrix_size, asked.seconds / 2))
+        rates.append(matmul_rate(request.device, request.matrix_size, request.seconds / 2))
         return rates[-1]
 
-    with torch_threads(asked.threads):
+    with torch_threads(request.threads):
         for clock in clocks.values():
             clock()  # warms up, and shows which stock agent is worth the time of being repeated
         stock = min(
@@ -105,9 +105,9 @@ def training_rows(bench: Bench) -> list[Row]:
         )
         calls: dict[str, Callable[[], float]] = {name: clocks[name] for name in ("ours", stock)}
         calls["matrix products"] = measure_rate
-        in_turn(calls, asked.repeats, warm_up=False)
+        in_turn(calls, request.repeats, warm_up=False)
     taken = {name: clock.taken[1:] or clock.taken for name, clock in clocks.items()}
-    threads = _threads(bench) if not asked.device.startswith("cuda") else []
+    threads = _threads(bench) if not request.device.startswith("cuda") else []
     return [*speed_rows(agent, taken), *_use_rows(bench, taken["ours"], rates), *threads]
 
 
@@ -151,7 +151,7 @@ def _use_rows(bench: Bench, ours: list[Learning], rates: list[float]) -> list[Ro
     epochs, steps = bench.agent.n_epochs, bench.agent.rollout_steps
     best = min(ours, key=lambda one: one.iteration(epochs))
     update, rollout = best.update * epochs / best.epochs, best.rollout
-    market = option_session(bench.session).market
+    market = option_setup(bench.setup).market
     per_step = update_flops(bench.agent, len(market.observed.features), market.tape.num_slots)
     work = per_step * steps * best.epochs
     used = max(work / one.update for one in ours)
@@ -181,9 +181,9 @@ def _use_rows(bench: Bench, ours: list[Learning], rates: list[float]) -> list[Ro
 
 def _threads(bench: Bench) -> list[Row]:
     """Ours with one thread and with all that were asked for, in turn."""
-    asked, agent = bench.asked, bench.agent
-    counts = sorted({1, asked.threads})
-    clocks = {count: _clock(bench, agent, asked.num_envs) for count in counts}
+    request, agent = bench.request, bench.agent
+    counts = sorted({1, request.threads})
+    clocks = {count: _clock(bench, agent, request.num_envs) for count in counts}
 
     def with_threads(count: int) -> Callable[[], float]:
         def call() -> float:
@@ -192,7 +192,7 @@ def _threads(bench: Bench) -> list[Row]:
 
         return call
 
-    in_turn({count: with_threads(count) for count in counts}, asked.repeats)
+    in_turn({count: with_threads(count) for count in counts}, request.repeats)
     seconds = {
         count: [one.iteration(agent.n_epochs) for one in clock.taken[1:]]
         for count, clock in clocks.items()
@@ -208,7 +208,7 @@ def _threads(bench: Bench) -> list[Row]:
     ]
     if len(counts) > 1:
         ratios = [one / many for one, many in zip(*seconds.values(), strict=True)]
-        what = f"PPO: ours, {asked.threads} threads against 1"
+        what = f"PPO: ours, {request.threads} threads against 1"
         rows.append(Row("training.threads_gain", what, median(ratios), "x"))
     return rows
 
@@ -216,26 +216,26 @@ def _threads(bench: Bench) -> list[Row]:
 def _clock(bench: Bench, agent: RecurrentPPOSettings, num_envs: int) -> LearningClock:
     env = KernelVecEnv(training_kernel(bench, num_envs))
     # Where the divergence of the policy may end an update early, updates are not comparable.
-    model: Any = build_agent(replace(agent, target_kl=None), env, 0, bench.asked.device)
+    model: Any = build_agent(replace(agent, target_kl=None), env, 0, bench.request.device)
     model.set_logger(Logger(folder=None, output_formats=[]))
-    return LearningClock(model, bench.asked.device)
+    return LearningClock(model, bench.request.device)
 
 
 def training_kernel(bench: Bench, num_envs: int) -> OptionPortfolioKernel:
     """Episodes of the training years, as the agent meets them."""
-    session = bench.session
-    options = option_session(session)
+    setup = bench.setup
+    options = option_setup(setup)
     return OptionPortfolioKernel(
         options.market,
         options.settings.env,
-        session.window("train"),
+        setup.window("train"),
         num_envs,
         seed=0,
-        risk=session.training_risk,
+        risk=setup.training_risk,
     )
 
 
 def stock_agent(bench: Bench) -> RecurrentPPOSettings:
     """The same hyperparameters for sb3-contrib as it comes, its updates cut to a few epochs."""
-    epochs = min(bench.asked.stock_epochs, bench.agent.n_epochs)
+    epochs = min(bench.request.stock_epochs, bench.agent.n_epochs)
     return replace(bench.agent, kind="recurrent_ppo_stock", n_epochs=epochs)

@@ -1,8 +1,8 @@
 """Canaries: no edge is shown where there is none, and one that was planted is found.
 
 Where nothing can be earned but the rate, and trading costs, a trained agent must not be told that
-it BEATS everybody: in as many markets and with as many agents as asked for. Where every option is
-sold far above its worth, or one asset rises far more than its risk, the same small network must
+it OUTPERFORMS: in as many markets and with as many agents as asked for. Where every option is sold
+far above its worth, or one asset rises far more than its risk, the same small network must
 learn in a few thousand steps what it did not know before: on days that it has not seen its Sharpe
 ratio must be better than that of cash, and it must earn more than the untrained network, both
 beyond luck. (The Sharpe ratio of an untrained network, whose positions are tiny but may happen to
@@ -28,10 +28,10 @@ from experiments.certificates.determinism import quiet
 from experiments.certificates.settings import Certification
 from experiments.certificates.setups import SMALL_AGENT
 from experiments.evaluation.split import evaluate_split
-from experiments.runs.market_setup import Session, build_model, open_session
+from experiments.runs.market_setup import MarketSetup, build_model, open_market
 from experiments.runs.settings import RunSettings, run_settings
 from experiments.runs.trials import TrialCount
-from experiments.statistics.comparison import Verdict, Word, compare
+from experiments.statistics.comparison import Outcome, Verdict, compare
 from risk.metrics import SESSIONS_PER_YEAR, simple_returns
 
 Kind = Literal["options", "allocation"]
@@ -46,7 +46,7 @@ TRUE_VOL, OVERPRICED_VOL = 0.20, 0.40
 FAIR_DRIFT, LOUD_DRIFT = 0.025, 2.0
 SESSIONS = {"options": 700, "allocation": 600}
 
-Train = Callable[[Session, RunSettings, int], Policy]
+Train = Callable[[MarketSetup, RunSettings, int], Policy]
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,17 @@ class Trained:
     """An agent that was trained where there is no edge, and what was said of it."""
 
     seed: int
-    word: Word
+    outcome: Outcome
     sharpe: float
 
 
 def canary(wanted: Certification) -> list[Certificate]:
     """Both canaries of both environments."""
-    sizes, seed = wanted.sizes, wanted.seed
+    profile, seed = wanted.profile, wanted.seed
     with quiet(), torch_threads(1):
         return [
-            *(no_edge(kind, seed, sizes.canary_seeds, sizes.canary_steps) for kind in KINDS),
-            *(edge(kind, seed, sizes.canary_steps) for kind in KINDS),
+            *(no_edge(kind, seed, profile.canary_seeds, profile.canary_steps) for kind in KINDS),
+            *(edge(kind, seed, profile.canary_steps) for kind in KINDS),
         ]
 
 
@@ -73,7 +73,7 @@ def no_edge(
 ) -> Certificate:
     """PASS where no agent is said to beat everybody; each has a market and a seed of its own."""
     found = [_without_edge(kind, first_seed + k, steps, train or trained) for k in range(seeds)]
-    beats = sum(one.word is Word.BEATS for one in found)
+    beats = sum(one.outcome is Outcome.OUTPERFORMS for one in found)
     # Clopper and Pearson's upper limit of the share of agents that would be told so.
     limit = float(beta.ppf(LEVEL, beats + 1, seeds - beats)) if beats < seeds else 1.0
     what = (
@@ -84,7 +84,7 @@ def no_edge(
         "false_positive_rate": beats / seeds,
         "upper_limit": limit,
         "agents": [
-            {"seed": one.seed, "verdict": str(one.word), "sharpe": one.sharpe} for one in found
+            {"seed": one.seed, "verdict": str(one.outcome), "sharpe": one.sharpe} for one in found
         ],
     }
     return Certificate(f"canary.no_edge_{kind}", beats == 0, float(beats), what, details)
@@ -92,9 +92,9 @@ def no_edge(
 
 def edge(kind: Kind, seed: int, steps: int, train: Train | None = None) -> Certificate:
     """PASS where the trained network beats cash and earns more than it did untrained."""
-    session, settings = _opened(_config(kind, seed, planted=True))
-    before = session.judge(trained(session, settings, 0), SEEN_ON)
-    after = session.judge((train or trained)(session, settings, steps), SEEN_ON)
+    setup, settings = _opened(_config(kind, seed, planted=True))
+    before = setup.judge(trained(setup, settings, 0), SEEN_ON)
+    after = setup.judge((train or trained)(setup, settings, steps), SEEN_ON)
     returns = simple_returns(after.equity)
     cash = np.broadcast_to(after.risk_free, returns.shape)
     verdict = compare(
@@ -113,13 +113,13 @@ def edge(kind: Kind, seed: int, steps: int, train: Train | None = None) -> Certi
         f"{learnt:.1f} standard errors ({LEARNT_ERRORS:g} asked for)"
     )
     details = {
-        "verdict": str(verdict.word),
+        "verdict": str(verdict.outcome),
         "reason": verdict.reason,
         "at_least": to_cash.low,
         "return_above_untrained": yearly,
         "standard_errors": learnt,
     }
-    passed = verdict.word is Word.BEATS and learnt >= LEARNT_ERRORS
+    passed = verdict.outcome is Outcome.OUTPERFORMS and learnt >= LEARNT_ERRORS
     return Certificate(f"canary.edge_{kind}", passed, sharpe, what, details)
 
 
@@ -131,9 +131,9 @@ def _earned_more(daily: FloatArray) -> tuple[float, float]:
     return SESSIONS_PER_YEAR * mean, mean / error if error > 0.0 else 0.0
 
 
-def trained(session: Session, settings: RunSettings, steps: int) -> Policy:
+def trained(setup: MarketSetup, settings: RunSettings, steps: int) -> Policy:
     """A fresh agent after so many steps in the training years."""
-    model = build_model(session, settings)
+    model = build_model(setup, settings)
     if steps:
         model.learn(steps)
     policy = model.policy
@@ -142,18 +142,18 @@ def trained(session: Session, settings: RunSettings, steps: int) -> Policy:
 
 
 def _without_edge(kind: Kind, seed: int, steps: int, train: Train) -> Trained:
-    session, settings = _opened(_config(kind, seed, planted=False))
-    policy = train(session, settings, steps)
-    contest = evaluate_split(
-        SEEN_ON, policy, session, lambda done: TrialCount(1, None), RESAMPLES
+    setup, settings = _opened(_config(kind, seed, planted=False))
+    policy = train(setup, settings, steps)
+    comparison = evaluate_split(
+        SEEN_ON, policy, setup, lambda done: TrialCount(1, None), RESAMPLES
     ).raw
-    verdict: Verdict = contest.verdict
-    return Trained(seed, verdict.word, verdict.evidence.sharpe)
+    verdict: Verdict = comparison.verdict
+    return Trained(seed, verdict.outcome, verdict.evidence.sharpe)
 
 
-def _opened(config: dict[str, Any]) -> tuple[Session, RunSettings]:
+def _opened(config: dict[str, Any]) -> tuple[MarketSetup, RunSettings]:
     settings = run_settings(config)
-    return open_session(settings.market), settings
+    return open_market(settings.market), settings
 
 
 def _config(kind: Kind, seed: int, *, planted: bool) -> dict[str, Any]:

@@ -22,7 +22,7 @@ class Certificate:
     details: Mapping[str, Any] = field(default_factory=dict)  # plain data behind it
 
     @property
-    def word(self) -> str:
+    def outcome(self) -> str:
         """The answer."""
         return "PASS" if self.passed else "FAIL"
 
@@ -30,7 +30,7 @@ class Certificate:
         """The certificate as plain data; a number that is none is null."""
         return {
             "name": self.name,
-            "word": self.word,
+            "outcome": self.outcome,
             "number": self.number if math.isfinite(self.number) else None,
             "what": self.what,
             "details": dict(self.details),
@@ -46,6 +46,6 @@ def certificates_table(certificates: Sequence[Certificate]) -> Table:
     table.add_column("what it is", overflow="fold")
     for one in certificates:
         colour = "green" if one.passed else "red"
-        word = f"[{colour}]{one.word}[/]"
-        table.add_row(one.name, word, f"{one.number:.3g}", escape(one.what))
+        outcome = f"[{colour}]{one.outcome}[/]"
+        table.add_row(one.name, outcome, f"{one.number:.3g}", escape(one.what))
     return table

@@ -28,7 +28,7 @@ from conf.files import write_json
 from experiments.certificates.certificate import Certificate
 from experiments.certificates.settings import Certification
 from experiments.runs.folder import MANIFEST
-from experiments.runs.market_setup import open_session
+from experiments.runs.market_setup import open_market
 from experiments.runs.record import load_run_config
 from experiments.runs.settings import run_settings
 from experiments.runs.training import Plan, run
@@ -49,12 +49,12 @@ def determinism(wanted: Certification) -> list[Certificate]:
     """One certificate: of a second run, and of a third that was killed."""
     with TemporaryDirectory() as folder, quiet():
         root = Path(folder) / "outputs" / "certify"
-        steps = STEPS * (24 if wanted.sizes.kill else 1)
+        steps = STEPS * (24 if wanted.profile.kill else 1)
         config = tiny_config(wanted.seed, steps)
         first, again, killed = root / "first", root / "again", root / "killed"
         train_once(config, first)
         train_once(config, again)
-        if wanted.sizes.kill:
+        if wanted.profile.kill:
             kill_and_resume(config, killed)
         else:
             cut_back_and_resume(first, killed)
@@ -122,10 +122,10 @@ def tiny_config(seed: int, steps: int) -> dict[str, Any]:
 def train_once(config: Mapping[str, Any], folder: Path, *, resumed: bool = False) -> None:
     """Train in this process, into a folder of its own; or go on there."""
     settings = run_settings(config)
-    session = open_session(settings.market)
+    setup = open_market(settings.market)
     folder.mkdir(parents=True, exist_ok=True)
     with torch_threads(settings.top.threads):
-        run(Plan(folder, config, settings, session, resumed, allow_inexact=False))
+        run(Plan(folder, config, settings, setup, resumed, allow_inexact=False))
 
 
 def cut_back_and_resume(first: Path, folder: Path) -> None:

@@ -26,7 +26,7 @@ from envs.market.sources.panel import PanelSimulatedData, simulate_panel
 from envs.option_portfolio.market import OptionMarket, OptionPortfolioSettings
 from envs.options.chain import ChainSettings
 from envs.options.surface import FlatSurface
-from experiments.certificates.setups import ASSETS, History, Market, Setup, untrained_policy
+from experiments.certificates.setups import ASSETS, History, Market, MarketCase, untrained_policy
 from experiments.evaluation.open_run import Examined
 from risk.overlay import RiskSettings
 
@@ -52,7 +52,7 @@ class FairMarket:
 
     name: str
     draw: Callable[[int, np.random.Generator], History]  # so many paths
-    setup: Setup
+    case: MarketCase
     policies: Callable[[Market, Window], dict[str, Policy]]
 
 
@@ -60,7 +60,7 @@ def fair_markets(
     examined: Examined | None, rolls: tuple[Roll, ...], seed: int
 ) -> Iterator[FairMarket]:
     """Every fair market; the run's policy trades in the one that it fits into."""
-    chosen = None if examined is None else Setup.of(examined.session).options
+    chosen = None if examined is None else MarketCase.of(examined.setup).options
     if isinstance(chosen, OptionPortfolioSettings) and not _needs_own_columns(chosen):
         yield _options_on_gbm(chosen.chain.roll, examined, seed)
         yield _managed(_options_on_gbm(chosen.chain.roll, examined, seed), examined)
@@ -79,19 +79,19 @@ def _options_on_gbm(roll: Roll, examined: Examined | None, seed: int) -> FairMar
     )
     options = OptionPortfolioSettings(chain=ChainSettings(roll=roll))
     if examined is not None:
-        wanted = Setup.of(examined.session).options
+        wanted = MarketCase.of(examined.setup).options
         options = wanted if isinstance(wanted, OptionPortfolioSettings) else options
-    setup = Setup(_free_of_charge(options), FlatSurface(vol_annual=data.gbm.vol_annual))
+    case = MarketCase(_free_of_charge(options), FlatSurface(vol_annual=data.gbm.vol_annual))
 
     def policies(market: Market, window: Window) -> dict[str, Policy]:
-        baselines = _option_baselines(market, setup, window)
+        baselines = _option_baselines(market, case, window)
         found = {name: baselines[name] for name in OPTION_BASELINES if name in baselines}
-        return {**found, **_policy(examined, market, window, setup, seed)}
+        return {**found, **_policy(examined, market, window, case, seed)}
 
     return FairMarket(
         f"gbm_{options.chain.roll}",
         lambda paths, rng: simulate_market(data, rng, paths=paths),
-        setup,
+        case,
         policies,
     )
 
@@ -99,15 +99,15 @@ def _options_on_gbm(roll: Roll, examined: Examined | None, seed: int) -> FairMar
 def _managed(market: FairMarket, examined: Examined | None) -> FairMarket:
     """The same under the risk module, which must not know what is to come either."""
     risk = RiskSettings()
-    if examined is not None and examined.session.settings.risk.enabled:
-        risk = examined.session.settings.risk
+    if examined is not None and examined.setup.settings.risk.enabled:
+        risk = examined.setup.settings.risk
 
     def policies(priced: Market, window: Window) -> dict[str, Policy]:
         found = market.policies(priced, window)
         return {name: found[name] for name in UNDER_THE_MODULE if name in found}
 
     return FairMarket(
-        f"{market.name}_managed", market.draw, replace(market.setup, risk=risk), policies
+        f"{market.name}_managed", market.draw, replace(market.case, risk=risk), policies
     )
 
 
@@ -115,29 +115,29 @@ def _forwards_under_heston() -> FairMarket:
     data: SyntheticData = build_settings(
         SyntheticData, {"model": "heston", "sessions": SESSIONS, "rate": RATE}, "data"
     )
-    setup = Setup(_free_of_charge(OptionPortfolioSettings()), FlatSurface())
+    case = MarketCase(_free_of_charge(OptionPortfolioSettings()), FlatSurface())
 
     def policies(market: Market, window: Window) -> dict[str, Policy]:
-        baselines = _option_baselines(market, setup, window)
+        baselines = _option_baselines(market, case, window)
         forward = {"index_forward": baselines["index_forward"]}
         if isinstance(market, OptionMarket):
             forward["trend_forward"] = TrendForward.of(market)
         return forward
 
     return FairMarket(
-        "heston", lambda paths, rng: simulate_market(data, rng, paths=paths), setup, policies
+        "heston", lambda paths, rng: simulate_market(data, rng, paths=paths), case, policies
     )
 
 
 def _assets(examined: Examined | None, seed: int) -> FairMarket:
     count, options = ASSETS, AllocationSettings()
     if examined is not None:
-        count = len(examined.session.market.instruments)
-        wanted = Setup.of(examined.session).options
+        count = len(examined.setup.market.instruments)
+        wanted = MarketCase.of(examined.setup).options
         options = wanted if isinstance(wanted, AllocationSettings) else options
     values = {"assets": count, "sessions": SESSIONS, "rate": RATE, "gbm": {"drift": RATE}}
     data: PanelSimulatedData = build_settings(PanelSimulatedData, values, "data")
-    setup = Setup(_free_of_charge(options))
+    case = MarketCase(_free_of_charge(options))
 
     def policies(market: Market, window: Window) -> dict[str, Policy]:
         if not isinstance(market, PanelMarket):
@@ -153,10 +153,10 @@ def _assets(examined: Examined | None, seed: int) -> FairMarket:
             "wildest": AllInOne(count, "volatility.", 1.0),
             "calmest": AllInOne(count, "volatility.", -1.0),
         }
-        return {**baselines, **rules, **_policy(examined, market, window, setup, seed)}
+        return {**baselines, **rules, **_policy(examined, market, window, case, seed)}
 
     return FairMarket(
-        "assets", lambda paths, rng: simulate_panel(data, rng, paths=paths), setup, policies
+        "assets", lambda paths, rng: simulate_panel(data, rng, paths=paths), case, policies
     )
 
 
@@ -173,19 +173,19 @@ def _needs_own_columns(options: OptionPortfolioSettings) -> bool:
     return any(block.startswith("extra:") for block in options.observation.extra_blocks)
 
 
-def _option_baselines(market: Market, setup: Setup, window: Window) -> dict[str, Policy]:
-    options = setup.options
+def _option_baselines(market: Market, case: MarketCase, window: Window) -> dict[str, Policy]:
+    options = case.options
     if not isinstance(market, OptionMarket) or not isinstance(options, OptionPortfolioSettings):
         return {}
     return {b.name: b.policy for b in build_baselines(market, options, None, window)}
 
 
 def _policy(
-    examined: Examined | None, market: Market, window: Window, setup: Setup, seed: int
+    examined: Examined | None, market: Market, window: Window, case: MarketCase, seed: int
 ) -> dict[str, Policy]:
     if examined is not None:
         return {POLICY: examined.policy}
-    return {UNTRAINED: untrained_policy(setup.open(market, window, 1), seed)}
+    return {UNTRAINED: untrained_policy(case.open(market, window, 1), seed)}
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from envs.option_portfolio.market import OptionPortfolioSettings, build_option_m
 from envs.options.surface import VixSurface
 from experiments.backtests.backtest import run_backtest
 from experiments.backtests.plain_ledger import Replay, replay
-from experiments.backtests.trade_log import journal, read_journal, write_journal
+from experiments.backtests.trade_log import build_trade_log, read_trade_log, write_trade_log
 from experiments.certificates.certificate import Certificate
 from experiments.certificates.settings import Certification
 from experiments.certificates.setups import (
@@ -117,7 +117,7 @@ class Book:
 def option_books(wanted: Certification) -> Iterator[Book]:
     """Option books that trade at random, on both kinds of roll, without and with the module."""
     rng = np.random.default_rng(wanted.seed)
-    history = with_own_columns(index_history("heston", wanted.sizes.sessions), rng)
+    history = with_own_columns(index_history("heston", wanted.profile.sessions), rng)
     for roll in ("expiry", "daily"):
         # The threshold is low enough that some orders pay for their impact.
         costs = {"kind": "realistic", "impact_threshold_units": 10.0}
@@ -134,24 +134,24 @@ def option_books(wanted: Certification) -> Iterator[Book]:
 
 def allocation_books(wanted: Certification) -> Iterator[Book]:
     """Portfolios that a network without any sense allocates."""
-    sizes = wanted.sizes
-    for name, history in panel_histories(sizes.sessions, everything=False):
-        setup = allocation(managed=True)
-        market = setup.market(history)
+    profile = wanted.profile
+    for name, history in panel_histories(profile.sessions, everything=False):
+        case = allocation(managed=True)
+        market = case.market(history)
         window = Window(market.first_usable, history.num_sessions)
-        policy = untrained_policy(setup.open(market, window, 1), wanted.seed)
-        book = Book(name, policy, market, setup.options, window)
+        policy = untrained_policy(case.open(market, window, 1), wanted.seed)
+        book = Book(name, policy, market, case.options, window)
         yield book
-        if setup.risk is not None:
-            yield book.managed(setup.risk)
+        if case.risk is not None:
+            yield book.managed(case.risk)
 
 
 def books_of_the_run(examined: Examined) -> Iterator[Book]:
     """The run's policy over the years that it is judged on."""
-    session, risk = examined.session, examined.session.settings.risk
-    for split in SPLITS if session.splits else ("all",):
-        window = session.window(split)
-        book = Book(split, examined.policy, session.market, session.settings.env, window)
+    setup, risk = examined.setup, examined.setup.settings.risk
+    for split in SPLITS if setup.splits else ("all",):
+        window = setup.window(split)
+        book = Book(split, examined.policy, setup.market, setup.settings.env, window)
         yield book
         if risk.enabled:
             yield book.managed(risk)
@@ -163,12 +163,12 @@ def replayed(books: Iterable[Book]) -> dict[str, Replay]:
     with TemporaryDirectory() as folder:
         file = Path(folder) / "trades.parquet"
         for one in books:
-            done = run_backtest(one.policy, one.market, one.options, one.window)
-            for book in range(len(done.equity)):
-                write_journal(journal(done, one.market, one.options, book), file)
-                path = f", path {book}" if len(done.equity) > 1 else ""
+            backtest = run_backtest(one.policy, one.market, one.options, one.window)
+            for book in range(len(backtest.equity)):
+                write_trade_log(build_trade_log(backtest, one.market, one.options, book), file)
+                path = f", path {book}" if len(backtest.equity) > 1 else ""
                 cash = one.options.initial_equity_usd
-                found[one.name + path] = replay(read_journal(file), cash)
+                found[one.name + path] = replay(read_trade_log(file), cash)
     return found
 
 
@@ -180,7 +180,7 @@ def left_behind(run: Path) -> Iterator[tuple[str, Replay]]:
         daily = pd.read_parquet(file.with_name(file.name.replace("trades_", "daily_", 1)))
         days = pd.DatetimeIndex(daily.index).date
         claimed = dict(zip(days, daily["equity"].tolist(), strict=True))
-        found = replay(read_journal(file), float(written[split]["initial_equity_usd"]))
+        found = replay(read_trade_log(file), float(written[split]["initial_equity_usd"]))
         first, *rest = found.equity
         found.equity = [first, *((day, claimed.get(day, math.nan), own) for day, _, own in rest)]
         yield f"{file.parent.name}/{file.name}", found

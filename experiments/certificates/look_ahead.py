@@ -42,7 +42,7 @@ from experiments.certificates.settings import Certification
 from experiments.certificates.setups import (
     STOCKS,
     Market,
-    Setup,
+    MarketCase,
     allocation,
     index_histories,
     index_history,
@@ -144,12 +144,12 @@ class Configuration:
 
     name: str
     source: Source
-    setup: Setup
+    case: MarketCase
     policy: Policy | None = None  # None: a small network made for it
 
 
 @dataclass(frozen=True)
-class Tripped:
+class LookAheadResult:
     """What was found in one configuration."""
 
     name: str
@@ -160,8 +160,8 @@ class Tripped:
 def look_ahead(wanted: Certification) -> list[Certificate]:
     """One certificate for each environment, and one for the run."""
 
-    def tripped(found: Iterable[Configuration]) -> list[Tripped]:
-        return [trip(one, wanted.sizes.moments, wanted.seed) for one in found]
+    def tripped(found: Iterable[Configuration]) -> list[LookAheadResult]:
+        return [trip(one, wanted.profile.moments, wanted.seed) for one in found]
 
     with TemporaryDirectory() as folder:
         made = [
@@ -173,7 +173,7 @@ def look_ahead(wanted: Certification) -> list[Certificate]:
     return made
 
 
-def certificate_of(name: str, found: list[Tripped]) -> Certificate:
+def certificate_of(name: str, found: list[LookAheadResult]) -> Certificate:
     """PASS where no pair differs."""
     pairs = sum(len(one.sessions) for one in found)
     differing = [(one.name, t, what) for one in found for t, what in one.differences]
@@ -191,27 +191,27 @@ def certificate_of(name: str, found: list[Tripped]) -> Certificate:
     return Certificate(name, not differing and pairs > 0, float(len(differing)), what, details)
 
 
-def trip(configuration: Configuration, moments: int, seed: int) -> Tripped:
+def trip(configuration: Configuration, moments: int, seed: int) -> LookAheadResult:
     """Compare one configuration with itself under other futures."""
     rng = np.random.default_rng(seed)
-    source, setup = configuration.source, configuration.setup
-    market = setup.market(source.history())
+    source, case = configuration.source, configuration.case
+    market = case.market(source.history())
     policy = configuration.policy
     if policy is None:
         window = Window(market.first_usable, market.history.num_sessions)
-        policy = untrained_policy(setup.open(market, window, BOOKS), seed)
+        policy = untrained_policy(case.open(market, window, BOOKS), seed)
     sessions = chosen_sessions(market, moments, rng)
     found = []
     for t in sessions:
-        other = setup.market(source.changed(t, rng))
+        other = case.market(source.changed(t, rng))
         difference = (
             first_difference(market, other, t, same_length=True)
-            or _on_the_way(setup, policy, market, other, t)
-            or first_difference(market, setup.market(source.cut(t)), t, same_length=False)
+            or _on_the_way(case, policy, market, other, t)
+            or first_difference(market, case.market(source.cut(t)), t, same_length=False)
         )
         if difference is not None:
             found.append((t, difference))
-    return Tripped(configuration.name, tuple(sessions), tuple(found))
+    return LookAheadResult(configuration.name, tuple(sessions), tuple(found))
 
 
 def chosen_sessions(market: Market, count: int, rng: np.random.Generator) -> list[int]:
@@ -229,12 +229,12 @@ def chosen_sessions(market: Market, count: int, rng: np.random.Generator) -> lis
 
 
 def _on_the_way(
-    setup: Setup, policy: Policy, market: Market, other: Market, session: int
+    case: MarketCase, policy: Policy, market: Market, other: Market, session: int
 ) -> Difference | None:
     """The first thing that a policy sees, does or earns differently up to `session`."""
     start = max(market.first_usable, session - LONGEST_EPISODE)
     window = Window(start, session + 2)  # the trade at t is settled a session later
-    one, two = (_episode(setup.open(each, window, BOOKS), policy) for each in (market, other))
+    one, two = (_episode(case.open(each, window, BOOKS), policy) for each in (market, other))
     labels = {
         "observation": [feature.name for feature in market.features],
         **{key: list(market.instruments) for key in ("action", "traded to", "traded at")},
@@ -297,22 +297,22 @@ def _overheard(kernel: BookKernel) -> list[tuple[NDArray[Any], ...]]:
 
 def option_books(wanted: Certification, folder: Path) -> Iterator[Configuration]:
     """Every source under both surfaces, with every block of observations."""
-    sizes, rng = wanted.sizes, np.random.default_rng(wanted.seed)
+    profile, rng = wanted.profile, np.random.default_rng(wanted.seed)
     ways = list(product(("vix", "flat"), ("expiry", "daily")))
     for source in _index_sources(wanted, rng, folder):
         history = source.history()
         if not isinstance(history, MarketHistory):
             continue
-        for number, (surface, roll) in enumerate(ways if sizes.everything else ways[::3]):
+        for number, (surface, roll) in enumerate(ways if profile.everything else ways[::3]):
             managed = number % 2 == 1
-            setup = option_book(history, surface, roll, managed=managed)
-            yield Configuration(_named(f"{source.name}, {surface}, {roll}", managed), source, setup)
+            case = option_book(history, surface, roll, managed=managed)
+            yield Configuration(_named(f"{source.name}, {surface}, {roll}", managed), source, case)
 
 
 def allocations(wanted: Certification, folder: Path) -> Iterator[Configuration]:
     """Every source of panels, without and with the risk module."""
     for number, source in enumerate(_panel_sources(wanted, folder)):
-        both = (False, True) if wanted.sizes.everything else (number % 2 == 1,)
+        both = (False, True) if wanted.profile.everything else (number % 2 == 1,)
         for managed in both:
             name = _named(source.name, managed)
             yield Configuration(name, source, allocation(managed=managed))
@@ -320,34 +320,34 @@ def allocations(wanted: Certification, folder: Path) -> Iterator[Configuration]:
 
 def the_run(examined: Examined) -> Iterator[Configuration]:
     """A run's policy in the market that it was trained in, without and with its risk module."""
-    session = examined.session
-    source, setup = LoadedSource("run", session.loaded.history), Setup.of(session)
-    risk = session.settings.risk
+    setup = examined.setup
+    source, case = LoadedSource("run", setup.loaded.history), MarketCase.of(setup)
+    risk = setup.settings.risk
     for managed in (False, True) if risk.enabled else (False,):
-        under = replace(setup, risk=risk if managed else None)
+        under = replace(case, risk=risk if managed else None)
         yield Configuration(_named("the run", managed), source, under, examined.policy)
 
 
 def _index_sources(
     wanted: Certification, rng: np.random.Generator, folder: Path
 ) -> Iterator[Source]:
-    sizes = wanted.sizes
-    yield sp500_table(None if sizes.everything else sizes.sessions, folder)
-    for name, history in index_histories(sizes.sessions, rng, everything=sizes.everything):
+    profile = wanted.profile
+    yield sp500_table(None if profile.everything else profile.sessions, folder)
+    for name, history in index_histories(profile.sessions, rng, everything=profile.everything):
         yield LoadedSource(name, history)
-    simulated = with_own_columns(index_history("heston", sizes.sessions, paths=1), rng)
+    simulated = with_own_columns(index_history("heston", profile.sessions, paths=1), rng)
     yield from index_tables(simulated, rng, folder)
 
 
 def _panel_sources(wanted: Certification, folder: Path) -> Iterator[Source]:
-    sizes = wanted.sizes
-    histories = dict(panel_histories(sizes.sessions, everything=sizes.everything))
+    profile = wanted.profile
+    histories = dict(panel_histories(profile.sessions, everything=profile.everything))
     stocks = histories.pop(STOCKS, None)
     for name, history in histories.items():
         yield LoadedSource(name, history)
     yield from panel_tables(next(iter(histories.values())), folder)
     if stocks is not None:
-        yield stock_table(None if sizes.everything else sizes.sessions)
+        yield stock_table(None if profile.everything else profile.sessions)
 
 
 def _named(name: str, managed: bool) -> str:

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from agents.policy import Policy
-from agents.policy_batch import Lineup
+from agents.policy_batch import PolicyBatch
 from conf.types import FloatArray
 from envs.core.batch import Window
 from envs.core.kernel import BookKernel
-from experiments.backtests.backtest import drive
+from experiments.backtests.backtest import rollout
 from experiments.certificates.certificate import Certificate
 from experiments.certificates.fair_markets import RATE, FairMarket, Roll, fair_markets
 from experiments.certificates.settings import Certification
@@ -44,12 +44,12 @@ class FairGain:
 
 def martingale(wanted: Certification) -> list[Certificate]:
     """One certificate for each fair market."""
-    sizes = wanted.sizes
-    rolls: tuple[Roll, ...] = ("expiry", "daily") if sizes.everything else ("expiry",)
+    profile = wanted.profile
+    rolls: tuple[Roll, ...] = ("expiry", "daily") if profile.everything else ("expiry",)
     return [
         certificate_of(
             f"martingale.{market.name}",
-            fair_gains(market, sizes.paths, sizes.policy_paths, wanted.seed),
+            fair_gains(market, profile.paths, profile.policy_paths, wanted.seed),
         )
         for market in fair_markets(wanted.examined, rolls, wanted.seed)
     ]
@@ -87,11 +87,11 @@ def fair_gains(market: FairMarket, paths: int, at_once: int, seed: int) -> dict[
     gains: dict[str, list[FloatArray]] = {}
     for first in range(0, paths, at_once):
         block = min(at_once, paths - first)
-        priced = market.setup.market(market.draw(block, rng))
+        priced = market.case.market(market.draw(block, rng))
         window = Window(priced.first_usable, priced.history.num_sessions)
         policies = market.policies(priced, window)
-        kernel = market.setup.open(priced, window, block * len(policies))
-        gained = discounted_gain(kernel, Lineup(list(policies.values())))
+        kernel = market.case.open(priced, window, block * len(policies))
+        gained = discounted_gain(kernel, PolicyBatch(list(policies.values())))
         for name, each in zip(policies, gained.reshape(len(policies), block), strict=True):
             gains.setdefault(name, []).append(each)
     return {name: _measured(np.concatenate(each)) for name, each in gains.items()}
@@ -100,7 +100,7 @@ def fair_gains(market: FairMarket, paths: int, at_once: int, seed: int) -> dict[
 def discounted_gain(kernel: BookKernel, policy: Policy) -> FloatArray:
     """P&L (N,) of the whole window as a share of the initial equity, discounted at the rate."""
     window, dates = kernel.window, kernel.market.history.dates.astype("datetime64[D]")
-    for _ in drive(policy, kernel, kernel.reset(), window.stop - window.start - 1):
+    for _ in rollout(policy, kernel, kernel.reset(), window.stop - window.start - 1):
         pass
     days = (dates[window.stop - 1] - dates[window.start]).astype(np.int64)
     discount = math.exp(-RATE * float(days) / 365.0)

@@ -15,7 +15,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 @settings
-class Sizes:
+class Profile:
     """How much is looked at; more of it finds smaller defects."""
 
     everything: bool  # every model, surface and roll; or else a choice that meets each kind
@@ -28,8 +28,8 @@ class Sizes:
     kill: bool  # a training process is really killed, or else its folder is cut back
 
 
-FORMS = {
-    "full": Sizes(
+PROFILES = {
+    "full": Profile(
         everything=True,
         sessions=400,
         moments=20,
@@ -39,7 +39,7 @@ FORMS = {
         canary_steps=4096,
         kill=True,
     ),
-    "short": Sizes(
+    "short": Profile(
         everything=False,
         sessions=130,
         moments=2,
@@ -71,9 +71,9 @@ class CertifySettings:
     @property
     def is_complete(self) -> bool:
         """All certificates in no less than their full form."""
-        full = FORMS["full"]
-        sizes = self.sizes
-        enough = all(getattr(sizes, name) >= getattr(full, name) for name in _COUNTS)
+        full = PROFILES["full"]
+        profile = self.profile
+        enough = all(getattr(profile, name) >= getattr(full, name) for name in _COUNTS)
         return "all" in self.certificates and self.form == "full" and enough
 
     @property
@@ -86,16 +86,16 @@ class CertifySettings:
         return f"certificates_{'_'.join([*parts, *short]) or 'reduced'}.json"
 
     @property
-    def sizes(self) -> Sizes:
+    def profile(self) -> Profile:
         """Those of the form, with what was given in their place."""
         own = {name: getattr(self, name) for name in _COUNTS}
-        return replace(FORMS[self.form], **{k: v for k, v in own.items() if v is not None})
+        return replace(PROFILES[self.form], **{k: v for k, v in own.items() if v is not None})
 
 
 @dataclass(frozen=True)
 class Certification:
     """Everything that a certificate is made from."""
 
-    sizes: Sizes
+    profile: Profile
     seed: int
     examined: Examined | None  # the run, where one was named

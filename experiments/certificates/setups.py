@@ -29,7 +29,7 @@ from envs.option_portfolio.market import (
 )
 from envs.options.surface import FlatSurface, VixSurface
 from envs.sb3_vec_env import KernelVecEnv
-from experiments.runs.market_setup import Session
+from experiments.runs.market_setup import MarketSetup
 from experiments.runs.settings import OptionMarketSettings
 from risk.overlay import RiskSettings
 
@@ -51,7 +51,7 @@ ASSET_RISK = {
 
 
 @dataclass(frozen=True)
-class Setup:
+class MarketCase:
     """How a history becomes a market, and what kind of book trades in it."""
 
     options: OptionPortfolioSettings | AllocationSettings
@@ -59,11 +59,11 @@ class Setup:
     risk: RiskSettings | None = None
 
     @classmethod
-    def of(cls, session: Session) -> Setup:
+    def of(cls, setup: MarketSetup) -> MarketCase:
         """Those of a session, with the risk module where the agent learns under it."""
-        wanted = session.settings
+        wanted = setup.settings
         surface = wanted.surface if isinstance(wanted, OptionMarketSettings) else None
-        return cls(wanted.env, surface, session.training_risk)
+        return cls(wanted.env, surface, setup.training_risk)
 
     def market(self, history: History) -> Market:
         """The market that episodes read."""
@@ -78,23 +78,23 @@ class Setup:
         return open_kernel(market, self.options, window, books, random_start=False, risk=self.risk)
 
 
-def option_book(history: MarketHistory, surface: str, roll: str, *, managed: bool) -> Setup:
+def option_book(history: MarketHistory, surface: str, roll: str, *, managed: bool) -> MarketCase:
     """The option book with every extra block of observations that the history can fill."""
     blocks = [*EXTRA_BLOCKS, *(f"extra:{name}" for name in history.extras)]
     values = {"chain": {"roll": roll}, "observation": {"extra_blocks": blocks}}
-    return Setup(
+    return MarketCase(
         options=build_settings(OptionPortfolioSettings, values, "env"),
         surface=VixSurface() if surface == "vix" else FlatSurface(),
         risk=RiskSettings() if managed else None,
     )
 
 
-def allocation(*, managed: bool) -> Setup:
+def allocation(*, managed: bool) -> MarketCase:
     """The allocation to assets."""
     risk: RiskSettings | None = None
     if managed:
         risk = build_settings(RiskSettings, ASSET_RISK, "risk")
-    return Setup(AllocationSettings(), risk=risk)
+    return MarketCase(AllocationSettings(), risk=risk)
 
 
 def index_histories(
@@ -121,8 +121,8 @@ def panel_histories(sessions: int, *, everything: bool) -> Iterator[tuple[str, P
             values["assets"] = ASSETS
         elif not _has_stocks():
             continue
-        asked = build_settings(PanelSimulatedData, values, "data")
-        yield f"panel_simulated {model}", load_panel(asked).history
+        request = build_settings(PanelSimulatedData, values, "data")
+        yield f"panel_simulated {model}", load_panel(request).history
     if _has_stocks():
         stocks = load_panel(PanelStocksData()).history
         yield STOCKS, stocks if everything else first_sessions(stocks, sessions)

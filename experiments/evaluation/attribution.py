@@ -26,7 +26,7 @@ from envs.option_portfolio.market import OptionMarket
 from experiments.backtests.backtest import FLOOR_USD, Backtest
 
 EXPANSION = ("delta", "gamma", "vega", "theta", "rates")
-TERMS = (*EXPANSION, "carry", "roll", "cost", "forgiven", "residual")
+TERMS = (*EXPANSION, "carry", "roll", "cost", "write_off", "residual")
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,15 @@ class Attribution:
         return share
 
 
-def attribute(done: Backtest, market: OptionMarket) -> Attribution:
+def attribute(backtest: Backtest, market: OptionMarket) -> Attribution:
     """Split every day's P&L of every book into TERMS.
 
-    `forgiven` is what a ruined book owed and the backtest does not record: its equity is shown as
+    `write_off` is what a ruined book owed and the backtest does not record: its equity is shown as
     one cent. It is 0 on every other day. Raises InputError where the backtest was not run on this
     market.
     """
-    days = _Days(done, market)
-    quantity = done.quantity
+    days = _Days(backtest, market)
+    quantity = backtest.quantity
     expires = np.asarray(market.tape.expired[days.after])
     expiring = quantity * expires
     option_pnl = days.option_pnl(quantity)
@@ -69,50 +69,50 @@ def attribute(done: Backtest, market: OptionMarket) -> Attribution:
         roll = days.option_pnl(expiring) - sum(days.expansion(expiring).values())
         residual = residual - roll
     carry = days.carry()
-    owed = forgiven(done, option_pnl + carry)
-    terms |= {"carry": carry, "roll": roll, "cost": -done.cost, "forgiven": owed}
+    owed = write_off(backtest, option_pnl + carry)
+    terms |= {"carry": carry, "roll": roll, "cost": -backtest.cost, "write_off": owed}
     terms["residual"] = residual
     return Attribution(
-        {name: terms[name] for name in TERMS}, np.diff(done.equity, axis=1), option_pnl
+        {name: terms[name] for name in TERMS}, np.diff(backtest.equity, axis=1), option_pnl
     )
 
 
-def first_session(done: Backtest, market: BookMarket) -> int:
+def first_session(backtest: Backtest, market: BookMarket) -> int:
     """The session of the market at which the backtest begins; InputError if it is another's."""
     dates = market.history.dates
-    start = int(np.searchsorted(dates, done.dates[0]))
-    same_days = np.array_equal(dates[start : start + len(done.dates)], done.dates)
-    if not same_days or done.quantity.shape[-1] != len(market.instruments):
+    start = int(np.searchsorted(dates, backtest.dates[0]))
+    same_days = np.array_equal(dates[start : start + len(backtest.dates)], backtest.dates)
+    if not same_days or backtest.quantity.shape[-1] != len(market.instruments):
         raise InputError(
-            f"{market.history.name}: the backtest of {done.dates[0]} to {done.dates[-1]} with "
-            f"{done.quantity.shape[-1]} instruments was not run on this market",
+            f"{market.history.name}: the backtest of {backtest.dates[0]} to {backtest.dates[-1]} "
+            f"with {backtest.quantity.shape[-1]} instruments was not run on this market",
             "Give the market that the backtest was run on",
         )
     return start
 
 
-def forgiven(done: Backtest, gained: FloatArray) -> FloatArray:
+def write_off(backtest: Backtest, gained: FloatArray) -> FloatArray:
     """What a ruined book owed and the backtest does not record, (N, T) dollars.
 
     `gained` (N, T): of what was held and of cash, before costs.
     """
-    unfloored = done.equity[:, :-1] + gained - done.cost
-    return np.where(done.alive, np.maximum(FLOOR_USD - unfloored, 0.0), 0.0)
+    unfloored = backtest.equity[:, :-1] + gained - backtest.cost
+    return np.where(backtest.alive, np.maximum(FLOOR_USD - unfloored, 0.0), 0.0)
 
 
-def closing_cost(done: Backtest, market: OptionMarket) -> FloatArray:
+def closing_cost(backtest: Backtest, market: OptionMarket) -> FloatArray:
     """The part of each day's cost that was paid at its end, to close what is rolled, (N, T)."""
-    return _Days(done, market).closing_cost()
+    return _Days(backtest, market).closing_cost()
 
 
 class _Days:
     """A market cut to the days of a backtest, a row of it for each book."""
 
-    def __init__(self, done: Backtest, market: OptionMarket) -> None:
-        start, length = first_session(done, market), done.quantity.shape[1]
-        self.done, self.market = done, market
+    def __init__(self, backtest: Backtest, market: OptionMarket) -> None:
+        start, length = first_session(backtest, market), backtest.quantity.shape[1]
+        self.done, self.market = backtest, market
         self.now, self.after = slice(start, start + length), slice(start + 1, start + length + 1)
-        books, paths = len(done.equity), market.history.num_paths
+        books, paths = len(backtest.equity), market.history.num_paths
         self._path = None if books == paths else np.arange(books) % paths
 
     def option_pnl(self, quantity: FloatArray) -> FloatArray:
@@ -164,31 +164,31 @@ class _Days:
         return total
 
 
-ALLOCATION_TERMS = ("market", "selection", "carry", "cost", "forgiven", "residual")
+ALLOCATION_TERMS = ("market", "selection", "carry", "cost", "write_off", "residual")
 
 
-def attribute_allocation(done: Backtest, market: PanelMarket) -> Attribution:
+def attribute_allocation(backtest: Backtest, market: PanelMarket) -> Attribution:
     """Split every day's P&L of every portfolio into ALLOCATION_TERMS, (N, T) dollars each.
 
     `carry` is interest on the cash that was left after the trade; `residual` is rounding. Raises
     InputError where the backtest was not run on this market.
     """
-    start, length = first_session(done, market), done.quantity.shape[1]
+    start, length = first_session(backtest, market), backtest.quantity.shape[1]
     now, after = slice(start, start + length), slice(start + 1, start + length + 1)
-    path = np.arange(len(done.equity)) % market.history.num_paths
+    path = np.arange(len(backtest.equity)) % market.history.num_paths
     returns = (market.aged[:, after] / market.mark[:, now] - 1.0)[path]
-    held, pnl = done.position, np.diff(done.equity, axis=1)
+    held, pnl = backtest.position, np.diff(backtest.equity, axis=1)
     gained = (held * returns).sum(axis=-1)
     invested = held.sum(axis=-1)
     in_market = invested * returns.mean(axis=-1)
-    cash = done.equity[:, :-1] - done.cost - invested
-    carry = np.where(done.alive, cash * market.growth[now], 0.0)
+    cash = backtest.equity[:, :-1] - backtest.cost - invested
+    carry = np.where(backtest.alive, cash * market.growth[now], 0.0)
     terms = {
         "market": in_market,
         "selection": gained - in_market,
         "carry": carry,
-        "cost": -done.cost,
-        "forgiven": forgiven(done, gained + carry),
+        "cost": -backtest.cost,
+        "write_off": write_off(backtest, gained + carry),
     }
     terms["residual"] = pnl - sum(terms.values())
     return Attribution({name: terms[name] for name in ALLOCATION_TERMS}, pnl, gained)

@@ -24,7 +24,7 @@ _WEIGHT = [item.name for item in fields(Leg)].index("weight")
 
 
 def position_report(
-    done: Backtest, market: OptionMarket, day: int = -1, book: int = 0
+    backtest: Backtest, market: OptionMarket, day: int = -1, book: int = 0
 ) -> dict[str, Any]:
     """The book after the trade of a day (-1: the last trade), as JSON can hold it.
 
@@ -34,16 +34,16 @@ def position_report(
     after the cost of the trade. Raises InputError for a day or a book that does not exist, and
     where the backtest was not run on this market.
     """
-    day, book = _checked(done, day, book)
-    session = first_session(done, market) + day
+    day, book = _checked(backtest, day, book)
+    session = first_session(backtest, market) + day
     path = book % market.history.num_paths
-    value, quantity = done.position[book, day], done.quantity[book, day]
-    trade_cost = done.cost[book, day] - closing_cost(done, market)[book, day]
-    portfolio_value = done.equity[book, day] - trade_cost
-    greeks = {f"portfolio_{name}": _number(x[book, day]) for name, x in done.exposures.items()}
+    value, quantity = backtest.position[book, day], backtest.quantity[book, day]
+    trade_cost = backtest.cost[book, day] - closing_cost(backtest, market)[book, day]
+    portfolio_value = backtest.equity[book, day] - trade_cost
+    greeks = {f"portfolio_{name}": _number(x[book, day]) for name, x in backtest.exposures.items()}
     return {
-        "date": str(done.dates[day]),
-        "held_until": str(done.dates[day + 1]),
+        "date": str(backtest.dates[day]),
+        "held_until": str(backtest.dates[day + 1]),
         "portfolio_value": _number(portfolio_value),
         "cash": _number(portfolio_value - value.sum()),
         "positions": [
@@ -58,15 +58,15 @@ def position_report(
         ],
         "total_exposure": _number(np.abs(value).sum()),
         **greeks,
-        **_past(done, day, book),
-        "strategy": _names(done, market, slice(day, day + 1), book)[0],
+        **_past(backtest, day, book),
+        "strategy": _names(backtest, market, slice(day, day + 1), book)[0],
     }
 
 
-def strategy_by_day(done: Backtest, market: OptionMarket, book: int = 0) -> list[str]:
+def strategy_by_day(backtest: Backtest, market: OptionMarket, book: int = 0) -> list[str]:
     """What the book would be called after each day's trade, T names; see `name_strategy`."""
-    _, book = _checked(done, 0, book)
-    return _names(done, market, slice(0, done.quantity.shape[1]), book)
+    _, book = _checked(backtest, 0, book)
+    return _names(backtest, market, slice(0, backtest.quantity.shape[1]), book)
 
 
 def position_table(report: Mapping[str, Any]) -> Table:
@@ -108,15 +108,15 @@ def _summary(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _past(done: Backtest, day: int, book: int) -> dict[str, float | None]:
+def _past(backtest: Backtest, day: int, book: int) -> dict[str, float | None]:
     """Sharpe ratio of the last 60 sessions and drawdowns, up to the close of the trade."""
     if day == 0:
         return {"sharpe": None, "drawdown": 0.0, "max_drawdown": 0.0}
-    curve = done.equity[book, : day + 1]
+    curve = backtest.equity[book, : day + 1]
     sharpe, depth = math.nan, drawdown(curve)
     if day >= SHARPE_SESSIONS:
         recent = simple_returns(curve)[-SHARPE_SESSIONS:]
-        sharpe = float(sharpe_ratio(recent, done.risk_free[day - SHARPE_SESSIONS : day]))
+        sharpe = float(sharpe_ratio(recent, backtest.risk_free[day - SHARPE_SESSIONS : day]))
     return {
         "sharpe": _number(sharpe),
         "drawdown": _number(depth[-1]),
@@ -124,17 +124,17 @@ def _past(done: Backtest, day: int, book: int) -> dict[str, float | None]:
     }
 
 
-def _names(done: Backtest, market: OptionMarket, days: slice, book: int) -> list[str]:
+def _names(backtest: Backtest, market: OptionMarket, days: slice, book: int) -> list[str]:
     """The name of the book after each of these days' trades."""
     tape, history = market.tape, market.history
-    start, path = first_session(done, market), book % history.num_paths
+    start, path = first_session(backtest, market), book % history.num_paths
     then = slice(start + days.start, start + days.stop)
-    spot, quantity = history.close[path, then, None], done.quantity[book, days]
+    spot, quantity = history.close[path, then, None], backtest.quantity[book, days]
     columns = (
         np.broadcast_to(tape.is_call, quantity.shape),
         tape.strike[path, then] / spot,
         tape.days_to_expiry[then],
-        quantity * spot / done.equity[book, days, None],
+        quantity * spot / backtest.equity[book, days, None],
         tape.delta[path, then],
         tape.vega[path, then],
     )
@@ -146,8 +146,8 @@ def _names(done: Backtest, market: OptionMarket, days: slice, book: int) -> list
     ]
 
 
-def _checked(done: Backtest, day: int, book: int) -> tuple[int, int]:
-    books, days = done.quantity.shape[:2]
+def _checked(backtest: Backtest, day: int, book: int) -> tuple[int, int]:
+    books, days = backtest.quantity.shape[:2]
     if not (-days <= day < days and -books <= book < books):
         raise InputError(
             f"there is no day {day} of book {book} among {books} books of {days} days",
@@ -170,28 +170,28 @@ def _dollars(value: float | None) -> str:
 CASH = "cash"
 
 
-def weights_held(done: Backtest) -> FloatArray:
+def weights_held(backtest: Backtest) -> FloatArray:
     """Weights after each trade, (N, T, A + 1), cash last; all cash after ruin."""
-    worth = done.equity[:, :-1] - done.cost
-    assets = done.position / worth[..., None]
+    worth = backtest.equity[:, :-1] - backtest.cost
+    assets = backtest.position / worth[..., None]
     return np.concatenate([assets, 1.0 - assets.sum(axis=-1, keepdims=True)], axis=-1)
 
 
-def portfolio_report(done: Backtest, market: PanelMarket) -> dict[str, Any]:
+def portfolio_report(backtest: Backtest, market: PanelMarket) -> dict[str, Any]:
     """Mean weights over all portfolios and days, and the first one after the last trade.
 
     By asset, cash last, as JSON can hold it. Raises InputError where the backtest was not run on
     this market.
     """
-    first_session(done, market)
-    weights, names = weights_held(done), (*market.instruments, CASH)
-    lived = weights[done.alive]
+    first_session(backtest, market)
+    weights, names = weights_held(backtest), (*market.instruments, CASH)
+    lived = weights[backtest.alive]
     last = weights[0, -1]
     return {
         "mean_weights": {name: float(x) for name, x in zip(names, lived.mean(axis=0), strict=True)},
         "last_book": {
-            "date": str(done.dates[-2]),
-            "portfolio_value": float(done.equity[0, -2] - done.cost[0, -1]),
+            "date": str(backtest.dates[-2]),
+            "portfolio_value": float(backtest.equity[0, -2] - backtest.cost[0, -1]),
             "weights": {name: float(x) for name, x in zip(names, last, strict=True)},
         },
     }

@@ -18,7 +18,7 @@ from experiments.backtests.backtest import Backtest, run_backtests
 from experiments.evaluation.split import AGENT
 from experiments.runs.config import config_hash
 from experiments.runs.folder import resolve_run
-from experiments.runs.market_setup import Session, open_session
+from experiments.runs.market_setup import MarketSetup, open_market
 from experiments.runs.record import load_run_config
 from experiments.runs.settings import OPTIONS, market_settings, surface_kind
 from risk.overlay import RiskSettings
@@ -35,7 +35,7 @@ class Trained:
 
     run: Path
     loaded: LoadedPolicy
-    session: Session
+    setup: MarketSetup
     changed: Mapping[str, Any]  # sections that are not those of the run
 
     @property
@@ -50,7 +50,7 @@ class Trained:
 
     def header(self, which: str) -> dict[str, Any]:
         """What was tested where, for the head of a result."""
-        history, wanted = self.session.loaded.history, self.session.settings
+        history, wanted = self.setup.loaded.history, self.setup.settings
         return {
             "run": "/".join(self.run.parts[-3:]),
             "policy": which,
@@ -60,7 +60,7 @@ class Trained:
             "surface": surface_kind(wanted),
             "costs": wanted.env.costs.kind,
             "risk_module": wanted.risk.enabled,
-            "notices": list(self.session.loaded.notices),
+            "notices": list(self.setup.loaded.notices),
         }
 
 
@@ -71,15 +71,15 @@ def open_trained(plain: Mapping[str, Any], run: str, which: str) -> Trained:
     given = replaced_sections(plain, own)
     session_settings = market_settings({**own, **given})
     loaded = load_chosen(folder, which)
-    session = open_session(session_settings)
-    check_policy_fits(loaded, session.market)
+    setup = open_market(session_settings)
+    check_policy_fits(loaded, setup.market)
     # The realistic costs are the rule, whatever was trained with: no suffix for them.
     changed = {
         name: value
         for name, value in changes(own, given).items()
         if not (name == "costs" and value.get("kind") == "realistic")
     }
-    return Trained(folder, loaded, session, changed)
+    return Trained(folder, loaded, setup, changed)
 
 
 def run_beside(
@@ -91,11 +91,11 @@ def run_beside(
     risk: RiskSettings,
 ) -> dict[str, Backtest]:
     """The policy as it wants and, where the risk module is on, under it; the others without it."""
-    done = run_backtests({AGENT: policy, **others}, market, options, window)
+    backtests = run_backtests({AGENT: policy, **others}, market, options, window)
     if risk.enabled:
         managed = run_backtests({AGENT: policy}, market, options, window, risk)
-        done = {AGENT: done.pop(AGENT), MANAGED: managed[AGENT], **done}
-    return done
+        backtests = {AGENT: backtests.pop(AGENT), MANAGED: managed[AGENT], **backtests}
+    return backtests
 
 
 def pick(names: Sequence[str], known: Mapping[str, Policy]) -> dict[str, Policy]:
@@ -117,7 +117,7 @@ class Examined:
 
     run: Path
     policy: Policy
-    session: Session
+    setup: MarketSetup
 
 
 def examine(run: str, which: Literal["best", "last"]) -> Examined:
@@ -125,9 +125,9 @@ def examine(run: str, which: Literal["best", "last"]) -> Examined:
     folder = resolve_run(run)
     config = load_run_config(folder)
     loaded = load_chosen(folder, which)
-    session = open_session(market_settings(config))
-    check_policy_fits(loaded, session.market)
-    return Examined(folder, loaded.policy, session)
+    setup = open_market(market_settings(config))
+    check_policy_fits(loaded, setup.market)
+    return Examined(folder, loaded.policy, setup)
 
 
 def load_chosen(run: Path, which: str) -> LoadedPolicy:

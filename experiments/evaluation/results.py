@@ -17,7 +17,7 @@ from conf.types import DateArray, FloatArray
 from experiments.backtests.backtest import Backtest
 from experiments.backtests.episodes import Episodes
 from experiments.evaluation.risk_report import risk_report
-from experiments.evaluation.split import Contest, SplitResult
+from experiments.evaluation.split import BenchmarkComparison, SplitEvaluation
 from experiments.runs.config import config_hash
 from experiments.runs.folder import MANIFEST, resolve_run, shown_path
 from experiments.runs.record import load_manifest, load_run_config
@@ -25,25 +25,25 @@ from experiments.statistics.comparison import Verdict
 from experiments.statistics.performance import Performance
 
 
-def daily_table(done: Backtest, instruments: Sequence[str], book: int = 0) -> pd.DataFrame:
+def daily_table(backtest: Backtest, instruments: Sequence[str], book: int = 0) -> pd.DataFrame:
     """One book day by day: equity at the close, and what was done at the close before it."""
     columns: dict[str, NDArray[Any]] = {
-        "equity": done.equity[book, 1:],
-        "risk_free": done.risk_free,
-        "index_return": done.index_return[book],
-        "cost": done.cost[book],
-        "traded": done.traded[book],
-        "reward": done.reward[book],
-        **{name: values[book] for name, values in done.exposures.items()},
-        **{f"taken.{rule}": values[book] for rule, values in done.rules.items()},
-        "guard": done.guard[book],
-        **{f"quantity.{name}": done.quantity[book, :, i] for i, name in enumerate(instruments)},
-        **{f"position.{name}": done.position[book, :, i] for i, name in enumerate(instruments)},
+        "equity": backtest.equity[book, 1:],
+        "risk_free": backtest.risk_free,
+        "index_return": backtest.index_return[book],
+        "cost": backtest.cost[book],
+        "traded": backtest.traded[book],
+        "reward": backtest.reward[book],
+        **{name: values[book] for name, values in backtest.exposures.items()},
+        **{f"clipped.{rule}": values[book] for rule, values in backtest.rules.items()},
+        "guard": backtest.guard[book],
+        **{f"quantity.{name}": backtest.quantity[book, :, i] for i, name in enumerate(instruments)},
+        **{f"position.{name}": backtest.position[book, :, i] for i, name in enumerate(instruments)},
     }
-    return pd.DataFrame(columns, index=pd.DatetimeIndex(done.dates[1:], name="date"))
+    return pd.DataFrame(columns, index=pd.DatetimeIndex(backtest.dates[1:], name="date"))
 
 
-def split_numbers(result: SplitResult) -> dict[str, Any]:
+def split_numbers(result: SplitEvaluation) -> dict[str, Any]:
     """Everything measured on a split, as JSON can hold it: undefined is null, never a number.
 
     Measures are means over paths.
@@ -52,15 +52,15 @@ def split_numbers(result: SplitResult) -> dict[str, Any]:
     books = {name: means(performance) for name, performance in raw.performance.items()}
     if managed is not None:
         books["managed"] = means(managed.performance["policy"])
-    done = raw.agent
+    backtest = raw.agent
     return {
-        "first": str(done.dates[0]),
-        "last": str(done.dates[-1]),
-        "initial_equity_usd": float(done.equity[0, 0]),
-        "paths": int(done.equity.shape[0]),
-        "ruined": int(done.ruined.sum()),
+        "first": str(backtest.dates[0]),
+        "last": str(backtest.dates[-1]),
+        "initial_equity_usd": float(backtest.equity[0, 0]),
+        "paths": int(backtest.equity.shape[0]),
+        "ruined": int(backtest.ruined.sum()),
         "books": books,
-        "contest": contest_numbers(raw),
+        "comparison": contest_numbers(raw),
         "managed_contest": None if managed is None else contest_numbers(managed),
         "managed_books": None
         if managed is None
@@ -69,17 +69,17 @@ def split_numbers(result: SplitResult) -> dict[str, Any]:
     }
 
 
-def contest_numbers(contest: Contest) -> dict[str, Any]:
-    """Verdict, attribution, what was held, and scorecard of one contest."""
-    found = contest.attribution
+def contest_numbers(comparison: BenchmarkComparison) -> dict[str, Any]:
+    """Verdict, attribution, what was held, and scorecard of one comparison."""
+    found = comparison.attribution
     shares = found.residual_share[np.isfinite(found.residual_share)]
     return {
-        "verdict": verdict_numbers(contest.verdict),
+        "verdict": verdict_numbers(comparison.verdict),
         "attribution_usd": {k: float(x.sum(axis=-1).mean()) for k, x in found.terms.items()},
         "attribution_residual_share": float(shares.mean()) if shares.size else None,
-        **contest.held,
-        "episodes": {name: episode_numbers(found) for name, found in contest.episodes.items()},
-        "scorecard": [line.plain() for line in contest.scorecard],
+        **comparison.held,
+        "episodes": {name: episode_numbers(found) for name, found in comparison.episodes.items()},
+        "scorecard": [line.plain() for line in comparison.scorecard],
     }
 
 
@@ -98,7 +98,7 @@ def episode_numbers(episodes: Episodes) -> dict[str, float | None]:
 def verdict_numbers(verdict: Verdict) -> dict[str, Any]:
     """The verdict with everything that it rests on."""
     return {
-        "word": str(verdict.word),
+        "outcome": str(verdict.outcome),
         "reason": verdict.reason,
         "level": verdict.level,
         "spa_p_value": plain(verdict.spa_p_value),
@@ -122,7 +122,7 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, str) else value
 
 
-def recorded_books(result: SplitResult) -> Mapping[str, Backtest]:
+def recorded_books(result: SplitEvaluation) -> Mapping[str, Backtest]:
     """File name suffix -> book, of those whose days are kept."""
     books = {"": result.raw.agent}
     return books if result.managed is None else {**books, "_managed": result.managed.agent}

@@ -146,7 +146,7 @@ _INDEX = {
 
 
 def scorecard(
-    done: Backtest,
+    backtest: Backtest,
     *,
     reps: int = 1000,
     seed: int = 0,
@@ -159,8 +159,8 @@ def scorecard(
     days. Several: the median over books and the range of their central 95 %. Risk requirements
     are judged by the worst day of any book.
     """
-    book = _Intervals(done, done.equity, reps, seed)
-    index = _Intervals(done, equity_curve(done.index_return), reps, seed)
+    book = _Intervals(backtest, backtest.equity, reps, seed)
+    index = _Intervals(backtest, equity_curve(backtest.index_return), reps, seed)
     lines = []
     for table, targets in PERFORMANCE_TARGETS.items():
         for key, bound in targets.items():
@@ -173,7 +173,7 @@ def scorecard(
         kind, (value, low, high) = _MEASURES[key], index.of(key)
         known = text if option_requirements else ""
         lines.append(ScoreLine(table, kind.label, known, value, low, high, None, kind.unit))
-    return (*lines, *(risk_lines(done) if option_requirements else ()))
+    return (*lines, *(risk_lines(backtest) if option_requirements else ()))
 
 
 def resampled_days(returns: FloatArray, reps: int, seed: int) -> IntArray:
@@ -189,12 +189,12 @@ def resampled_days(returns: FloatArray, reps: int, seed: int) -> IntArray:
 class _Intervals:
     """Performance of N curves with its intervals."""
 
-    def __init__(self, done: Backtest, equity: FloatArray, reps: int, seed: int) -> None:
-        self._values = summarise(equity, done.dates, done.risk_free)
+    def __init__(self, backtest: Backtest, equity: FloatArray, reps: int, seed: int) -> None:
+        self._values = summarise(equity, backtest.dates, backtest.risk_free)
         self._draws = self._values
         if len(equity) == 1:
             returns = simple_returns(equity)[0]
-            self._draws = _resampled(done, returns, resampled_days(returns, reps, seed))
+            self._draws = _resampled(backtest, returns, resampled_days(returns, reps, seed))
 
     def of(self, key: str) -> tuple[float, float, float]:
         """Value, low, high; the value is the median of the books for which it is defined."""
@@ -205,23 +205,27 @@ class _Intervals:
         return value, float(low), float(high)
 
 
-def _resampled(done: Backtest, returns: FloatArray, days: IntArray) -> Performance:
+def _resampled(backtest: Backtest, returns: FloatArray, days: IntArray) -> Performance:
     """Performance of the same days in other orders, arrays of reps."""
     at_once = max(1, _CELLS_AT_ONCE // days.shape[1])
     parts = []
     for first in range(0, len(days), at_once):
         drawn = days[first : first + at_once]
         curve = equity_curve(returns[drawn])
-        parts.append(summarise(curve, done.dates, done.risk_free[drawn]))
+        parts.append(summarise(curve, backtest.dates, backtest.risk_free[drawn]))
     return Performance(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def risk_lines(done: Backtest) -> tuple[ScoreLine, ...]:
+def risk_lines(backtest: Backtest) -> tuple[ScoreLine, ...]:
     """The requirements on every single day: the worst seen, and the share of days in breach."""
-    lived, usage = done.alive, _usage(done)
-    returns, cash, turnover = simple_returns(done.equity), 1.0 - usage["cash"], _turnover(done)
-    delta, gamma = done.exposures["delta"], done.exposures["gamma"]
-    vega = np.abs(done.exposures["vega"]) / done.equity[:, :-1] * _VEGA_EQUITY_USD
+    lived, usage = backtest.alive, _usage(backtest)
+    returns, cash, turnover = (
+        simple_returns(backtest.equity),
+        1.0 - usage["cash"],
+        _turnover(backtest),
+    )
+    delta, gamma = backtest.exposures["delta"], backtest.exposures["gamma"]
+    vega = np.abs(backtest.exposures["vega"]) / backtest.equity[:, :-1] * _VEGA_EQUITY_USD
 
     def line(
         measure: str, target: str, values: FloatArray, beyond: FloatArray, unit: Unit
@@ -246,16 +250,16 @@ def risk_lines(done: Backtest) -> tuple[ScoreLine, ...]:
     )
 
 
-def _usage(done: Backtest) -> dict[str, FloatArray]:
+def _usage(backtest: Backtest) -> dict[str, FloatArray]:
     """What the limits measure, of equity before each trade, (N, T) by rule."""
-    shape = done.position.shape
-    value = done.position.reshape(-1, shape[-1])
+    shape = backtest.position.shape
+    value = backtest.position.reshape(-1, shape[-1])
     none = np.zeros_like(value)
     # One "unit" is a dollar of the position: its Greeks are the book's, and known already.
     book = Book(
         quantity=value,
         price=np.ones_like(value),
-        equity=done.equity[:, :-1].reshape(-1),
+        equity=backtest.equity[:, :-1].reshape(-1),
         delta=none,
         gamma=none,
         vega=none,
@@ -264,12 +268,12 @@ def _usage(done: Backtest) -> dict[str, FloatArray]:
     return {k: x.reshape(shape[:2]) for k, x in usage_of(value, book, LimitSettings()).items()}
 
 
-def _turnover(done: Backtest) -> FloatArray:
+def _turnover(backtest: Backtest) -> FloatArray:
     """Dollars traded in 21 sessions over equity before the last of their trades, (N, T)."""
-    total = np.cumsum(done.traded, axis=1)
+    total = np.cumsum(backtest.traded, axis=1)
     earlier = np.zeros_like(total)
     earlier[:, TURNOVER_SESSIONS:] = total[:, :-TURNOVER_SESSIONS]
-    return np.asarray((total - earlier) / done.equity[:, :-1])
+    return np.asarray((total - earlier) / backtest.equity[:, :-1])
 
 
 def scorecard_table(lines: tuple[ScoreLine, ...]) -> Table:

@@ -12,7 +12,7 @@ from envs.allocation.market import AllocationSettings, PanelMarket
 from envs.core.costs import FlatCosts, RealisticCosts
 from envs.option_portfolio.market import OptionMarket, OptionPortfolioSettings
 from experiments.backtests.backtest import run_backtests
-from experiments.runs.market_setup import Session
+from experiments.runs.market_setup import MarketSetup
 from experiments.statistics.performance import Performance
 from risk.overlay import RiskSettings
 
@@ -29,7 +29,7 @@ class CostRow:
 
 
 def cost_sensitivity(
-    session: Session,
+    setup: MarketSetup,
     policies: Mapping[str, Policy],
     split: str,
     risk: RiskSettings | None,
@@ -38,17 +38,17 @@ def cost_sensitivity(
     """Every policy over a split under each factor, with the risk module where `risk` is given."""
     rows = []
     for factor in factors:
-        market, env = with_costs(session, factor)
-        done = run_backtests(policies, market, env, session.window(split), risk)
-        rows += [CostRow(factor, name, book.performance()) for name, book in done.items()]
+        market, env = with_costs(setup, factor)
+        backtests = run_backtests(policies, market, env, setup.window(split), risk)
+        rows += [CostRow(factor, name, book.performance()) for name, book in backtests.items()]
     return rows
 
 
 def with_costs(
-    session: Session, factor: float
+    setup: MarketSetup, factor: float
 ) -> tuple[OptionMarket | PanelMarket, OptionPortfolioSettings | AllocationSettings]:
     """The session's market and settings where everything that is traded costs `factor` times."""
-    market, env = session.market, session.settings.env
+    market, env = setup.market, setup.settings.env
     if isinstance(env, AllocationSettings):
         return market, replace(env, costs=_flat(env.costs, factor))
     if isinstance(market, OptionMarket):

@@ -14,9 +14,9 @@ from envs.core.batch import Window
 from experiments.backtests.backtest import Backtest, index_equity, run_backtests
 from experiments.backtests.episodes import Episodes, index_episodes, run_episodes
 from experiments.evaluation.attribution import Attribution
-from experiments.evaluation.environments import Problem, problem_of
+from experiments.evaluation.environments import Environment, environment_of
 from experiments.evaluation.scorecard import ScoreLine, scorecard
-from experiments.runs.market_setup import Session
+from experiments.runs.market_setup import MarketSetup
 from experiments.runs.trials import TrialCount
 from experiments.statistics.comparison import Verdict, compare
 from experiments.statistics.performance import Performance, summarise
@@ -26,8 +26,8 @@ AGENT, INDEX = "policy", "buy_and_hold"
 
 
 @dataclass(frozen=True)
-class Contest:
-    """The agent and its opponents on the same paths and days, under the same rules.
+class BenchmarkComparison:
+    """The agent and its baselines on the same paths and days, under the same rules.
 
     Buy-and-hold of the index alone has neither costs nor a risk module.
 
@@ -45,23 +45,23 @@ class Contest:
 
 
 @dataclass(frozen=True)
-class SplitResult:
+class SplitEvaluation:
     """One stretch of market: the book as the agent wants it, and the same under the risk module."""
 
     name: str
     baselines: tuple[Baseline, ...]
     notices: tuple[str, ...]  # what a person should be told of the baselines
-    raw: Contest
-    managed: Contest | None  # where the risk module is on
+    raw: BenchmarkComparison
+    managed: BenchmarkComparison | None  # where the risk module is on
 
     @property
-    def headline(self) -> Contest:
+    def headline(self) -> BenchmarkComparison:
         """What would be run: the managed book where there is one."""
         return self.managed or self.raw
 
 
-def contests(result: SplitResult) -> list[tuple[str, Contest]]:
-    """The contests of a split with what sets them apart."""
+def comparisons(result: SplitEvaluation) -> list[tuple[str, BenchmarkComparison]]:
+    """The comparisons of a split with what sets them apart."""
     found = [("without the risk module", result.raw)]
     return [*found, ("under the risk module", result.managed)] if result.managed else found
 
@@ -69,66 +69,66 @@ def contests(result: SplitResult) -> list[tuple[str, Contest]]:
 def evaluate_split(
     name: str,
     policy: Policy,
-    session: Session,
+    setup: MarketSetup,
     count_trials: Callable[[Backtest], TrialCount],
     resamples: int,
-) -> SplitResult:
+) -> SplitEvaluation:
     """The policy and every baseline over a whole split, without and with the risk module.
 
     `count_trials` is given the policy's raw book and says how many trials it was one of.
     """
-    window, risk, env = session.window(name), session.settings.risk, session.settings.env
-    problem = problem_of(session)
-    baselines, notices = problem.opponents(window)
+    window, risk, env = setup.window(name), setup.settings.risk, setup.settings.env
+    problem = environment_of(setup)
+    baselines, notices = problem.baselines(window)
     policies: dict[str, Policy] = {AGENT: policy, **{b.name: b.policy for b in baselines}}
-    done = run_backtests(policies, session.market, env, window)
-    judge = _Judge(session, problem, window, count_trials(done[AGENT]), resamples)
-    raw = judge.contest(done, policy)
+    backtests = run_backtests(policies, setup.market, env, window)
+    judge = _Judge(setup, problem, window, count_trials(backtests[AGENT]), resamples)
+    raw = judge.comparison(backtests, policy)
     managed = None
     if risk.enabled:
-        guarded = run_backtests(policies, session.market, env, window, risk)
-        managed = judge.contest(guarded, RiskManagedPolicy(policy, risk))
-    return SplitResult(name, baselines, notices, raw, managed)
+        guarded = run_backtests(policies, setup.market, env, window, risk)
+        managed = judge.comparison(guarded, RiskManagedPolicy(policy, risk))
+    return SplitEvaluation(name, baselines, notices, raw, managed)
 
 
 def performances(
-    done: Mapping[str, Backtest], session: Session, window: Window
+    backtests: Mapping[str, Backtest], setup: MarketSetup, window: Window
 ) -> dict[str, Performance]:
     """Everybody's measures, those of buy-and-hold of the index among them."""
-    market, initial = session.market, session.settings.env.initial_equity_usd
+    market, initial = setup.market, setup.settings.env.initial_equity_usd
     index = summarise(
         index_equity(market, window, initial),
         market.history.dates[window.start : window.stop],
         market.growth[window.start : window.stop - 1],
         market_returns=market.index_returns(window),
     )
-    return {**{name: book.performance() for name, book in done.items()}, INDEX: index}
+    return {**{name: book.performance() for name, book in backtests.items()}, INDEX: index}
 
 
 @dataclass(frozen=True)
 class _Judge:
-    """What is the same for the raw and the managed contest of a split."""
+    """What is the same for the raw and the managed comparison of a split."""
 
-    session: Session
-    problem: Problem
+    setup: MarketSetup
+    problem: Environment
     window: Window
     trials: TrialCount
     resamples: int
 
-    def contest(self, done: Mapping[str, Backtest], policy: Policy) -> Contest:
+    def comparison(self, backtests: Mapping[str, Backtest], policy: Policy) -> BenchmarkComparison:
         """`policy`: the agent's, with its risk module where `done` was run under it."""
-        market, env = self.session.market, self.session.settings.env
-        agent = done[AGENT]
-        equity = {name: book.equity for name, book in done.items()}
+        market, env = self.setup.market, self.setup.settings.env
+        agent = backtests[AGENT]
+        equity = {name: book.equity for name, book in backtests.items()}
         equity[INDEX] = index_equity(market, self.window, env.initial_equity_usd)
         episodes = {
             AGENT: run_episodes(policy, market, env, self.window),
             INDEX: index_episodes(market, env, self.window),
         }
-        return Contest(
+        return BenchmarkComparison(
             agent,
             equity,
-            performances(done, self.session, self.window),
+            performances(backtests, self.setup, self.window),
             self._verdict(agent, equity),
             self.problem.attribute(agent),
             scorecard(

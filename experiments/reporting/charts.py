@@ -216,7 +216,7 @@ class LegendEntry:
     colour: str
     symbol: Symbol
     switchable: bool = True  # False for marks, which stay
-    word: str = ""  # verdict, where the marker is that of a word
+    outcome: str = ""  # verdict, where the marker is that of a word
 
 
 def legend_of(chart: Chart) -> tuple[LegendEntry, ...]:
@@ -245,8 +245,8 @@ def drawable(panel: Panel) -> bool:
 
 def _entries(series: Series) -> Iterable[LegendEntry]:
     if isinstance(series, Intervals):
-        for word in dict.fromkeys(series.words):
-            yield LegendEntry(word, "", "marker", True, word)
+        for outcome in dict.fromkeys(series.words):
+            yield LegendEntry(outcome, "", "marker", True, outcome)
     elif (isinstance(series, Bars) and series.colours) or isinstance(series, Heatmap):
         return
     else:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from conf.errors import InputError
 from experiments.reporting.charts import Chart
-from experiments.reporting.style import WORD_STYLES
+from experiments.reporting.style import OUTCOME_STYLES
 
 Cell = str | float | int | None
 
@@ -83,16 +83,16 @@ class Report:
     title: str
     verdict_text: str
     sections: tuple[Section, ...]
-    verdict_word: str = NO_VERDICT  # or one of `experiments.statistics.comparison.Word`
+    outcome: str = NO_VERDICT  # or one of `experiments.statistics.comparison.Word`
     subtitle: str = ""
     key_numbers: tuple[KeyNumber, ...] = ()
     footer: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        if self.verdict_word not in (*WORD_STYLES, NO_VERDICT):
+        if self.outcome not in (*OUTCOME_STYLES, NO_VERDICT):
             raise InputError(
-                f"{self.verdict_word!r} is no verdict",
-                f"Use one of {', '.join((*WORD_STYLES, NO_VERDICT))}",
+                f"{self.outcome!r} is no verdict",
+                f"Use one of {', '.join((*OUTCOME_STYLES, NO_VERDICT))}",
             )
         keys = [chart.key for chart in self.charts]
         twice = sorted({key for key in keys if keys.count(key) > 1})

@@ -20,9 +20,9 @@ from experiments.evaluation.sensitivity import cost_sensitivity
 from experiments.evaluation.split import (
     AGENT,
     INDEX,
-    Contest,
-    SplitResult,
-    contests,
+    BenchmarkComparison,
+    SplitEvaluation,
+    comparisons,
     performances,
 )
 from experiments.reporting.book_figures import (
@@ -56,22 +56,22 @@ from experiments.reporting.tables import (
     verdicts_table,
 )
 from experiments.reporting.terminal import caveat
-from experiments.runs.market_setup import Session, option_session
+from experiments.runs.market_setup import MarketSetup, option_setup
 from experiments.statistics.comparison import Verdict
 from experiments.statistics.performance import Performance
 from risk.metrics import simple_returns
 
 
-def held_items(contest: Contest, session: Session) -> tuple[Item, ...]:
+def held_items(comparison: BenchmarkComparison, setup: MarketSetup) -> tuple[Item, ...]:
     """Tables of the positions."""
-    if isinstance(session.market, OptionMarket):
-        return (_strategies_table(contest), *_position_items(contest))
-    return (_weights_table(contest),)
+    if isinstance(setup.market, OptionMarket):
+        return (_strategies_table(comparison), *_position_items(comparison))
+    return (_weights_table(comparison),)
 
 
-def attribution_intro(session: Session) -> str:
+def attribution_intro(setup: MarketSetup) -> str:
     """What the causes of the P&L mean."""
-    if isinstance(session.market, OptionMarket):
+    if isinstance(setup.market, OptionMarket):
         return (
             "Each day's P&L, split by a second-order expansion around the close before. The "
             "residual is what that expansion leaves unexplained of the options' P&L, and roll the "
@@ -85,24 +85,24 @@ def attribution_intro(session: Session) -> str:
     )
 
 
-def _weights_table(contest: Contest) -> Table:
-    mean, last = contest.held["mean_weights"], contest.held["last_book"]
+def _weights_table(comparison: BenchmarkComparison) -> Table:
+    mean, last = comparison.held["mean_weights"], comparison.held["last_book"]
     rows = tuple((name, percent(mean[name]), percent(last["weights"][name])) for name in mean)
     columns = ("asset", "mean weight", f"weight on {last['date']}")
     return Table("Weights", columns, rows, folded=False)
 
 
-def _strategies_table(contest: Contest) -> Table:
+def _strategies_table(comparison: BenchmarkComparison) -> Table:
     """How often the first path's book was which strategy."""
-    counted = contest.held["strategies"]
+    counted = comparison.held["strategies"]
     days = sum(counted.values())
     rows = tuple((name, count, percent(count / days)) for name, count in counted.items())
     return Table("Strategies held", ("strategy", "days", "share"), rows)
 
 
-def _position_items(contest: Contest) -> tuple[Item, ...]:
+def _position_items(comparison: BenchmarkComparison) -> tuple[Item, ...]:
     """The book after the last trade, as the first path has it."""
-    report = contest.held["last_book"]
+    report = comparison.held["last_book"]
     held = tuple(
         (p["option"], p["strike"], p["days_to_expiry"], p["quantity"], dollars(p["value"]))
         for p in report["positions"]
@@ -138,7 +138,7 @@ BESIDE = (
 )
 
 
-def curves_of(result: SplitResult) -> Mapping[str, FloatArray]:
+def curves_of(result: SplitEvaluation) -> Mapping[str, FloatArray]:
     """Equity of the first path: the headline book first, then the raw one, index and baselines."""
     raw = result.raw.equity
     beside = {name: raw[name][0] for name in BESIDE if name in raw}
@@ -148,7 +148,7 @@ def curves_of(result: SplitResult) -> Mapping[str, FloatArray]:
     return {**agent, **beside}
 
 
-def performance_charts(result: SplitResult) -> tuple[Chart, ...]:
+def performance_charts(result: SplitEvaluation) -> tuple[Chart, ...]:
     """Equity with drawdown, daily returns, rolling Sharpe ratio."""
     curves = curves_of(result)
     dates, risk_free = result.raw.agent.dates, result.raw.agent.risk_free
@@ -162,16 +162,16 @@ def performance_charts(result: SplitResult) -> tuple[Chart, ...]:
     )
 
 
-def book_charts(result: SplitResult, session: Session) -> tuple[Chart, ...]:
+def book_charts(result: SplitEvaluation, setup: MarketSetup) -> tuple[Chart, ...]:
     """Positions, exposures and turnover of the first path's book."""
-    done, instruments = result.headline.agent, session.market.instruments
-    days = done.dates[1:]
+    backtest, instruments = result.headline.agent, setup.market.instruments
+    days = backtest.dates[1:]
     books = {AGENT: result.raw.agent}
     limit = None
     if result.managed is not None:
         books = {MANAGED: result.managed.agent, **books}
-        limit = session.settings.risk.limits.max_monthly_turnover
-    shares = done.position[0] / done.equity[0, :-1, None]
+        limit = setup.settings.risk.limits.max_monthly_turnover
+    shares = backtest.position[0] / backtest.equity[0, :-1, None]
     return (
         position_heatmap(days, instruments, shares),
         exposures_chart(
@@ -195,42 +195,42 @@ class AcrossTime:
     chart: Chart
 
 
-def across_time(session: Session, policy: Policy, *, managed: bool) -> AcrossTime:
+def across_time(setup: MarketSetup, policy: Policy, *, managed: bool) -> AcrossTime:
     """Run the policy through every usable session; the first path's results by period."""
-    window, env = session.window("all"), session.settings.env
-    history = session.loaded.history
-    guarded = RiskManagedPolicy(policy, session.settings.risk) if managed else policy
-    done = run_backtest(guarded, session.market, env, window, num_books=1)
-    index = index_equity(session.market, window, env.initial_equity_usd)[0]
-    equity = {AGENT: done.equity[0], INDEX: index}
+    window, env = setup.window("all"), setup.settings.env
+    history = setup.loaded.history
+    guarded = RiskManagedPolicy(policy, setup.settings.risk) if managed else policy
+    backtest = run_backtest(guarded, setup.market, env, window, num_books=1)
+    index = index_equity(setup.market, window, env.initial_equity_usd)[0]
+    equity = {AGENT: backtest.equity[0], INDEX: index}
     common = (
-        done.dates,
-        done.risk_free,
+        backtest.dates,
+        backtest.risk_free,
         equity,
-        session.splits,
+        setup.splits,
         history.dates,
     )
     returns = {name: simple_returns(curve) for name, curve in equity.items()}
     return AcrossTime(
         period_rows(REGIMES, *common),
-        period_rows(calendar_years(done.dates), *common),
-        yearly_returns_chart(done.dates[1:], returns),
+        period_rows(calendar_years(backtest.dates), *common),
+        yearly_returns_chart(backtest.dates[1:], returns),
     )
 
 
-def mirage(result: SplitResult, session: Session, policy: Policy) -> Table:
+def flat_vol_comparison(result: SplitEvaluation, setup: MarketSetup, policy: Policy) -> Table:
     """Sharpe ratios of every raw book here, and where the surface is the other one."""
-    options = option_session(session)
+    options = option_setup(setup)
     here, env = options.settings.surface, options.settings.env
     other = VixSurface() if isinstance(here, FlatSurface) else FlatSurface()
     market = build_option_market(options.loaded.history, other, env)
-    elsewhere = replace(session, market=market)
-    window = session.window(result.name)
+    elsewhere = replace(setup, market=market)
+    window = setup.window(result.name)
     policies = {AGENT: policy}
     for baseline in build_baselines(market, env, elsewhere.training_window, window):
         policies[baseline.name] = baseline.policy
-    done = run_backtests(policies, elsewhere.market, env, window)
-    there = performances(done, elsewhere, window)
+    backtests = run_backtests(policies, elsewhere.market, env, window)
+    there = performances(backtests, elsewhere, window)
     rows = tuple(
         (
             name.replace("_", " "),
@@ -259,8 +259,8 @@ SIMULATED = ("synthetic", "panel_simulated")  # data.source
 def build_report(
     header: Mapping[str, Any],
     run: Mapping[str, Any],
-    results: Sequence[SplitResult],
-    session: Session,
+    results: Sequence[SplitEvaluation],
+    setup: MarketSetup,
     policy: Policy,
 ) -> Report:
     """The report on the last of the splits, with the earlier ones beside it.
@@ -268,30 +268,30 @@ def build_report(
     header: what was evaluated; run: the run's `manifest` and `config`.
     """
     main = results[-1]
-    contest = main.headline
-    verdict = contest.verdict
+    comparison = main.headline
+    verdict = comparison.verdict
     sections = [
         _verdict_section(main, results),
         _performance_section(main),
-        _book_section(main, session),
-        _attribution_section(main, session),
-        _time_section(main, session, policy),
-        _cost_section(main, session, policy),
+        _book_section(main, setup),
+        _attribution_section(main, setup),
+        _time_section(main, setup, policy),
+        _cost_section(main, setup, policy),
     ]
-    if isinstance(session.market, OptionMarket):
-        sections.append(_mirage_section(main, session, policy))
-    sections.append(_scorecard_section(contest))
+    if isinstance(setup.market, OptionMarket):
+        sections.append(_flat_vol_section(main, setup, policy))
+    sections.append(_scorecard_section(comparison))
     sections += [_other_split_section(result) for result in results[:-1]]
-    sections.append(Section("Model card", model_card(header, run, session)))
-    dates = contest.agent.dates
+    sections.append(Section("Model card", model_card(header, run, setup)))
+    dates = comparison.agent.dates
     return Report(
         title=f"Evaluation of {header['run']}",
         subtitle=f"{main.name} years, {dates[0]} to {dates[-1]} · {header['data']}"
         f"{'' if header['surface'] == 'none' else ' · surface ' + str(header['surface'])}"
         f" · costs {header['costs']} · {header['policy']} policy, step {header['policy_step']}",
-        verdict_word=str(verdict.word),
+        outcome=str(verdict.outcome),
         verdict_text=_verdict_text(main),
-        key_numbers=_key_numbers(contest, verdict),
+        key_numbers=_key_numbers(comparison, verdict),
         sections=tuple(sections),
         footer=(
             "Research, not advice. A backtest is not a promise: fills at the close, costs as "
@@ -300,14 +300,14 @@ def build_report(
     )
 
 
-def _verdict_text(result: SplitResult) -> str:
-    which, contest = contests(result)[-1]
-    said = f"{result.name.capitalize()} years, {which}. {contest.verdict.reason}"
+def _verdict_text(result: SplitEvaluation) -> str:
+    which, comparison = comparisons(result)[-1]
+    said = f"{result.name.capitalize()} years, {which}. {comparison.verdict.reason}"
     return f"{said} {caveat(result.name)}".rstrip()
 
 
-def _key_numbers(contest: Contest, verdict: Verdict) -> tuple[KeyNumber, ...]:
-    agent, index = contest.performance[AGENT], contest.performance[INDEX]
+def _key_numbers(comparison: BenchmarkComparison, verdict: Verdict) -> tuple[KeyNumber, ...]:
+    agent, index = comparison.performance[AGENT], comparison.performance[INDEX]
 
     def mean(name: str) -> float:
         return float(np.mean(getattr(agent, name)))
@@ -334,74 +334,74 @@ def _key_numbers(contest: Contest, verdict: Verdict) -> tuple[KeyNumber, ...]:
     )
 
 
-def _verdict_section(main: SplitResult, results: Sequence[SplitResult]) -> Section:
+def _verdict_section(main: SplitEvaluation, results: Sequence[SplitEvaluation]) -> Section:
     every = [
-        (f"{result.name}, {label}", contest.verdict)
+        (f"{result.name}, {label}", comparison.verdict)
         for result in results
-        for label, contest in contests(result)
+        for label, comparison in comparisons(result)
     ]
-    contest = main.headline
+    comparison = main.headline
     return Section(
         "Verdict",
         (
-            sharpe_difference_chart(contest.verdict.differences, level=contest.verdict.level),
+            sharpe_difference_chart(comparison.verdict.differences, level=comparison.verdict.level),
             verdicts_table(every),
-            evidence_table(contest.verdict),
-            differences_table(contest.verdict, main.baselines),
+            evidence_table(comparison.verdict),
+            differences_table(comparison.verdict, main.baselines),
         ),
-        intro="The agent is compared with every baseline on the same days, in pairs. It BEATS "
-        "if its Sharpe ratio is higher than that of every single one beyond chance and its "
-        "deflated Sharpe ratio clears the bar; it DOES NOT BEAT if one of them is better with "
+        intro="The agent is compared with every baseline on the same days, in pairs. It "
+        "OUTPERFORMS if its Sharpe ratio is higher than that of every single one beyond chance and its "
+        "deflated Sharpe ratio clears the bar; it UNDERPERFORMS if one of them is better with "
         "Holm's correction for their number, or if it was ruined; all else is INCONCLUSIVE. The "
-        "word in a row below is of that one baseline, without correction.",
+        "outcome in a row below is of that one baseline, without correction.",
     )
 
 
-def _performance_section(result: SplitResult) -> Section:
+def _performance_section(result: SplitEvaluation) -> Section:
     tables = [
-        books_table(f"Books {label}", contest, result.baselines)
-        for label, contest in contests(result)
+        books_table(f"Books {label}", comparison, result.baselines)
+        for label, comparison in comparisons(result)
     ]
     single_years = [
-        episodes_table(f"Single years {label}", contest)
-        for label, contest in contests(result)
-        if contest.episodes
+        episodes_table(f"Single years {label}", comparison)
+        for label, comparison in comparisons(result)
+        if comparison.episodes
     ]
     return Section("Performance", (*performance_charts(result), *tables, *single_years))
 
 
-def _book_section(result: SplitResult, session: Session) -> Section:
-    contest = result.headline
+def _book_section(result: SplitEvaluation, setup: MarketSetup) -> Section:
+    comparison = result.headline
     items = [
-        *book_charts(result, session),
-        *held_items(contest, session),
+        *book_charts(result, setup),
+        *held_items(comparison, setup),
     ]
     if result.managed is not None:
         items.append(risk_rules_table(result.managed.agent))
     return Section("The book", tuple(items))
 
 
-def _attribution_section(result: SplitResult, session: Session) -> Section:
-    contest = result.headline
-    terms = {name: values[0] for name, values in contest.attribution.terms.items()}
-    dates = contest.agent.dates[1:]
+def _attribution_section(result: SplitEvaluation, setup: MarketSetup) -> Section:
+    comparison = result.headline
+    terms = {name: values[0] for name, values in comparison.attribution.terms.items()}
+    dates = comparison.agent.dates[1:]
     return Section(
         "Where the P&L came from",
         (
             attribution_chart(dates, terms),
             attribution_totals_chart(terms),
-            attribution_table(contest),
+            attribution_table(comparison),
         ),
-        intro=attribution_intro(session),
+        intro=attribution_intro(setup),
     )
 
 
-def _time_section(result: SplitResult, session: Session, policy: Policy) -> Section:
-    if session.settings.data.source in SIMULATED:
+def _time_section(result: SplitEvaluation, setup: MarketSetup, policy: Policy) -> Section:
+    if setup.settings.data.source in SIMULATED:
         return Section(
             "Regimes and years", (Text("Simulated paths have no calendar to be split by."),)
         )
-    over = across_time(session, policy, managed=result.managed is not None)
+    over = across_time(setup, policy, managed=result.managed is not None)
     return Section(
         "Regimes and years",
         (
@@ -414,10 +414,10 @@ def _time_section(result: SplitResult, session: Session, policy: Policy) -> Sect
     )
 
 
-def _cost_section(result: SplitResult, session: Session, policy: Policy) -> Section:
+def _cost_section(result: SplitEvaluation, setup: MarketSetup, policy: Policy) -> Section:
     beside = {b.name: b.policy for b in result.baselines if b.name in BESIDE}
-    risk = None if result.managed is None else session.settings.risk
-    rows = cost_sensitivity(session, {AGENT: policy, **beside}, result.name, risk)
+    risk = None if result.managed is None else setup.settings.risk
+    rows = cost_sensitivity(setup, {AGENT: policy, **beside}, result.name, risk)
     label = "without the risk module" if risk is None else "under the risk module"
     return Section(
         "What if trading cost more",
@@ -427,29 +427,29 @@ def _cost_section(result: SplitResult, session: Session, policy: Policy) -> Sect
     )
 
 
-def _mirage_section(result: SplitResult, session: Session, policy: Policy) -> Section:
+def _flat_vol_section(result: SplitEvaluation, setup: MarketSetup, policy: Policy) -> Section:
     return Section(
         "Honest market and flat market",
-        (mirage(result, session, policy),),
+        (flat_vol_comparison(result, setup, policy),),
         intro="The same books under the surface that follows the volatility index and where every "
         "option is priced at one constant volatility. The flat market is wrong on purpose, and "
         "what a book shows there above the other is a mirage.",
     )
 
 
-def _scorecard_section(contest: Contest) -> Section:
+def _scorecard_section(comparison: BenchmarkComparison) -> Section:
     return Section(
         "Scorecard",
-        scorecard_tables(contest.scorecard),
+        scorecard_tables(comparison.scorecard),
         intro="Targets, what was measured, and how far it could have come out otherwise. A "
         "target is met or missed by the measured number.",
     )
 
 
-def _other_split_section(result: SplitResult) -> Section:
+def _other_split_section(result: SplitEvaluation) -> Section:
     tables = [
-        books_table(f"Books {label}, {result.name}", contest, result.baselines)
-        for label, contest in contests(result)
+        books_table(f"Books {label}, {result.name}", comparison, result.baselines)
+        for label, comparison in comparisons(result)
     ]
     return Section(
         f"{result.name.capitalize()} years",

@@ -191,17 +191,19 @@ def sharpe_difference_chart(
     name: str = "policy",
     key: str = "sharpe_differences",
 ) -> Chart:
-    """The agent's Sharpe ratio less each opponent's, with intervals, the best on top."""
+    """The agent's Sharpe ratio less each benchmark's, with intervals, the best on top."""
     rows = sorted(differences, key=lambda row: (np.isnan(row.difference), -row.difference))
     intervals = Intervals(
         "difference",
-        tuple(shown_name(row.opponent) for row in rows),
+        tuple(shown_name(row.benchmark) for row in rows),
         np.array([row.difference for row in rows]),
         np.array([row.low for row in rows]),
         np.array([row.high for row in rows]),
-        tuple(str(row.word) for row in rows),
+        tuple(str(row.outcome) for row in rows),
     )
-    listed = "; ".join(f"{shown_name(r.opponent)} {number(r.difference)}, {r.word}" for r in rows)
+    listed = "; ".join(
+        f"{shown_name(row.benchmark)} {number(row.difference)}, {row.outcome}" for row in rows
+    )
     return Chart(
         key,
         f"{shown_name(name).capitalize()} against each baseline",

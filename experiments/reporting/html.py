@@ -13,7 +13,7 @@ from experiments.reporting.plotly_backend import Json, plotly_figure
 from experiments.reporting.style import (
     DASH,
     DIVERGING,
-    WORD_STYLES,
+    OUTCOME_STYLES,
     looks_numeric,
     number,
     signed,
@@ -26,12 +26,12 @@ _MANY_COLUMNS = 9  # more than a sheet of paper holds at full size
 
 def verdict_html(report: Report) -> str:
     """The banner: colour, sign and word say the same."""
-    style = word_style(report.verdict_word)
+    style = word_style(report.outcome)
     return (
         f'<section class="verdict" aria-label="Verdict" '
         f'style="--word:{style.colour};--tint:{style.tint}">'
         f'<div class="word"><span class="icon" aria-hidden="true">{style.icon}</span>'
-        f"<strong>{escape(report.verdict_word)}</strong></div>"
+        f"<strong>{escape(report.outcome)}</strong></div>"
         f"{_paragraphs(report.verdict_text)}</section>"
     )
 
@@ -139,7 +139,7 @@ def _legend_entry(entry: LegendEntry) -> str:
 def _swatch(entry: LegendEntry) -> str:
     colour = entry.colour
     if entry.symbol == "marker":
-        style = word_style(entry.word)
+        style = word_style(entry.outcome)
         marker = {
             "o": '<circle cx="11" cy="6" r="4"/>',
             "D": '<path d="M11 1l5 5-5 5-5-5z"/>',
@@ -196,8 +196,8 @@ def _row(row: Sequence[Cell], right: Sequence[bool], emphasised: bool) -> str:
 
 def _cell(cell: Cell, numeric: bool) -> str:
     text = _written(cell)
-    if text in WORD_STYLES:
-        style = WORD_STYLES[text]
+    if text in OUTCOME_STYLES:
+        style = OUTCOME_STYLES[text]
         return (
             f'<span class="pill" style="--word:{style.colour};--tint:{style.tint}">'
             f"{style.icon} {escape(text)}</span>"

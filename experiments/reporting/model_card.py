@@ -9,7 +9,7 @@ from callbacks.dashboard import flat
 from envs.option_portfolio.market import OptionMarket
 from experiments.reporting.contents import Item, Table, Text
 from experiments.runs.config import check_plain
-from experiments.runs.market_setup import Session
+from experiments.runs.market_setup import MarketSetup
 
 OPTION_LIMITS = (
     "What this evaluation does not show. Trades are filled at the close they are decided on, at "
@@ -42,9 +42,9 @@ DISCLOSURE = (
 )
 
 
-def small_print(session: Session) -> tuple[Text, Text]:
+def small_print(setup: MarketSetup) -> tuple[Text, Text]:
     """What a result in this market does not show, and the risk disclosure."""
-    has_options = isinstance(session.market, OptionMarket)
+    has_options = isinstance(setup.market, OptionMarket)
     limits = OPTION_LIMITS if has_options else ASSET_LIMITS
     disclosure = f"{OPTION_DISCLOSURE} {DISCLOSURE}" if has_options else DISCLOSURE
     return (
@@ -54,10 +54,10 @@ def small_print(session: Session) -> tuple[Text, Text]:
 
 
 def model_card(
-    header: Mapping[str, Any], run: Mapping[str, Any], session: Session
+    header: Mapping[str, Any], run: Mapping[str, Any], setup: MarketSetup
 ) -> tuple[Item, ...]:
     """Data, training, market and limits. `run`: the run's manifest and config, by those names."""
-    data, manifest = session.describe_data(), run["manifest"]
+    data, manifest = setup.describe_data(), run["manifest"]
     facts: list[tuple[str, str]] = [
         ("Run", str(header["run"])),
         ("Policy", f"{header['policy']}, after {header['policy_step']} environment steps"),
@@ -73,7 +73,7 @@ def model_card(
         ),
         *([("Surface", str(header["surface"]))] if header["surface"] != "none" else []),
         ("Costs", str(header["costs"])),
-        ("Initial equity", f"${session.settings.env.initial_equity_usd:,.0f}"),
+        ("Initial equity", f"${setup.settings.env.initial_equity_usd:,.0f}"),
         ("Bootstrap resamples", str(header["resamples"])),
     ]
     settings = [
@@ -86,5 +86,5 @@ def model_card(
         *notices,
         Table("What was evaluated", ("fact", "value"), tuple(facts), folded=False),
         Table("Settings, as evaluated", ("setting", "value"), tuple(settings), folded=True),
-        *small_print(session),
+        *small_print(setup),
     )

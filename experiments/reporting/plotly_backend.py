@@ -392,9 +392,9 @@ def _histogram(histogram: Histogram) -> Json:
 
 def _intervals(intervals: Intervals, common: Json) -> list[Json]:
     rows = []
-    for word in dict.fromkeys(intervals.words):
-        style = word_style(word)
-        chosen = np.array([other == word for other in intervals.words])
+    for outcome in dict.fromkeys(intervals.words):
+        style = word_style(outcome)
+        chosen = np.array([other == outcome for other in intervals.words])
         places = np.flatnonzero(chosen).tolist()
         labels = [intervals.labels[i] for i in places]
         value, low, high = (
@@ -403,8 +403,8 @@ def _intervals(intervals: Intervals, common: Json) -> list[Json]:
         rows.append(
             {
                 **common,
-                "name": safe(word),
-                "meta": word,
+                "name": safe(outcome),
+                "meta": outcome,
                 "type": "scatter",
                 "mode": "markers",
                 "x": _numbers(value),

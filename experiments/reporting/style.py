@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from experiments.statistics.comparison import Word
+from experiments.statistics.comparison import Outcome
 
 INK, QUIET, GRID, PAPER = "#1d2733", "#5b6472", "#e4e8ed", "#ffffff"
 MUTED = "#b9c1cb"
@@ -38,17 +38,17 @@ class WordStyle:
     hollow: bool
 
 
-WORD_STYLES = {
-    Word.BEATS.value: WordStyle("#0f7350", "#e3f3ec", "✓", "circle", "o", False),
-    Word.DOES_NOT_BEAT.value: WordStyle("#b3261e", "#fbe9e7", "✕", "diamond", "D", False),
-    Word.INCONCLUSIVE.value: WordStyle("#96640a", "#fdf3dc", "≈", "square", "s", True),
+OUTCOME_STYLES = {
+    Outcome.OUTPERFORMS.value: WordStyle("#0f7350", "#e3f3ec", "✓", "circle", "o", False),
+    Outcome.UNDERPERFORMS.value: WordStyle("#b3261e", "#fbe9e7", "✕", "diamond", "D", False),
+    Outcome.INCONCLUSIVE.value: WordStyle("#96640a", "#fdf3dc", "≈", "square", "s", True),
 }
 NO_VERDICT = WordStyle("#4a5563", "#eef1f4", "–", "circle", "o", True)
 
 
-def word_style(word: str) -> WordStyle:
+def word_style(outcome: str) -> WordStyle:
     """The look of a verdict; that of none for any other word."""
-    return WORD_STYLES.get(str(word), NO_VERDICT)
+    return OUTCOME_STYLES.get(str(outcome), NO_VERDICT)
 
 
 def book_colours(names: Iterable[str]) -> dict[str, str]:

@@ -12,10 +12,10 @@ from experiments.evaluation.regimes import PeriodRow
 from experiments.evaluation.risk_report import risk_report
 from experiments.evaluation.scorecard import ScoreLine
 from experiments.evaluation.sensitivity import CostRow
-from experiments.evaluation.split import AGENT, INDEX, Contest
+from experiments.evaluation.split import AGENT, INDEX, BenchmarkComparison
 from experiments.reporting.contents import Table
 from experiments.reporting.style import dollars, number, percent
-from experiments.statistics.comparison import Verdict, Word
+from experiments.statistics.comparison import Outcome, Verdict
 from experiments.statistics.performance import Performance
 
 _MEASURES = (
@@ -33,16 +33,21 @@ _MEASURES = (
 
 
 def titles_of(baselines: Sequence[Baseline]) -> dict[str, str]:
-    """Name -> title of everybody in a contest."""
+    """Name -> title of everybody in a comparison."""
     return {AGENT: "Agent", INDEX: "Index", **{b.name: b.title for b in baselines}}
 
 
-def books_table(title: str, contest: Contest, baselines: Sequence[Baseline]) -> Table:
+def books_table(
+    title: str, comparison: BenchmarkComparison, baselines: Sequence[Baseline]
+) -> Table:
     """Everybody's measures, the agent first; means over paths."""
     titles = titles_of(baselines)
-    ordered = [AGENT, INDEX, *(n for n in contest.performance if n not in (AGENT, INDEX))]
+    ordered = [AGENT, INDEX, *(n for n in comparison.performance if n not in (AGENT, INDEX))]
     rows = tuple(
-        (titles[name], *(write(_mean(contest.performance[name], m)) for _, m, write in _MEASURES))
+        (
+            titles[name],
+            *(write(_mean(comparison.performance[name], m)) for _, m, write in _MEASURES),
+        )
         for name in ordered
     )
     columns = ("book", *(label for label, _, _ in _MEASURES))
@@ -53,9 +58,9 @@ def verdicts_table(every: Sequence[tuple[str, Verdict]]) -> Table:
     """The words of several books, with their reasons below."""
     rows = []
     for name, verdict in every:
-        beaten = sum(d.word is Word.BEATS for d in verdict.differences)
-        better = sum(d.word is Word.DOES_NOT_BEAT for d in verdict.differences)
-        rows.append((name, str(verdict.word), verdict.evidence.sharpe, beaten, better))
+        beaten = sum(d.outcome is Outcome.OUTPERFORMS for d in verdict.differences)
+        better = sum(d.outcome is Outcome.UNDERPERFORMS for d in verdict.differences)
+        rows.append((name, str(verdict.outcome), verdict.evidence.sharpe, beaten, better))
     return Table(
         "All verdicts",
         ("book", "verdict", "its Sharpe", "baselines beaten", "baselines better"),
@@ -65,17 +70,17 @@ def verdicts_table(every: Sequence[tuple[str, Verdict]]) -> Table:
 
 
 def differences_table(verdict: Verdict, baselines: Sequence[Baseline]) -> Table:
-    """The agent less each opponent."""
+    """The agent less each benchmark."""
     titles = titles_of(baselines)
     rows = tuple(
         (
-            titles.get(d.opponent, d.opponent),
+            titles.get(d.benchmark, d.benchmark),
             d.sharpe_opponent,
             number(d.difference, plus=True),
             f"{number(d.low, plus=True)} to {number(d.high, plus=True)}",
             number(d.p_value, 3),
             percent(d.mean_return_difference, plus=True),
-            str(d.word),
+            str(d.outcome),
         )
         for d in verdict.differences
     )
@@ -123,10 +128,10 @@ def evidence_table(verdict: Verdict) -> Table:
     return Table("Evidence", ("measure", "value", "meaning"), rows)
 
 
-def attribution_table(contest: Contest) -> Table:
+def attribution_table(comparison: BenchmarkComparison) -> Table:
     """P&L of the whole split by cause, mean over paths."""
-    found = contest.attribution
-    start = contest.agent.equity[:, :1]
+    found = comparison.attribution
+    start = comparison.agent.equity[:, :1]
     rows = tuple(
         (name, dollars(_total(values)), percent(_total(values / start)))
         for name, values in found.terms.items()
@@ -170,7 +175,7 @@ def period_table(title: str, rows: Sequence[PeriodRow]) -> Table:
     return Table(title, (*columns, *index), cells, folded=False)
 
 
-def episodes_table(title: str, contest: Contest) -> Table:
+def episodes_table(title: str, comparison: BenchmarkComparison) -> Table:
     """Single years begun with nothing but cash: means, and shares won."""
     rows = tuple(
         (
@@ -182,7 +187,7 @@ def episodes_table(title: str, contest: Contest) -> Table:
             percent(found.win_rate),
             number(found.profit_factor),
         )
-        for name, found in contest.episodes.items()
+        for name, found in comparison.episodes.items()
     )
     columns = (
         *("book", "episodes", "average return", "average max drawdown", "average Sharpe"),
@@ -213,7 +218,7 @@ def risk_rules_table(managed: Backtest) -> Table:
     """How often each rule of the risk module bound, and what it took."""
     report = risk_report(managed)
     rows = tuple(
-        (rule, percent(found["days_bound"]), number(found["taken_a_year"]))
+        (rule, percent(found["days_bound"]), number(found["clipped_a_year"]))
         for rule, found in report["rules"].items()
     )
     days = ", ".join(f"{name} {percent(x)}" for name, x in report["guard_days"].items())

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conf.types import DateArray, FloatArray
-from experiments.statistics.comparison import Verdict, Word
+from experiments.statistics.comparison import Outcome, Verdict
 from experiments.statistics.performance import Performance
 
 # Measure, title, how it is written.
@@ -66,9 +66,9 @@ def caveat(split: str) -> str:
 
 def verdict_text(which: str, verdict: Verdict, caution: str = "") -> Text:
     """The verdict for the terminal: word, reason, and what to mind."""
-    styles = {Word.BEATS: "bold green", Word.DOES_NOT_BEAT: "bold red"}
-    word = (str(verdict.word), styles.get(verdict.word, "bold yellow"))
-    return Text.assemble(f"verdict, {which}: ", word, f". {verdict.reason} {caution}")
+    styles = {Outcome.OUTPERFORMS: "bold green", Outcome.UNDERPERFORMS: "bold red"}
+    outcome = (str(verdict.outcome), styles.get(verdict.outcome, "bold yellow"))
+    return Text.assemble(f"verdict, {which}: ", outcome, f". {verdict.reason} {caution}")
 
 
 def _written(values: FloatArray, style: str) -> str:

@@ -39,7 +39,7 @@ SCORES = ("sharpe", "annual_return", "max_drawdown", "turnover", "cost_drag")
 
 
 @dataclass(frozen=True)
-class Session:
+class MarketSetup:
     """The history that was loaded and the market built on it."""
 
     loaded: LoadedMarket | LoadedPanel
@@ -84,10 +84,10 @@ class Session:
         """
 
         def score(policy: Policy) -> Mapping[str, float]:
-            done = self.judge(policy, split)
-            measured = done.performance()
+            backtest = self.judge(policy, split)
+            measured = backtest.performance()
             means = {name: float(np.mean(getattr(measured, name))) for name in SCORES}
-            return {**means, "ruined": float(done.ruined.mean())}
+            return {**means, "ruined": float(backtest.ruined.mean())}
 
         return score
 
@@ -109,7 +109,7 @@ class Session:
 
 
 @dataclass(frozen=True)
-class OptionSession:
+class OptionSetup:
     """What a session of the option book has and one of assets has not."""
 
     loaded: LoadedMarket
@@ -117,22 +117,22 @@ class OptionSession:
     settings: OptionMarketSettings
 
 
-def option_session(session: Session) -> OptionSession:
+def option_setup(setup: MarketSetup) -> OptionSetup:
     """InputError where the session is no option book's."""
-    loaded, market, wanted = session.loaded, session.market, session.settings
+    loaded, market, wanted = setup.loaded, setup.market, setup.settings
     if (
         not isinstance(loaded, LoadedMarket)
         or not isinstance(market, OptionMarket)
         or not isinstance(wanted, OptionMarketSettings)
     ):
         raise InputError(
-            f"{session.loaded.history.name} is a market of assets, and this is about options",
+            f"{setup.loaded.history.name} is a market of assets, and this is about options",
             "Choose a run of the option book",
         )
-    return OptionSession(loaded, market, wanted)
+    return OptionSetup(loaded, market, wanted)
 
 
-def open_session(settings: MarketSettings) -> Session:
+def open_market(settings: MarketSettings) -> MarketSetup:
     """Load the data, build the market and say loudly what was loaded."""
     loaded: LoadedMarket | LoadedPanel
     if isinstance(settings, PanelMarketSettings):
@@ -144,7 +144,7 @@ def open_session(settings: MarketSettings) -> Session:
     history = loaded.history
     first, last = history.dates[0], history.dates[-1]
     log.info("data: %s, %d sessions %s to %s", history.name, history.num_sessions, first, last)
-    return Session(loaded, build_market(loaded, settings), settings)
+    return MarketSetup(loaded, build_market(loaded, settings), settings)
 
 
 def build_market(
@@ -158,16 +158,16 @@ def build_market(
     raise InputError(f"{loaded.history.name} does not suit the environment", "Choose other data")
 
 
-def build_model(session: Session, settings: RunSettings) -> OnPolicyAlgorithm:
+def build_model(setup: MarketSetup, settings: RunSettings) -> OnPolicyAlgorithm:
     """A fresh agent in `num_envs` episodes of the training split."""
     top = settings.top
     kernel = open_kernel(
-        session.market,
-        session.settings.env,
-        session.window("train"),
+        setup.market,
+        setup.settings.env,
+        setup.window("train"),
         top.num_envs,
         top.seed,
-        risk=session.training_risk,
+        risk=setup.training_risk,
     )
     env = KernelVecEnv(kernel, settings.agent.reward_scale)
     return build_agent(settings.agent, env, top.seed, top.device)

@@ -35,7 +35,7 @@ from experiments.runs.folder import (
     resolve_run,
     shown_path,
 )
-from experiments.runs.market_setup import Session, build_model, open_session
+from experiments.runs.market_setup import MarketSetup, build_model, open_market
 from experiments.runs.record import RunRecord, load_manifest, load_run_config
 from experiments.runs.settings import RunSettings, TopLevel, run_settings
 from experiments.runs.trials import record_run
@@ -56,7 +56,7 @@ class Plan:
     folder: Path
     config: Mapping[str, Any]  # plain; with the data settings that were really used
     settings: RunSettings
-    session: Session
+    setup: MarketSetup
     resumed: bool
     allow_inexact: bool
 
@@ -73,12 +73,12 @@ def make_plan(plain: Mapping[str, Any], folder: Path) -> Plan:
         config = {name: value for name, value in plain.items() if name not in INVOCATION_KEYS}
     settings = run_settings(config)
     prepare_torch(settings.top)
-    session = open_session(settings.market)
+    setup = open_market(settings.market)
     if resumed:
-        refuse_other_data(folder, session)
+        refuse_other_data(folder, setup)
     # After a fallback this is what was trained on, and what a resume has to ask for.
-    config = {**config, "data": settings_to_json(session.loaded.settings)}
-    return Plan(folder, config, settings, session, resumed, bool(plain["allow_inexact_resume"]))
+    config = {**config, "data": settings_to_json(setup.loaded.settings)}
+    return Plan(folder, config, settings, setup, resumed, bool(plain["allow_inexact_resume"]))
 
 
 def refuse_used_folder(folder: Path) -> None:
@@ -97,9 +97,9 @@ def prepare_torch(top: TopLevel) -> None:
     torch.set_num_threads(top.threads)
 
 
-def refuse_other_data(folder: Path, session: Session) -> None:
+def refuse_other_data(folder: Path, setup: MarketSetup) -> None:
     """InputError unless the session holds what the run in `folder` began with."""
-    if not same_data(load_manifest(folder)["data"], session.describe_data()):
+    if not same_data(load_manifest(folder)["data"], setup.describe_data()):
         raise InputError(
             f"the data of {shown_path(folder)} has changed since the run began",
             "Put the original data back, or start a new run",
@@ -113,11 +113,11 @@ def same_data(saved: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 def run(plan: Plan) -> float | None:
     """Train to the end, from the newest checkpoint where there is one."""
-    folder, top, session = plan.folder, plan.settings.top, plan.session
-    model = build_model(session, plan.settings)
+    folder, top, setup = plan.folder, plan.settings.top, plan.setup
+    model = build_model(setup, plan.settings)
     if (folder / START).is_dir():
         model.policy.load_state_dict(load_policy(folder / START).policy.state_dict())
-    data = session.describe_data()
+    data = setup.describe_data()
     with RunRecord(folder, plan.config, seed=top.seed, data=data) as record:
         validation = _validation(plan)
         checkpointing = _checkpointing(plan, validation, record)
@@ -152,13 +152,13 @@ def _dashboard(plan: Plan) -> Dashboard:
 
 
 def _validation(plan: Plan) -> Validation:
-    options, session = plan.settings.callbacks, plan.session
+    options, setup = plan.settings.callbacks, plan.setup
     return Validation(
         options.validate_every,
         plan.folder / "best",
-        session.scorer("validation"),
-        session.scorer("train"),
-        metadata=session.describe_data(),
+        setup.scorer("validation"),
+        setup.scorer("train"),
+        metadata=setup.describe_data(),
         patience=options.patience,
     )
 
@@ -200,7 +200,7 @@ def _restore(
 
 def _announce(plan: Plan, model: OnPolicyAlgorithm) -> None:
     top, folder = plan.settings.top, shown_path(plan.folder)
-    for name, (first, last) in plan.session.describe_data()["splits"].items():
+    for name, (first, last) in plan.setup.describe_data()["splits"].items():
         log.info("%s: %s to %s", name, first, last)
     log.info(
         "agent: %s, %s weights, %d episodes in parallel, %d steps, seed %d, on %s",
@@ -221,17 +221,17 @@ def _finish(
     validation.finish()
     if model.num_timesteps % (model.n_steps * model.n_envs) == 0:
         checkpointing.finish()
-    metadata = {**plan.session.describe_data(), "step": model.num_timesteps}
+    metadata = {**plan.setup.describe_data(), "step": model.num_timesteps}
     save_policy(model.policy, plan.folder, metadata)
     # A walk-forward is one trial as a whole, its windows are none.
     if validation.best_step is not None and not is_walk(plan.folder.parent):
         best = load_policy(plan.folder / "best").policy
-        done = plan.session.judge(best, "validation")
+        backtest = plan.setup.judge(best, "validation")
         record_run(
             plan.folder,
-            plan.session,
+            plan.setup,
             "validation",
-            done,
+            backtest,
             validation.best_step,
             candidates=validation.scored,
         )

@@ -20,7 +20,7 @@ from conf.errors import InputError
 from conf.files import write_atomically
 from experiments.backtests.backtest import Backtest
 from experiments.runs.folder import is_walk
-from experiments.runs.market_setup import Session
+from experiments.runs.market_setup import MarketSetup
 from experiments.runs.record import load_manifest, load_run_config
 from risk.metrics import SESSIONS_PER_YEAR, sharpe_ratio, simple_returns
 
@@ -181,7 +181,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def record_run(
-    run: Path, session: Session, split: str, done: Backtest, step: int, candidates: int | None
+    run: Path, setup: MarketSetup, split: str, backtest: Backtest, step: int, candidates: int | None
 ) -> None:
     """Keep the days of the run's policy on a split and put its row into the ledger.
 
@@ -195,10 +195,10 @@ def record_run(
     if candidates is None:
         candidates = _recorded_candidates(ledger, name)
     file = run / f"trial_{split}.parquet"
-    write_atomically(file, _returns_file(done))
+    write_atomically(file, _returns_file(backtest))
     manifest = load_manifest(run)
-    returns = simple_returns(done.equity)
-    risk_free = np.broadcast_to(done.risk_free, returns.shape)
+    returns = simple_returns(backtest.equity)
+    risk_free = np.broadcast_to(backtest.risk_free, returns.shape)
     record_trial(
         ledger,
         Trial(
@@ -208,7 +208,7 @@ def record_run(
             config_hash=str(manifest["config_hash"]),
             seed=int(manifest["seed"]),
             split=split,
-            data_fingerprint=session.loaded.history.fingerprint,
+            data_fingerprint=setup.loaded.history.fingerprint,
             policy_step=step,
             candidates=candidates,
             sessions=returns.shape[1],
@@ -218,14 +218,14 @@ def record_run(
     )
 
 
-def count_trials(run: Path, session: Session, split: str) -> TrialCount:
+def count_trials(run: Path, setup: MarketSetup, split: str) -> TrialCount:
     """The trials that the run's result on a split has to be measured against.
 
     In another market than the run's own, those made there or on the run's own data: whichever are
     more, for the policy was chosen among them.
     """
     ledger, data = ledger_of(run), load_manifest(run)["data"]
-    here = trials_on(ledger, session.loaded.history.fingerprint, split)
+    here = trials_on(ledger, setup.loaded.history.fingerprint, split)
     own = trials_on(ledger, str(data.get("fingerprint")), split)
     return max(here, own, key=lambda trials: trials.num_trials)
 
@@ -236,15 +236,15 @@ def _recorded_candidates(ledger: Path, name: str) -> int:
     return int(known.max()) if len(known) else 1
 
 
-def _returns_file(done: Backtest) -> bytes:
+def _returns_file(backtest: Backtest) -> bytes:
     """Days by path; a single path's file has one row a day."""
-    returns = simple_returns(done.equity)
+    returns = simple_returns(backtest.equity)
     paths, days = returns.shape
     table = pd.DataFrame(
         {
-            "date": np.tile(done.dates[1:], paths),
+            "date": np.tile(backtest.dates[1:], paths),
             "return": returns.ravel(),
-            "risk_free": np.tile(done.risk_free, paths),
+            "risk_free": np.tile(backtest.risk_free, paths),
         }
     )
     if paths > 1:

@@ -14,7 +14,7 @@ from envs.core.batch import Window
 from envs.market.history import MarketHistory
 from envs.market.panel import PanelHistory
 from envs.option_portfolio.market import OptionMarket, build_option_market
-from experiments.runs.market_setup import Session, option_session
+from experiments.runs.market_setup import MarketSetup, option_setup
 from experiments.runs.settings import PanelMarketSettings
 from experiments.scenarios.shocks import Shock
 
@@ -33,7 +33,7 @@ class ShockedMarket:
 
 
 def shocked_markets(
-    session: Session, shocks: Sequence[Shock], at: int, window: Window
+    setup: MarketSetup, shocks: Sequence[Shock], at: int, window: Window
 ) -> list[ShockedMarket]:
     """The run's market with shocks at session `at`, to be traded over a window of its sessions.
 
@@ -41,12 +41,12 @@ def shocked_markets(
     prices or volatilities allow no market.
     """
     first = max(0, window.start - LEAD_SESSIONS)
-    history = _cut(session.market.history, first, window.stop)
+    history = _cut(setup.market.history, first, window.stop)
     moved = Window(window.start - first, window.stop - first)
     found = []
     for shift in dict.fromkeys(shock.rate_shift for shock in shocks):
         some = tuple(shock for shock in shocks if shock.rate_shift == shift)
-        market = _build(session, history, some, at - first)
+        market = _build(setup, history, some, at - first)
         begin = max(moved.start, market.first_usable)
         found.append(ShockedMarket(market, Window(begin, moved.stop), some, at - first))
     return found
@@ -94,24 +94,24 @@ def shifted_rate(rate: FloatArray, at: int, shift: float) -> FloatArray:
 
 
 def _build(
-    session: Session, history: MarketHistory | PanelHistory, shocks: tuple[Shock, ...], at: int
+    setup: MarketSetup, history: MarketHistory | PanelHistory, shocks: tuple[Shock, ...], at: int
 ) -> OptionMarket | PanelMarket:
-    shut = np.zeros((len(shocks), history.num_sessions), np.bool_)
+    market_closed = np.zeros((len(shocks), history.num_sessions), np.bool_)
     for path, shock in enumerate(shocks):
-        shut[path, at : at + shock.shut_sessions] = True
-    wanted = session.settings
+        market_closed[path, at : at + shock.closed_sessions] = True
+    wanted = setup.settings
     if isinstance(history, PanelHistory) and isinstance(wanted, PanelMarketSettings):
         panel = build_panel_market(shocked_panel(history, shocks, at), wanted.env)
-        return replace(panel, shut=shut)
+        return replace(panel, market_closed=market_closed)
     if isinstance(history, PanelHistory):
         raise InputError(f"{history.name} holds assets, and the settings are about options")
-    options = option_session(session).settings
+    options = option_setup(setup).settings
     moved = shocked_history(history, shocks, at)
     market = build_option_market(moved, options.surface, options.env)
     closing = market.closing_unit_cost
     return replace(
         market,
-        shut=shut,
+        market_closed=market_closed,
         unit_cost=_dearer(market.unit_cost, shocks, at),
         closing_unit_cost=None if closing is None else _dearer(closing, shocks, at),
     )

@@ -15,7 +15,7 @@ from experiments.reporting.charts import Bars, Chart, Mark, Panel
 from experiments.reporting.contents import KeyNumber, Report, Section, Table, Text
 from experiments.reporting.figures import equity_chart
 from experiments.reporting.style import DASH, book_colours, number, percent, shown_name
-from experiments.scenarios.replay import Outcome, OverlayDeeds, Passage
+from experiments.scenarios.replay import Outcome, OverlayActivity, ScenarioPath
 
 COLUMNS = (
     "book", "return", "worst start", "max drawdown", "worst day", "ends at", "made good in",
@@ -32,16 +32,16 @@ class Trial:
     title: str
     description: str
     kind: str  # "crisis" or "shock"
-    passages: tuple[Passage, ...]  # one a start date
+    scenario_paths: tuple[ScenarioPath, ...]  # one a start date
 
     @property
     def books(self) -> tuple[str, ...]:
         """Who went through it."""
-        return tuple(self.passages[0].outcomes)
+        return tuple(self.scenario_paths[0].outcomes)
 
     def outcomes(self, book: str) -> list[Outcome]:
         """Of one book, from every start."""
-        return [passage.outcomes[book] for passage in self.passages]
+        return [scenario_path.outcomes[book] for scenario_path in self.scenario_paths]
 
     def mean_return(self, book: str) -> float:
         """Averaged over the starts."""
@@ -61,8 +61,8 @@ class Trial:
         return {
             "title": self.title,
             "description": self.description,
-            "starts": [str(p.dates[0]) for p in self.passages],
-            "sessions": [len(p.dates) - 1 for p in self.passages],
+            "starts": [str(p.dates[0]) for p in self.scenario_paths],
+            "sessions": [len(p.dates) - 1 for p in self.scenario_paths],
             "books": {book: _plain(self.outcomes(book)) for book in self.books},
         }
 
@@ -96,7 +96,7 @@ def returns_table(title: str, trials: Sequence[Trial]) -> TerminalTable:
     columns = []
     for book in books:
         cells = [number(100.0 * trial.worst_return(book), 1, plus=True) for trial in trials]
-        width = max(len(word) for word in [*titled(book).split(), *cells])
+        width = max(len(outcome) for outcome in [*titled(book).split(), *cells])
         table.add_column(titled(book), justify="right", width=width)
         columns.append(cells)
     for trial, *cells in zip(trials, *columns, strict=True):
@@ -174,9 +174,9 @@ def _sections(header: Mapping[str, Any], trials: Sequence[Trial]) -> Iterator[Se
 
 
 def _table(trial: Trial) -> Table:
-    starts = ", ".join(str(p.dates[0]) for p in trial.passages)
-    what = "From the close of" if len(trial.passages) == 1 else "From the closes of"
-    sessions = len(trial.passages[0].dates) - 1
+    starts = ", ".join(str(p.dates[0]) for p in trial.scenario_paths)
+    what = "From the close of" if len(trial.scenario_paths) == 1 else "From the closes of"
+    sessions = len(trial.scenario_paths[0].dates) - 1
     return Table(
         trial.title,
         COLUMNS,
@@ -210,11 +210,11 @@ def _overview(key: str, title: str, trials: Sequence[Trial]) -> Chart:
 
 
 def _curves(trial: Trial) -> Chart:
-    passage = trial.passages[0]
-    order = [b for b in (MANAGED, AGENT, INDEX) if b in passage.curves]
-    order += [b for b in passage.curves if b not in order and b != CASH]
-    curves = {name: passage.curves[name] for name in order}
-    return equity_chart(passage.dates, curves, key=trial.name, title=trial.title)
+    scenario_path = trial.scenario_paths[0]
+    order = [b for b in (MANAGED, AGENT, INDEX) if b in scenario_path.curves]
+    order += [b for b in scenario_path.curves if b not in order and b != CASH]
+    curves = {name: scenario_path.curves[name] for name in order}
+    return equity_chart(scenario_path.dates, curves, key=trial.name, title=trial.title)
 
 
 def _rule(header: Mapping[str, Any]) -> str:
@@ -240,34 +240,34 @@ def _recovery(found: Sequence[Outcome]) -> str:
     return (f"{np.mean(back):.0f} sessions" if back else "not yet") + often
 
 
-def _deeds(found: Sequence[OverlayDeeds]) -> str:
+def _deeds(found: Sequence[OverlayActivity]) -> str:
     if not found:
         return ""
     parts = []
-    halted = sum(deeds.halted for deeds in found)
+    halted = sum(activity.halted for activity in found)
     if halted:
         parts.append("halted" if len(found) == 1 else f"halted {halted} of {len(found)}")
-    restrained = float(np.mean([deeds.restrained for deeds in found]))
+    restrained = float(np.mean([activity.restrained for activity in found]))
     if restrained > 0.0:
         parts.append(f"restrained {percent(restrained, 0)} of days")
-    rules = [deeds.rule for deeds in found if deeds.rule]
+    rules = [activity.rule for activity in found if activity.rule]
     if rules:
         most = max(dict.fromkeys(rules), key=rules.count)
         parts.append(f"most by {most.replace('_', ' ')}")
     return ", ".join(parts) or "nothing"
 
 
-def _short_deeds(found: Sequence[OverlayDeeds]) -> str:
+def _short_deeds(found: Sequence[OverlayActivity]) -> str:
     """Halts if there were any, or else the rule that took the most."""
-    halted = sum(deeds.halted for deeds in found)
+    halted = sum(activity.halted for activity in found)
     if halted:
         return f"halted {halted}/{len(found)}"
-    rules = [deeds.rule for deeds in found if deeds.rule]
+    rules = [activity.rule for activity in found if activity.rule]
     return max(dict.fromkeys(rules), key=rules.count).replace("_", " ") if rules else DASH
 
 
 def _plain(found: Sequence[Outcome]) -> dict[str, Any]:
-    deeds = [o.overlay for o in found if o.overlay is not None]
+    activity = [o.overlay for o in found if o.overlay is not None]
     return {
         "mean_return": float(np.mean([o.total_return for o in found])),
         "worst_return": min(o.total_return for o in found),
@@ -281,8 +281,8 @@ def _plain(found: Sequence[Outcome]) -> dict[str, Any]:
                 "restrained_share": d.restrained,
                 "halted": d.halted,
                 "rule": d.rule or None,
-                "taken_share": d.taken,
+                "clipped_share": d.clipped,
             }
-            for d in deeds
+            for d in activity
         ],
     }

@@ -17,7 +17,7 @@ from experiments.backtests.backtest import Backtest, index_equity
 from experiments.evaluation.open_run import CASH, MANAGED, pick, run_beside
 from experiments.evaluation.regimes import Period
 from experiments.evaluation.split import AGENT, INDEX
-from experiments.runs.market_setup import Session
+from experiments.runs.market_setup import MarketSetup
 from experiments.scenarios.markets import shocked_markets
 from experiments.scenarios.shocks import Shock
 from risk import metrics
@@ -29,13 +29,13 @@ RECOVERY_SESSIONS = 252  # that are looked through for the day on which the loss
 
 
 @dataclass(frozen=True)
-class OverlayDeeds:
+class OverlayActivity:
     """What the risk module did while it lasted."""
 
     restrained: float  # share of the days on which it was not ACTIVE
     halted: bool
     rule: str  # that took the most; "" for none
-    taken: float  # of what was wanted, dollars over equity, by all rules
+    clipped: float  # of what was wanted, dollars over equity, by all rules
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class Outcome:
     worst_day: float  # return
     recovered: int | None  # sessions until the loss was made good; 0: there was none; None: not yet
     ruined: bool
-    overlay: OverlayDeeds | None  # of the managed book
+    overlay: OverlayActivity | None  # of the managed book
 
 
 @dataclass(frozen=True)
-class Passage:
+class ScenarioPath:
     """All books through one crisis, or through one shock at one date."""
 
     dates: DateArray  # (n,) the close before, and every one until the end
@@ -59,35 +59,37 @@ class Passage:
     outcomes: Mapping[str, Outcome]
 
 
-def live_crisis(session: Session, policy: Policy, beside: Sequence[str], crisis: Period) -> Passage:
+def replay_crisis(
+    setup: MarketSetup, policy: Policy, beside: Sequence[str], crisis: Period
+) -> ScenarioPath:
     """The run's own market through a crisis that it covers."""
-    dates = session.market.history.dates
+    dates = setup.market.history.dates
     begin = int(np.searchsorted(dates, crisis.first))  # the first session of the crisis
     end = int(np.searchsorted(dates, crisis.last, side="right")) - 1
-    start = max(session.market.first_usable, begin - 1 - RUN_IN_SESSIONS)
+    start = max(setup.market.first_usable, begin - 1 - RUN_IN_SESSIONS)
     window = Window(start, min(len(dates), end + 1 + RECOVERY_SESSIONS))
-    books = _run(session, session.market, window, policy, beside)
-    return _passages(books, begin - 1 - start, [end - start])[0]
+    books = _run(setup, setup.market, window, policy, beside)
+    return _scenario_paths(books, begin - 1 - start, [end - start])[0]
 
 
-def live_shocks(
-    session: Session,
+def replay_shocks(
+    setup: MarketSetup,
     policy: Policy,
     beside: Sequence[str],
     shocks: Sequence[Shock],
     at: int,
-) -> dict[str, Passage]:
+) -> dict[str, ScenarioPath]:
     """The run's market with each shock, one by one, at session `at` of its history."""
-    start = max(session.market.first_usable, at - 1 - RUN_IN_SESSIONS)
+    start = max(setup.market.first_usable, at - 1 - RUN_IN_SESSIONS)
     longest = max(shock.sessions for shock in shocks)
-    stop = min(session.market.history.num_sessions, at + max(longest, RECOVERY_SESSIONS))
-    found: dict[str, Passage] = {}
-    for shocked in shocked_markets(session, shocks, at, Window(start, stop)):
-        books = _run(session, shocked.market, shocked.window, policy, beside)
+    stop = min(setup.market.history.num_sessions, at + max(longest, RECOVERY_SESSIONS))
+    found: dict[str, ScenarioPath] = {}
+    for shocked in shocked_markets(setup, shocks, at, Window(start, stop)):
+        books = _run(setup, shocked.market, shocked.window, policy, beside)
         before = shocked.at - 1 - shocked.window.start
         ends = [before + shock.sessions for shock in shocked.shocks]
-        passages = _passages(books, before, ends)
-        found |= {shock.name: p for shock, p in zip(shocked.shocks, passages, strict=True)}
+        scenario_paths = _scenario_paths(books, before, ends)
+        found |= {shock.name: p for shock, p in zip(shocked.shocks, scenario_paths, strict=True)}
     return {shock.name: found[shock.name] for shock in shocks}
 
 
@@ -101,33 +103,33 @@ class _Books:
 
 
 def _run(
-    session: Session,
+    setup: MarketSetup,
     market: OptionMarket | PanelMarket,
     window: Window,
     policy: Policy,
     beside: Sequence[str],
 ) -> _Books:
-    env, risk = session.settings.env, session.settings.risk
-    train = session.training_window if market is session.market else None
+    env, risk = setup.settings.env, setup.settings.risk
+    train = setup.training_window if market is setup.market else None
     if isinstance(market, OptionMarket) and isinstance(env, OptionPortfolioSettings):
         baselines = build_baselines(market, env, train, window)
         others = pick(beside, {b.name: b.policy for b in baselines})
     else:
         others = {}  # the index of a panel is the equal mix, and cash is cash
-    done = run_beside(policy, others, market, env, window, risk)
+    backtests = run_beside(policy, others, market, env, window, risk)
     initial = env.initial_equity_usd
     free = market.growth[window.start : window.stop - 1]
     index = index_equity(market, window, initial)
-    equity = {name: book.equity for name, book in done.items()}
+    equity = {name: book.equity for name, book in backtests.items()}
     shown = [name for name in (AGENT, MANAGED) if name in equity]
     ordered = {name: equity.pop(name) for name in shown}
     cash = np.broadcast_to(initial * equity_curve(free), index.shape)
     dates = market.history.dates[window.start : window.stop]
-    return _Books(dates, {**ordered, INDEX: index, **equity, CASH: cash}, done)
+    return _Books(dates, {**ordered, INDEX: index, **equity, CASH: cash}, backtests)
 
 
-def _passages(books: _Books, before: int, ends: Sequence[int]) -> list[Passage]:
-    """A passage a path, from place `before` of the window to its own end."""
+def _scenario_paths(books: _Books, before: int, ends: Sequence[int]) -> list[ScenarioPath]:
+    """A scenario path for each price path, from place `before` of the window to its own end."""
     last = len(books.dates) - 1
     found = []
     for path, wanted in enumerate(ends):
@@ -140,7 +142,7 @@ def _passages(books: _Books, before: int, ends: Sequence[int]) -> list[Passage]:
             name: curve[path, before : end + 1] / curve[path, before]
             for name, curve in books.equity.items()
         }
-        found.append(Passage(books.dates[before : end + 1], curves, outcomes))
+        found.append(ScenarioPath(books.dates[before : end + 1], curves, outcomes))
     return found
 
 
@@ -171,15 +173,15 @@ def sessions_to_recover(curve: FloatArray, end: int) -> int | None:
     return int(trough + back[0]) if len(back) else None
 
 
-def _deeds(done: Backtest, path: int, before: int, end: int) -> OverlayDeeds:
+def _deeds(backtest: Backtest, path: int, before: int, end: int) -> OverlayActivity:
     inside = slice(before, end)
-    equity = done.equity[path, inside]
-    taken = {rule: float((x[path, inside] / equity).sum()) for rule, x in done.rules.items()}
-    most = max(taken, key=lambda rule: taken[rule])
-    guard = done.guard[path, inside]
-    return OverlayDeeds(
+    equity = backtest.equity[path, inside]
+    clipped = {rule: float((x[path, inside] / equity).sum()) for rule, x in backtest.rules.items()}
+    most = max(clipped, key=lambda rule: clipped[rule])
+    guard = backtest.guard[path, inside]
+    return OverlayActivity(
         restrained=float((guard != GuardState.ACTIVE).mean()),
         halted=bool((guard == GuardState.HALTED).any()),
-        rule=most if taken[most] > 0.0 else "",
-        taken=sum(taken.values()),
+        rule=most if clipped[most] > 0.0 else "",
+        clipped=sum(clipped.values()),
     )

@@ -78,7 +78,7 @@ class Shock:
     rate_shift: float = 0.0  # of the risk-free rate, continuous annual
     cost_multiple: float = 1.0
     cost_sessions: int = 0  # that trading costs so much
-    shut_sessions: int = 0  # in which nothing can be traded; prices and values go on
+    closed_sessions: int = 0  # in which nothing can be traded; prices and values go on
     about_options: bool = False  # means nothing where no options are traded
 
 
@@ -191,7 +191,7 @@ SHOCKS = (
         "for 5 sessions nothing can be traded; prices go on, books are valued at them, and what "
         "expires is paid out",
         nothing,
-        shut_sessions=5,
+        closed_sessions=5,
     ),
     Shock(
         "liquidity_gone",
@@ -201,7 +201,7 @@ SHOCKS = (
         gaps,
         cost_multiple=10.0,
         cost_sessions=21,
-        shut_sessions=5,
+        closed_sessions=5,
     ),
 )
 

@@ -40,7 +40,7 @@ _LAST_SPLIT = {"bootstrap": "validation"}
 
 
 @dataclass(frozen=True)
-class Law:
+class FittedModel:
     """One fitted model."""
 
     name: str
@@ -98,17 +98,17 @@ def past_market(loaded: LoadedMarket) -> LoadedMarket:
     return loaded
 
 
-def fit_laws(loaded: LoadedMarket, names: Sequence[ModelName]) -> list[Law]:
+def fit_laws(loaded: LoadedMarket, names: Sequence[ModelName]) -> list[FittedModel]:
     """Fit each model to the training years, the bootstrap to those and the validation years."""
     market = past_market(loaded)
-    laws = [_fit(market, name) for name in names]
-    for law in laws:
-        for notice in law.notices:
+    models = [_fit(market, name) for name in names]
+    for model in models:
+        for notice in model.notices:
             log.warning(notice)
-    return laws
+    return models
 
 
-def _fit(market: LoadedMarket, name: str) -> Law:
+def _fit(market: LoadedMarket, name: str) -> FittedModel:
     past = past_of(market, _LAST_SPLIT.get(name, "train"))
     fits: dict[str, Any] = {
         "gbm": fit_gbm,
@@ -117,7 +117,7 @@ def _fit(market: LoadedMarket, name: str) -> Law:
         "bootstrap": pool_days,
         "regime": fit_regimes,
     }
-    return Law(
+    return FittedModel(
         name,
         fits[name](past),
         moves_of(past).drift,

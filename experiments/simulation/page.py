@@ -15,7 +15,7 @@ from experiments.reporting.charts import Bars, Chart, Histogram, Line, Mark, Pan
 from experiments.reporting.contents import KeyNumber, Report, Section, Table, Text
 from experiments.reporting.figures import common_edges
 from experiments.reporting.style import book_colours, number, percent, shown_name
-from experiments.simulation.models import TITLES, Law
+from experiments.simulation.models import TITLES, FittedModel
 from experiments.simulation.statistics import BookRisk
 from experiments.simulation.years import Years
 from risk.bootstrap import Interval
@@ -27,7 +27,7 @@ _IN_PICTURES = 4  # books that an eye can tell apart in a histogram
 class ModelResult:
     """One law and what every book came to under it."""
 
-    law: Law
+    model: FittedModel
     years: Mapping[str, Years]
     risks: Mapping[str, BookRisk]
     seconds: float
@@ -68,7 +68,7 @@ def terminal_tables(result: ModelResult, level: float) -> tuple[TerminalTable, T
     """The tables that are printed: what is earned and what is risked, in 80 characters each."""
     count = len(result.years[AGENT].sharpe)
     earned = _terminal_table(
-        f"{TITLES[result.law.name]}: {count:,} years in {result.seconds:.1f} s",
+        f"{TITLES[result.model.name]}: {count:,} years in {result.seconds:.1f} s",
         ("Sharpe", "return, %", "worst in 20, %"),
     )
     risked = _terminal_table(
@@ -118,8 +118,8 @@ def return_chart(result: ModelResult) -> Chart:
     bars = Histogram(shown_name(first), edges, heights[first], colours[first])
     worst = percent(result.risks[first].quantile["total_return"][0])
     return Chart(
-        f"returns_{result.law.name}",
-        f"Return of a simulated year: {TITLES[result.law.name]}",
+        f"returns_{result.model.name}",
+        f"Return of a simulated year: {TITLES[result.model.name]}",
         (Panel("share of years", (*lines, bars), "percent", marks=(Mark("x", 0.0, dash=False),)),),
         subtitle=f"{len(returns[first]):,} years; one in twenty of the {first}'s returned {worst} "
         "or less.",
@@ -133,7 +133,7 @@ def risk_chart(results: Sequence[ModelResult]) -> Chart:
     """Chance of a loss of more than a fifth, by law and book."""
     shown = [n for n in results[0].risks if n != "cash"][:_IN_PICTURES]
     colours = book_colours(shown)
-    labels = tuple(result.law.name for result in results)
+    labels = tuple(result.model.name for result in results)
     bars = tuple(
         Bars(
             shown_name(name),
@@ -163,13 +163,13 @@ def build_page(header: Mapping[str, Any], results: Sequence[ModelResult]) -> Rep
         title=f"Simulated years of {header['run']}",
         subtitle=f"{header['paths']:,} years a law · surface {header['surface']} · costs "
         f"{header['costs']} · {header['policy']} policy, step {header['policy_step']}",
-        verdict_text=f"Under {TITLES[worst.law.name]}, the worst of the laws, the {book} book "
+        verdict_text=f"Under {TITLES[worst.model.name]}, the worst of the laws, the {book} book "
         f"loses more than 20 % in {_with_ends(risk.large_loss, percent)} of the years and is "
         f"ruined in {_with_ends(risk.ruin, percent)}. A simulation judges no edge: it says how "
         "the book fares if the market is as the law says.",
         key_numbers=tuple(
             KeyNumber(
-                f"Sharpe ratio, {result.law.name}",
+                f"Sharpe ratio, {result.model.name}",
                 number(result.risks[result.headline].mean["sharpe"].value),
                 f"index {number(result.risks['buy_and_hold'].mean['sharpe'].value)}",
             )
@@ -184,7 +184,7 @@ def build_page(header: Mapping[str, Any], results: Sequence[ModelResult]) -> Rep
 
 
 def _model_section(result: ModelResult, level: float) -> Section:
-    law = result.law
+    model = result.model
     table = Table(
         "Books",
         COLUMNS,
@@ -192,13 +192,13 @@ def _model_section(result: ModelResult, level: float) -> Section:
         emphasis=frozenset({list(result.risks).index(result.headline)}),
         notes=(f"Brackets: {100 * level:g} % intervals, for the number of years is finite.",),
     )
-    found = tuple((key, _written(value)) for key, value in law.numbers.items())
+    found = tuple((key, _written(value)) for key, value in model.numbers.items())
     fitted = Table("What was fitted", ("number", "value"), found, folded=True)
-    notices = [Text("\n\n".join(law.notices), "Notice", "warning")] if law.notices else []
+    notices = [Text("\n\n".join(model.notices), "Notice", "warning")] if model.notices else []
     return Section(
-        TITLES[law.name],
+        TITLES[model.name],
         (*notices, return_chart(result), table, fitted),
-        intro=f"Fitted to {law.source} from {law.first} to {law.last}.",
+        intro=f"Fitted to {model.source} from {model.first} to {model.last}.",
     )
 
 

@@ -56,8 +56,8 @@ def book_risks(
 ) -> dict[str, BookRisk]:
     """Every book of one model. All are resampled by the same years, so that they compare.
 
-    Means have percentile intervals of a bootstrap over years, which are independent; chances have
-    exact binomial ones.
+    Means have percentile intervals of a bootstrap over years, which are independent; probabilities
+    have exact binomial ones.
     """
     check_level(level)
     values = [getattr(years, name) for years in books.values() for name in MEASURES]
@@ -73,10 +73,10 @@ def resampled_means(values: FloatArray, resamples: int, rng: np.random.Generator
     """Means (K, B) of K measures (K, P) over B bootstrap samples of the P paths."""
     paths = values.shape[1]
     at_once = max(1, _CELLS_AT_ONCE // paths)
-    chances = np.full(paths, 1.0 / paths)
+    probabilities = np.full(paths, 1.0 / paths)
     parts = []
     for first in range(0, resamples, at_once):
-        counts = rng.multinomial(paths, chances, size=min(at_once, resamples - first))
+        counts = rng.multinomial(paths, probabilities, size=min(at_once, resamples - first))
         weights = counts / float(paths)
         parts.append([weights @ measure for measure in values])
     return np.concatenate(parts, axis=1)

@@ -23,7 +23,7 @@ from experiments.backtests.backtest import Backtest
 from experiments.evaluation.open_run import CASH, pick, run_beside
 from experiments.evaluation.split import INDEX
 from experiments.runs.settings import OptionMarketSettings
-from experiments.simulation.models import Law
+from experiments.simulation.models import FittedModel
 from risk import metrics
 from risk.bootstrap import equity_curve
 from risk.guard import GuardState
@@ -48,7 +48,7 @@ class Years:
 
 
 def simulate_years(
-    law: Law,
+    model: FittedModel,
     policy: Policy,
     beside: Sequence[str],
     wanted: OptionMarketSettings,
@@ -64,10 +64,10 @@ def simulate_years(
     """
     sizes = [min(CHUNK, paths - first) for first in range(0, paths, CHUNK)]
     # Chunk k is the same whoever works on it.
-    seeds = np.random.SeedSequence((seed, sum(law.name.encode()))).spawn(len(sizes))
+    seeds = np.random.SeedSequence((seed, sum(model.name.encode()))).spawn(len(sizes))
 
     def chunk(size: int, own: np.random.SeedSequence) -> dict[str, Years]:
-        return _simulate_chunk(law, policy, beside, wanted, size, np.random.default_rng(own))
+        return _simulate_chunk(model, policy, beside, wanted, size, np.random.default_rng(own))
 
     # A core a chunk wastes less than two cores a product.
     with torch_threads(1), ThreadPoolExecutor(threads) as pool:
@@ -76,7 +76,7 @@ def simulate_years(
 
 
 def _simulate_chunk(
-    law: Law,
+    model: FittedModel,
     policy: Policy,
     beside: Sequence[str],
     wanted: OptionMarketSettings,
@@ -88,11 +88,11 @@ def _simulate_chunk(
         dates=trading_days(_START, WARMUP_SESSIONS + YEAR_SESSIONS),
         num_paths=paths,
         initial_price=_INITIAL_PRICE,
-        drift=law.drift,
-        rate=law.rate,
-        dividend_yield=law.dividend_yield,
+        drift=model.drift,
+        rate=model.rate,
+        dividend_yield=model.dividend_yield,
     )
-    history = simulate_index(law.model, scenario, rng)
+    history = simulate_index(model.model, scenario, rng)
     market = build_option_market(history, wanted.surface, wanted.env)
     window = Window(market.first_usable, history.num_sessions)
     # Nothing can be fitted to a simulated market without looking ahead in it.
@@ -106,10 +106,10 @@ def _simulate_chunk(
     return {**found, INDEX: _plain(index, free), CASH: _plain(cash, free)}
 
 
-def _years(done: Backtest) -> Years:
-    plain = _plain(done.equity, done.risk_free)
-    halted = (done.guard[:, -1] == GuardState.HALTED) & ~done.ruined
-    return Years(plain.sharpe, plain.total_return, plain.max_drawdown, done.ruined, halted)
+def _years(backtest: Backtest) -> Years:
+    plain = _plain(backtest.equity, backtest.risk_free)
+    halted = (backtest.guard[:, -1] == GuardState.HALTED) & ~backtest.ruined
+    return Years(plain.sharpe, plain.total_return, plain.max_drawdown, backtest.ruined, halted)
 
 
 def _plain(equity: FloatArray, risk_free: FloatArray) -> Years:

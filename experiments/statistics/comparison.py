@@ -1,22 +1,22 @@
-"""Has the agent learned something: does it beat every opponent, and by more than luck?
+"""Does the agent beat every benchmark, and by more than luck? The verdict and its evidence.
 
 The rule, fixed before any result is seen. The measure is the difference of annual Sharpe ratios
 on the same days, with a two-sided bootstrap interval.
 
-- Against one opponent the agent BEATS if the interval lies above 0, DOES NOT BEAT if it lies
+- Against one benchmark the agent OUTPERFORMS if the interval lies above 0, UNDERPERFORMS if it lies
   below, and is INCONCLUSIVE otherwise.
-- Overall it BEATS if it beats every single opponent and its deflated Sharpe ratio reaches the
-  level. As every comparison must succeed, none needs a correction for their number (an
-  intersection-union test).
-- Overall it DOES NOT BEAT if some opponent is better with Holm's correction for their number, or
+- Overall it OUTPERFORMS if it outperforms every single benchmark and its deflated Sharpe ratio
+  reaches the level. As every comparison must succeed, none needs a correction for their number
+  (an intersection-union test).
+- Overall it UNDERPERFORMS if some benchmark is better with Holm's correction for their number, or
   if the agent was ruined.
 - Anything else is INCONCLUSIVE.
 
 Cash has no risk and no excess return; its Sharpe ratio counts as 0.
 
-What the rule costs: DOES NOT BEAT is reached by either of two tests, so among equal books it is
-said in about 6 % of cases at level .95, and BEATS over one of them in about 2.5 %. The intervals
-cover about 94 % for 750 days with fat tails and lasting volatility (simulated).
+What the rule costs: UNDERPERFORMS is reached by either of two tests, so among equal books it is
+said in about 6 % of cases at level .95, and OUTPERFORMS over one of them in about 2.5 %. The
+intervals cover about 94 % for 750 days with fat tails and lasting volatility (simulated).
 """
 
 from __future__ import annotations
@@ -131,46 +131,46 @@ _FEWEST_SESSIONS = 30
 _CASH = 1e-9  # daily excess returns below this are rounding, in every number format in use
 
 
-class Word(StrEnum):
+class Outcome(StrEnum):
     """The three answers."""
 
-    BEATS = "BEATS"
-    DOES_NOT_BEAT = "DOES NOT BEAT"
+    OUTPERFORMS = "OUTPERFORMS"
+    UNDERPERFORMS = "UNDERPERFORMS"
     INCONCLUSIVE = "INCONCLUSIVE"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The agent less one opponent; Sharpe ratios and returns are annual."""
+    """The agent less one benchmark; Sharpe ratios and returns are annual."""
 
-    opponent: str
+    benchmark: str
     sharpe_agent: float
     sharpe_opponent: float
     difference: float  # of Sharpe ratios
     low: float
     high: float
-    p_value: float  # two-sided, of no difference; not corrected for the number of opponents
+    p_value: float  # two-sided, of no difference; not corrected for the number of benchmarks
     mean_return_difference: float  # 252 × the mean daily difference, decimal
     mean_return_low: float
     mean_return_high: float
-    word: Word
+    outcome: Outcome
 
 
 @dataclass(frozen=True)
 class Verdict:
     """The answer, in a word and in a sentence, with all that it rests on."""
 
-    word: Word
+    outcome: Outcome
     reason: str
-    differences: tuple[Difference, ...]  # in the order of the opponents
-    spa_p_value: float  # null: no opponent is better than the agent
+    differences: tuple[Difference, ...]  # in the order of the benchmarks
+    spa_p_value: float  # null: no benchmark is better than the agent
     evidence: SharpeEvidence  # of the agent alone
     level: float
 
 
 def compare(
     agent: ArrayLike,
-    opponents: Mapping[str, ArrayLike],
+    benchmarks: Mapping[str, ArrayLike],
     risk_free: ArrayLike,
     *,
     num_trials: int = 1,
@@ -193,7 +193,7 @@ def compare(
 
     `ruined`: the agent lost nearly everything on some path; no interval says so, for a bootstrap
     leaves out a single day often. The test of superior predictive ability is reported, not judged
-    by: it rejects too often where opponents sell insurance (returns with rare large losses).
+    by: it rejects too often where benchmarks sell insurance (returns with rare large losses).
 
     The same seed gives the same numbers. Raises InputError for missing values, ruin, fewer than
     30 days, different shapes, or a constant excess return that is not 0.
@@ -201,20 +201,20 @@ def compare(
     check_level(level)
     if reps < 100:
         raise InputError(f"{reps} resamples are too few for an interval", "Give 1000 or more")
-    excess = _excess(agent, opponents, risk_free)
-    sample = PairedSample(excess, ["the agent", *opponents])
+    excess = _excess(agent, benchmarks, risk_free)
+    sample = PairedSample(excess, ["the agent", *benchmarks])
     evidence = sharpe_evidence(excess[0].ravel(), 0.0, num_trials, trial_variance_annual)
     means, sharpes = sample.draw(reps, mean_block, np.random.default_rng(seed))
     differences = tuple(
-        _difference(name, sample, k + 1, means, sharpes, level) for k, name in enumerate(opponents)
+        _difference(name, sample, k + 1, means, sharpes, level) for k, name in enumerate(benchmarks)
     )
     # Losses in units of each series' own deviation: mean differences are those of Sharpe ratios.
     losses = sample.scaled(means)
     spa = superior_ability_p_value(
         sample.sharpe[1:] - sample.sharpe[0], losses[:, 1:] - losses[:, :1], sample.units
     )
-    word, reason = _judge(differences, evidence, level, ruined)
-    return Verdict(word, reason, differences, spa, evidence, level)
+    outcome, reason = _judge(differences, evidence, level, ruined)
+    return Verdict(outcome, reason, differences, spa, evidence, level)
 
 
 def superior_ability_p_value(advantage: ArrayLike, resampled: ArrayLike, sample_size: int) -> float:
@@ -253,9 +253,15 @@ def _difference(
     low, high = _SQRT_YEAR * (difference - half), _SQRT_YEAR * (difference + half)
     earned = float(sample.mean[0] - sample.mean[k])
     spread = float(np.quantile(np.abs(means[:, 0] - means[:, k] - earned), level))
-    word = Word.BEATS if low > 0 else Word.DOES_NOT_BEAT if high < 0 else Word.INCONCLUSIVE
+    outcome = (
+        Outcome.OUTPERFORMS
+        if low > 0
+        else Outcome.UNDERPERFORMS
+        if high < 0
+        else Outcome.INCONCLUSIVE
+    )
     return Difference(
-        opponent=name,
+        benchmark=name,
         sharpe_agent=_SQRT_YEAR * float(sample.sharpe[0]),
         sharpe_opponent=_SQRT_YEAR * float(sample.sharpe[k]),
         difference=_SQRT_YEAR * difference,
@@ -265,43 +271,46 @@ def _difference(
         mean_return_difference=SESSIONS_PER_YEAR * earned,
         mean_return_low=SESSIONS_PER_YEAR * (earned - spread),
         mean_return_high=SESSIONS_PER_YEAR * (earned + spread),
-        word=word,
+        outcome=outcome,
     )
 
 
 def _judge(
     differences: tuple[Difference, ...], evidence: SharpeEvidence, level: float, ruined: bool
-) -> tuple[Word, str]:
+) -> tuple[Outcome, str]:
     """The rule at the top of this file, and the sentence that gives its numbers."""
     agent = f"The agent's Sharpe ratio {differences[0].sharpe_agent:.2f}"
     sure = f"{100 * level:g} %"
     worst = min(differences, key=lambda d: d.difference)
     if ruined:
-        return Word.DOES_NOT_BEAT, "The agent was ruined: it lost nearly everything on these days."
+        return (
+            Outcome.UNDERPERFORMS,
+            "The agent was ruined: it lost nearly everything on these days.",
+        )
     better = _better_by_holm(differences, 1.0 - level)
     if better:
         found = min(better, key=lambda d: d.p_value)
-        return Word.DOES_NOT_BEAT, (
+        return Outcome.UNDERPERFORMS, (
             f"{agent} is below {_named(found)}'s {found.sharpe_opponent:.2f}: the difference is "
             f"{_shown(found)} with {sure} confidence, and this holds for {len(better)} of "
-            f"{len(differences)} opponents after Holm's correction."
+            f"{len(differences)} benchmarks after Holm's correction."
         )
-    open_ones = [d for d in differences if d.word is not Word.BEATS]
+    open_ones = [d for d in differences if d.outcome is not Outcome.OUTPERFORMS]
     if open_ones:
-        return Word.INCONCLUSIVE, (
+        return Outcome.INCONCLUSIVE, (
             f"{agent} is not shown to exceed that of {len(open_ones)} of {len(differences)} "
-            f"opponents: with {sure} confidence the difference from {_named(worst)} is "
+            f"benchmarks: with {sure} confidence the difference from {_named(worst)} is "
             f"{_shown(worst)}."
         )
     deflated = f"deflated Sharpe ratio over {evidence.num_trials} trials is {evidence.dsr:.3f}"
     closest = f"the smallest difference, from {_named(worst)}, is {_shown(worst)}"
     if not evidence.dsr >= level:
-        return Word.INCONCLUSIVE, (
-            f"{agent} exceeds that of all {len(differences)} opponents ({closest}), but its "
+        return Outcome.INCONCLUSIVE, (
+            f"{agent} exceeds that of all {len(differences)} benchmarks ({closest}), but its "
             f"{deflated}, below {level:g}."
         )
-    return Word.BEATS, (
-        f"{agent} exceeds that of all {len(differences)} opponents with {sure} confidence "
+    return Outcome.OUTPERFORMS, (
+        f"{agent} exceeds that of all {len(differences)} benchmarks with {sure} confidence "
         f"({closest}), and its {deflated}."
     )
 
@@ -313,11 +322,11 @@ def _better_by_holm(differences: tuple[Difference, ...], alpha: float) -> list[D
         if candidate.p_value > alpha / (len(differences) - i):
             break
         rejected.append(candidate)
-    return [d for d in rejected if d.word is Word.DOES_NOT_BEAT]
+    return [d for d in rejected if d.outcome is Outcome.UNDERPERFORMS]
 
 
 def _named(difference: Difference) -> str:
-    return difference.opponent.replace("_", " ")
+    return difference.benchmark.replace("_", " ")
 
 
 def _shown(difference: Difference) -> str:
@@ -325,13 +334,13 @@ def _shown(difference: Difference) -> str:
 
 
 def _excess(
-    agent: ArrayLike, opponents: Mapping[str, ArrayLike], risk_free: ArrayLike
+    agent: ArrayLike, benchmarks: Mapping[str, ArrayLike], risk_free: ArrayLike
 ) -> FloatArray:
     """Excess returns (1 + K, P, T), checked; the agent first."""
-    if not opponents:
-        raise InputError("there are no opponents", "Give at least one, as cash")
+    if not benchmarks:
+        raise InputError("there are no benchmarks", "Give at least one, as cash")
     rows = [_checked("agent", agent)]
-    for name, returns in opponents.items():
+    for name, returns in benchmarks.items():
         rows.append(_checked(name, returns))
         if rows[-1].shape != rows[0].shape:
             raise InputError(

@@ -20,7 +20,7 @@ from conf.settings import build_settings
 from envs.market.loaded import settings_to_json
 from experiments.runs.config import config_hash, refuse_evaluated
 from experiments.runs.folder import MANIFEST, WALK, is_walk, shown_path
-from experiments.runs.market_setup import Session, build_model, open_session
+from experiments.runs.market_setup import MarketSetup, build_model, open_market
 from experiments.runs.record import load_manifest
 from experiments.runs.settings import RunSettings, run_settings
 from experiments.runs.training import prepare_torch
@@ -32,13 +32,13 @@ FINE_TUNE_SHARE = 4  # a fine-tuned window trains for a quarter of the steps, un
 
 
 @dataclass(frozen=True)
-class Walk:
+class WalkForwardRun:
     """A walk-forward: the settings of its runs, the market of all years, and the windows."""
 
     folder: Path
     config: Mapping[str, Any]  # plain; as a run's, with the data settings that were really used
-    asked: WalkForwardSettings
-    session: Session  # its splits are no window's
+    request: WalkForwardSettings
+    setup: MarketSetup  # its splits are no window's
     windows: tuple[YearWindow, ...]
     notices: tuple[str, ...]  # what a person should be told of the data
 
@@ -49,26 +49,26 @@ class Walk:
     def before(self, window: YearWindow) -> YearWindow | None:
         """The window whose policy this one goes on from; None where it begins afresh."""
         place = self.windows.index(window)
-        return self.windows[place - 1] if place and self.asked.retrain == "fine_tune" else None
+        return self.windows[place - 1] if place and self.request.retrain == "fine_tune" else None
 
     def config_of(self, window: YearWindow) -> dict[str, Any]:
         """The configuration of the window's run."""
-        data = replace(self.session.loaded.settings, splits=window.dates)
+        data = replace(self.setup.loaded.settings, splits=window.dates)
         config = {**self.config, "data": settings_to_json(data)}
         if self.before(window) is not None:
             fewer = max(int(config["total_timesteps"]) // FINE_TUNE_SHARE, 1)
-            config["total_timesteps"] = self.asked.fine_tune_timesteps or fewer
+            config["total_timesteps"] = self.request.fine_tune_timesteps or fewer
         return config
 
     def settings_of(self, window: YearWindow) -> RunSettings:
         """The same, checked."""
         return run_settings(self.config_of(window))
 
-    def session_of(self, window: YearWindow) -> Session:
+    def setup_of(self, window: YearWindow) -> MarketSetup:
         """The market, cut at the window's boundaries."""
-        settings, loaded = self.settings_of(window).market, self.session.loaded
+        settings, loaded = self.settings_of(window).market, self.setup.loaded
         cut: Any = replace(loaded, settings=settings.data)  # type: ignore[arg-type]
-        return Session(cut, self.session.market, settings)
+        return MarketSetup(cut, self.setup.market, settings)
 
     def is_finished(self, window: YearWindow) -> bool:
         """Whether the window's run came to its end; InputError if the folder holds another run."""
@@ -96,21 +96,21 @@ class Walk:
 
 
 def open_walk(
-    config: Mapping[str, Any], asked: Mapping[str, Any], folder: Path, year: int | None = None
-) -> Walk:
+    config: Mapping[str, Any], request: Mapping[str, Any], folder: Path, year: int | None = None
+) -> WalkForwardRun:
     """The walk-forward of these settings in `folder`: a new one, or that which stands there.
 
     config: a run's configuration, asked: the section `walk_forward`, both plain; year: a window
     that it has to have. Everything is checked before anything is written. Raises InputError where
     the folder holds another one.
     """
-    wanted: WalkForwardSettings = build_settings(WalkForwardSettings, asked, "walk_forward")
+    wanted: WalkForwardSettings = build_settings(WalkForwardSettings, request, "walk_forward")
     identity = config_hash({"config": dict(config), "walk_forward": asdict(wanted)})
     if not is_walk(folder):
         walk = _prepare(config, wanted, folder)
         first = walk.windows[0] if year is None else find_window(walk.windows, year)
         # Whatever cannot be built is refused here, with nothing written yet.
-        build_model(walk.session_of(first), walk.settings_of(first))
+        build_model(walk.setup_of(first), walk.settings_of(first))
         if not is_walk(folder):
             _write(walk, identity)
         # Another process may have been faster, and have had its data from elsewhere.
@@ -124,14 +124,14 @@ def open_walk(
     return reopen_walk(folder)
 
 
-def reopen_walk(folder: Path) -> Walk:
+def reopen_walk(folder: Path) -> WalkForwardRun:
     """The walk-forward that stands in `folder`; InputError if it is damaged or its data changed."""
     record = _read(folder)
-    asked: WalkForwardSettings = build_settings(
+    request: WalkForwardSettings = build_settings(
         WalkForwardSettings, record["walk_forward"], "walk_forward"
     )
-    walk = _prepare(record["config"], asked, folder)
-    if walk.session.loaded.history.fingerprint != record["data"].get("fingerprint"):
+    walk = _prepare(record["config"], request, folder)
+    if walk.setup.loaded.history.fingerprint != record["data"].get("fingerprint"):
         raise InputError(
             f"the data of {shown_path(folder)} has changed since it began",
             "Put the original data back, or start a new walk-forward",
@@ -165,29 +165,31 @@ def _read(folder: Path) -> dict[str, Any]:
     return record
 
 
-def _prepare(config: Mapping[str, Any], asked: WalkForwardSettings, folder: Path) -> Walk:
+def _prepare(
+    config: Mapping[str, Any], request: WalkForwardSettings, folder: Path
+) -> WalkForwardRun:
     settings = run_settings(config)
     prepare_torch(settings.top)
-    session = open_session(settings.market)
-    loaded = session.loaded
+    setup = open_market(settings.market)
+    loaded = setup.loaded
     windows = plan_windows(
         loaded.history.dates,
-        asked,
+        request,
         embargo_days=loaded.embargo_days,
         warmup_sessions=loaded.warmup_sessions,
     )
     used = {**config, "data": settings_to_json(loaded.settings)}
-    return Walk(folder, used, asked, session, windows, loaded.notices)
+    return WalkForwardRun(folder, used, request, setup, windows, loaded.notices)
 
 
-def _write(walk: Walk, identity: str) -> None:
-    data = {name: x for name, x in walk.session.describe_data().items() if name != "splits"}
+def _write(walk: WalkForwardRun, identity: str) -> None:
+    data = {name: x for name, x in walk.setup.describe_data().items() if name != "splits"}
     write_json(
         walk.folder / WALK,
         {
             "format": WALK_FORMAT,
             "asked": identity,
-            "walk_forward": asdict(walk.asked),
+            "walk_forward": asdict(walk.request),
             "data": data,
             "windows": [window.name for window in walk.windows],
             "config": dict(walk.config),

@@ -33,53 +33,53 @@ from experiments.reporting.tables import (
     verdicts_table,
 )
 from experiments.runs.folder import shown_path
-from experiments.runs.market_setup import Session
+from experiments.runs.market_setup import MarketSetup
 from experiments.runs.settings import surface_kind
 from experiments.statistics.performance import Performance
-from experiments.windows.folder import Walk
-from experiments.windows.stitching import StitchedContest, WindowResult
+from experiments.windows.folder import WalkForwardRun
+from experiments.windows.stitching import StitchedComparison, WindowResult
 from experiments.windows.windows import WalkForwardSettings
 from risk.metrics import simple_returns
 
 
-def method_section(walk: Walk, results: Sequence[WindowResult]) -> Section:
+def method_section(walk: WalkForwardRun, results: Sequence[WindowResult]) -> Section:
     """What was done, what it does not show, and the facts to do it again."""
     notices = dict.fromkeys([*walk.notices, *(x for r in results for x in r.result.notices)])
     method = [
-        _training(walk.asked),
-        _purge(walk.session.loaded.embargo_days),
+        _training(walk.request),
+        _purge(walk.setup.loaded.embargo_days),
         "Each test begins in cash at the last close of the year before, with a fresh book and a "
         "policy that remembers nothing, and so does each baseline; those that are fitted are "
         "fitted on the window's training years. The growth of the years is multiplied; nothing is "
         "paid for closing a book at the end of a test. Every day is the return of exactly one "
         "window.",
     ]
-    if isinstance(walk.session.market, OptionMarket):
-        method.append(market_constants(walk.session, walk.windows[0].first_test))
+    if isinstance(walk.setup.market, OptionMarket):
+        method.append(market_constants(walk.setup, walk.windows[0].first_test))
     return Section(
         "How it was made",
         (
             *(Text(notice, kind="warning") for notice in notices),
             Text("\n\n".join(method)),
             Table("Facts", ("fact", "value"), _facts(walk), folded=False),
-            *small_print(walk.session),
+            *small_print(walk.setup),
         ),
     )
 
 
-def market_constants(session: Session, first_test: int) -> str:
+def market_constants(setup: MarketSetup, first_test: int) -> str:
     """That an option market's constants are the same for all windows, and what they knew.
 
     first_test: calendar year; what was estimated on earlier years alone is not named.
     """
-    history = session.loaded.history
+    history = setup.loaded.history
     estimated = isinstance(history, MarketHistory) and bool(
         np.any(history.implied_vol_source == VOL_ESTIMATED)
     )
     origins = (
-        (surface_kind(session.settings) == "vix", 2020, "surface on S&P 500 options of 1996–2020"),
+        (surface_kind(setup.settings) == "vix", 2020, "surface on S&P 500 options of 1996–2020"),
         (estimated, 2013, "estimate of VIX (before 2014 in the embedded data) on 1999–2013"),
-        (session.settings.env.costs.kind == "realistic", 2019, "option spreads on quotes of 2019"),
+        (setup.settings.env.costs.kind == "realistic", 2019, "option spreads on quotes of 2019"),
     )
     known_later = [what for used, last, what in origins if used and last >= first_test]
     text = (
@@ -94,21 +94,21 @@ def market_constants(session: Session, first_test: int) -> str:
     )
 
 
-def _training(asked: WalkForwardSettings) -> str:
+def _training(request: WalkForwardSettings) -> str:
     train = (
-        f"the {_years(asked.train_years)} before its validation"
-        if asked.mode == "rolling"
+        f"the {_years(request.train_years)} before its validation"
+        if request.mode == "rolling"
         else "all years before its validation"
     )
     begun = (
         "from fresh weights"
-        if asked.retrain == "fresh"
+        if request.retrain == "fresh"
         else "from the weights that the window before chose"
     )
     return (
         f"Each window's policy is trained on {train}, {begun}, and chosen among its evaluations by "
-        f"its Sharpe ratio in the {_years(asked.validation_years)} after. Then it is tested in the "
-        f"{_years(asked.test_years)} after that, which neither it nor the choice has seen."
+        f"its Sharpe ratio in the {_years(request.validation_years)} after. Then it is tested in "
+        f"the {_years(request.test_years)} after that, which neither it nor the choice has seen."
     )
 
 
@@ -127,7 +127,7 @@ def _purge(days: int) -> str:
     )
 
 
-def _facts(walk: Walk) -> tuple[tuple[str, str], ...]:
+def _facts(walk: WalkForwardRun) -> tuple[tuple[str, str], ...]:
     first, last = (walk.settings_of(walk.windows[i]).top.total_timesteps for i in (0, -1))
     return (
         ("Folder", shown_path(walk.folder)),
@@ -135,8 +135,8 @@ def _facts(walk: Walk) -> tuple[tuple[str, str], ...]:
         ("Steps of the first window", f"{first:,}"),
         ("Steps of the last window", f"{last:,}"),
         ("Seed", str(walk.config["seed"])),
-        ("Data fingerprint", walk.session.loaded.history.fingerprint[:12]),
-        ("Bootstrap resamples", str(walk.asked.resamples)),
+        ("Data fingerprint", walk.setup.loaded.history.fingerprint[:12]),
+        ("Bootstrap resamples", str(walk.request.resamples)),
     )
 
 
@@ -176,9 +176,9 @@ def windows_table(results: Sequence[WindowResult]) -> Table:
 
 def window_row(result: WindowResult) -> tuple[str, ...]:
     """The cells of COLUMNS."""
-    contest, (first, last) = result.result.headline, result.spans["train"]
-    agent, index = contest.performance[AGENT], contest.performance[INDEX]
-    ruin = " (ruined)" if contest.agent.ruined.any() else ""
+    comparison, (first, last) = result.result.headline, result.spans["train"]
+    agent, index = comparison.performance[AGENT], comparison.performance[INDEX]
+    ruin = " (ruined)" if comparison.agent.ruined.any() else ""
     return (
         result.window.years,
         f"{first[:4]} to {last[:4]}",
@@ -214,13 +214,13 @@ def terminal_table(results: Sequence[WindowResult]) -> TerminalTable:
     return table
 
 
-def measures_table(contest: StitchedContest) -> Table:
+def measures_table(comparison: StitchedComparison) -> Table:
     """The agent's measures over all test years with their intervals."""
     rows = []
     for name, label in _LABELS.items():
         write = number if name in RATIOS else percent
-        value = mean_of(contest.performance[AGENT], name)
-        rows.append((label[0].upper() + label[1:], write(value), range_of(contest, name)))
+        value = mean_of(comparison.performance[AGENT], name)
+        rows.append((label[0].upper() + label[1:], write(value), range_of(comparison, name)))
     return Table(
         "The agent over all test years",
         ("measure", "value", "95 % interval"),
@@ -232,27 +232,27 @@ def measures_table(contest: StitchedContest) -> Table:
     )
 
 
-def books_table(title: str, contest: StitchedContest, baselines: Sequence[Baseline]) -> Table:
+def books_table(title: str, comparison: StitchedComparison, baselines: Sequence[Baseline]) -> Table:
     """Everybody's measures over all test years, the agent first; means over paths."""
     titles = titles_of(baselines)
-    ordered = [AGENT, INDEX, *(n for n in contest.performance if n not in (AGENT, INDEX))]
+    ordered = [AGENT, INDEX, *(n for n in comparison.performance if n not in (AGENT, INDEX))]
 
     def cells(measured: Performance) -> tuple[str, ...]:
         return tuple(
             (number if name in RATIOS else percent)(mean_of(measured, name)) for name in _LABELS
         )
 
-    rows = tuple((titles.get(name, name), *cells(contest.performance[name])) for name in ordered)
+    rows = tuple((titles.get(name, name), *cells(comparison.performance[name])) for name in ordered)
     columns = ("book", *_LABELS.values())
     return Table(title, columns, rows, emphasis=frozenset({0}))
 
 
-def range_of(contest: StitchedContest, name: str) -> str:
+def range_of(comparison: StitchedComparison, name: str) -> str:
     """A measure's 95 % interval, as people write it; a dash for one that has none."""
-    if name not in contest.intervals:
+    if name not in comparison.intervals:
         return DASH
     write = number if name in RATIOS else percent
-    return f"{write(contest.intervals[name].low)} to {write(contest.intervals[name].high)}"
+    return f"{write(comparison.intervals[name].low)} to {write(comparison.intervals[name].high)}"
 
 
 def mean_of(performance: Performance, name: str) -> float:
@@ -270,20 +270,20 @@ _GUARD_BEGINS_ANEW = (
 
 
 def build_walk_report(
-    walk: Walk,
+    walk: WalkForwardRun,
     results: Sequence[WindowResult],
-    raw: StitchedContest,
-    managed: StitchedContest | None,
+    raw: StitchedComparison,
+    managed: StitchedComparison | None,
 ) -> Report:
     """The page: the stitched record first, then its windows and how it was made."""
-    headline, history = managed or raw, walk.session.loaded.history
+    headline, history = managed or raw, walk.setup.loaded.history
     verdict, which = headline.verdict, "under" if managed else "without"
     return Report(
         title=f"Walk-forward of {walk.config['experiment']}",
         subtitle=f"{len(results)} windows, tested {raw.dates[1]} to {raw.dates[-1]} · "
-        f"{history.name} · costs {walk.config['costs']['kind']} · {walk.asked.mode} · seed "
+        f"{history.name} · costs {walk.config['costs']['kind']} · {walk.request.mode} · seed "
         f"{walk.config['seed']}",
-        verdict_word=str(verdict.word),
+        outcome=str(verdict.outcome),
         verdict_text=f"All test years, {which} the risk module. {verdict.reason}",
         key_numbers=_key_numbers(headline),
         sections=(
@@ -326,8 +326,8 @@ def sharpe_by_window(results: Sequence[WindowResult]) -> Chart:
     )
 
 
-def _key_numbers(contest: StitchedContest) -> tuple[KeyNumber, ...]:
-    index, evidence = contest.performance[INDEX], contest.verdict.evidence
+def _key_numbers(comparison: StitchedComparison) -> tuple[KeyNumber, ...]:
+    index, evidence = comparison.performance[INDEX], comparison.verdict.evidence
     cards = []
     for name, label in (
         ("sharpe", "Sharpe ratio"),
@@ -336,20 +336,20 @@ def _key_numbers(contest: StitchedContest) -> tuple[KeyNumber, ...]:
     ):
         write = number if name in RATIOS else percent
         note = f"index {write(mean_of(index, name))}"
-        if name in contest.intervals:
-            note = f"95 %: {range_of(contest, name)}; {note}"
-        value = mean_of(contest.performance[AGENT], name)
+        if name in comparison.intervals:
+            note = f"95 %: {range_of(comparison, name)}; {note}"
+        value = mean_of(comparison.performance[AGENT], name)
         cards.append(KeyNumber(label, write(value), note))
     deflated = KeyNumber(
         "Deflated Sharpe",
         number(evidence.dsr),
-        f"{evidence.num_trials} trial(s); {contest.verdict.level:.2f} is asked for",
+        f"{evidence.num_trials} trial(s); {comparison.verdict.level:.2f} is asked for",
     )
     return (*cards, deflated)
 
 
 def _verdict_section(
-    results: Sequence[WindowResult], raw: StitchedContest, managed: StitchedContest | None
+    results: Sequence[WindowResult], raw: StitchedComparison, managed: StitchedComparison | None
 ) -> Section:
     verdict = (managed or raw).verdict
     every = [("without the risk module", raw.verdict)]
@@ -370,7 +370,7 @@ def _verdict_section(
 
 
 def _performance_section(
-    results: Sequence[WindowResult], raw: StitchedContest, managed: StitchedContest | None
+    results: Sequence[WindowResult], raw: StitchedComparison, managed: StitchedComparison | None
 ) -> Section:
     agent = {AGENT: raw.equity[AGENT][0]}
     if managed is not None:

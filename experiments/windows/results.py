@@ -11,31 +11,31 @@ import pandas as pd
 
 from conf.files import write_atomically
 from experiments.evaluation.results import means, plain, verdict_numbers
-from experiments.evaluation.split import AGENT, INDEX, Contest
+from experiments.evaluation.split import AGENT, INDEX, BenchmarkComparison
 from experiments.runs.config import config_hash
 from experiments.runs.folder import shown_path
 from experiments.runs.record import load_manifest
 from experiments.runs.settings import run_settings
 from experiments.runs.trials import Trial, TrialCount, ledger_of, record_trial, trials_on
-from experiments.windows.folder import Walk
-from experiments.windows.stitching import StitchedContest, WindowResult, stitched_equity
+from experiments.windows.folder import WalkForwardRun
+from experiments.windows.stitching import StitchedComparison, WindowResult, stitched_equity
 from risk.metrics import sharpe_ratio, simple_returns
 
 SPLIT = "walk_forward"  # in the trial ledger
 TRIAL_FILE = "trial_walk_forward.parquet"
 
 
-def record_walk(walk: Walk, results: Sequence[WindowResult]) -> TrialCount:
+def record_walk(walk: WalkForwardRun, results: Sequence[WindowResult]) -> TrialCount:
     """Put the stitched record, which is one trial, into the ledger; all trials on its data.
 
     Its own row first, so that a second stitching finds the ledger as the first one did.
     """
     ledger = ledger_of(walk.folder)
     name = walk.folder.resolve().relative_to(ledger.parent).as_posix()
-    contests = [result.result.raw for result in results]
-    returns = simple_returns(stitched_equity(contests)[AGENT])
-    risk_free = np.concatenate([contest.agent.risk_free for contest in contests])
-    dates = np.concatenate([contest.agent.dates[1:] for contest in contests])
+    comparisons = [result.result.raw for result in results]
+    returns = simple_returns(stitched_equity(comparisons)[AGENT])
+    risk_free = np.concatenate([comparison.agent.risk_free for comparison in comparisons])
+    dates = np.concatenate([comparison.agent.dates[1:] for comparison in comparisons])
     manifests = [load_manifest(walk.run_folder(window)) for window in walk.windows]
     top = run_settings(walk.config).top
     write_atomically(walk.folder / TRIAL_FILE, _returns_file(dates, returns, risk_free))
@@ -48,7 +48,7 @@ def record_walk(walk: Walk, results: Sequence[WindowResult]) -> TrialCount:
             config_hash=config_hash(walk.config),
             seed=top.seed,
             split=SPLIT,
-            data_fingerprint=walk.session.loaded.history.fingerprint,
+            data_fingerprint=walk.setup.loaded.history.fingerprint,
             policy_step=sum(int(manifest["steps"]) for manifest in manifests),
             candidates=1,  # no window's choice was made on the years of this record
             sessions=returns.shape[1],
@@ -58,30 +58,30 @@ def record_walk(walk: Walk, results: Sequence[WindowResult]) -> TrialCount:
             returns_file=f"{name}/{TRIAL_FILE}",
         ),
     )
-    return trials_on(ledger, walk.session.loaded.history.fingerprint, SPLIT)
+    return trials_on(ledger, walk.setup.loaded.history.fingerprint, SPLIT)
 
 
 def walk_numbers(
-    walk: Walk,
+    walk: WalkForwardRun,
     results: Sequence[WindowResult],
-    raw: StitchedContest,
-    managed: StitchedContest | None,
+    raw: StitchedComparison,
+    managed: StitchedComparison | None,
 ) -> dict[str, Any]:
     """Everything measured, as JSON can hold it: undefined is null."""
-    data = walk.session.describe_data()
+    data = walk.setup.describe_data()
     return {
         "walk_forward": shown_path(walk.folder),
-        "mode": walk.asked.mode,
-        "retrain": walk.asked.retrain,
+        "mode": walk.request.mode,
+        "retrain": walk.request.retrain,
         "data": data["source"],
         "data_fingerprint": data["fingerprint"],
-        "resamples": walk.asked.resamples,
+        "resamples": walk.request.resamples,
         "notices": list(walk.notices),
         "first": str(raw.dates[0]),
         "last": str(raw.dates[-1]),
         "paths": len(raw.equity[AGENT]),
         "windows": [window_numbers(result) for result in results],
-        "contest": _contest_numbers(raw),
+        "comparison": _contest_numbers(raw),
         "managed_contest": None if managed is None else _contest_numbers(managed),
     }
 
@@ -102,7 +102,7 @@ def window_numbers(result: WindowResult) -> dict[str, Any]:
 
 
 def daily_table(
-    results: Sequence[WindowResult], raw: StitchedContest, managed: StitchedContest | None
+    results: Sequence[WindowResult], raw: StitchedComparison, managed: StitchedComparison | None
 ) -> pd.DataFrame:
     """The stitched days of the first path: equity of everybody, and which window it was."""
     columns: dict[str, Any] = {
@@ -118,23 +118,23 @@ def daily_table(
     return pd.DataFrame(columns, index=pd.DatetimeIndex(raw.dates[1:], name="date"))
 
 
-def _test_numbers(contest: Contest) -> dict[str, Any]:
+def _test_numbers(comparison: BenchmarkComparison) -> dict[str, Any]:
     return {
-        "policy": means(contest.performance[AGENT]),
-        "buy_and_hold": means(contest.performance[INDEX]),
-        "ruined": int(contest.agent.ruined.sum()),
+        "policy": means(comparison.performance[AGENT]),
+        "buy_and_hold": means(comparison.performance[INDEX]),
+        "ruined": int(comparison.agent.ruined.sum()),
     }
 
 
-def _contest_numbers(contest: StitchedContest) -> dict[str, Any]:
+def _contest_numbers(comparison: StitchedComparison) -> dict[str, Any]:
     return {
-        "verdict": verdict_numbers(contest.verdict),
-        "ruined": contest.ruined,
+        "verdict": verdict_numbers(comparison.verdict),
+        "ruined": comparison.ruined,
         "intervals": {
             name: {key: plain(value) for key, value in interval._asdict().items()}
-            for name, interval in contest.intervals.items()
+            for name, interval in comparison.intervals.items()
         },
-        "books": {name: means(measured) for name, measured in contest.performance.items()},
+        "books": {name: means(measured) for name, measured in comparison.performance.items()},
     }
 
 

@@ -19,11 +19,11 @@ from agents.persistence.strict_json import read_json
 from conf.errors import InputError
 from conf.types import DateArray, FloatArray
 from experiments.evaluation.scorecard import resampled_days
-from experiments.evaluation.split import AGENT, Contest, SplitResult, evaluate_split
+from experiments.evaluation.split import AGENT, BenchmarkComparison, SplitEvaluation, evaluate_split
 from experiments.runs.trials import TrialCount
 from experiments.statistics.comparison import Verdict, compare
 from experiments.statistics.performance import Performance, summarise
-from experiments.windows.folder import Walk
+from experiments.windows.folder import WalkForwardRun
 from experiments.windows.windows import YearWindow
 from risk.bootstrap import Interval, equity_curve, percentile_interval
 from risk.metrics import simple_returns
@@ -42,15 +42,15 @@ class WindowResult:
     """A window's policy over its test years."""
 
     window: YearWindow
-    result: SplitResult
+    result: SplitEvaluation
     spans: Mapping[str, tuple[str, str]]  # split -> first and last session
     policy_step: int
     validation_sharpe: float | None  # None: no score was finite, so the last policy was tested
 
 
 @dataclass(frozen=True)
-class StitchedContest:
-    """The agent and its opponents through all test years, on P paths and T days."""
+class StitchedComparison:
+    """The agent and its benchmarks through all test years, on P paths and T days."""
 
     dates: DateArray  # (T + 1,)
     risk_free: FloatArray  # (T,)
@@ -61,23 +61,21 @@ class StitchedContest:
     ruined: bool  # in any year, on any path
 
 
-def run_test(walk: Walk, window: YearWindow) -> WindowResult:
+def run_test(walk: WalkForwardRun, window: YearWindow) -> WindowResult:
     """Run the window's chosen policy and every baseline through its test years.
 
     Under the risk module, too, each book is new: one that was halted for good in the window before
     trades again, and a drawdown that began there is not seen. The managed record therefore shows
     less halting than one unbroken book would.
     """
-    folder, session = walk.chosen_policy(window), walk.session_of(window)
+    folder, setup = walk.chosen_policy(window), walk.setup_of(window)
     loaded = load_policy(folder)
     scored = folder / "validation.json"
     sharpe = read_json(scored)["metrics"]["sharpe"] if scored.is_file() else None
     result = evaluate_split(
-        "test", loaded.policy, session, lambda _: TrialCount(1, None), _YEARS_RESAMPLES
+        "test", loaded.policy, setup, lambda _: TrialCount(1, None), _YEARS_RESAMPLES
     )
-    spans = {
-        name: (first, last) for name, (first, last) in session.describe_data()["splits"].items()
-    }
+    spans = {name: (first, last) for name, (first, last) in setup.describe_data()["splits"].items()}
     return WindowResult(window, result, spans, int(loaded.metadata["step"]), sharpe)
 
 
@@ -89,32 +87,36 @@ def chained(parts: Sequence[FloatArray]) -> FloatArray:
     return np.concatenate(curve, axis=1)
 
 
-def stitched_equity(contests: Sequence[Contest]) -> dict[str, FloatArray]:
+def stitched_equity(comparisons: Sequence[BenchmarkComparison]) -> dict[str, FloatArray]:
     """Everybody's equity through all years; InputError where the years do not join."""
-    for earlier, later in itertools.pairwise(contests):
+    for earlier, later in itertools.pairwise(comparisons):
         if earlier.agent.dates[-1] != later.agent.dates[0]:
             raise InputError(
                 f"a test ends on {earlier.agent.dates[-1]}, the next begins on "
                 f"{later.agent.dates[0]}",
                 "The windows were made for other data; start a new walk-forward",
             )
-    names = [name for name in contests[0].equity if all(name in c.equity for c in contests)]
-    return {name: chained([contest.equity[name] for contest in contests]) for name in names}
+    names = [name for name in comparisons[0].equity if all(name in c.equity for c in comparisons)]
+    return {
+        name: chained([comparison.equity[name] for comparison in comparisons]) for name in names
+    }
 
 
-def stitch(contests: Sequence[Contest], trials: TrialCount, resamples: int) -> StitchedContest:
-    """All test years as one contest, judged as `evaluate` judges a single stretch."""
-    agents = [contest.agent for contest in contests]
+def stitch(
+    comparisons: Sequence[BenchmarkComparison], trials: TrialCount, resamples: int
+) -> StitchedComparison:
+    """All test years as one comparison, judged as `evaluate` judges a single stretch."""
+    agents = [comparison.agent for comparison in comparisons]
     dates = np.concatenate([agents[0].dates[:1], *[agent.dates[1:] for agent in agents]])
     risk_free = np.concatenate([agent.risk_free for agent in agents])
     index_return = np.concatenate([agent.index_return for agent in agents], axis=1)
-    equity = stitched_equity(contests)
+    equity = stitched_equity(comparisons)
     ruined = any(bool(agent.ruined.any()) for agent in agents)
     returns = {name: simple_returns(curve) for name, curve in equity.items()}
-    opponents = {name: days for name, days in returns.items() if name != AGENT}
+    benchmarks = {name: days for name, days in returns.items() if name != AGENT}
     verdict = compare(
         returns[AGENT],
-        opponents,
+        benchmarks,
         risk_free,
         num_trials=max(trials.num_trials, 1),
         trial_variance_annual=trials.variance_annual,
@@ -130,11 +132,11 @@ def stitch(contests: Sequence[Contest], trials: TrialCount, resamples: int) -> S
         dates,
         risk_free,
         market_returns=index_return,
-        traded_usd=_in_step(contests, equity[AGENT], "traded"),
-        cost_usd=_in_step(contests, equity[AGENT], "cost"),
+        traded_usd=_in_step(comparisons, equity[AGENT], "traded"),
+        cost_usd=_in_step(comparisons, equity[AGENT], "cost"),
     )
     intervals = measured_intervals(equity[AGENT], dates, risk_free, resamples)
-    return StitchedContest(dates, risk_free, equity, performance, intervals, verdict, ruined)
+    return StitchedComparison(dates, risk_free, equity, performance, intervals, verdict, ruined)
 
 
 def measured_intervals(
@@ -164,11 +166,13 @@ def measured_intervals(
     return found
 
 
-def _in_step(contests: Sequence[Contest], equity: FloatArray, name: str) -> FloatArray:
+def _in_step(
+    comparisons: Sequence[BenchmarkComparison], equity: FloatArray, name: str
+) -> FloatArray:
     """A year's dollars, whose book began afresh, at the scale of the stitched equity, (P, T)."""
     scaled, day = [], 0
-    for contest in contests:
-        dollars: FloatArray = getattr(contest.agent, name)
-        scaled.append(dollars * (equity[:, day : day + 1] / contest.agent.equity[:, :1]))
+    for comparison in comparisons:
+        dollars: FloatArray = getattr(comparison.agent, name)
+        scaled.append(dollars * (equity[:, day : day + 1] / comparison.agent.equity[:, :1]))
         day += dollars.shape[1]
     return np.concatenate(scaled, axis=1)

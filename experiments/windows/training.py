@@ -19,7 +19,7 @@ from conf.files import new_folder, remove_leftovers
 from experiments.runs.cli import quoted
 from experiments.runs.folder import MANIFEST, RunLock, shown_path
 from experiments.runs.training import START, Plan, prepare_torch, refuse_other_data, run
-from experiments.windows.folder import Walk
+from experiments.windows.folder import WalkForwardRun
 from experiments.windows.windows import YearWindow
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LOOKS = 0.1
 
 
-def train_window(walk: Walk, window: YearWindow, *, allow_inexact: bool = False) -> None:
+def train_window(walk: WalkForwardRun, window: YearWindow, *, allow_inexact: bool = False) -> None:
     """Train a window to its end, from its newest checkpoint where there is one.
 
     Nothing is done for a window that is finished. Raises InputError where another process trains
@@ -45,26 +45,26 @@ def train_window(walk: Walk, window: YearWindow, *, allow_inexact: bool = False)
         )
     place = walk.windows.index(window) + 1
     log.info("window %s, %d of %d", window.name, place, len(walk.windows))
-    settings, session = walk.settings_of(window), walk.session_of(window)
+    settings, setup = walk.settings_of(window), walk.setup_of(window)
     prepare_torch(settings.top)
     with RunLock(folder):
         resumed = (folder / MANIFEST).is_file()
         if resumed:
-            refuse_other_data(folder, session)
+            refuse_other_data(folder, setup)
         elif previous is not None:
             _begin_with_policy_of(walk, previous, window)
-        run(Plan(folder, walk.config_of(window), settings, session, resumed, allow_inexact))
+        run(Plan(folder, walk.config_of(window), settings, setup, resumed, allow_inexact))
 
 
-def train_side_by_side(
-    walk: Walk, windows: Sequence[YearWindow], jobs: int, *, allow_inexact: bool = False
+def train_in_parallel(
+    walk: WalkForwardRun, windows: Sequence[YearWindow], jobs: int, *, allow_inexact: bool = False
 ) -> None:
     """Train windows in `jobs` processes of their own; their output is in the log.
 
     After a failure no further window is begun, and those under way are waited for. Raises
     InputError with the reason of the first failure.
     """
-    if walk.asked.retrain == "fine_tune":
+    if walk.request.retrain == "fine_tune":
         raise InputError(
             "windows that are fine-tuned follow one another", "Use walk_forward.jobs=1"
         )
@@ -105,7 +105,9 @@ class _Job:
         return [f"window {self.window.name} failed: {reason.rstrip('.')}"]
 
 
-def _start(walk: Walk, window: YearWindow, complaints: IO[bytes], allow_inexact: bool) -> _Job:
+def _start(
+    walk: WalkForwardRun, window: YearWindow, complaints: IO[bytes], allow_inexact: bool
+) -> _Job:
     command = [
         *(sys.executable, "-m", "experiments.walk_forward"),
         f"resume={quoted(walk.folder)}",
@@ -123,7 +125,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _begin_with_policy_of(walk: Walk, previous: YearWindow, window: YearWindow) -> None:
+def _begin_with_policy_of(walk: WalkForwardRun, previous: YearWindow, window: YearWindow) -> None:
     folder, chosen = walk.run_folder(window), walk.chosen_policy(previous)
     remove_leftovers(folder)
     with new_folder(folder / START) as temporary:

@@ -78,7 +78,7 @@ class YearWindow:
 
 def plan_windows(
     dates: DateArray,
-    asked: WalkForwardSettings,
+    request: WalkForwardSettings,
     *,
     embargo_days: int,
     warmup_sessions: int,
@@ -90,11 +90,11 @@ def plan_windows(
     where the data is too short.
     """
     sessions = dates.astype("datetime64[D]")
-    first, last = _tested(sessions, asked)
+    first, last = _tested(sessions, request)
     windows = []
-    for year in range(first, last + 1, asked.test_years):
-        until = min(year + asked.test_years - 1, last)
-        cut = _cut(sessions, asked, year, until)
+    for year in range(first, last + 1, request.test_years):
+        until = min(year + request.test_years - 1, last)
+        cut = _cut(sessions, request, year, until)
         try:
             splits = split_history(
                 sessions, cut, embargo_days=embargo_days, warmup_sessions=warmup_sessions
@@ -117,37 +117,37 @@ def find_window(windows: Sequence[YearWindow], year: int) -> YearWindow:
     raise InputError(f"there is no window {year}", f"Choose walk_forward.window from {names}")
 
 
-def _tested(dates: DateArray, asked: WalkForwardSettings) -> tuple[int, int]:
+def _tested(dates: DateArray, request: WalkForwardSettings) -> tuple[int, int]:
     """First and last calendar year to be tested."""
     years = dates.astype("datetime64[Y]").astype(np.int64) + 1970
     begin = int(years[0]) + int(dates[0].astype(dt.date).month > 1)
     end = int(years[-1]) - int((years == years[-1]).sum() < MIN_TEST_SESSIONS)
-    earliest = begin + asked.train_years + asked.validation_years
+    earliest = begin + request.train_years + request.validation_years
     covered = f"the data has {dates[0]} to {dates[-1]}"
-    needed = f"{asked.train_years} year(s) to train and {asked.validation_years} to validate on"
+    needed = f"{request.train_years} year(s) to train and {request.validation_years} to validate on"
     if earliest > end:
         raise InputError(
             f"no year is left to be tested: {covered}, and before it come {needed}",
             "Give more data, or fewer walk_forward.train_years",
         )
     for name in ("first_test", "last_test"):
-        year = getattr(asked, name)
+        year = getattr(request, name)
         if year is not None and not earliest <= year <= end:
             raise InputError(
                 f"walk_forward.{name} = {year} cannot be tested: {covered}, and before it come "
                 f"{needed}",
                 f"Choose a year from {earliest} to {end}",
             )
-    return asked.first_test or earliest, asked.last_test or end
+    return request.first_test or earliest, request.last_test or end
 
 
-def _cut(dates: DateArray, asked: WalkForwardSettings, year: int, until: int) -> SplitDates:
+def _cut(dates: DateArray, request: WalkForwardSettings, year: int, until: int) -> SplitDates:
     """Boundaries of the window that tests the calendar years `year` to `until`."""
-    validated = year - asked.validation_years
+    validated = year - request.validation_years
     before = int(np.searchsorted(dates, np.datetime64(f"{year}-01-01"))) - 1
-    rolling = asked.mode == "rolling"
+    rolling = request.mode == "rolling"
     return SplitDates(
-        train_start=dt.date(validated - asked.train_years, 1, 1) if rolling else None,
+        train_start=dt.date(validated - request.train_years, 1, 1) if rolling else None,
         train_end=dt.date(validated - 1, 12, 31),
         validation_end=dates[before].astype(dt.date) - dt.timedelta(days=1),
         test_end=dt.date(until, 12, 31),

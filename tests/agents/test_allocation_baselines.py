@@ -25,12 +25,12 @@ def market():
 
 
 @pytest.fixture(scope="module")
-def lineup(market):
+def policy_batch(market):
     return built(market, Window(150, 260))
 
 
-def test_they_come_in_order_each_with_something_to_read(lineup):
-    baselines, notices = lineup
+def test_they_come_in_order_each_with_something_to_read(policy_batch):
+    baselines, notices = policy_batch
     assert list(baselines) == SIMPLE + FITTED
     assert notices == ()
     for baseline in baselines.values():
@@ -39,8 +39,8 @@ def test_they_come_in_order_each_with_something_to_read(lineup):
 
 
 @pytest.mark.parametrize("name", SIMPLE + FITTED)
-def test_weights_are_of_the_simplex_and_trade_at_the_dates_only(market, lineup, name):
-    wanted = asked(lineup[0][name].policy, 1, 109)[:, 0]
+def test_weights_are_of_the_simplex_and_trade_at_the_dates_only(market, policy_batch, name):
+    wanted = asked(policy_batch[0][name].policy, 1, 109)[:, 0]
     assert (wanted >= 0.0).all()
     np.testing.assert_allclose(wanted.sum(axis=-1), 1.0, atol=1e-15)
     now = slice(150, 258)
@@ -62,8 +62,8 @@ def test_weights_are_of_the_simplex_and_trade_at_the_dates_only(market, lineup, 
         assert traded[dates].min() > 1e-4
 
 
-def test_the_drifted_weights_of_buy_and_hold_are_those_of_the_prices(market, lineup):
-    wanted = asked(lineup[0]["held_equal_weight"].policy, 1, 109)[:, 0]
+def test_the_drifted_weights_of_buy_and_hold_are_those_of_the_prices(market, policy_batch):
+    wanted = asked(policy_batch[0]["held_equal_weight"].policy, 1, 109)[:, 0]
     worth = market.history.close[0, 150:259] / market.history.close[0, 150]
     expected = worth / worth.sum(axis=-1, keepdims=True)
     np.testing.assert_allclose(wanted[:, :-1], expected, rtol=1e-13)
@@ -87,12 +87,12 @@ def test_the_random_portfolio_has_its_seed_and_the_mean_of_the_simplex(market, m
 
 
 @pytest.mark.parametrize("session", [150, 171])
-def test_what_comes_later_changes_no_bit_of_a_weight(market, lineup, session):
+def test_what_comes_later_changes_no_bit_of_a_weight(market, policy_batch, session):
     rng = np.random.default_rng(5)
     close = np.array(market.history.close)
     close[:, session + 1 :] *= rng.uniform(0.5, 2.0, close[:, session + 1 :].shape)
     other = built(panel(close), Window(150, 260))[0]
-    for name, baseline in lineup[0].items():
+    for name, baseline in policy_batch[0].items():
         before = asked(baseline.policy, 1, 109)
         after = asked(other[name].policy, 1, 109)
         known = session - 150 + 1
@@ -101,12 +101,12 @@ def test_what_comes_later_changes_no_bit_of_a_weight(market, lineup, session):
             assert not np.array_equal(before, after)
 
 
-def test_what_came_before_the_window_is_fitted_to(market, lineup):
+def test_what_came_before_the_window_is_fitted_to(market, policy_batch):
     close = np.array(market.history.close)
     close[:, :100] = close[:, :100] ** 1.3  # another past, the same window
     other = built(panel(close), Window(150, 260))[0]
     for name in FITTED:
-        first = lineup[0][name].policy.targets[0, 0]
+        first = policy_batch[0][name].policy.targets[0, 0]
         assert np.abs(first - other[name].policy.targets[0, 0]).max() > 1e-4
 
 
@@ -233,9 +233,9 @@ def test_what_cannot_be_fitted_is_left_out(market, monkeypatch):
 
 @pytest.mark.parametrize("name", SIMPLE + FITTED)
 def test_in_the_environment_they_trade_at_the_dates_only_even_where_trading_costs(
-    market, lineup, name
+    market, policy_batch, name
 ):
-    equity, traded = run(lineup[0][name].policy, market, Window(150, 260), cost_bps=50.0)
+    equity, traded = run(policy_batch[0][name].policy, market, Window(150, 260), cost_bps=50.0)
     dates = np.arange(109) % 21 == 0
     share = traded[:, 0] / equity[:-1, 0]
     assert share[~dates].max() < 1e-12
@@ -245,15 +245,17 @@ def test_in_the_environment_they_trade_at_the_dates_only_even_where_trading_cost
         assert share[dates].min() > 1e-4
 
 
-def test_buy_and_hold_earns_the_mean_of_the_prices(market, lineup):
-    equity, _ = run(lineup[0]["held_equal_weight"].policy, market, Window(150, 260), cost_bps=50.0)
+def test_buy_and_hold_earns_the_mean_of_the_prices(market, policy_batch):
+    equity, _ = run(
+        policy_batch[0]["held_equal_weight"].policy, market, Window(150, 260), cost_bps=50.0
+    )
     close = market.history.close[0]
     expected = 10_000.0 / 1.005 * (close[150:260] / close[150]).mean(axis=-1)
     np.testing.assert_allclose(equity[1:, 0], expected[1:], rtol=1e-11)
 
 
-def test_cash_earns_the_rate(market, lineup):
-    equity, _ = run(lineup[0]["cash"].policy, market, Window(150, 260))
+def test_cash_earns_the_rate(market, policy_batch):
+    equity, _ = run(policy_batch[0]["cash"].policy, market, Window(150, 260))
     np.testing.assert_allclose(
         equity[:, 0], 10_000.0 * np.cumprod([1.0, *(1.0 + market.growth[150:259])]), rtol=1e-12
     )

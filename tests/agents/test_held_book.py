@@ -47,10 +47,10 @@ def held_through(history, weight, *, sizing=ROOMY, group=None, surface=None, ris
     window = Window(market.first_usable, history.num_sessions)
     policy = book_of(market, options, window, weight, group)
     managed = policy if risk is None else RiskManagedPolicy(policy, risk)
-    done = run_backtest(managed, market, options, window)
+    backtest = run_backtest(managed, market, options, window)
     listed = market.tape.rolled[window.start : window.stop - 1].copy()
     listed[0] = True
-    return done, listed, market, window
+    return backtest, listed, market, window
 
 
 def wandering(sessions=260, seed=3):

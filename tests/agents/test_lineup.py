@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from agents.policy_batch import Lineup
+from agents.policy_batch import PolicyBatch
 from conf.errors import InputError
 
 
@@ -18,15 +18,15 @@ class Counting:
 
 
 def test_each_policy_sees_its_own_books_starts_and_state():
-    lineup = Lineup([Counting(1), Counting(2)])
+    policy_batch = PolicyBatch([Counting(1), Counting(2)])
     obs = np.arange(4.0)[:, None]
     starts = np.array([True, False, False, True])
-    action, state = lineup.predict(obs, None, starts)
+    action, state = policy_batch.predict(obs, None, starts)
     np.testing.assert_array_equal(action[:, 0], [1110, 111, 212, 1213])
-    action, state = lineup.predict(obs, state, None)
+    action, state = policy_batch.predict(obs, state, None)
     np.testing.assert_array_equal(action[:, 0], [120, 121, 222, 223])
 
 
 def test_books_that_do_not_divide_are_refused():
     with pytest.raises(InputError, match="3 books do not divide among 2 policies"):
-        Lineup([Counting(1), Counting(2)]).predict(np.zeros((3, 1)))
+        PolicyBatch([Counting(1), Counting(2)]).predict(np.zeros((3, 1)))

@@ -13,7 +13,7 @@ import torch
 from agents.factory import PPOSettings
 from agents.persistence.policy_file import load_policy
 from agents.portfolio_manager.manager import RLPortfolioManager
-from agents.portfolio_manager.training import Lesson
+from agents.portfolio_manager.training import TrainingPlan
 from conf.errors import InputError
 from envs.allocation.market import AllocationSettings
 from envs.core.market import EpisodeSettings
@@ -170,9 +170,9 @@ def test_more_episodes_than_fit_side_by_side_and_fewer():
 
 @pytest.mark.parametrize(("steps", "batch"), [(5, 10), (19, 38), (64, 128), (640, 128), (131, 131)])
 def test_minibatches_divide_the_rollout(steps, batch):
-    lesson = Lesson(2, steps, 2, 0, "cpu", PPOSettings())
-    assert lesson.rollouts.rollout_steps == 2 * steps
-    assert lesson.rollouts.batch_size == batch
+    plan = TrainingPlan(2, steps, 2, 0, "cpu", PPOSettings())
+    assert plan.rollouts.rollout_steps == 2 * steps
+    assert plan.rollouts.batch_size == batch
 
 
 def test_training_goes_on_where_it_was_loaded(tmp_path):
@@ -201,7 +201,7 @@ def test_training_begins_with_the_weights_that_are_there(tmp_path):
 
 
 def loaded_state(manager):
-    return manager._model.learned.policy.state_dict()
+    return manager._model.weights.policy.state_dict()
 
 
 def test_without_adams_moments_training_goes_on_otherwise(tmp_path):
@@ -210,7 +210,7 @@ def test_without_adams_moments_training_goes_on_otherwise(tmp_path):
     with_moments = small(tmp_path / "agent")
     shutil.copytree(tmp_path / "agent", tmp_path / "copy")
     without = small(tmp_path / "copy")
-    without._model = replace(without._model, learned=replace(without._model.learned, moments={}))
+    without._model = replace(without._model, weights=replace(without._model.weights, moments={}))
     for each in (with_moments, without):
         each.train(episodes=2, update_interval=5)
     same = [
@@ -226,7 +226,7 @@ def test_it_is_saved_every_fifty_episodes(tmp_path, monkeypatch):
     saved, original = [], portfolio_manager.save_model
 
     def save(model, folder):
-        saved.append(model.origin.episodes)
+        saved.append(model.metadata.episodes)
         original(model, folder)
 
     monkeypatch.setattr(portfolio_manager, "save_model", save)
@@ -341,7 +341,7 @@ def test_a_model_for_something_else_is_refused(copy, trained):
 def test_another_kind_of_policy_is_refused(copy, trained):
     from agents.persistence.policy_file import save_policy
 
-    save_policy(trained._model.learned.policy, copy, {"asset_count": 3})
+    save_policy(trained._model.weights.policy, copy, {"asset_count": 3})
     with pytest.raises(InputError, match="none of a portfolio manager"):
         small(copy)
 

@@ -50,8 +50,8 @@ def seller_in(start=60, paths=1):
 
 def test_it_is_short_the_nearest_call_and_put_over_weekends_only():
     seller, market, options = seller_in()
-    done = run_backtest(seller, market, options, Window(60, 150))
-    dates, sold = done.dates[:-1], done.quantity[0]
+    backtest = run_backtest(seller, market, options, Window(60, 150))
+    dates, sold = backtest.dates[:-1], backtest.quantity[0]
     fridays = (dates.astype(int) + 3) % 7 == 4
     short = (sold != 0).any(axis=1)
     assert short[fridays].all()
@@ -65,7 +65,7 @@ def test_it_is_short_the_nearest_call_and_put_over_weekends_only():
             side = np.nonzero(shortest & (market.tape.is_call == calls))[0]
             nearest = side[np.abs(market.tape.strike[0, session, side] - spot).argmin()]
             others = np.setdiff1d(side, nearest)
-            expected = -0.5 * done.equity[0, row] / spot
+            expected = -0.5 * backtest.equity[0, row] / spot
             assert sold[row, nearest] == pytest.approx(expected, rel=1e-6)
             assert (sold[row, others] == 0.0).all()
 

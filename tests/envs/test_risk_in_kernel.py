@@ -122,13 +122,13 @@ def test_a_crash_halts_the_book_for_good_and_it_earns_interest():
     # Only the guard, and a book of short puts.
     off = LimitSettings(**dict.fromkeys(CAPS_FIELDS))
     policy = RiskManagedPolicy(ShortPuts(market.tape.is_call), RiskSettings(limits=off))
-    done = run_backtest(policy, market, options, Window(60, 150))
-    assert not done.ruined.any()
-    assert done.guard[0, :20].tolist() == [GuardState.ACTIVE] * 20
-    assert done.guard[0, 21:].tolist() == [GuardState.HALTED] * 68
-    assert (done.quantity[0, 21:] == 0).all()
-    growth = done.equity[0, 23:] / done.equity[0, 22:-1] - 1
-    np.testing.assert_allclose(growth, done.risk_free[22:], rtol=1e-9)
+    backtest = run_backtest(policy, market, options, Window(60, 150))
+    assert not backtest.ruined.any()
+    assert backtest.guard[0, :20].tolist() == [GuardState.ACTIVE] * 20
+    assert backtest.guard[0, 21:].tolist() == [GuardState.HALTED] * 68
+    assert (backtest.quantity[0, 21:] == 0).all()
+    growth = backtest.equity[0, 23:] / backtest.equity[0, 22:-1] - 1
+    np.testing.assert_allclose(growth, backtest.risk_free[22:], rtol=1e-9)
 
 
 def test_the_kill_switch_acts_on_the_next_step():
@@ -146,13 +146,13 @@ def test_rolling_every_day_uses_up_the_turnover_of_the_month():
     market = market_of(random_walk(150, vol=0.2, seed=4), options)
     window = Window(60, 150)
     policy = RiskManagedPolicy(Steady(0.02), RiskSettings())
-    done = run_backtest(policy, market, options, window)
-    month = np.convolve(done.traded[0], np.ones(21), "valid") / done.equity[0, 20:-1]
-    opened = np.abs(done.position[0]).sum(axis=-1).max() / done.equity[0].min()
+    backtest = run_backtest(policy, market, options, window)
+    month = np.convolve(backtest.traded[0], np.ones(21), "valid") / backtest.equity[0, 20:-1]
+    opened = np.abs(backtest.position[0]).sum(axis=-1).max() / backtest.equity[0].min()
     assert month.max() > 1.9
     assert month.max() <= 2.0 + opened  # what is open is closed by the roll, come what may
     raw = run_backtest(Steady(0.02), market, options, window)
-    assert raw.traded.sum() > 1.3 * done.traded.sum()
+    assert raw.traded.sum() > 1.3 * backtest.traded.sum()
 
 
 class Steady:
@@ -199,9 +199,11 @@ def test_a_report_says_what_the_module_cost_and_counts_no_day_after_ruin():
     market = market_of(history_of(np.stack([falls, np.full(150, 1000.0)])), OPTIONS)
     off = LimitSettings(**dict.fromkeys(CAPS_FIELDS))
     short, window = ShortPuts(market.tape.is_call, 1.0), Window(60, 150)
-    done = run_backtest(RiskManagedPolicy(short, RiskSettings(limits=off)), market, OPTIONS, window)
-    assert done.ruined.tolist() == [True, False]
-    assert done.alive.sum(axis=1).tolist() == [10, 89]
+    backtest = run_backtest(
+        RiskManagedPolicy(short, RiskSettings(limits=off)), market, OPTIONS, window
+    )
+    assert backtest.ruined.tolist() == [True, False]
+    assert backtest.alive.sum(axis=1).tolist() == [10, 89]
 
     closed = RiskSettings(limits=LimitSettings(max_position=0.0))
     safe = run_backtest(RiskManagedPolicy(short, closed), market, OPTIONS, window)
@@ -212,7 +214,7 @@ def test_a_report_says_what_the_module_cost_and_counts_no_day_after_ruin():
     raw = run_backtest(short, market, OPTIONS, Window(60, 62))
     gain = raw.equity[:, 1] - raw.equity[:, 0] * (1 + raw.risk_free[0]) + raw.cost[:, 0]
     interest = -raw.position[:, 0].sum(axis=-1) * raw.risk_free[0]
-    np.testing.assert_allclose(safe.foregone[:, 0], gain - interest, rtol=0.02)
+    np.testing.assert_allclose(safe.blocked_pnl[:, 0], gain - interest, rtol=0.02)
 
 
 CAPS_FIELDS = (

@@ -5,11 +5,11 @@ import numpy as np
 from experiments.reporting import book_figures, figures
 from experiments.reporting.charts import Chart
 from experiments.reporting.page import KeyNumber, Report, Section, Table, Text
-from experiments.statistics.comparison import Difference, Word
+from experiments.statistics.comparison import Difference, Outcome
 
 EVIL = '<script>alert("x")</script><b>bold</b> %{y} $x$'
 BOOKS = ("policy", "managed", "buy_and_hold", "cash", "collar", "strangle", EVIL)
-WORDS = tuple(Word)
+WORDS = tuple(Outcome)
 
 
 def days(sessions: int) -> np.ndarray:
@@ -66,8 +66,10 @@ def all_charts(sessions: int = 130, slots: int = 20) -> list[Chart]:
     ]
 
 
-def report(charts: list[Chart] | None = None, word: str = Word.INCONCLUSIVE) -> Report:
-    rows = tuple((f"row {i}", -1.5, 3, None, "−4.0 %", Word.BEATS.value) for i in range(30))
+def report(charts: list[Chart] | None = None, outcome: str = Outcome.INCONCLUSIVE) -> Report:
+    rows = tuple(
+        (f"row {i}", -1.5, 3, None, "−4.0 %", Outcome.OUTPERFORMS.value) for i in range(30)
+    )
     columns = ("measure", "a", "b", "c", "d", "verdict")
     wide = tuple(f"column {i}" for i in range(16))
     return Report(
@@ -85,7 +87,7 @@ def report(charts: list[Chart] | None = None, word: str = Word.INCONCLUSIVE) -> 
                 ),
             ),
         ),
-        word,
+        outcome,
         f"on {EVIL}",
         (KeyNumber("Sharpe ratio", "0.62", "standard error 0.57"), KeyNumber(EVIL, EVIL, EVIL)),
         (EVIL,),

@@ -53,11 +53,11 @@ def moving_market(paths, roll, sessions=150, options=None):
     return market_of(history, options or realistic(roll), VixSurface())
 
 
-def book_of(market, **sizes):
+def book_of(market, **profile):
     """An action in the contracts of these names."""
     names = [slot.name for slot in market.tape.slots]
     action = np.zeros(20)
-    for name, size in sizes.items():
+    for name, size in profile.items():
         action[names.index(name)] = size
     return action
 
@@ -74,18 +74,18 @@ def check_sums(done, split):
 @pytest.mark.parametrize("books", [3, 7])
 def test_the_terms_of_every_day_add_up_to_its_pnl(roll, books):
     market = moving_market(3, roll)
-    done = run_backtest(Noise(0.1), market, realistic(roll), Window(60, 150), books)
-    assert not done.ruined.any()
-    split = attribute(done, market)
-    check_sums(done, split)
-    assert (split.terms["forgiven"] == 0).all()
-    for name in set(TERMS) - {"forgiven"} - ({"roll"} if roll == "daily" else set()):
+    backtest = run_backtest(Noise(0.1), market, realistic(roll), Window(60, 150), books)
+    assert not backtest.ruined.any()
+    split = attribute(backtest, market)
+    check_sums(backtest, split)
+    assert (split.terms["write_off"] == 0).all()
+    for name in set(TERMS) - {"write_off"} - ({"roll"} if roll == "daily" else set()):
         assert np.abs(split.terms[name]).max() > 0.1, name
-    closing = closing_cost(done, market)
+    closing = closing_cost(backtest, market)
     if roll == "daily":
         assert (split.terms["roll"] == 0).all()
         assert (closing > 0).mean() > 0.9
-        assert (closing < done.cost).all()
+        assert (closing < backtest.cost).all()
     else:
         assert (closing == 0).all()
         expired = market.tape.expired[61:150].any(axis=-1)
@@ -96,8 +96,8 @@ def test_the_terms_of_every_day_add_up_to_its_pnl(roll, books):
 @pytest.mark.parametrize("roll", ROLLS)
 def test_every_book_is_split_on_its_own_path(roll):
     market = moving_market(3, roll)
-    done = run_backtest(Constant(np.full(20, 0.02)), market, realistic(roll), Window(60, 90), 5)
-    split = attribute(done, market)
+    backtest = run_backtest(Constant(np.full(20, 0.02)), market, realistic(roll), Window(60, 90), 5)
+    split = attribute(backtest, market)
     for values in split.terms.values():
         np.testing.assert_array_equal(values[:2], values[3:])
     assert (split.terms["delta"][0] != split.terms["delta"][1]).all()
@@ -105,15 +105,15 @@ def test_every_book_is_split_on_its_own_path(roll):
 
 def test_wrong_costs_interest_or_prices_would_show():
     market = moving_market(2, "daily")
-    done = run_backtest(Noise(0.1), market, realistic("daily"), Window(60, 100))
+    backtest = run_backtest(Noise(0.1), market, realistic("daily"), Window(60, 100))
     for name, change in (
         ("closing_unit_cost", market.closing_unit_cost * 1.01),
         ("growth", market.growth * 1.001),
         ("tape", dataclasses.replace(market.tape, aged=market.tape.aged * (1 + 1e-6))),
     ):
-        wrong = attribute(done, dataclasses.replace(market, **{name: change}))
+        wrong = attribute(backtest, dataclasses.replace(market, **{name: change}))
         with pytest.raises(AssertionError):
-            check_sums(done, wrong)
+            check_sums(backtest, wrong)
 
 
 @pytest.mark.parametrize("roll", ROLLS)
@@ -122,12 +122,12 @@ def test_a_ruined_book_is_forgiven_what_it_owes_and_then_rests(roll):
     options = realistic(roll)
     market = market_of(history_of(np.stack([calm, crash])), options)
     short_puts = np.where(market.tape.is_call, 0.0, -1.0)
-    done = run_backtest(Constant(short_puts), market, options, Window(60, 100))
-    assert done.ruined.tolist() == [False, True]
-    assert done.alive.sum(axis=1).tolist() == [39, 10]
-    split = attribute(done, market)
-    check_sums(done, split)
-    owed = split.terms["forgiven"]
+    backtest = run_backtest(Constant(short_puts), market, options, Window(60, 100))
+    assert backtest.ruined.tolist() == [False, True]
+    assert backtest.alive.sum(axis=1).tolist() == [39, 10]
+    split = attribute(backtest, market)
+    check_sums(backtest, split)
+    owed = split.terms["write_off"]
     assert owed[1, 9] > 100_000
     assert np.count_nonzero(owed) == 1
     for values in split.terms.values():
@@ -150,8 +150,8 @@ def test_little_is_left_unexplained_without_jumps(roll, most):
     options = options_of(chain={"roll": roll})
     market = market_of(gbm(), options, FlatSurface())
     for action in (np.full(20, 0.02), np.where(market.tape.is_call, 0.02, -0.02)):
-        done = run_backtest(Constant(action), market, options, Window(60, 400))
-        assert (attribute(done, market).residual_share < most).all()
+        backtest = run_backtest(Constant(action), market, options, Window(60, 400))
+        assert (attribute(backtest, market).residual_share < most).all()
 
 
 def left_after_a_move(move):
@@ -160,8 +160,8 @@ def left_after_a_move(move):
     close = np.where(np.arange(70) < 61, 1000.0, 1000.0 * (1 + move))
     history = history_of(close, rate=0.0, dividend_yield=0.0, dates=every_day(70))
     market = market_of(history, options, FlatSurface())
-    done = run_backtest(Constant([0.5, 0.0]), market, options, Window(60, 62))
-    return attribute(done, market).terms["residual"].item() / done.quantity[0, 0, 0]
+    backtest = run_backtest(Constant([0.5, 0.0]), market, options, Window(60, 62))
+    return attribute(backtest, market).terms["residual"].item() / backtest.quantity[0, 0, 0]
 
 
 def test_what_is_left_is_of_third_order():
@@ -196,8 +196,8 @@ class Forward:
 def test_a_forward_is_all_delta():
     options = options_of()
     market = market_of(gbm(paths=1), options, FlatSurface())
-    done = run_backtest(Forward(market), market, options, Window(60, 110))
-    split = attribute(done, market)
+    backtest = run_backtest(Forward(market), market, options, Window(60, 110))
+    split = attribute(backtest, market)
     delta = np.abs(split.terms["delta"]).sum()
     assert delta > 1000
     for name in ("gamma", "vega", "rates"):
@@ -213,8 +213,8 @@ def test_a_straddle_in_a_frozen_market_pays_theta():
     options = options_of()
     history = history_of(np.full(100, 1000.0), dates=every_day(100))
     market = market_of(history, options, FlatSurface())
-    done = run_backtest(Constant(book_of(market, **STRADDLE)), market, options, Window(62, 90))
-    split = attribute(done, market)
+    backtest = run_backtest(Constant(book_of(market, **STRADDLE)), market, options, Window(62, 90))
+    split = attribute(backtest, market)
     assert (split.terms["theta"] < 0).all()
     for name in ("delta", "gamma", "vega", "rates", "roll", "cost"):
         assert (split.terms[name] == 0).all()
@@ -245,7 +245,7 @@ def test_vega_follows_the_contract_and_not_its_slot():
     tape, history, now = market.tape, market.history, slice(60, 99)
     names = [slot.name for slot in tape.slots]
     slot, action = names.index("60D_Put_0.95"), book_of(market, **{"60D_Put_0.95": 0.05})
-    done = run_backtest(Constant(action), market, options, Window(60, 100))
+    backtest = run_backtest(Constant(action), market, options, Window(60, 100))
     implied = implied_volatility(
         tape.aged[0, 61:100, slot],
         history.close[0, 61:100],
@@ -256,8 +256,8 @@ def test_vega_follows_the_contract_and_not_its_slot():
         False,
     )
     gain = tape.vega[0, now, slot] * (implied - tape.vol[0, now, slot])
-    expected = done.quantity[0, :, slot] * gain
-    split = attribute(done, market)
+    expected = backtest.quantity[0, :, slot] * gain
+    split = attribute(backtest, market)
     np.testing.assert_allclose(split.terms["vega"][0], expected, rtol=1e-6, atol=1e-6)
     assert np.abs(expected).max() > 10
 
@@ -277,24 +277,24 @@ def test_most_is_explained_on_the_embedded_data():
     market = market_of(history, options, VixSurface())
     for action in (np.full(20, 0.005), book_of(market, **STRADDLE)):
         window = Window(history.num_sessions - 1000, history.num_sessions)
-        done = run_backtest(Constant(action), market, options, window)
-        split = attribute(done, market)
-        check_sums(done, split)
+        backtest = run_backtest(Constant(action), market, options, window)
+        split = attribute(backtest, market)
+        check_sums(backtest, split)
         assert split.residual_share[0] < 0.2
 
 
 def test_a_book_without_options_has_no_share_to_explain():
     market = moving_market(1, "expiry")
-    done = run_backtest(Constant(np.zeros(20)), market, realistic(), Window(60, 70))
-    split = attribute(done, market)
-    check_sums(done, split)
+    backtest = run_backtest(Constant(np.zeros(20)), market, realistic(), Window(60, 70))
+    split = attribute(backtest, market)
+    check_sums(backtest, split)
     assert np.isnan(split.residual_share).all()
     np.testing.assert_allclose(split.terms["carry"], split.pnl, rtol=1e-9)
 
 
 def test_another_markets_backtest_is_refused():
     market = moving_market(1, "expiry")
-    done = run_backtest(Constant(np.zeros(20)), market, realistic(), Window(60, 70))
+    backtest = run_backtest(Constant(np.zeros(20)), market, realistic(), Window(60, 70))
     later = market_of(random_walk(100, dates=market.history.dates[:100] + 1), realistic())
     with pytest.raises(InputError, match="not run on this market"):
-        attribute(done, later)
+        attribute(backtest, later)

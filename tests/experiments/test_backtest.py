@@ -31,7 +31,7 @@ REALISTIC = options_of(costs={"kind": "realistic"})
 def test_a_backtest_is_the_kernel_stepped_through_the_window():
     history, action = wandering(), np.linspace(-0.2, 0.3, 20)
     market = market_of(history, REALISTIC, VixSurface())
-    done = run_backtest(Constant(action), market, REALISTIC, Window(60, 100))
+    backtest = run_backtest(Constant(action), market, REALISTIC, Window(60, 100))
     kernel = kernel_of(history, options=REALISTIC, surface=VixSurface())
     kernel.place(np.array([60]), np.array([0]), np.array([99]))
     equity, costs = [100_000.0], []
@@ -40,12 +40,12 @@ def test_a_backtest_is_the_kernel_stepped_through_the_window():
         kernel.step(action[None])
         equity.append(kernel.ledger.equity[0])
         costs.append(kernel.ledger.costs[0] - before)
-    np.testing.assert_array_equal(done.equity[0], equity)
-    np.testing.assert_allclose(done.cost[0], costs, rtol=1e-12)
-    assert done.dates[0] == history.dates[60]
-    assert done.dates[-1] == history.dates[99]
-    assert done.quantity.shape == (1, 39, 20)
-    assert not done.ruined.any()
+    np.testing.assert_array_equal(backtest.equity[0], equity)
+    np.testing.assert_allclose(backtest.cost[0], costs, rtol=1e-12)
+    assert backtest.dates[0] == history.dates[60]
+    assert backtest.dates[-1] == history.dates[99]
+    assert backtest.quantity.shape == (1, 39, 20)
+    assert not backtest.ruined.any()
 
 
 def test_the_policy_is_told_where_the_episode_starts_and_given_its_state():
@@ -92,9 +92,9 @@ def test_buying_the_forward_is_buying_the_index():
             want[0, [call, put]] = 0.1 * price[[call, put]] / spot * np.array([1, -1]) / 0.2
             return want, None
 
-    done = run_backtest(Forward(action), market, options_of(), Window(60, 100))
-    excess = np.diff(done.equity[0]) / done.equity[0, :-1] - done.risk_free
-    index_excess = done.index_return[0] - done.risk_free
+    backtest = run_backtest(Forward(action), market, options_of(), Window(60, 100))
+    excess = np.diff(backtest.equity[0]) / backtest.equity[0, :-1] - backtest.risk_free
+    index_excess = backtest.index_return[0] - backtest.risk_free
     np.testing.assert_allclose(excess, 0.1 * index_excess, atol=2e-5)
 
 
@@ -104,9 +104,9 @@ def test_a_ruined_book_stays_where_it_fell_to_while_others_go_on():
     history = history_of(np.stack([calm, crash]))
     options = options_of()
     short_puts = np.where(market_of(history).tape.is_call, 0.0, -1.0)
-    done = run_backtest(Constant(short_puts), market_of(history), options, Window(60, 100))
-    assert done.ruined.tolist() == [False, True]
-    assert done.equity[1, -1] == done.equity[1, 10] == 0.01
-    assert (done.quantity[1, 11:] == 0).all()
-    assert done.equity[0, -1] > 100_000
-    assert done.performance().total_return[1] == pytest.approx(-1)
+    backtest = run_backtest(Constant(short_puts), market_of(history), options, Window(60, 100))
+    assert backtest.ruined.tolist() == [False, True]
+    assert backtest.equity[1, -1] == backtest.equity[1, 10] == 0.01
+    assert (backtest.quantity[1, 11:] == 0).all()
+    assert backtest.equity[0, -1] > 100_000
+    assert backtest.performance().total_return[1] == pytest.approx(-1)

@@ -169,23 +169,23 @@ def test_a_training_run_that_cannot_start_is_an_input_error():
 
 @pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0, 2.0])
 def test_a_power_law_gives_back_its_exponent(exponent):
-    sizes = [3.0, 10.0, 40.0, 500.0]
-    assert growth_exponent(sizes, [7.0 * n**exponent for n in sizes]) == pytest.approx(exponent)
+    profile = [3.0, 10.0, 40.0, 500.0]
+    assert growth_exponent(profile, [7.0 * n**exponent for n in profile]) == pytest.approx(exponent)
 
 
 def test_the_exponent_is_the_least_squares_slope_on_logarithmic_scales():
     rng = np.random.default_rng(0)
-    sizes, values = np.array([1.0, 5.0, 9.0, 80.0]), rng.uniform(1, 9, 4)
-    slope = np.polyfit(np.log(sizes), np.log(values), 1)[0]
-    assert growth_exponent(sizes, values) == pytest.approx(slope)
+    profile, values = np.array([1.0, 5.0, 9.0, 80.0]), rng.uniform(1, 9, 4)
+    slope = np.polyfit(np.log(profile), np.log(values), 1)[0]
+    assert growth_exponent(profile, values) == pytest.approx(slope)
 
 
 @pytest.mark.parametrize(
     ("sizes", "values"), [([4], [1]), ([4, 4], [1, 2]), ([1, 2], [1]), ([1, 2], [0, 1])]
 )
-def test_a_growth_that_is_none_is_refused(sizes, values):
+def test_a_growth_that_is_none_is_refused(profile, values):
     with pytest.raises(InputError):
-        growth_exponent(sizes, values)
+        growth_exponent(profile, values)
 
 
 def test_an_iteration_is_the_rollout_and_all_epochs():
@@ -195,12 +195,12 @@ def test_an_iteration_is_the_rollout_and_all_epochs():
 
 def test_the_speedup_is_against_the_better_stock_agent_of_the_same_run():
     agent = RecurrentPPOSettings(rollout_steps=2000, n_epochs=20)
-    taken = {
+    clipped = {
         "ours": [Learning(0.5, 1.5, 20), Learning(0.5, 3.5, 20)],
         "stock_1": [Learning(10.0, 2.0, 1), Learning(10.0, 4.5, 1)],  # 50 and 100 s
         "stock_16": [Learning(4.0, 4.8, 1), Learning(2.0, 4.9, 1)],  # 100 and 100 s
     }
-    rows = {row.name: row for row in speed_rows(agent, taken)}
+    rows = {row.name: row for row in speed_rows(agent, clipped)}
     assert rows["training.ours"].value == 2000 / 2.0
     assert rows["training.stock_1"].value == 2000 / 50.0
     assert rows["training.stock_16"].value == pytest.approx(2000 / 100.0)
@@ -255,9 +255,9 @@ def test_calls_take_turns_and_the_first_round_warms_up():
         order.append(name)
         return float(len(order))
 
-    taken = in_turn({"a": lambda: call("a"), "b": lambda: call("b")}, 2)
+    clipped = in_turn({"a": lambda: call("a"), "b": lambda: call("b")}, 2)
     assert order == ["a", "b", "a", "b", "a", "b"]
-    assert taken == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
+    assert clipped == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
 
 
 def test_calls_are_counted_until_the_time_is_up(monkeypatch):

@@ -12,13 +12,13 @@ from experiments.certificates.certificate import Certificate
 from experiments.certificates.determinism import COMPARED, hash_of, tiny_config, train_once
 from experiments.certificates.fair_markets import TrendForward, fair_markets
 from experiments.certificates.martingale import FairGain, fair_gains
-from experiments.certificates.settings import FORMS, Certification
+from experiments.certificates.settings import PROFILES, Certification
 from experiments.certify import PARTS
 from tests.experiments.planted_bugs import with_double_interest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SHORT = Certification(FORMS["short"], 0, None)
+SHORT = Certification(PROFILES["short"], 0, None)
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -65,19 +65,19 @@ class Seer:
 
 
 def test_an_agent_that_sees_tomorrow_makes_the_canary_fall():
-    def seer(session, settings, steps):
-        pair = TrendForward.of(session.market).pair
-        return Seer(pair, session.market.history.close[0], session.window(canary.SEEN_ON).start)
+    def seer(setup, settings, steps):
+        pair = TrendForward.of(setup.market).pair
+        return Seer(pair, setup.market.history.close[0], setup.window(canary.SEEN_ON).start)
 
     found = canary.no_edge("options", 0, 1, 0, train=seer)
     assert (found.passed, found.number) == (False, 1.0)
-    assert found.details["agents"][0]["verdict"] == "BEATS"
+    assert found.details["agents"][0]["verdict"] == "OUTPERFORMS"
 
 
 @pytest.mark.parametrize("kind", canary.KINDS)
 def test_an_agent_that_does_not_learn_finds_no_edge(kind):
-    def idle(session, settings, steps):
-        return canary.trained(session, settings, 0)
+    def idle(setup, settings, steps):
+        return canary.trained(setup, settings, 0)
 
     assert not canary.edge(kind, 0, 0, train=idle).passed
 
@@ -104,7 +104,7 @@ def test_a_certificate_as_plain_data():
     one = Certificate("a.b", False, math.inf, "what", {"x": 1})
     assert one.as_json() == {
         "name": "a.b",
-        "word": "FAIL",
+        "outcome": "FAIL",
         "number": None,
         "what": "what",
         "details": {"x": 1},

@@ -9,7 +9,7 @@ import pytest
 from conf.errors import InputError
 from experiments import certify
 from experiments.backtests.backtest import run_backtest
-from experiments.backtests.trade_log import journal, read_journal, write_journal
+from experiments.backtests.trade_log import build_trade_log, read_trade_log, write_trade_log
 from experiments.certificates.certificate import Certificate
 from experiments.certificates.ledger_replay import (
     books_of_the_run,
@@ -75,17 +75,17 @@ def test_a_mistake_is_one_line_and_code_2(command, tmp_path, argument):
     ],
     ids=str,
 )
-def test_only_all_of_them_in_full_are_certificates_json(asked, suffix):
-    settings = CertifySettings(**asked)
+def test_only_all_of_them_in_full_are_certificates_json(request, suffix):
+    settings = CertifySettings(**request)
     assert settings.file_name == f"certificates{suffix}.json"
     assert settings.is_complete is not bool(suffix)
 
 
 def test_what_is_given_takes_the_place_of_the_forms_sizes():
-    sizes = CertifySettings(form="short", paths=77, canary_seeds=4).sizes
-    assert (sizes.paths, sizes.canary_seeds, sizes.moments) == (77, 4, 2)
-    assert CertifySettings().sizes.paths == 20_000
-    assert CertifySettings().sizes.canary_seeds == 20
+    profile = CertifySettings(form="short", paths=77, canary_seeds=4).profile
+    assert (profile.paths, profile.canary_seeds, profile.moments) == (77, 4, 2)
+    assert CertifySettings().profile.paths == 20_000
+    assert CertifySettings().profile.canary_seeds == 20
 
 
 def test_a_run_is_examined_with_its_policy_and_its_files(
@@ -97,17 +97,17 @@ def test_a_run_is_examined_with_its_policy_and_its_files(
     found = trip(next(the_run(examined)), 1, seed=0)
     assert (len(found.sessions), found.differences) == (1, ())
 
-    session, window = examined.session, examined.session.window("test")
-    done = run_backtest(examined.policy, session.market, session.settings.env, window)
-    assert first_session(done, session.market) == window.start
-    lines = journal(done, session.market, session.settings.env)
+    setup, window = examined.setup, examined.setup.window("test")
+    backtest = run_backtest(examined.policy, setup.market, setup.settings.env, window)
+    assert first_session(backtest, setup.market) == window.start
+    lines = build_trade_log(backtest, setup.market, setup.settings.env)
     file = run / "evaluation" / "trades_test.parquet"
     # Evaluation charges realistic costs whatever the run was trained with: here they are the same.
     assert pd.read_parquet(file)["cost"].tolist() == lines["cost"].tolist()
     left = dict(left_behind(run))
     assert {f"evaluation/trades_{name}.parquet" for name in ("validation", "test")} <= set(left)
     assert certificate_of("x", left).passed
-    write_journal(lines.assign(cost=lines["cost"] * 0.5), file)
+    write_trade_log(lines.assign(cost=lines["cost"] * 0.5), file)
     assert not certificate_of("x", dict(left_behind(run))).passed
 
     def of_the_run(wanted):
@@ -125,5 +125,5 @@ def test_a_run_is_examined_with_its_policy_and_its_files(
 def test_a_file_that_is_no_journal_is_refused(tmp_path):
     path = tmp_path / "trades_test.parquet"
     path.write_text("day,event")
-    with pytest.raises(InputError, match="is no journal"):
-        read_journal(path)
+    with pytest.raises(InputError, match="is no trade log"):
+        read_trade_log(path)

@@ -34,7 +34,7 @@ SERIES = {
     "bars": Bars("a", ("x", EVIL, "2016"), np.array([1.0, -2.0, np.nan]), "#005f9e"),
     "lying": Bars("a", ("x", "y"), np.array([1e6, -2.0]), "#005f9e", ("#111111", "#222222"), True),
     "histogram": Histogram("a", Y, np.arange(9.0), "#005f9e"),
-    "intervals": Intervals("a", ("x", "x"), Y[:2], Y[:2] - 1, Y[:2] + 1, ("BEATS", "?")),
+    "intervals": Intervals("a", ("x", "x"), Y[:2], Y[:2] - 1, Y[:2] + 1, ("OUTPERFORMS", "?")),
     "heatmap": Heatmap("a", X, ("x", "x"), np.stack([Y, NOTHING]), 2.0),
     "nothing": Line("a", X, NOTHING, "#005f9e"),
 }
@@ -158,4 +158,6 @@ def test_numbers_are_written_as_people_write_them():
 def test_cells_that_are_numbers_are_told_from_names():
     assert all(map(looks_numeric, ("1.5", "−4.0 %", "+0.31", "-", "–", "1,234", "$5k", "17.6 ×")))
     assert all(map(looks_numeric, ("0.31 (0.05 to 0.60)", "−$1,234", "2.1\u00a0%")))
-    assert not any(map(looks_numeric, ("collar", "BEATS", "30d put", "2015-11-02 to 2018-01-01")))
+    assert not any(
+        map(looks_numeric, ("collar", "OUTPERFORMS", "30d put", "2015-11-02 to 2018-01-01"))
+    )

@@ -46,9 +46,9 @@ def test_runs_stand_side_by_side_with_their_differences(command, runs, tmp_path)
     assert [run["run"] for run in content["runs"]] == ["tiny/sweep/0", "tiny/sweep/1"]
     assert content["book"] == "managed"
     (difference,) = content["first_against_the_others"]
-    assert difference["word"] == "DOES NOT BEAT"
+    assert difference["outcome"] == "UNDERPERFORMS"
     assert difference["difference"] < 0
-    assert "DOES NOT BEAT" in out
+    assert "UNDERPERFORMS" in out
     assert (folder / "equity.png").stat().st_size > 5_000
 
 

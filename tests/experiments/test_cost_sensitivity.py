@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from experiments.evaluation.sensitivity import FACTORS, cost_sensitivity, mean_of, with_costs
-from experiments.runs.market_setup import open_session
+from experiments.runs.market_setup import open_market
 from experiments.runs.settings import market_settings
 from tests.experiments.test_backtest import Constant
 
 BOOK = np.where(np.arange(20) % 10 < 5, 0.02, -0.02)
 
 
-def session_of(costs, **env):
+def setup_of(costs, **env):
     data = {"source": "synthetic", "sessions": 700}
-    return open_session(
+    return open_market(
         market_settings(
             {
                 "data": data,
@@ -30,10 +30,10 @@ def session_of(costs, **env):
 @pytest.mark.parametrize("roll", ["expiry", "daily"])
 @pytest.mark.parametrize("costs", [{"kind": "realistic"}, {"kind": "flat", "rate_bps": 8.0}])
 def test_a_market_of_other_costs_is_the_one_that_would_be_built(costs, roll):
-    session = session_of(costs, chain={"roll": roll})
-    market, env = with_costs(session, 2.0)
+    setup = setup_of(costs, chain={"roll": roll})
+    market, env = with_costs(setup, 2.0)
     dearer = {"multiplier": 2.0} if costs["kind"] == "realistic" else {"rate_bps": 16.0}
-    built = session_of({**costs, **dearer}, chain={"roll": roll})
+    built = setup_of({**costs, **dearer}, chain={"roll": roll})
     assert env == built.settings.env
     np.testing.assert_allclose(market.unit_cost, built.market.unit_cost, rtol=1e-12)
     if roll == "daily":
@@ -43,18 +43,18 @@ def test_a_market_of_other_costs_is_the_one_that_would_be_built(costs, roll):
 
 
 def test_what_costs_more_earns_less_and_nothing_costs_nothing():
-    session = session_of({"kind": "realistic"})
-    rows = cost_sensitivity(session, {"policy": Constant(BOOK)}, "test", None)
+    setup = setup_of({"kind": "realistic"})
+    rows = cost_sensitivity(setup, {"policy": Constant(BOOK)}, "test", None)
     assert [row.factor for row in rows] == list(FACTORS)
     returns = [mean_of(row.performance, "total_return") for row in rows]
     assert returns == sorted(returns, reverse=True)
     assert mean_of(rows[0].performance, "cost_drag") == 0.0
-    done = session.judge(Constant(BOOK), "test").performance()
-    assert mean_of(rows[1].performance, "total_return") == done.total_return[0]
+    backtest = setup.judge(Constant(BOOK), "test").performance()
+    assert mean_of(rows[1].performance, "total_return") == backtest.total_return[0]
 
 
 def test_an_allocation_pays_the_scaled_share():
-    session = open_session(
+    setup = open_market(
         market_settings(
             {
                 "data": {"source": "panel_simulated", "assets": 2, "sessions": 400},
@@ -65,8 +65,8 @@ def test_an_allocation_pays_the_scaled_share():
             }
         )
     )
-    market, env = with_costs(session, 5.0)
-    assert market is session.market
+    market, env = with_costs(setup, 5.0)
+    assert market is setup.market
     assert env == dataclasses.replace(
-        session.settings.env, costs=dataclasses.replace(env.costs, rate_bps=50.0)
+        setup.settings.env, costs=dataclasses.replace(env.costs, rate_bps=50.0)
     )

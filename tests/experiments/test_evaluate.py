@@ -33,8 +33,8 @@ def result_of(run, pattern="evaluation"):
 def test_what_was_found_is_printed(command, run):
     code, out, err = command(evaluate, f"run={run}", *QUICK)
     assert (code, err) == (0, "")
-    for word in ("validation", "test", "Sharpe", "buy and", "put write", "verdict", "flatters"):
-        assert word in out
+    for outcome in ("validation", "test", "Sharpe", "buy and", "put write", "verdict", "flatters"):
+        assert outcome in out
     assert "nan" not in out.lower()
 
 
@@ -60,30 +60,30 @@ def test_validation_and_test_stand_beside_the_benchmarks(evaluated_run):
 
 def test_each_split_has_a_verdict_with_its_numbers(evaluated_run):
     numbers = result_of(evaluated_run)["splits"]["test"]
-    for contest, books in (("contest", "books"), ("managed_contest", "managed_books")):
-        verdict = numbers[contest]["verdict"]
-        assert verdict["word"] in ("BEATS", "DOES NOT BEAT", "INCONCLUSIVE")
+    for comparison, books in (("comparison", "books"), ("managed_contest", "managed_books")):
+        verdict = numbers[comparison]["verdict"]
+        assert verdict["outcome"] in ("OUTPERFORMS", "UNDERPERFORMS", "INCONCLUSIVE")
         assert verdict["evidence"]["num_trials"] == 1
-        named = [d["opponent"] for d in verdict["differences"]]
+        named = [d["benchmark"] for d in verdict["differences"]]
         assert set(named) == numbers[books].keys() - {"policy", "managed"}
         for difference in verdict["differences"]:
-            sharpe = numbers[books][difference["opponent"]]["sharpe"]
+            sharpe = numbers[books][difference["benchmark"]]["sharpe"]
             assert difference["sharpe_opponent"] == pytest.approx(sharpe, abs=1e-9)
             assert difference["low"] <= difference["difference"] <= difference["high"]
-        terms = numbers[contest]["attribution_usd"]
+        terms = numbers[comparison]["attribution_usd"]
         book = numbers[books]["policy"]
         assert sum(terms.values()) == pytest.approx(100_000 * book["total_return"], abs=1e-4)
-        assert {line["table"] for line in numbers[contest]["scorecard"]} >= {"MVP, critical"}
-        assert sum(numbers[contest]["strategies"].values()) == book["sessions"]
-        assert numbers[contest]["last_book"]["portfolio_value"] > 0
+        assert {line["table"] for line in numbers[comparison]["scorecard"]} >= {"MVP, critical"}
+        assert sum(numbers[comparison]["strategies"].values()) == book["sessions"]
+        assert numbers[comparison]["last_book"]["portfolio_value"] > 0
 
 
 def test_asked_to_gate_it_fails_unless_the_agent_beats(command, run):
     code, _, err = command(evaluate, f"run={run}", *QUICK, "gate=true")
-    word = result_of(run)["splits"]["test"]["managed_contest"]["verdict"]["word"]
-    assert word != "BEATS"
+    outcome = result_of(run)["splits"]["test"]["managed_contest"]["verdict"]["outcome"]
+    assert outcome != "OUTPERFORMS"
     assert code == 1
-    assert word in err
+    assert outcome in err
 
 
 def test_an_evaluation_of_the_runs_own_market_is_a_trial(evaluated_run):

@@ -115,7 +115,7 @@ def test_differences_are_sorted_and_coloured_by_word():
     values = chart.panels[0].series[0].values
     assert (np.diff(values) <= 0).all()
     words = {entry.label for entry in legend_of(chart)}
-    assert words == {"BEATS", "DOES NOT BEAT", "INCONCLUSIVE"}
+    assert words == {"OUTPERFORMS", "UNDERPERFORMS", "INCONCLUSIVE"}
     assert drawn(chart)
     assert drawn(figures.sharpe_difference_chart([]))
 
@@ -159,7 +159,7 @@ def test_an_empty_book_says_so():
 
 def test_attribution_adds_up_and_leaves_out_what_is_zero():
     rng = np.random.default_rng(0)
-    terms = {"delta": rng.normal(size=30), "cost": -rng.random(30), "forgiven": np.zeros(30)}
+    terms = {"delta": rng.normal(size=30), "cost": -rng.random(30), "write_off": np.zeros(30)}
     lines = book_figures.attribution_chart(days(30)[1:], terms).panels[0].series
     assert [line.name for line in lines] == ["total", "delta", "cost"]
     assert lines[0].y == pytest.approx(lines[1].y + lines[2].y)

@@ -21,12 +21,12 @@ from experiments.certificates.ledger_replay import (
     option_books,
     replayed,
 )
-from experiments.certificates.settings import FORMS, Certification
+from experiments.certificates.settings import PROFILES, Certification
 from tests.experiments.planted_bugs import with_double_interest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SHORT = Certification(FORMS["short"], 0, None)
+SHORT = Certification(PROFILES["short"], 0, None)
 
 
 def with_a_fresh_contract(monkeypatch):

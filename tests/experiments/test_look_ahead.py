@@ -33,8 +33,8 @@ def an_index(**kind):
 
 def tripped(source=None, moments=2):
     source = source or LoadedSource("gbm", an_index())
-    setup = option_book(source.history(), "vix", "expiry", managed=False)
-    found = trip(Configuration("x", source, setup), moments, seed=3)
+    case = option_book(source.history(), "vix", "expiry", managed=False)
+    found = trip(Configuration("x", source, case), moments, seed=3)
     assert len(found.sessions) == moments
     return found
 
@@ -92,9 +92,9 @@ def reading_the_next_row(monkeypatch, method):
 )
 def test_what_reads_ahead_only_when_it_trades_is_found(monkeypatch, method, where):
     source = LoadedSource("gbm", an_index())
-    setup = option_book(source.history(), "vix", "expiry", managed=True)
+    case = option_book(source.history(), "vix", "expiry", managed=True)
     reading_the_next_row(monkeypatch, method)
-    found = trip(Configuration("x", source, setup), 3, seed=3)
+    found = trip(Configuration("x", source, case), 3, seed=3)
     assert where in {what.where for _, what in found.differences}
 
 

@@ -79,8 +79,8 @@ def held(policy, options):
     """Weights after each trade and dollars traded over equity, on paths that nobody has seen."""
     market = market_of_one_asset(options, seed=99, paths=64)
     window = Window(market.first_usable, market.history.num_sessions)
-    done = run_backtest(policy, market, options, window)
-    return weights_held(done)[:, :, 0], done.traded / done.equity[:, :-1]
+    backtest = run_backtest(policy, market, options, window)
+    return weights_held(backtest)[:, :, 0], backtest.traded / backtest.equity[:, :-1]
 
 
 def test_the_learned_weight_is_mertons():

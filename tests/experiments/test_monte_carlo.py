@@ -25,7 +25,7 @@ from experiments.runs.settings import OptionMarketSettings
 from experiments.simulation import models as monte_carlo_models
 from experiments.simulation import statistics as monte_carlo_statistics
 from experiments.simulation import years as monte_carlo_years
-from experiments.simulation.models import Law, fit_laws, past_market
+from experiments.simulation.models import FittedModel, fit_laws, past_market
 from experiments.simulation.page import ModelResult, build_page, terminal_tables
 from experiments.simulation.statistics import book_risks, proportion_interval, resampled_means
 from experiments.simulation.years import Years, simulate_years
@@ -40,8 +40,8 @@ def market() -> LoadedMarket:
 
 
 @pytest.fixture(scope="module")
-def laws(market: LoadedMarket) -> dict[str, Law]:
-    return {law.name: law for law in fit_laws(market, NAMES)}
+def models(market: LoadedMarket) -> dict[str, FittedModel]:
+    return {model.name: model for model in fit_laws(market, NAMES)}
 
 
 def wanted(surface: VixSurface | FlatSurface | None = None) -> OptionMarketSettings:
@@ -57,7 +57,7 @@ def wanted(surface: VixSurface | FlatSurface | None = None) -> OptionMarketSetti
 
 
 def test_no_law_reads_a_session_of_the_test_split(
-    market: LoadedMarket, laws: dict[str, Law]
+    market: LoadedMarket, models: dict[str, FittedModel]
 ) -> None:
     history, stop = market.history, market.splits.test.start
     noise = np.ones(history.close.shape)
@@ -65,15 +65,15 @@ def test_no_law_reads_a_session_of_the_test_split(
     names = ("open", "high", "low", "close", "implied_vol")
     changed = {name: getattr(history, name) * noise for name in names}
     other = replace(market, history=replace(history, **changed))
-    for law in fit_laws(other, NAMES):
-        assert law.numbers == laws[law.name].numbers, law.name
-        assert law.last < str(history.dates[stop])
+    for model in fit_laws(other, NAMES):
+        assert model.numbers == models[model.name].numbers, model.name
+        assert model.last < str(history.dates[stop])
     assert np.array_equal(
-        fit_laws(other, ["bootstrap"])[0].model.close, laws["bootstrap"].model.close
+        fit_laws(other, ["bootstrap"])[0].model.close, models["bootstrap"].model.close
     )
     for name in NAMES:
         end = market.splits.validation.start if name != "bootstrap" else stop
-        assert laws[name].last < str(history.dates[end])
+        assert models[name].last < str(history.dates[end])
 
 
 def test_a_simulated_run_is_tested_with_laws_of_the_real_index() -> None:
@@ -82,13 +82,15 @@ def test_a_simulated_run_is_tested_with_laws_of_the_real_index() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_put_call_parity_holds_on_every_simulated_path(name: str, laws: dict[str, Law]) -> None:
-    model = laws[name].model
+def test_put_call_parity_holds_on_every_simulated_path(
+    name: str, models: dict[str, FittedModel]
+) -> None:
+    model = models[name].model
     scenario = Scenario(
         dates=trading_days(monte_carlo_years._START, 130),
         num_paths=4,
         initial_price=1000.0,
-        drift=laws[name].drift,
+        drift=models[name].drift,
         rate=0.025,
         dividend_yield=0.015,
     )
@@ -109,22 +111,22 @@ def test_put_call_parity_holds_on_every_simulated_path(name: str, laws: dict[str
 
 def test_a_degenerate_heston_fit_is_said_aloud(
     market: LoadedMarket,
-    laws: dict[str, Law],
+    models: dict[str, FittedModel],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    sound = laws["heston"]
+    sound = models["heston"]
     assert sound.numbers["feller_ratio"] == pytest.approx(0.528, abs=0.001)
-    assert not any(law.notices for law in laws.values())
+    assert not any(model.notices for model in models.values())
     wild = replace(sound.model, vol_of_vol=2.2)
     monkeypatch.setattr(monte_carlo_models, "fit_heston", lambda past: wild)
-    law = fit_laws(market, ["heston"])[0]
-    (notice,) = law.notices
+    model = fit_laws(market, ["heston"])[0]
+    (notice,) = model.notices
     assert notice.startswith("heston: 2 kappa theta / xi^2 is 0.066 as fitted to sp500")
     assert notice in caplog.messages
     years = Years(*(np.zeros(4) for _ in range(3)), *(np.zeros(4, np.bool_) for _ in range(2)))
     books = {"policy": years, "buy_and_hold": years}
-    result = ModelResult(law, books, book_risks(books, 0.95, 100, 0), 1.0)
+    result = ModelResult(model, books, book_risks(books, 0.95, 100, 0), 1.0)
     header = dict.fromkeys(("run", "surface", "costs", "policy", "policy_step"), "x")
     page = build_page({**header, "paths": 4, "level": 0.95}, [result])
     assert notice.replace("&", "&amp;") in render(page)
@@ -133,32 +135,32 @@ def test_a_degenerate_heston_fit_is_said_aloud(
 # --- years -------------------------------------------------------------------------------------
 
 
-def test_years_of_cash_and_index_are_those_of_the_law(laws: dict[str, Law]) -> None:
-    law = laws["gbm"]
+def test_years_of_cash_and_index_are_those_of_the_law(models: dict[str, FittedModel]) -> None:
+    model = models["gbm"]
     years = simulate_years(
-        law, CashPolicy(20), (), replace(wanted(), risk=RiskSettings(enabled=False)), 200, 0, 2
+        model, CashPolicy(20), (), replace(wanted(), risk=RiskSettings(enabled=False)), 200, 0, 2
     )
     length = 1.0  # to the day, for 252 sessions
-    np.testing.assert_allclose(years["cash"].total_return, np.expm1(law.rate * length), rtol=1e-9)
+    np.testing.assert_allclose(years["cash"].total_return, np.expm1(model.rate * length), rtol=1e-9)
     np.testing.assert_allclose(years["policy"].total_return, years["cash"].total_return, rtol=1e-9)
     index = np.log1p(years["buy_and_hold"].total_return)
-    sigma = law.model.vol_annual
-    mean = (law.drift - sigma**2 / 2) * length
+    sigma = model.model.vol_annual
+    mean = (model.drift - sigma**2 / 2) * length
     assert abs(index.mean() - mean) < 4 * sigma * np.sqrt(length / 200)
     assert index.std() == pytest.approx(sigma * np.sqrt(length), rel=0.2)
     assert not years["policy"].ruined.any()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_252_sessions_are_a_year_under_every_law(name: str, laws: dict[str, Law]) -> None:
+def test_252_sessions_are_a_year_under_every_law(name: str, models: dict[str, FittedModel]) -> None:
     off = replace(wanted(), risk=RiskSettings(enabled=False))
-    cash = simulate_years(laws[name], CashPolicy(20), (), off, 2, 0, 1)["cash"]
-    years = np.log1p(cash.total_return) / laws[name].rate
+    cash = simulate_years(models[name], CashPolicy(20), (), off, 2, 0, 1)["cash"]
+    years = np.log1p(cash.total_return) / models[name].rate
     np.testing.assert_allclose(years, 1.0, atol=2 / 365)
 
 
-def test_no_book_beats_cash_where_the_market_is_fair(laws: dict[str, Law]) -> None:
-    fair = replace(laws["gbm"], drift=0.025, rate=0.025)
+def test_no_book_beats_cash_where_the_market_is_fair(models: dict[str, FittedModel]) -> None:
+    fair = replace(models["gbm"], drift=0.025, rate=0.025)
     fair = replace(fair, model=replace(fair.model, vol_annual=0.2, vol_premium=0.0))
     free = replace(OptionPortfolioSettings(), costs={"kind": "flat", "rate_bps": 0.0})
     settings = replace(wanted(FlatSurface()), env=free, risk=RiskSettings(enabled=False))
@@ -169,18 +171,20 @@ def test_no_book_beats_cash_where_the_market_is_fair(laws: dict[str, Law]) -> No
 
 
 def test_years_do_not_depend_on_the_number_of_threads(
-    laws: dict[str, Law], monkeypatch: pytest.MonkeyPatch
+    models: dict[str, FittedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monte_carlo_years, "CHUNK", 5)
     found = [
-        simulate_years(laws["bootstrap"], CashPolicy(20), ("put_write",), wanted(), 12, 5, threads)
+        simulate_years(
+            models["bootstrap"], CashPolicy(20), ("put_write",), wanted(), 12, 5, threads
+        )
         for threads in (1, 3)
     ]
     assert list(found[0]) == ["policy", "managed", "put_write", "buy_and_hold", "cash"]
     for name, years in found[0].items():
         assert len(years.sharpe) == 12
         assert np.array_equal(years.sharpe, found[1][name].sharpe), name
-    other = simulate_years(laws["bootstrap"], CashPolicy(20), (), wanted(), 12, 6, 1)
+    other = simulate_years(models["bootstrap"], CashPolicy(20), (), wanted(), 12, 6, 1)
     assert not np.array_equal(other["buy_and_hold"].sharpe, found[0]["buy_and_hold"].sharpe)
 
 
@@ -230,13 +234,13 @@ def test_memory_for_intervals_does_not_grow_with_their_samples() -> None:
 # --- tables ------------------------------------------------------------------------------------
 
 
-def test_no_number_is_cut_off_at_80_columns(laws: dict[str, Law]) -> None:
+def test_no_number_is_cut_off_at_80_columns(models: dict[str, FittedModel]) -> None:
     rng, books = np.random.default_rng(8), {}
     for name in ("policy", "managed", "buy_and_hold", "equal_weight_premium", "cash"):
         sharpe, hit = rng.normal(-12.0, 2.0, 30), rng.random(30) < 0.5
         books[name] = Years(sharpe, sharpe / 14, -sharpe / 14, hit, hit)
     risks = book_risks(books, 0.95, 200, 0)
-    result = ModelResult(laws["heston"], books, risks, 1234.5)
+    result = ModelResult(models["heston"], books, risks, 1234.5)
     console = Console(width=80, record=True, file=io.StringIO())
     for table in terminal_tables(result, 0.95):
         console.print(table)

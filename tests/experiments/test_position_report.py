@@ -45,10 +45,10 @@ def wandering(roll="expiry", paths=2):
     )
 
 
-def action_of(market, **sizes):
+def action_of(market, **profile):
     names = [slot.name for slot in market.tape.slots]
     action = np.zeros(20)
-    for name, size in sizes.items():
+    for name, size in profile.items():
         action[names.index(name)] = size
     return action
 
@@ -58,7 +58,7 @@ def test_the_report_is_the_account_right_after_the_trade(roll):
     market = wandering(roll)
     rng = np.random.default_rng(0)
     actions = rng.uniform(-0.1, 0.1, (30, 20))
-    done = run_backtest(Planned(*actions), market, realistic(roll), Window(60, 90))
+    backtest = run_backtest(Planned(*actions), market, realistic(roll), Window(60, 90))
     kernel = kernel_of(market.history, num_envs=2, options=realistic(roll), surface=VixSurface())
     kernel.place(np.array([60, 60]), np.array([0, 1]), np.array([89, 89]))
     accounts, settle = [], kernel.ledger.settle
@@ -73,7 +73,7 @@ def test_the_report_is_the_account_right_after_the_trade(roll):
         kernel.step(np.tile(action, (2, 1)))
     for day in (0, 1, 17, -1):
         for book in (0, 1):
-            report = position_report(done, market, day, book)
+            report = position_report(backtest, market, day, book)
             cash, equity, quantity = (x[book] for x in accounts[day])
             t = 60 + day % 29
             assert report["date"] == str(market.history.dates[t])
@@ -91,26 +91,26 @@ def test_the_report_is_the_account_right_after_the_trade(roll):
                 assert row["days_to_expiry"] == market.tape.days_to_expiry[t, slot]
             assert report["total_exposure"] == pytest.approx(np.abs(value).sum())
             for name in ("delta", "gamma", "vega", "theta"):
-                assert report[f"portfolio_{name}"] == done.exposures[name][book, day]
+                assert report[f"portfolio_{name}"] == backtest.exposures[name][book, day]
 
 
 def test_what_is_measured_ends_at_the_close_of_the_trade():
     market = wandering()
-    done = run_backtest(
+    backtest = run_backtest(
         Planned(action_of(market, **{"30D_Call_1.00": 0.2})), market, realistic(), Window(60, 160)
     )
-    report = position_report(done, market, 80)
-    curve = done.equity[0, :81]
+    report = position_report(backtest, market, 80)
+    curve = backtest.equity[0, :81]
     recent = simple_returns(curve)[20:80]
-    assert report["sharpe"] == pytest.approx(sharpe_ratio(recent, done.risk_free[20:80]))
+    assert report["sharpe"] == pytest.approx(sharpe_ratio(recent, backtest.risk_free[20:80]))
     assert report["drawdown"] == pytest.approx(1 - curve[-1] / curve.max())
     assert report["max_drawdown"] == pytest.approx(max_drawdown(curve))
     assert 0 < report["drawdown"] < report["max_drawdown"]
-    assert position_report(done, market, 59)["sharpe"] is None
-    assert position_report(done, market, 60)["sharpe"] is not None
-    first = position_report(done, market, 0)
+    assert position_report(backtest, market, 59)["sharpe"] is None
+    assert position_report(backtest, market, 60)["sharpe"] is not None
+    first = position_report(backtest, market, 0)
     assert (first["sharpe"], first["drawdown"], first["max_drawdown"]) == (None, 0.0, 0.0)
-    assert position_report(done, market) == position_report(done, market, 98)
+    assert position_report(backtest, market) == position_report(backtest, market, 98)
     json.dumps([first, report], allow_nan=False)
 
 
@@ -137,12 +137,12 @@ def test_each_day_is_named_by_what_is_held_after_its_trade():
         {"60D_Call_0.95": 1},
     ]
     actions = [quantities(market, 60 + day, **units) for day, units in enumerate(plan)]
-    done = run_backtest(Planned(*actions), market, options, Window(60, 66))
-    names = strategy_by_day(done, market)
+    backtest = run_backtest(Planned(*actions), market, options, Window(60, 66))
+    names = strategy_by_day(backtest, market)
     assert names == ["cash", "short straddle", "iron condor", "long call", "long call"]
-    assert [position_report(done, market, day)["strategy"] for day in range(5)] == names
-    assert position_report(done, market, 0)["positions"] == []
-    (only,) = position_report(done, market, 3)["positions"]
+    assert [position_report(backtest, market, day)["strategy"] for day in range(5)] == names
+    assert position_report(backtest, market, 0)["positions"] == []
+    (only,) = position_report(backtest, market, 3)["positions"]
     assert only["option"] == "60D_Call_0.95"
 
 
@@ -150,13 +150,13 @@ def test_the_names_of_all_days_are_those_of_each_days_report():
     market = wandering()
     few = np.where(np.arange(20) % 5 == 1, 0.3, 0.0)
     actions = few * np.random.default_rng(0).uniform(-1, 1, (60, 20))
-    done = run_backtest(Planned(*actions), market, realistic(), Window(60, 121))
-    names = strategy_by_day(done, market, book=1)
-    assert names == [position_report(done, market, day, 1)["strategy"] for day in range(60)]
+    backtest = run_backtest(Planned(*actions), market, realistic(), Window(60, 121))
+    names = strategy_by_day(backtest, market, book=1)
+    assert names == [position_report(backtest, market, day, 1)["strategy"] for day in range(60)]
     tape, spot = market.tape, market.history.close[1]
     for day, name in enumerate(names):
         t = 60 + day
-        weight = done.quantity[1, day] * spot[t] / done.equity[1, day]
+        weight = backtest.quantity[1, day] * spot[t] / backtest.equity[1, day]
         legs = [
             Leg(
                 slot.is_call,
@@ -169,7 +169,7 @@ def test_the_names_of_all_days_are_those_of_each_days_report():
             for i, slot in enumerate(tape.slots)
         ]
         assert name == name_strategy(legs)
-    assert names != strategy_by_day(done, market, book=0)
+    assert names != strategy_by_day(backtest, market, book=0)
     assert len(set(names)) > 5
 
 
@@ -178,15 +178,15 @@ def test_a_book_of_next_to_nothing_is_cash():
     market = market_of(history_of(np.full(80, 1000.0)), options, FlatSurface())
     for size, name in ((0.009, "cash"), (0.011, "long call")):
         action = quantities(market, 60, **{"60D_Call_1.00": size})
-        done = run_backtest(Planned(action), market, options, Window(60, 62))
-        assert strategy_by_day(done, market) == [name]
+        backtest = run_backtest(Planned(action), market, options, Window(60, 62))
+        assert strategy_by_day(backtest, market) == [name]
 
 
 def test_noise_has_no_strategy():
     market = wandering(paths=1)
     actions = np.random.default_rng(0).uniform(-0.5, 0.5, (99, 20))
-    done = run_backtest(Planned(*actions), market, options_of(), Window(60, 160))
-    assert strategy_by_day(done, market).count("mixed") > 0.9 * 99
+    backtest = run_backtest(Planned(*actions), market, options_of(), Window(60, 160))
+    assert strategy_by_day(backtest, market).count("mixed") > 0.9 * 99
 
 
 def test_a_ruined_book_reports_its_last_cent_as_cash():
@@ -194,8 +194,8 @@ def test_a_ruined_book_reports_its_last_cent_as_cash():
     options = options_of()
     market = market_of(history_of(crash), options)
     short_puts = np.where(market.tape.is_call, 0.0, -1.0)
-    done = run_backtest(Planned(short_puts), market, options, Window(60, 100))
-    report = position_report(done, market)
+    backtest = run_backtest(Planned(short_puts), market, options, Window(60, 100))
+    report = position_report(backtest, market)
     assert report["portfolio_value"] == report["cash"] == 0.01
     assert report["positions"] == []
     assert report["strategy"] == "cash"
@@ -206,20 +206,20 @@ def test_a_ruined_book_reports_its_last_cent_as_cash():
 def test_the_table_shows_the_book():
     market = wandering(paths=1)
     legs = {"30D_Call_1.00": 0.1, "60D_Put_0.95": -0.05}
-    done = run_backtest(Planned(action_of(market, **legs)), market, realistic(), Window(60, 80))
-    report = position_report(done, market, 3)
+    backtest = run_backtest(Planned(action_of(market, **legs)), market, realistic(), Window(60, 80))
+    report = position_report(backtest, market, 3)
     console = Console(width=80, file=io.StringIO(), record=True)
     console.print(position_table(report))
     text = console.export_text()
     assert "…" not in text
     for piece in (*legs, report["date"], report["strategy"], "delta", "Sharpe, 60 days -"):
         assert piece in text
-    console.print(position_table(position_report(done, market, 0)))
+    console.print(position_table(position_report(backtest, market, 0)))
 
 
 @pytest.mark.parametrize(("day", "book"), [(19, 0), (-20, 0), (0, 1)])
 def test_days_and_books_that_do_not_exist_are_refused(day, book):
     market = wandering(paths=1)
-    done = run_backtest(Planned(np.zeros(20)), market, realistic(), Window(60, 80))
+    backtest = run_backtest(Planned(np.zeros(20)), market, realistic(), Window(60, 80))
     with pytest.raises(InputError, match="there is no day"):
-        position_report(done, market, day, book)
+        position_report(backtest, market, day, book)

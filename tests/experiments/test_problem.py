@@ -5,16 +5,16 @@ from agents.persistence.policy_file import LoadedPolicy
 from agents.ppo.simplex_policies import SimplexPolicy
 from conf.errors import InputError
 from envs.allocation.simplex import Simplex
-from experiments.evaluation.environments import problem_of
+from experiments.evaluation.environments import environment_of
 from experiments.evaluation.open_run import check_policy_fits
 from experiments.evaluation.split import AGENT, INDEX
-from experiments.runs.market_setup import open_session, option_session
+from experiments.runs.market_setup import open_market, option_setup
 from experiments.runs.settings import market_settings
 
 
-def session_of(**sections):
+def setup_of(**sections):
     plain = {"env": {"episode": {"sessions": 40}}, "costs": {"kind": "flat"}, "reward": {}}
-    return open_session(market_settings({**plain, "risk": {"enabled": False}, **sections}))
+    return open_market(market_settings({**plain, "risk": {"enabled": False}, **sections}))
 
 
 OPTIONS = {"data": {"source": "synthetic", "sessions": 700}, "surface": {"kind": "vix"}}
@@ -26,15 +26,15 @@ ASSETS = {
 
 @pytest.mark.parametrize("sections", [OPTIONS, ASSETS])
 def test_every_opponent_has_a_name_of_its_own(sections):
-    session = session_of(**sections)
-    baselines, _ = problem_of(session).opponents(session.window("test"))
+    setup = setup_of(**sections)
+    baselines, _ = environment_of(setup).benchmarks(setup.window("test"))
     names = [AGENT, INDEX, *(b.name for b in baselines)]
     assert len(set(names)) == len(names) > 5
 
 
 def test_what_is_about_options_refuses_assets():
     with pytest.raises(InputError, match="is a market of assets"):
-        option_session(session_of(**ASSETS))
+        option_setup(setup_of(**ASSETS))
 
 
 @pytest.mark.parametrize(
@@ -53,16 +53,16 @@ def test_what_is_about_options_refuses_assets():
 )
 def test_what_is_of_the_other_environment_is_named(sections, said):
     with pytest.raises(InputError, match=said):
-        session_of(**sections)
+        setup_of(**sections)
 
 
 def test_a_policy_for_other_assets_or_another_order_is_refused():
-    session = session_of(**ASSETS)
+    setup = setup_of(**ASSETS)
     policy = SimplexPolicy(
-        spaces.Box(-10.0, 10.0, (len(session.market.features),)), Simplex(4), lambda _: 0.0
+        spaces.Box(-10.0, 10.0, (len(setup.market.features),)), Simplex(4), lambda _: 0.0
     )
-    names = list(session.market.instruments)
-    assert session.describe_data()["assets"] == names
-    check_policy_fits(LoadedPolicy(policy, {"assets": names}), session.market)
+    names = list(setup.market.instruments)
+    assert setup.describe_data()["assets"] == names
+    check_policy_fits(LoadedPolicy(policy, {"assets": names}), setup.market)
     with pytest.raises(InputError, match=f"trained on {names[2]}, {names[1]}"):
-        check_policy_fits(LoadedPolicy(policy, {"assets": names[::-1]}), session.market)
+        check_policy_fits(LoadedPolicy(policy, {"assets": names[::-1]}), setup.market)

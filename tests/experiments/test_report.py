@@ -10,7 +10,7 @@ import pytest
 from conf.errors import InputError
 from experiments.reporting.charts import Chart, Panel
 from experiments.reporting.page import NO_VERDICT, Report, Section, Table, render
-from experiments.statistics.comparison import Word
+from experiments.statistics.comparison import Outcome
 from tests.experiments.pictures import EVIL, all_charts, report
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -110,10 +110,10 @@ def test_figures_have_words_and_data(text, page):
         assert all(isinstance(trace["x"], int) for trace in figure["data"])
 
 
-@pytest.mark.parametrize("word", [*Word, NO_VERDICT])
-def test_the_verdict_is_told_by_word_sign_and_colour(word):
-    banner = re.search(r'<section class="verdict".*?</section>', render(report([], word)), re.S)
-    assert f"<strong>{word}</strong>" in banner.group()
+@pytest.mark.parametrize("word", [*Outcome, NO_VERDICT])
+def test_the_verdict_is_told_by_word_sign_and_colour(outcome):
+    banner = re.search(r'<section class="verdict".*?</section>', render(report([], outcome)), re.S)
+    assert f"<strong>{outcome}</strong>" in banner.group()
     assert 'class="icon"' in banner.group()
     with pytest.raises(InputError, match="no verdict"):
         report([], "WINS")

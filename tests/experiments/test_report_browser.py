@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.reporting.page import render
-from experiments.statistics.comparison import Word
+from experiments.statistics.comparison import Outcome
 from tests.experiments.pictures import report
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -77,7 +77,7 @@ def test_it_asks_nothing_of_anybody(visit, file):
 
 
 def test_the_verdict_is_seen_first(visit):
-    assert visit.page.inner_text(".verdict strong") == Word.INCONCLUSIVE
+    assert visit.page.inner_text(".verdict strong") == Outcome.INCONCLUSIVE
     assert visit.page.locator(".verdict").bounding_box()["y"] < 500
 
 

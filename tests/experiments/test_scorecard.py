@@ -79,7 +79,7 @@ def backtest_of(returns, **changes) -> Backtest:
         "position": held,
         "exposures": dict.fromkeys(("delta", "gamma", "vega", "theta"), flat),
         "rules": {},
-        "foregone": flat,
+        "blocked_pnl": flat,
         "guard": np.zeros((books, days), np.int8),
         "alive": np.ones((books, days), np.bool_),
         "ruined": np.zeros(books, np.bool_),
@@ -223,8 +223,8 @@ def test_a_managed_book_stands_on_its_limits_and_not_beyond():
     options = options_of(costs={"kind": "realistic"})
     market = market_of(history, options, VixSurface())
     policy = RiskManagedPolicy(Noise(), RiskSettings())
-    done = run_backtest(policy, market, options, Window(60, 160))
-    lines = by_table(scorecard(done), RISK_TABLE)
+    backtest = run_backtest(policy, market, options, Window(60, 160))
+    lines = by_table(scorecard(backtest), RISK_TABLE)
     for name in ("largest position", "total exposure", "cash reserve", "delta", "gamma, for 1 %"):
         assert lines[name].passed, name
     wild = run_backtest(Noise(), market, options, Window(60, 160))

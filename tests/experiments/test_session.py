@@ -6,7 +6,7 @@ import pytest
 from conf.errors import InputError
 from envs.core.batch import Window
 from experiments.backtests.backtest import run_backtest
-from experiments.runs.market_setup import open_session
+from experiments.runs.market_setup import open_market
 from experiments.runs.settings import market_settings
 from tests.experiments.test_backtest import Constant
 
@@ -15,7 +15,7 @@ SHORT = np.where(np.arange(20) % 10 < 5, 0.0, -0.05)
 
 @pytest.fixture(scope="module")
 def session():
-    return open_session(
+    return open_market(
         market_settings(
             {
                 "data": {"source": "synthetic", "sessions": 700, "model": "heston"},
@@ -30,23 +30,23 @@ def session():
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_a_score_is_that_of_its_own_split(session, split):
-    stretch = session.loaded.splits.named(split)
+def test_a_score_is_that_of_its_own_split(setup, split):
+    stretch = setup.loaded.splits.named(split)
     window = Window(stretch.start, stretch.stop)
-    done = run_backtest(Constant(SHORT), session.market, session.settings.env, window)
-    score = session.scorer(split)(Constant(SHORT))
-    assert score["sharpe"] == float(done.performance().sharpe[0])
+    backtest = run_backtest(Constant(SHORT), setup.market, setup.settings.env, window)
+    score = setup.scorer(split)(Constant(SHORT))
+    assert score["sharpe"] == float(backtest.performance().sharpe[0])
     assert score["ruined"] == 0.0
     others = {
-        other: session.scorer(other)(Constant(SHORT))["sharpe"]
+        other: setup.scorer(other)(Constant(SHORT))["sharpe"]
         for other in ("train", "validation", "test")
     }
     assert len(set(others.values())) == 3
 
 
-def test_splits_do_not_overlap_and_keep_their_embargo(session):
-    windows = [session.window(name) for name in ("train", "validation", "test")]
-    dates = session.loaded.history.dates
+def test_splits_do_not_overlap_and_keep_their_embargo(setup):
+    windows = [setup.window(name) for name in ("train", "validation", "test")]
+    dates = setup.loaded.history.dates
     for earlier, later in itertools.pairwise(windows):
         gap = (dates[later.start] - dates[earlier.stop - 1]).astype(int)
         assert gap >= 60

@@ -20,15 +20,15 @@ from envs.options.black_scholes import price
 from envs.options.surface import VixSurface
 from experiments import stress
 from experiments.backtests.backtest import run_backtest
-from experiments.runs.market_setup import Session, open_session
+from experiments.runs.market_setup import MarketSetup, open_market
 from experiments.runs.settings import OptionMarketSettings, PanelMarketSettings
 from experiments.scenarios.markets import LEAD_SESSIONS, shocked_history, shocked_markets
 from experiments.scenarios.page import _recovery
 from experiments.scenarios.replay import (
     Outcome,
     _outcome,
-    live_crisis,
-    live_shocks,
+    replay_crisis,
+    replay_shocks,
     sessions_to_recover,
 )
 from experiments.scenarios.shocks import (
@@ -55,9 +55,9 @@ def history() -> MarketHistory:
 
 
 @pytest.fixture(scope="module")
-def real() -> Session:
+def real() -> MarketSetup:
     env = OptionPortfolioSettings()
-    return open_session(
+    return open_market(
         OptionMarketSettings(data=Sp500Data(), surface=VixSurface(), env=env, risk=RiskSettings())
     )
 
@@ -136,7 +136,7 @@ def test_crush_gaps_and_rates(history: MarketHistory) -> None:
 # --- markets and books -------------------------------------------------------------------------
 
 
-def test_every_path_has_its_own_shock_and_costs(real: Session) -> None:
+def test_every_path_has_its_own_shock_and_costs(real: MarketSetup) -> None:
     at = real.window("test").start + 100
     window = Window(at - 40, at + 80)
     built = shocked_markets(real, SHOCKS, at, window)
@@ -151,8 +151,8 @@ def test_every_path_has_its_own_shock_and_costs(real: Session) -> None:
             assert (ratio[: shocked.at] == 1.0).all()
             if expected:
                 np.testing.assert_allclose(ratio[shocked.at :], expected)
-            shut = np.flatnonzero(shocked.market.shut[path]) - shocked.at
-            assert shut.tolist() == list(range(shock.shut_sessions))
+            market_closed = np.flatnonzero(shocked.market.market_closed[path]) - shocked.at
+            assert market_closed.tolist() == list(range(shock.closed_sessions))
     names = [s.name for s in built[0].shocks]
     cost = built[0].market.unit_cost
     times = cost[names.index("costs_x10")] / cost[names.index("frozen")]
@@ -164,12 +164,12 @@ def test_every_path_has_its_own_shock_and_costs(real: Session) -> None:
 def test_where_the_market_is_shut_nobody_trades(history: MarketHistory, managed: bool) -> None:
     env = OptionPortfolioSettings()
     market = build_option_market(history, VixSurface(), env)
-    shut = np.zeros((1, 620), np.bool_)
-    shut[0, AT : AT + 5] = True
+    market_closed = np.zeros((1, 620), np.bool_)
+    market_closed[0, AT : AT + 5] = True
     risk = RiskSettings() if managed else None
     window = Window(AT - 30, AT + 40)
     kernel = OptionPortfolioKernel(
-        replace(market, shut=shut), env, window, random_start=False, risk=risk
+        replace(market, market_closed=market_closed), env, window, random_start=False, risk=risk
     )
     kernel.reset()
     rng, traded = np.random.default_rng(1), []
@@ -177,7 +177,7 @@ def test_where_the_market_is_shut_nobody_trades(history: MarketHistory, managed:
         before, dollars = kernel.ledger.quantity.copy(), kernel.ledger.traded[0]
         kernel.step(rng.uniform(-0.02, 0.02, (1, market.tape.num_slots)))
         traded.append(kernel.ledger.traded[0] - dollars)
-        if shut[0, kernel.session[0] - 1]:
+        if market_closed[0, kernel.session[0] - 1]:
             assert np.array_equal(kernel.held_quantity, before)
     quiet = np.flatnonzero(np.array(traded) == 0.0)
     assert quiet.tolist() == [30, 31, 32, 33, 34]
@@ -214,23 +214,27 @@ def test_the_loss_of_a_held_put_is_its_price_at_the_moved_market(history: Market
     assert gain < 0
 
 
-def test_the_index_goes_through_a_crisis_as_it_did(real: Session) -> None:
+def test_the_index_goes_through_a_crisis_as_it_did(real: MarketSetup) -> None:
     crisis = next(c for c in CRISES if c.name == "Q4 2018")
-    passage = live_crisis(real, CashPolicy(20), (), crisis)
+    scenario_path = replay_crisis(real, CashPolicy(20), (), crisis)
     dates, history = real.market.history.dates, real.market.history
-    assert str(passage.dates[0]) == "2018-09-28"
-    assert str(passage.dates[-1]) == "2018-12-31"
-    i, j = (int(np.searchsorted(dates, d)) for d in (passage.dates[0], passage.dates[-1]))
+    assert str(scenario_path.dates[0]) == "2018-09-28"
+    assert str(scenario_path.dates[-1]) == "2018-12-31"
+    i, j = (
+        int(np.searchsorted(dates, d)) for d in (scenario_path.dates[0], scenario_path.dates[-1])
+    )
     dividends = np.exp(0.015 * float((dates[j] - dates[i]).astype(int)) / 365)
     expected = history.close[0, j] / history.close[0, i] * dividends - 1
-    outcome = passage.outcomes["buy_and_hold"]
+    outcome = scenario_path.outcomes["buy_and_hold"]
     assert outcome.total_return == pytest.approx(expected)
     assert outcome.recovered is None
     assert outcome.worst_day == pytest.approx(-0.0329, abs=0.0005)  # 10 October 2018
-    assert passage.outcomes["policy"].total_return == pytest.approx(np.expm1(0.025 * 94 / 365))
+    assert scenario_path.outcomes["policy"].total_return == pytest.approx(
+        np.expm1(0.025 * 94 / 365)
+    )
 
 
-def test_the_embedded_data_covers_seven_crises(real: Session) -> None:
+def test_the_embedded_data_covers_seven_crises(real: MarketSetup) -> None:
     dates = real.market.history.dates
     names = [c.name for c in crises_within(dates[real.market.first_usable], dates[-1])]
     assert names == [c.name for c in CRISES if c.last <= np.datetime64("2018-12-31")]
@@ -248,15 +252,17 @@ def test_an_allocation_falls_with_all_its_assets() -> None:
         env=AllocationSettings(),
         risk=RiskSettings(enabled=False),
     )
-    session = open_session(wanted)
-    at = session.window("test").start + 45
+    setup = open_market(wanted)
+    at = setup.window("test").start + 45
     some = [SHOCK["fall_20"], SHOCK["grind"], SHOCK["frozen"]]
-    passages = live_shocks(session, Even(), (), some, at)
-    fall = passages["fall_20"].curves
+    scenario_paths = replay_shocks(setup, Even(), (), some, at)
+    fall = scenario_paths["fall_20"].curves
     index, book = fall["buy_and_hold"][1] - 1, fall["policy"][1] - 1
-    assert index == pytest.approx(0.8 * (1 + passages["frozen"].curves["buy_and_hold"][1] - 1) - 1)
+    assert index == pytest.approx(
+        0.8 * (1 + scenario_paths["frozen"].curves["buy_and_hold"][1] - 1) - 1
+    )
     assert book == pytest.approx(0.75 * index, abs=0.01)
-    assert passages["frozen"].outcomes["cash"].max_drawdown == 0.0
+    assert scenario_paths["frozen"].outcomes["cash"].max_drawdown == 0.0
 
 
 def test_a_book_that_is_rolled_daily_goes_through_no_shut_market(history: MarketHistory) -> None:
@@ -264,8 +270,8 @@ def test_a_book_that_is_rolled_daily_goes_through_no_shut_market(history: Market
     data = SyntheticData(sessions=700)
     for roll, left_out in (("expiry", set()), ("daily", {"frozen", "liquidity_gone"})):
         env = OptionPortfolioSettings(chain={"roll": roll})
-        session = open_session(OptionMarketSettings(data, VixSurface(), env, RiskSettings()))
-        possible, why = stress._possible(session, SHOCKS)
+        setup = open_market(OptionMarketSettings(data, VixSurface(), env, RiskSettings()))
+        possible, why = stress._possible(setup, SHOCKS)
         assert set(SHOCK) - {shock.name for shock in possible} == left_out
         assert [line.split(":")[0] for line in why] == (
             ["Trading frozen, Liquidity gone"] if left_out else []
@@ -278,10 +284,10 @@ def test_an_allocation_has_no_baselines() -> None:
         env=AllocationSettings(),
         risk=RiskSettings(enabled=False),
     )
-    session = open_session(wanted)
-    assert stress._beside(session, None) == ()
+    setup = open_market(wanted)
+    assert stress._beside(setup, None) == ()
     with pytest.raises(InputError, match="no baseline 'genius' of an allocation"):
-        stress._beside(session, ("genius",))
+        stress._beside(setup, ("genius",))
 
 
 class Reckless:
@@ -299,10 +305,12 @@ def test_ruin_at_the_last_close_of_a_shock_is_ruin(history: MarketHistory, after
     env = OptionPortfolioSettings()
     crash = shocked_history(history, [SHOCK["fall_35"]], AT)
     market = build_option_market(crash, VixSurface(), env)
-    done = run_backtest(Reckless(), market, env, Window(AT - 5, AT + 1 + after))
-    assert done.ruined.all()
-    assert int(np.argmin(done.equity[0])) == 5
-    ruined = [_outcome(done.equity[0], 0, end, done, 0).ruined for end in range(1, 6 + after)]
+    backtest = run_backtest(Reckless(), market, env, Window(AT - 5, AT + 1 + after))
+    assert backtest.ruined.all()
+    assert int(np.argmin(backtest.equity[0])) == 5
+    ruined = [
+        _outcome(backtest.equity[0], 0, end, backtest, 0).ruined for end in range(1, 6 + after)
+    ]
     assert ruined == [False] * 4 + [True] * (1 + after)
 
 

@@ -23,7 +23,7 @@ from experiments import evaluate, walk_forward
 from experiments.backtests.backtest import run_backtest
 from experiments.reporting.style import DASH, percent
 from experiments.runs.config import plain_config
-from experiments.runs.market_setup import open_session
+from experiments.runs.market_setup import open_market
 from experiments.runs.record import load_run_config
 from experiments.runs.settings import market_settings
 from experiments.runs.trials import read_trials
@@ -78,8 +78,8 @@ def test_every_window_is_an_ordinary_run_with_boundaries_of_its_own(walked):
         manifest = json.loads((run / "manifest.json").read_text())
         assert (manifest["status"], manifest["steps"]) == ("finished", 256)
         assert manifest["data"]["splits"] == window["spans"]
-        session = open_session(market_settings(load_run_config(run)))
-        assert session.describe_data()["splits"] == window["spans"]
+        setup = open_market(market_settings(load_run_config(run)))
+        assert setup.describe_data()["splits"] == window["spans"]
         best = json.loads((run / "best" / "validation.json").read_text())
         assert window["validation_sharpe"] == best["metrics"]["sharpe"]
 
@@ -90,16 +90,16 @@ def test_stitched_equity_is_the_product_of_the_years_growth(walked):
     growth, returns, dates = 1.0, [], []
     torch.set_num_threads(1)
     for year in ("2001", "2002"):
-        session = open_session(market_settings(load_run_config(walked / year)))
+        setup = open_market(market_settings(load_run_config(walked / year)))
         policy = load_policy(walked / year / "best").policy
-        done = run_backtest(policy, session.market, session.settings.env, session.window("test"))
-        assert done.equity[0, 0] == 100_000
-        growth *= done.equity[0, -1] / done.equity[0, 0]
-        returns.append(done.equity[0, 1:] / done.equity[0, :-1] - 1)
-        dates.append(done.dates[1:])
+        backtest = run_backtest(policy, setup.market, setup.settings.env, setup.window("test"))
+        assert backtest.equity[0, 0] == 100_000
+        growth *= backtest.equity[0, -1] / backtest.equity[0, 0]
+        returns.append(backtest.equity[0, 1:] / backtest.equity[0, :-1] - 1)
+        dates.append(backtest.dates[1:])
         (written,) = (w for w in result_of(walked)["windows"] if w["window"] == year)
         assert written["test"]["policy"]["total_return"] == pytest.approx(
-            done.equity[0, -1] / 100_000 - 1
+            backtest.equity[0, -1] / 100_000 - 1
         )
     equity = daily["equity.policy"].to_numpy()
     assert equity[-1] / 100_000 == pytest.approx(growth, rel=1e-12)
@@ -107,34 +107,34 @@ def test_stitched_equity_is_the_product_of_the_years_growth(walked):
     stitched = stitched[1:] / stitched[:-1] - 1
     np.testing.assert_allclose(stitched, np.concatenate(returns), atol=1e-13)
     np.testing.assert_array_equal(daily.index.to_numpy(), np.concatenate(dates))
-    measured = result_of(walked)["contest"]["books"]["policy"]
+    measured = result_of(walked)["comparison"]["books"]["policy"]
     assert measured["total_return"] == pytest.approx(growth - 1, abs=1e-12)
     assert measured["sessions"] == len(daily)
 
 
 def test_baselines_and_verdict_are_of_the_same_days(walked):
-    contest = result_of(walked)["contest"]
+    comparison = result_of(walked)["comparison"]
     daily = pd.read_parquet(walked / "walk_forward" / "daily.parquet")
     cash = daily["equity.cash"].to_numpy()
     np.testing.assert_allclose(cash, 100_000 * np.cumprod(1 + daily["risk_free"]), rtol=1e-12)
-    assert contest["verdict"]["word"] in ("BEATS", "DOES NOT BEAT", "INCONCLUSIVE")
-    named = {difference["opponent"] for difference in contest["verdict"]["differences"]}
-    assert named == contest["books"].keys() - {"policy"}
+    assert comparison["verdict"]["outcome"] in ("OUTPERFORMS", "UNDERPERFORMS", "INCONCLUSIVE")
+    named = {difference["benchmark"] for difference in comparison["verdict"]["differences"]}
+    assert named == comparison["books"].keys() - {"policy"}
     assert {"buy_and_hold", "put_write", "static_mean_variance"} <= named
-    interval = contest["intervals"]["sharpe"]
+    interval = comparison["intervals"]["sharpe"]
     assert interval["low"] <= interval["value"] <= interval["high"]
-    assert interval["value"] == pytest.approx(contest["books"]["policy"]["sharpe"])
+    assert interval["value"] == pytest.approx(comparison["books"]["policy"]["sharpe"])
     # The drawdowns of resamples are too small by construction.
     measures = {"sharpe", "annual_return", "annual_volatility", "sortino", "calmar"}
-    assert contest["intervals"].keys() == measures
-    assert contest["books"]["policy"]["max_drawdown"] > 0
+    assert comparison["intervals"].keys() == measures
+    assert comparison["books"]["policy"]["max_drawdown"] > 0
 
 
 def test_the_whole_is_one_trial_and_its_windows_are_none(walked):
     rows = read_trials(walked.parents[2] / "trials.parquet")
     assert list(rows["run"]) == ["tiny/walk/it"]
     assert list(rows["split"]) == ["walk_forward"]
-    assert result_of(walked)["contest"]["verdict"]["evidence"]["num_trials"] == 1
+    assert result_of(walked)["comparison"]["verdict"]["evidence"]["num_trials"] == 1
     kept = pd.read_parquet(walked.parents[2] / rows["returns_file"][0])
     daily = pd.read_parquet(walked / "walk_forward" / "daily.parquet")
     np.testing.assert_allclose(100_000 * np.cumprod(1 + kept["return"]), daily["equity.policy"])
@@ -149,7 +149,9 @@ def test_evaluating_a_window_adds_no_trial(command, walked, tmp_path):
     assert ledger.read_bytes() == before
     assert not list(window.glob("trial_*"))
     splits = json.loads((window / "evaluation" / "metrics.json").read_text())["splits"]
-    counted = [split["contest"]["verdict"]["evidence"]["num_trials"] for split in splits.values()]
+    counted = [
+        split["comparison"]["verdict"]["evidence"]["num_trials"] for split in splits.values()
+    ]
     assert counted == [1, 1]  # the walk-forward itself
 
 
@@ -260,8 +262,8 @@ def test_the_report_shows_both_books_and_its_pictures(command, tmp_path):
     code, out, err = command(walk_forward, *guarded, *anchored, HERE)
     assert (code, err) == (0, "")
     assert "nan" not in out.lower()
-    for word in ("window by window", "managed", "verdict", "written to"):
-        assert word in out
+    for outcome in ("window by window", "managed", "verdict", "written to"):
+        assert outcome in out
     result = tmp_path / FOLDER / "walk_forward"
     page = (result / "report.html").read_text()
     for title in ("Verdict", "Performance", "Windows", "How it was made"):
@@ -278,7 +280,7 @@ def test_the_report_shows_both_books_and_its_pictures(command, tmp_path):
     assert {"equity", "windows", "yearly", "rolling_sharpe", "sharpe_differences"} <= pictures
     written = result_of(tmp_path / FOLDER)
     managed = written["managed_contest"]["books"]["policy"]
-    assert managed["sessions"] == written["contest"]["books"]["policy"]["sessions"] > 63
+    assert managed["sessions"] == written["comparison"]["books"]["policy"]["sessions"] > 63
     assert written["windows"][0]["managed_test"]["policy"]["sharpe"] is not None
     assert written["windows"][0]["spans"]["train"][0] == "1999-03-12"  # anchored: not 2000
 
@@ -286,16 +288,16 @@ def test_the_report_shows_both_books_and_its_pictures(command, tmp_path):
 def test_the_page_names_the_constants_that_knew_the_years_tested():
     with initialize_config_module("conf", version_base="1.3"):
         chosen = ["data=sp500", "surface=vix", "costs=realistic"]
-        session = open_session(market_settings(plain_config(compose("config", overrides=chosen))))
+        setup = open_market(market_settings(plain_config(compose("config", overrides=chosen))))
         plainer = [*chosen[:1], "surface=flat", "costs=flat"]
-        flat = open_session(market_settings(plain_config(compose("config", overrides=plainer))))
-    every = market_constants(session, 2005)
+        flat = open_market(market_settings(plain_config(compose("config", overrides=plainer))))
+    every = market_constants(setup, 2005)
     for years in ("1996–2020", "1999–2013", "quotes of 2019"):
         assert years in every
-    later = market_constants(session, 2014)
+    later = market_constants(setup, 2014)
     assert "1996–2020" in later
     assert "1999–2013" not in later
-    assert market_constants(session, 2021).endswith("not refitted for each window.")
+    assert market_constants(setup, 2021).endswith("not refitted for each window.")
     assert "1999–2013" in market_constants(flat, 2005)
     assert not re.search("1996|2019", market_constants(flat, 2005))
 
@@ -304,7 +306,7 @@ def test_where_no_policy_could_be_scored_the_last_is_tested(walked, tmp_path):
     walk = reopen_walk(walked)
     assert walk.chosen_policy(walk.windows[0]) == walked / "2001" / "best"
     (tmp_path / "2001").mkdir()
-    moved = type(walk)(tmp_path, walk.config, walk.asked, walk.session, walk.windows, ())
+    moved = type(walk)(tmp_path, walk.config, walk.request, walk.setup, walk.windows, ())
     assert moved.chosen_policy(walk.windows[0]) == tmp_path / "2001"
 
 

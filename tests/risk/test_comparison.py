@@ -17,8 +17,8 @@ from experiments.statistics import comparison
 from experiments.statistics import comparison as paired_sample
 from experiments.statistics.comparison import (
     Difference,
+    Outcome,
     Verdict,
-    Word,
     compare,
     superior_ability_p_value,
 )
@@ -41,8 +41,8 @@ def books(
 
 
 def against(returns: np.ndarray, **options: Any) -> Verdict:
-    opponents = {f"book {k}": row for k, row in enumerate(returns[1:])}
-    return compare(returns[0], opponents, 0.0, **options)
+    benchmarks = {f"book {k}": row for k, row in enumerate(returns[1:])}
+    return compare(returns[0], benchmarks, 0.0, **options)
 
 
 def tolerance(rate: float, draws: int) -> float:
@@ -52,9 +52,9 @@ def tolerance(rate: float, draws: int) -> float:
 
 def test_a_planted_edge_beats() -> None:
     verdict = against(books(4, 1000, [4.0, 1.0, 0.5, 0.0]), num_trials=5)
-    assert verdict.word is Word.BEATS
-    assert [d.word for d in verdict.differences] == [Word.BEATS] * 3
-    assert [d.opponent for d in verdict.differences] == ["book 0", "book 1", "book 2"]
+    assert verdict.outcome is Outcome.OUTPERFORMS
+    assert [d.outcome for d in verdict.differences] == [Outcome.OUTPERFORMS] * 3
+    assert [d.benchmark for d in verdict.differences] == ["book 0", "book 1", "book 2"]
     assert verdict.spa_p_value == 1.0
     assert verdict.evidence.dsr > 0.95
     closest = min(verdict.differences, key=lambda d: d.difference)
@@ -65,8 +65,8 @@ def test_a_planted_edge_beats() -> None:
 
 def test_a_worse_agent_does_not_beat() -> None:
     verdict = against(books(4, 1000, [0.0, 0.0, 0.0, 4.0]))
-    assert verdict.word is Word.DOES_NOT_BEAT
-    assert verdict.differences[2].word is Word.DOES_NOT_BEAT
+    assert verdict.outcome is Outcome.UNDERPERFORMS
+    assert verdict.differences[2].outcome is Outcome.UNDERPERFORMS
     assert verdict.spa_p_value < 0.05
     assert "below book 2's" in verdict.reason
 
@@ -74,48 +74,48 @@ def test_a_worse_agent_does_not_beat() -> None:
 def test_a_ruined_agent_does_not_beat_however_well_it_did_before() -> None:
     agent = np.full(500, 0.002) + np.random.default_rng(0).normal(0, 0.001, 500)
     agent[480] = -0.9999
-    opponents = {"book": books(1, 500)[0]}
-    assert compare(agent, opponents, 0.0).word is Word.INCONCLUSIVE
-    verdict = compare(agent, opponents, 0.0, ruined=True)
-    assert verdict.word is Word.DOES_NOT_BEAT
+    benchmarks = {"book": books(1, 500)[0]}
+    assert compare(agent, benchmarks, 0.0).outcome is Outcome.INCONCLUSIVE
+    verdict = compare(agent, benchmarks, 0.0, ruined=True)
+    assert verdict.outcome is Outcome.UNDERPERFORMS
     assert "ruined" in verdict.reason
 
 
 def test_luck_is_inconclusive() -> None:
     verdict = against(books(3, 750))
-    assert verdict.word is Word.INCONCLUSIVE
-    assert "not shown to exceed that of 2 of 2 opponents" in verdict.reason
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "not shown to exceed that of 2 of 2 benchmarks" in verdict.reason
 
 
 def test_the_best_of_too_many_trials_is_inconclusive() -> None:
     returns = books(3, 1000, [3.0, 0.0, 0.0])
-    assert against(returns, num_trials=1).word is Word.BEATS
+    assert against(returns, num_trials=1).outcome is Outcome.OUTPERFORMS
     picked = against(returns, num_trials=200, trial_variance_annual=1.5)
-    assert all(d.word is Word.BEATS for d in picked.differences)
+    assert all(d.outcome is Outcome.OUTPERFORMS for d in picked.differences)
     assert picked.evidence.dsr < 0.95
-    assert picked.word is Word.INCONCLUSIVE
+    assert picked.outcome is Outcome.INCONCLUSIVE
     assert "deflated Sharpe ratio over 200 trials" in picked.reason
 
 
 def test_the_numbers_are_those_of_a_plain_loop() -> None:
-    agent, opponent = books(2, 300, [0.0, 1.0])
+    agent, benchmark = books(2, 300, [0.0, 1.0])
     rate = np.random.default_rng(1).uniform(0, 0.0003, 300)
-    verdict = compare(agent, {"it": opponent}, rate, reps=200, seed=9, mean_block=5.0, level=0.9)
+    verdict = compare(agent, {"it": benchmark}, rate, reps=200, seed=9, mean_block=5.0, level=0.9)
     (found,) = verdict.differences
-    estimate = float(sharpe_ratio(agent, rate) - sharpe_ratio(opponent, rate))
-    earned = 252 * (agent - opponent).mean()
+    estimate = float(sharpe_ratio(agent, rate) - sharpe_ratio(benchmark, rate))
+    earned = 252 * (agent - benchmark).mean()
     distance, spread, losses = [], [], []
     for day in stationary_indices(300, 5.0, 200, np.random.default_rng(9)):
-        mine, its = sharpe_ratio(agent[day], rate[day]), sharpe_ratio(opponent[day], rate[day])
+        mine, its = sharpe_ratio(agent[day], rate[day]), sharpe_ratio(benchmark[day], rate[day])
         distance.append(abs(float(mine - its) - estimate))
-        spread.append(abs(252 * (agent[day] - opponent[day]).mean() - earned))
-        scaled = [(r[day] - rate[day]).mean() / (r - rate).std(ddof=1) for r in (agent, opponent)]
+        spread.append(abs(252 * (agent[day] - benchmark[day]).mean() - earned))
+        scaled = [(r[day] - rate[day]).mean() / (r - rate).std(ddof=1) for r in (agent, benchmark)]
         losses.append(scaled[1] - scaled[0])
     half, width = np.quantile(distance, 0.9), np.quantile(spread, 0.9)
     expected = Difference(
-        opponent="it",
+        benchmark="it",
         sharpe_agent=float(sharpe_ratio(agent, rate)),
-        sharpe_opponent=float(sharpe_ratio(opponent, rate)),
+        sharpe_opponent=float(sharpe_ratio(benchmark, rate)),
         difference=estimate,
         low=estimate - half,
         high=estimate + half,
@@ -123,9 +123,9 @@ def test_the_numbers_are_those_of_a_plain_loop() -> None:
         mean_return_difference=earned,
         mean_return_low=earned - width,
         mean_return_high=earned + width,
-        word=found.word,
+        outcome=found.outcome,
     )
-    assert found.opponent == "it"
+    assert found.benchmark == "it"
     numbers = [name for name, kind in Difference.__annotations__.items() if kind == "float"]
     assert len(numbers) == 9
     for name in numbers:
@@ -179,18 +179,18 @@ def test_blocks_are_as_long_as_the_difference_of_sharpe_ratios_needs() -> None:
 
 
 def test_under_equal_opponents_every_test_errs_as_often_as_it_says() -> None:
-    seeds, opponents = 1000, 4
+    seeds, benchmarks = 1000, 4
     covered, means, beats, worse, spa, verdicts = [], [], [], [], [], []
     for seed in range(seeds):
-        returns = books(1 + opponents, 300, 0.5, seed=seed)
+        returns = books(1 + benchmarks, 300, 0.5, seed=seed)
         verdict = against(returns, reps=199, seed=seed, mean_block=1.5)
         found = verdict.differences
         covered.append(np.mean([d.low <= 0 <= d.high for d in found]))
         means.append(np.mean([d.mean_return_low <= 0 <= d.mean_return_high for d in found]))
-        beats.append(found[0].word is Word.BEATS)
+        beats.append(found[0].outcome is Outcome.OUTPERFORMS)
         worse.append(bool(comparison._better_by_holm(found, 0.05)))
         spa.append(verdict.spa_p_value < 0.05)
-        verdicts.append(verdict.word)
+        verdicts.append(verdict.outcome)
     error = tolerance(0.05, seeds)
     # 199 resamples of 300 days cost about one per cent of coverage.
     assert np.mean(covered) == pytest.approx(0.945, abs=error)
@@ -199,8 +199,8 @@ def test_under_equal_opponents_every_test_errs_as_often_as_it_says() -> None:
     assert np.mean(worse) <= 0.03 + error
     # Equal means are the least favourable null: here the size is the nominal one.
     assert np.mean(spa) == pytest.approx(0.05, abs=error)
-    assert verdicts.count(Word.BEATS) / seeds < 0.01
-    assert verdicts.count(Word.DOES_NOT_BEAT) / seeds < 0.05 + error
+    assert verdicts.count(Outcome.OUTPERFORMS) / seeds < 0.01
+    assert verdicts.count(Outcome.UNDERPERFORMS) / seeds < 0.05 + error
 
 
 def test_the_superior_ability_test_is_cautious_against_bad_opponents() -> None:
@@ -223,9 +223,11 @@ def test_planted_edges_are_found_as_often_as_theory_says() -> None:
     error = YEAR * math.sqrt(2 * 0.5 / days)  # half of the variance is in common
     power = 0.5 * math.erfc((1.96 - edge / error) / math.sqrt(2))
     assert 0.8 < power < 0.95
-    words = [verdict.differences[0].word for verdict in found]
-    assert words.count(Word.BEATS) / seeds == pytest.approx(power, abs=tolerance(power, seeds))
-    assert Word.DOES_NOT_BEAT not in words
+    words = [verdict.differences[0].outcome for verdict in found]
+    assert words.count(Outcome.OUTPERFORMS) / seeds == pytest.approx(
+        power, abs=tolerance(power, seeds)
+    )
+    assert Outcome.UNDERPERFORMS not in words
 
 
 @pytest.mark.parametrize("paths", [5, 40])
@@ -284,9 +286,9 @@ def test_cash_is_an_opponent_with_sharpe_ratio_zero() -> None:
         assert found.difference == found.sharpe_agent
         assert found.low > 0
         assert found.mean_return_difference == pytest.approx(252 * (agent - rate).mean(), rel=1e-6)
-        assert verdict.word is Word.BEATS
+        assert verdict.outcome is Outcome.OUTPERFORMS
     lost = compare(2 * rate - agent, {"cash": rounded}, rate)
-    assert lost.word is Word.DOES_NOT_BEAT
+    assert lost.outcome is Outcome.UNDERPERFORMS
     assert lost.spa_p_value < 0.01
 
 
@@ -294,13 +296,13 @@ def test_an_agent_that_holds_cash_is_judged_too() -> None:
     rate = np.full(750, 0.0001)
     good = books(1, 750, 4.0)[0]
     against_good = compare(rate, {"good": good, "cash": rate}, rate)
-    assert against_good.word is Word.DOES_NOT_BEAT
+    assert against_good.outcome is Outcome.UNDERPERFORMS
     assert against_good.differences[1].difference == 0.0
-    assert against_good.differences[1].word is Word.INCONCLUSIVE
+    assert against_good.differences[1].outcome is Outcome.INCONCLUSIVE
     against_bad = compare(rate, {"bad": -good}, rate)
-    assert against_bad.differences[0].word is Word.BEATS
+    assert against_bad.differences[0].outcome is Outcome.OUTPERFORMS
     assert math.isnan(against_bad.evidence.dsr)
-    assert against_bad.word is Word.INCONCLUSIVE  # nothing that was learned can be shown
+    assert against_bad.outcome is Outcome.INCONCLUSIVE  # nothing that was learned can be shown
 
 
 def test_a_book_that_traded_once_has_numbers() -> None:
@@ -314,14 +316,20 @@ def test_a_copy_of_the_agent_is_no_opponent_to_beat() -> None:
     agent = books(1, 300, 2.0)[0]
     verdict = compare(agent, {"twin": agent.copy()}, 0.0)
     (found,) = verdict.differences
-    assert (found.difference, found.p_value, found.word) == (0.0, 1.0, Word.INCONCLUSIVE)
+    assert (found.difference, found.p_value, found.outcome) == (0.0, 1.0, Outcome.INCONCLUSIVE)
     assert verdict.spa_p_value == 1.0
 
 
 def difference(p_value: float, gap: float = -1.0, half: float = 0.5) -> Difference:
-    word = Word.BEATS if gap > half else Word.DOES_NOT_BEAT if gap < -half else Word.INCONCLUSIVE
+    outcome = (
+        Outcome.OUTPERFORMS
+        if gap > half
+        else Outcome.UNDERPERFORMS
+        if gap < -half
+        else Outcome.INCONCLUSIVE
+    )
     return Difference(
-        f"p {p_value}", 0.5, 0.5 - gap, gap, gap - half, gap + half, p_value, 0, 0, 0, word
+        f"p {p_value}", 0.5, 0.5 - gap, gap, gap - half, gap + half, p_value, 0, 0, 0, outcome
     )
 
 
@@ -338,21 +346,21 @@ def test_the_rule_is_the_one_announced() -> None:
     skilled = sharpe_evidence(books(1, 1000, 4.0)[0], 0.0)
     picked = skilled._replace(dsr=0.9499)
     good, open_one = difference(0.001, gap=1.0), difference(0.3, gap=0.2)
-    # Below 0 by itself, but not after the correction for four opponents.
+    # Below 0 by itself, but not after the correction for four benchmarks.
     single = difference(0.04)
     cases = [
-        ((good, good), skilled, False, Word.BEATS),
-        ((good, good), picked, False, Word.INCONCLUSIVE),
-        ((good, good), skilled._replace(dsr=math.nan), False, Word.INCONCLUSIVE),
-        ((good, open_one), skilled, False, Word.INCONCLUSIVE),
-        ((single,), skilled, False, Word.DOES_NOT_BEAT),
-        ((single, good, good, good), skilled, False, Word.DOES_NOT_BEAT),
-        ((single, open_one, open_one, open_one), skilled, False, Word.INCONCLUSIVE),
-        ((good, good), skilled, True, Word.DOES_NOT_BEAT),
+        ((good, good), skilled, False, Outcome.OUTPERFORMS),
+        ((good, good), picked, False, Outcome.INCONCLUSIVE),
+        ((good, good), skilled._replace(dsr=math.nan), False, Outcome.INCONCLUSIVE),
+        ((good, open_one), skilled, False, Outcome.INCONCLUSIVE),
+        ((single,), skilled, False, Outcome.UNDERPERFORMS),
+        ((single, good, good, good), skilled, False, Outcome.UNDERPERFORMS),
+        ((single, open_one, open_one, open_one), skilled, False, Outcome.INCONCLUSIVE),
+        ((good, good), skilled, True, Outcome.UNDERPERFORMS),
     ]
     for rows, evidence, ruined, expected in cases:
-        word, reason = comparison._judge(rows, evidence, 0.95, ruined)
-        assert word is expected, (rows, ruined, evidence.dsr)
+        outcome, reason = comparison._judge(rows, evidence, 0.95, ruined)
+        assert outcome is expected, (rows, ruined, evidence.dsr)
         assert reason.endswith(".")
 
 
@@ -360,13 +368,13 @@ def test_a_verdict_is_frozen() -> None:
     verdict = against(books(2, 100))
     assert replace(verdict, level=0.9).level == 0.9
     with pytest.raises(AttributeError):
-        verdict.word = Word.BEATS  # type: ignore[misc]
+        verdict.outcome = Outcome.OUTPERFORMS  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
     ("action", "words"),
     [
-        (lambda: compare(books(1, 100)[0], {}, 0.0), "no opponents"),
+        (lambda: compare(books(1, 100)[0], {}, 0.0), "no benchmarks"),
         (lambda: compare([0.1] * 20, {"a": [0.1] * 20}, 0.0), r"agent has shape \(1, 20\)"),
         (lambda: against(books(2, 60), level=95), "level is 95"),
         (lambda: against(books(2, 60), reps=10), "10 resamples"),

@@ -119,7 +119,7 @@ def test_a_batch_of_books_gets_the_answers_of_each_alone(seed):
         one = Book(**{f.name: getattr(book, f.name)[i : i + 1] for f in dataclasses.fields(book)})
         alone = apply_limits(wanted[i : i + 1], one, WITH_MARGIN)
         np.testing.assert_array_equal(alone.quantity[0], together.quantity[i])
-        np.testing.assert_array_equal(alone.taken[0], together.taken[i])
+        np.testing.assert_array_equal(alone.clipped[0], together.clipped[i])
 
 
 FIELDS = ("wanted", "quantity", "price", "equity", "delta", "gamma", "vega", "traded", "scan")
@@ -143,7 +143,7 @@ def test_a_number_that_is_none_closes_the_book_and_raises_the_alert(seed, bad, f
     assert (result.quantity[2] == 0).all()
     others = [0, 1, 3, 4]
     np.testing.assert_array_equal(result.quantity[others], clean.quantity[others])
-    assert np.isfinite(result.taken).all()
+    assert np.isfinite(result.clipped).all()
 
 
 def test_what_keeps_every_limit_passes_untouched():
@@ -153,28 +153,28 @@ def test_what_keeps_every_limit_passes_untouched():
     assert not result.bound.any()
 
 
-def taken(result):
-    return {rule: value for rule, value in zip(RULES, result.taken[0], strict=True) if value}
+def clipped(result):
+    return {rule: value for rule, value in zip(RULES, result.clipped[0], strict=True) if value}
 
 
 def test_each_rule_by_hand():
     flat = [0.0, 0.0]
     result = allowed([3.0, 0.0], a_book(flat, 10.0))  # $30 of $100 wanted, $20 allowed
     assert result.quantity.tolist() == [[2.0, 0.0]]
-    assert taken(result) == {"position": 10.0}
+    assert clipped(result) == {"position": 10.0}
 
     wide = LimitSettings(max_position=None, min_cash=None)
     result = allowed([-20.0, 10.0], a_book(flat, 10.0), wide)  # $300 gross, $150 allowed
     assert result.quantity.tolist() == [[-10.0, 5.0]]
-    assert taken(result) == {"gross": 150.0}
+    assert clipped(result) == {"gross": 150.0}
 
     result = allowed([10.0, 2.0], a_book(flat, 10.0), LimitSettings(max_position=None))
     np.testing.assert_allclose(result.quantity, [[7.5, 1.5]])  # $120 invested, $90 allowed
-    assert taken(result) == pytest.approx({"cash": 30.0})
+    assert clipped(result) == pytest.approx({"cash": 30.0})
 
     result = allowed([1.0, 1.0], a_book(flat, 1.0, delta=[80.0, 20.0]))  # delta 1, 0.5 allowed
     np.testing.assert_allclose(result.quantity, [[0.5, 0.5]])
-    assert taken(result) == pytest.approx({"delta": 1.0})
+    assert clipped(result) == pytest.approx({"delta": 1.0})
 
     result = allowed([1.0, 0.0], a_book(flat, 1.0, gamma=-400.0))
     assert result.quantity[0, 0] == pytest.approx(0.25)
@@ -187,7 +187,7 @@ def test_each_rule_by_hand():
 
     result = allowed([1.0, 0.0], a_book(flat, 10.0, traded=196.0))  # $10 wanted, $4 left
     assert result.quantity[0, 0] == pytest.approx(0.4)
-    assert taken(result) == pytest.approx({"turnover": 6.0})
+    assert clipped(result) == pytest.approx({"turnover": 6.0})
 
 
 def test_a_wish_beyond_a_limit_keeps_its_proportions():
@@ -210,7 +210,7 @@ def test_closing_needs_no_turnover_and_opening_does():
     assert allowed([1.0, 1.5], book).quantity.tolist() == [[1.0, 1.0]]
     both = allowed([0.0, 1.5], book)
     assert both.quantity.tolist() == [[0.0, 1.0]]
-    assert taken(both) == {"turnover": 5.0}
+    assert clipped(both) == {"turnover": 5.0}
 
 
 def test_limits_that_are_off_do_not_bind():

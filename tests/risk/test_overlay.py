@@ -35,9 +35,9 @@ def test_guard_first_then_limits_and_each_says_what_it_took():
     assert result.state.tolist() == [GuardState.REDUCING]
     # Wanted 3 and 1; the guard keeps 2.5 and 0; the position limit leaves $19.30 of $25.
     np.testing.assert_allclose(result.quantity, [[1.93, 0.0]])
-    taken = dict(zip(OVERLAY_RULES, result.taken[0], strict=True))
-    assert taken["guard"] == pytest.approx(15.0)
-    assert taken["position"] == pytest.approx(5.7)
+    clipped = dict(zip(OVERLAY_RULES, result.clipped[0], strict=True))
+    assert clipped["guard"] == pytest.approx(15.0)
+    assert clipped["position"] == pytest.approx(5.7)
     assert {rule for rule, hit in zip(OVERLAY_RULES, result.bound[0], strict=True) if hit} == {
         "guard",
         "position",

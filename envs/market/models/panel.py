@@ -28,7 +28,7 @@ from conf.types import DateArray, FloatArray, IntArray
 from envs.market.exchange_calendar import scheduled_holidays
 from envs.market.models.gbm import DAYS_PER_YEAR
 from envs.market.models.per_asset import Correlation, PerAsset, correlation_root, each_asset
-from envs.market.models.regimes import chain_paths, checked_chances, stationary_shares
+from envs.market.models.regimes import chain_paths, checked_probabilities, stationary_shares
 from envs.market.panel import PanelHistory
 from risk.metrics import SESSIONS_PER_YEAR
 
@@ -38,7 +38,7 @@ _MAX_DRIFT = 5.0
 
 
 @settings
-class PanelLaw:
+class PanelModel:
     """Drift, volatility and correlation of the assets: of a market, or of one of its regimes."""
 
     drift: PerAsset = "0.04..0.10"  # continuous, annual, dividends included
@@ -55,13 +55,13 @@ class RegimeModel:
     stationary distribution.
     """
 
-    states: Annotated[tuple[PanelLaw, ...], Field(min_length=2)] = (
-        PanelLaw(
+    states: Annotated[tuple[PanelModel, ...], Field(min_length=2)] = (
+        PanelModel(
             drift="0.05..0.15",
             vol_annual="0.08..0.24",
             correlation=0.25,
         ),
-        PanelLaw(
+        PanelModel(
             drift="0.0..-0.20",
             vol_annual="0.18..0.54",
             correlation=0.6,
@@ -70,13 +70,13 @@ class RegimeModel:
     # Row: from this state; column: to that one, with the next session.
     transition: tuple[tuple[float, ...], ...] = ((0.99, 0.01), (0.04, 0.96))
 
-    def chances(self) -> FloatArray:
+    def transition_matrix(self) -> FloatArray:
         """The checked transition matrix, (K, K)."""
-        return checked_chances(self.transition, len(self.states), _TRANSITION)
+        return checked_probabilities(self.transition, len(self.states), _TRANSITION)
 
     def stationary(self) -> FloatArray:
         """How often each state holds in the long run, (K,); InputError if that is not unique."""
-        return stationary_shares(self.chances(), _TRANSITION)
+        return stationary_shares(self.transition_matrix(), _TRANSITION)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,9 @@ def trading_days(first_day: dt.date, sessions: int) -> DateArray:
     return np.busday_offset(np.datetime64(first_day), steps, roll="forward", holidays=holidays)
 
 
-def simulate_gbm(law: PanelLaw, scenario: PanelScenario, rng: np.random.Generator) -> PanelHistory:
+def simulate_gbm(
+    law: PanelModel, scenario: PanelScenario, rng: np.random.Generator
+) -> PanelHistory:
     """P paths of correlated geometric Brownian motions."""
     premium, scale = _session_law(law, scenario, "data.gbm")
     shocks = _shocks(scenario, rng) @ scale
@@ -145,7 +147,7 @@ def simulate_regimes(
 
 
 def _session_law(
-    law: PanelLaw, scenario: PanelScenario, name: str
+    law: PanelModel, scenario: PanelScenario, name: str
 ) -> tuple[FloatArray, FloatArray]:
     """Mean log return above the rate (A,), and what turns independent shocks (A,) into returns."""
     count = len(scenario.assets)
@@ -176,4 +178,6 @@ def _regime_paths(
 ) -> IntArray:
     """The state of each step, (P, T-1)."""
     steps = len(scenario.dates) - 1
-    return chain_paths(model.chances(), model.stationary(), scenario.num_paths, steps, rng)
+    return chain_paths(
+        model.transition_matrix(), model.stationary(), scenario.num_paths, steps, rng
+    )

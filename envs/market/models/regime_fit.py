@@ -71,7 +71,7 @@ def smooth(
 ) -> tuple[FloatArray, FloatArray, float]:
     """Chances of the two regimes given all returns (S, 2), mean moves (2, 2), log likelihood.
 
-    density (S, 2): of each return in each regime; first (2,): chances before the first.
+    density (S, 2): of each return in each regime; first (2,): probabilities before the first.
     """
     (stay, leave), (enter, remain) = transition.tolist()
     calm, storm = first.tolist()

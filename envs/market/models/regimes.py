@@ -23,7 +23,7 @@ from envs.market.models.gbm import DAYS_PER_YEAR, Scenario, history_of_paths, wi
 from envs.market.models.heston import VIX_DAYS, VolPremium
 
 
-def checked_chances(rows: Sequence[Sequence[float]], count: int, name: str) -> FloatArray:
+def checked_probabilities(rows: Sequence[Sequence[float]], count: int, name: str) -> FloatArray:
     """The transition matrix (K, K), row: from this state; InputError unless rows add up to 1."""
     if len(rows) != count or any(len(row) != count for row in rows):
         raise InputError(
@@ -93,17 +93,17 @@ class IndexRegimes:
     transition: tuple[tuple[float, ...], ...] = ((0.994, 0.006), (0.013, 0.987))
     vol_premium: VolPremium = 0.0
 
-    def chances(self) -> FloatArray:
+    def transition_matrix(self) -> FloatArray:
         """The checked transition matrix of a day, (K, K)."""
-        return checked_chances(self.transition, len(self.states), _TRANSITION)
+        return checked_probabilities(self.transition, len(self.states), _TRANSITION)
 
     def stationary(self) -> FloatArray:
         """How often each state holds in the long run, (K,)."""
-        return stationary_shares(self.chances(), _TRANSITION)
+        return stationary_shares(self.transition_matrix(), _TRANSITION)
 
     def expected_vol(self) -> FloatArray:
         """Root of the mean variance of the next 30 days from each state, (K,), annual decimals."""
-        matrix, variance = self.chances(), self._each("vol_annual") ** 2
+        matrix, variance = self.transition_matrix(), self._each("vol_annual") ** 2
         total, ahead = np.zeros_like(variance), variance
         for _ in range(int(VIX_DAYS)):
             ahead = matrix @ ahead
@@ -123,7 +123,7 @@ def simulate_index_regimes(
     """
     days, paths = scenario.days, scenario.num_paths
     total = int(days.sum())
-    states = chain_paths(model.chances(), model.stationary(), paths, total + 1, rng)
+    states = chain_paths(model.transition_matrix(), model.stationary(), paths, total + 1, rng)
     ends = np.concatenate([[0], np.cumsum(days)])  # of the sessions, in calendar days
     daily = model._each("vol_annual") ** 2 / DAYS_PER_YEAR
     growth = (model._each("drift") - scenario.dividend_yield) / DAYS_PER_YEAR - daily / 2

@@ -15,7 +15,7 @@ from conf.settings import settings
 from envs.market.loaded import Loaded
 from envs.market.models.garch import fit_garch, simulate_garch
 from envs.market.models.panel import (
-    PanelLaw,
+    PanelModel,
     PanelScenario,
     RegimeModel,
     asset_names,
@@ -113,7 +113,7 @@ class PanelSimulatedData:
     start: Day = dt.date(1999, 1, 4)
     initial_price: Annotated[float, Field(gt=0)] = 100.0  # dollars, of every asset
     seed: Annotated[int, Field(ge=0)] = 0
-    gbm: PanelLaw = PanelLaw()
+    gbm: PanelModel = PanelModel()
     regime_switching: RegimeModel = RegimeModel()
     garch: GarchModel = GarchModel()
     rate: AnnualRate = 0.025

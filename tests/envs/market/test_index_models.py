@@ -200,19 +200,19 @@ def test_a_chain_by_calendar_days_takes_as_long_as_one_by_sessions() -> None:
 
 
 def test_the_filter_gives_what_adding_over_all_sequences_gives() -> None:
-    chances, first = np.array([[0.9, 0.1], [0.3, 0.7]]), np.array([0.6, 0.4])
+    transition_matrix, first = np.array([[0.9, 0.1], [0.3, 0.7]]), np.array([0.6, 0.4])
     density = rng(11).uniform(0.1, 2.0, (6, 2))
     total, weights, pairs = 0.0, np.zeros((6, 2)), np.zeros((2, 2))
     for path in itertools.product((0, 1), repeat=6):
         chance = first[path[0]] * density[0, path[0]]
         for t in range(1, 6):
-            chance *= chances[path[t - 1], path[t]] * density[t, path[t]]
+            chance *= transition_matrix[path[t - 1], path[t]] * density[t, path[t]]
         total += chance
         for t in range(6):
             weights[t, path[t]] += chance
         for t in range(1, 6):
             pairs[path[t - 1], path[t]] += chance
-    smoothed, moves, likelihood = smooth(density, chances, first)
+    smoothed, moves, likelihood = smooth(density, transition_matrix, first)
     assert likelihood == pytest.approx(np.log(total))
     np.testing.assert_allclose(smoothed, weights / total, rtol=1e-12)
     np.testing.assert_allclose(moves, pairs / total, rtol=1e-12)

@@ -7,7 +7,7 @@ import pytest
 
 from conf.errors import InputError
 from envs.market.models.panel import (
-    PanelLaw,
+    PanelModel,
     PanelScenario,
     asset_names,
     simulate_gbm,
@@ -20,7 +20,7 @@ from envs.market.panel_features import panel_features, panel_warmup
 def panel(paths: int = 3, sessions: int = 60) -> PanelHistory:
     dates = trading_days(dt.date(2001, 1, 2), sessions)
     scenario = PanelScenario(asset_names(4), dates, paths, 100.0, 0.02)
-    return simulate_gbm(PanelLaw(), scenario, np.random.default_rng(1))
+    return simulate_gbm(PanelModel(), scenario, np.random.default_rng(1))
 
 
 def test_features_are_those_of_the_plain_formulas() -> None:

@@ -11,7 +11,7 @@ from scipy import stats
 from conf.errors import InputError
 from envs.market.exchange_calendar import exchange_sessions
 from envs.market.models.panel import (
-    PanelLaw,
+    PanelModel,
     PanelScenario,
     RegimeModel,
     asset_names,
@@ -29,7 +29,7 @@ SCENARIO = PanelScenario(
     rate=RATE,
 )
 MATRIX = ((1.0, 0.6, -0.2), (0.6, 1.0, 0.1), (-0.2, 0.1, 1.0))
-LAW = PanelLaw(drift=(0.02, 0.12, 0.30), vol_annual=(0.1, 0.2, 0.4), correlation=MATRIX)
+LAW = PanelModel(drift=(0.02, 0.12, 0.30), vol_annual=(0.1, 0.2, 0.4), correlation=MATRIX)
 
 
 def excess_returns(close: np.ndarray) -> np.ndarray:
@@ -72,7 +72,7 @@ def test_correlations_are_those_of_the_matrix() -> None:
 
 
 def test_interest_runs_over_weekends_and_risk_does_not() -> None:
-    law = PanelLaw(drift=RATE, vol_annual=0.0, correlation=0.0)
+    law = PanelModel(drift=RATE, vol_annual=0.0, correlation=0.0)
     returns = np.diff(np.log(simulate_gbm(law, SCENARIO, np.random.default_rng(0)).close), axis=1)
     days = np.diff(SCENARIO.dates).astype(float)
     np.testing.assert_allclose(returns[0, :, 0], RATE * days / 365, rtol=1e-9)
@@ -95,7 +95,7 @@ def test_discounted_prices_are_martingales_where_the_drift_is_the_rate(regimes: 
 
 
 def test_merton_s_weight_is_the_same_on_every_session() -> None:
-    law = PanelLaw(drift=RATE + 0.08, vol_annual=0.16, correlation=0.0)
+    law = PanelModel(drift=RATE + 0.08, vol_annual=0.16, correlation=0.0)
     history = simulate_gbm(law, SCENARIO, np.random.default_rng(5))
     earned = np.exp(SCENARIO.interest)[:, None]
     excess = history.close[:, 1:] / history.close[:, :-1] - earned
@@ -111,7 +111,7 @@ def test_the_chain_spends_its_stationary_share_in_each_state_from_the_start() ->
         states=(LAW,) * 3, transition=((0.9, 0.1, 0.0), (0.1, 0.8, 0.1), (0.3, 0.0, 0.7))
     )
     shares = model.stationary()
-    np.testing.assert_allclose(shares @ model.chances(), shares, atol=1e-12)
+    np.testing.assert_allclose(shares @ model.transition_matrix(), shares, atol=1e-12)
     _, states = simulate_regimes(model, SCENARIO, np.random.default_rng(6))
     for step in (0, 1, 30, 62):
         found = np.bincount(states[:, step], minlength=3) / len(states)
@@ -120,14 +120,15 @@ def test_the_chain_spends_its_stationary_share_in_each_state_from_the_start() ->
     for state in range(3):
         following = states[:, 1:][states[:, :-1] == state]
         found = np.bincount(following, minlength=3) / following.size
-        np.testing.assert_allclose(found, model.chances()[state], atol=0.006)
+        np.testing.assert_allclose(found, model.transition_matrix()[state], atol=0.006)
 
 
 def test_squares_of_a_switching_market_remember_as_long_as_the_chain() -> None:
     calm, storm = 0.1, 0.4
     # Drifts that leave the log returns without a mean, whatever the state.
     laws = tuple(
-        PanelLaw(drift=RATE + vol**2 / 2, vol_annual=vol, correlation=0.0) for vol in (calm, storm)
+        PanelModel(drift=RATE + vol**2 / 2, vol_annual=vol, correlation=0.0)
+        for vol in (calm, storm)
     )
     model = RegimeModel(states=laws, transition=((0.95, 0.05), (0.15, 0.85)))
     history, _ = simulate_regimes(model, SCENARIO, np.random.default_rng(7))
@@ -144,7 +145,7 @@ def test_squares_of_a_switching_market_remember_as_long_as_the_chain() -> None:
 
 
 def test_each_regime_has_its_own_law() -> None:
-    storm = PanelLaw(drift=-0.5, vol_annual=0.6, correlation=0.9)
+    storm = PanelModel(drift=-0.5, vol_annual=0.6, correlation=0.9)
     model = RegimeModel(states=(LAW, storm), transition=((0.9, 0.1), (0.1, 0.9)))
     history, states = simulate_regimes(model, SCENARIO, np.random.default_rng(8))
     excess = excess_returns(history.close)
@@ -183,7 +184,7 @@ def test_names_sort_in_order() -> None:
 )
 def test_an_impossible_law_is_refused(law: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        simulate_gbm(PanelLaw(**law), SCENARIO, np.random.default_rng(0))
+        simulate_gbm(PanelModel(**law), SCENARIO, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ def test_an_impossible_chain_is_refused(transition: Any, words: str) -> None:
 
 
 def test_prices_beyond_all_numbers_are_refused() -> None:
-    wild = PanelLaw(drift=5.0, vol_annual=5.0, correlation=0.0)
+    wild = PanelModel(drift=5.0, vol_annual=5.0, correlation=0.0)
     long = replace(SCENARIO, num_paths=1, dates=trading_days(dt.date(1950, 1, 2), 25_000))
     with pytest.raises(InputError, match=r"the price of asset_0\d on .* is (inf|0\.0)"):
         simulate_gbm(wild, long, np.random.default_rng(0))

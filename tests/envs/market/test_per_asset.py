@@ -7,7 +7,7 @@ import pytest
 
 from conf.errors import InputError
 from conf.settings import build_settings
-from envs.market.models.panel import PanelLaw
+from envs.market.models.panel import PanelModel
 from envs.market.models.per_asset import correlation_root, each_asset
 
 
@@ -33,7 +33,7 @@ def test_a_list_of_another_length_is_refused() -> None:
     ],
 )
 def test_all_three_are_read_from_plain_data(value: Any, wanted: Any) -> None:
-    assert build_settings(PanelLaw, {"vol_annual": value}, "data.gbm").vol_annual == wanted
+    assert build_settings(PanelModel, {"vol_annual": value}, "data.gbm").vol_annual == wanted
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_all_three_are_read_from_plain_data(value: Any, wanted: Any) -> None:
 )
 def test_anything_else_is_one_error_that_says_what_to_write(value: Any) -> None:
     with pytest.raises(InputError, match=r"data\.gbm\.vol_annual = .*write one number") as caught:
-        build_settings(PanelLaw, {"vol_annual": value}, "data.gbm")
+        build_settings(PanelModel, {"vol_annual": value}, "data.gbm")
     assert "\n" not in str(caught.value)
 
 
