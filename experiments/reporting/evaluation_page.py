@@ -350,8 +350,8 @@ def _verdict_section(main: SplitEvaluation, results: Sequence[SplitEvaluation]) 
             differences_table(comparison.verdict, main.baselines),
         ),
         intro="The agent is compared with every baseline on the same days, in pairs. It "
-        "OUTPERFORMS if its Sharpe ratio is higher than that of every single one beyond chance and its "
-        "deflated Sharpe ratio clears the bar; it UNDERPERFORMS if one of them is better with "
+        "OUTPERFORMS if its Sharpe ratio is higher than that of every single one beyond chance and "
+        "its deflated Sharpe ratio clears the bar; it UNDERPERFORMS if one of them is better with "
         "Holm's correction for their number, or if it was ruined; all else is INCONCLUSIVE. The "
         "outcome in a row below is of that one baseline, without correction.",
     )

@@ -11,8 +11,8 @@ from conf.errors import InputError
 from envs.core.batch import BatchKernel
 from envs.gymnasium_adapters import KernelEnv
 from envs.sb3_vec_env import KernelVecEnv
-from tests.envs.portfolios import kernel_of as allocation_kernel
-from tests.envs.portfolios import wandering_panel
+from tests.envs.allocation.portfolios import kernel_of as allocation_kernel
+from tests.envs.allocation.portfolios import wandering_panel
 from tests.markets import kernel_of, options_of, random_walk
 
 EPISODE = {"sessions": 12}

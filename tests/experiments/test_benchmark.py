@@ -169,23 +169,23 @@ def test_a_training_run_that_cannot_start_is_an_input_error():
 
 @pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0, 2.0])
 def test_a_power_law_gives_back_its_exponent(exponent):
-    profile = [3.0, 10.0, 40.0, 500.0]
-    assert growth_exponent(profile, [7.0 * n**exponent for n in profile]) == pytest.approx(exponent)
+    sizes = [3.0, 10.0, 40.0, 500.0]
+    assert growth_exponent(sizes, [7.0 * n**exponent for n in sizes]) == pytest.approx(exponent)
 
 
 def test_the_exponent_is_the_least_squares_slope_on_logarithmic_scales():
     rng = np.random.default_rng(0)
-    profile, values = np.array([1.0, 5.0, 9.0, 80.0]), rng.uniform(1, 9, 4)
-    slope = np.polyfit(np.log(profile), np.log(values), 1)[0]
-    assert growth_exponent(profile, values) == pytest.approx(slope)
+    sizes, values = np.array([1.0, 5.0, 9.0, 80.0]), rng.uniform(1, 9, 4)
+    slope = np.polyfit(np.log(sizes), np.log(values), 1)[0]
+    assert growth_exponent(sizes, values) == pytest.approx(slope)
 
 
 @pytest.mark.parametrize(
     ("sizes", "values"), [([4], [1]), ([4, 4], [1, 2]), ([1, 2], [1]), ([1, 2], [0, 1])]
 )
-def test_a_growth_that_is_none_is_refused(profile, values):
+def test_a_growth_that_is_none_is_refused(sizes, values):
     with pytest.raises(InputError):
-        growth_exponent(profile, values)
+        growth_exponent(sizes, values)
 
 
 def test_an_iteration_is_the_rollout_and_all_epochs():

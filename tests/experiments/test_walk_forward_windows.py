@@ -18,9 +18,9 @@ EMBARGO = 60
 SESSIONS = exchange_sessions(dt.date(1999, 1, 4), dt.date(2018, 12, 31))
 
 
-def plan(dates=SESSIONS, **request):
+def plan(dates=SESSIONS, **chosen):
     return plan_windows(
-        dates, WalkForwardSettings(**request), embargo_days=EMBARGO, warmup_sessions=50
+        dates, WalkForwardSettings(**chosen), embargo_days=EMBARGO, warmup_sessions=50
     )
 
 
@@ -63,9 +63,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("asked", CASES)
-def test_within_a_window_nothing_overlaps_and_no_contract_reaches_into_the_next_stretch(request):
-    for window in plan(**request):
+@pytest.mark.parametrize("chosen", CASES)
+def test_within_a_window_nothing_overlaps_and_no_contract_reaches_into_the_next_stretch(chosen):
+    for window in plan(**chosen):
         parts = (window.splits.train, window.splits.validation, window.splits.test)
         for earlier, later in itertools.pairwise(parts):
             # What is listed on the last session has expired before the next stretch begins: the
@@ -74,9 +74,9 @@ def test_within_a_window_nothing_overlaps_and_no_contract_reaches_into_the_next_
             assert SESSIONS[earlier.stop] + EMBARGO >= SESSIONS[later.start]
 
 
-@pytest.mark.parametrize("asked", CASES)
-def test_the_days_tested_tile_the_years_without_gap_or_overlap(request):
-    windows = plan(**request)
+@pytest.mark.parametrize("chosen", CASES)
+def test_the_days_tested_tile_the_years_without_gap_or_overlap(chosen):
+    windows = plan(**chosen)
     # A stretch of n sessions has n - 1 returns, each of the session that it leads to.
     days = [SESSIONS[w.splits.test.start + 1 : w.splits.test.stop] for w in windows]
     first, last = f"{windows[0].first_test}-01-01", f"{windows[-1].last_test}-12-31"
@@ -103,16 +103,16 @@ def test_a_year_that_the_data_only_touches_is_neither_trained_on_nor_tested():
 
 
 @pytest.mark.parametrize(
-    ("asked", "words"),
+    ("chosen", "words"),
     [
         ({"train_years": 19}, "no year is left to be tested: the data has 1999-01-04 to 2018"),
         ({"first_test": 2004}, "first_test = 2004 cannot be tested.*from 2005 to 2018"),
         ({"last_test": 2019}, "last_test = 2019 cannot be tested.*from 2005 to 2018"),
     ],
 )
-def test_years_that_the_data_does_not_have_are_refused(request, words):
+def test_years_that_the_data_does_not_have_are_refused(chosen, words):
     with pytest.raises(InputError, match=words):
-        plan(**request)
+        plan(**chosen)
 
 
 def test_a_validation_year_that_the_embargo_eats_up_is_refused():

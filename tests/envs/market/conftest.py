@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.envs.market.yahoo_server import Exchange, served
+from tests.envs.market.sources.yahoo_server import Exchange, served
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from conf.errors import InputError
 from experiments.reporting.charts import Chart, Panel
 from experiments.reporting.page import NO_VERDICT, Report, Section, Table, render
 from experiments.statistics.comparison import Outcome
-from tests.experiments.pictures import EVIL, all_charts, report
+from tests.experiments.reporting.pictures import EVIL, all_charts, report
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 SVG = {"path", "rect", "circle"}
@@ -110,7 +110,7 @@ def test_figures_have_words_and_data(text, page):
         assert all(isinstance(trace["x"], int) for trace in figure["data"])
 
 
-@pytest.mark.parametrize("word", [*Outcome, NO_VERDICT])
+@pytest.mark.parametrize("outcome", [*Outcome, NO_VERDICT])
 def test_the_verdict_is_told_by_word_sign_and_colour(outcome):
     banner = re.search(r'<section class="verdict".*?</section>', render(report([], outcome)), re.S)
     assert f"<strong>{outcome}</strong>" in banner.group()

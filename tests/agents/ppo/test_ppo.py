@@ -39,7 +39,7 @@ from tests.agents.toy_run import ROLLOUT, DriftEnv, SimplexDriftEnv, same_weight
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 DISTRIBUTIONS = ["dirichlet", "softmax_gaussian"]
-CONF = Path(__file__).parents[2] / "conf" / "agent"
+CONF = Path(__file__).parents[3] / "conf" / "agent"
 
 
 class BestAsset(BatchKernel):

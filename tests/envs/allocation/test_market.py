@@ -24,7 +24,13 @@ from envs.market.panel import PanelHistory
 from envs.option_portfolio.env import OptionPortfolioKernel
 from envs.option_portfolio.market import OptionPortfolioSettings
 from risk.overlay import RiskSettings
-from tests.envs.portfolios import FIRST, kernel_of, paid_by_return, simplex_points, wandering_panel
+from tests.envs.allocation.portfolios import (
+    FIRST,
+    kernel_of,
+    paid_by_return,
+    simplex_points,
+    wandering_panel,
+)
 from tests.markets import market_of, options_of, random_walk
 from tests.panels import panel_of
 

@@ -23,7 +23,7 @@ from envs.market.sources.panel import (
     load_panel,
     simulate_panel,
 )
-from tests.envs.market.test_sources import composed
+from tests.envs.market.sources.test_index import composed
 
 
 @pytest.mark.parametrize(

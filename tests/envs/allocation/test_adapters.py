@@ -14,7 +14,7 @@ from envs.allocation.simplex import Simplex
 from envs.gymnasium_adapters import KernelEnv, KernelVectorEnv
 from envs.sb3_vec_env import KernelVecEnv
 from risk.overlay import RiskSettings
-from tests.envs.portfolios import kernel_of, simplex_points, wandering_panel
+from tests.envs.allocation.portfolios import kernel_of, simplex_points, wandering_panel
 
 ID = "PolyHedge/PortfolioAllocation-v0"
 SHORT = {"episode": {"sessions": 10}, "costs": {"rate_bps": 10.0}}

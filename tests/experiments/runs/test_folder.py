@@ -130,7 +130,7 @@ def _lock_elsewhere(folder):
         "    with RunLock(Path(sys.argv[1])): print('locked')\n"
         "except InputError: print('refused')\n"
     )
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     done = subprocess.run(
         [sys.executable, "-c", code, str(folder)],
         cwd=root,

@@ -8,13 +8,13 @@ from envs.core.batch import Window
 from experiments.backtests.backtest import run_backtest
 from experiments.runs.market_setup import open_market
 from experiments.runs.settings import market_settings
-from tests.experiments.test_backtest import Constant
+from tests.experiments.backtests.test_backtest import Constant
 
 SHORT = np.where(np.arange(20) % 10 < 5, 0.0, -0.05)
 
 
 @pytest.fixture(scope="module")
-def session():
+def setup():
     return open_market(
         market_settings(
             {

@@ -10,7 +10,7 @@ from experiments.reporting.matplotlib_backend import figure_of
 from experiments.reporting.plotly_backend import plotly_figure
 from experiments.reporting.style import MUTED
 from risk import metrics
-from tests.experiments.pictures import all_charts, days, differences, equity, returns
+from tests.experiments.reporting.pictures import all_charts, days, differences, equity, returns
 
 
 def drawn(chart: Chart) -> dict:

@@ -15,7 +15,7 @@ from envs.market.panel import PanelHistory
 from envs.market.sources.panel_gaps import Incomplete
 from envs.market.sources.yahoo_index import MAX_MISSING_SESSIONS, YahooWindow
 from envs.market.sources.yahoo_panel import load_yahoo_panel
-from tests.envs.market.yahoo_server import Exchange
+from tests.envs.market.sources.yahoo_server import Exchange
 
 WINDOW = YahooWindow(dt.date(2024, 1, 2), dt.date(2024, 6, 28))
 SESSIONS = exchange_sessions(WINDOW.start, WINDOW.end)

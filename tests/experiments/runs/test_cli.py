@@ -257,7 +257,7 @@ if __name__ == "__main__":
 
 def test_a_real_process_leaves_with_the_right_codes(package, tmp_path):
     (package / "toy_command.py").write_text(textwrap.dedent(SCRIPT))
-    path = os.pathsep.join([str(package), str(Path(__file__).parents[2])])
+    path = os.pathsep.join([str(package), str(Path(__file__).parents[3])])
 
     def start(seed):
         return subprocess.Popen(

@@ -64,7 +64,7 @@ def test_a_mistake_is_one_line_and_code_2(command, tmp_path, argument):
 
 
 @pytest.mark.parametrize(
-    ("asked", "suffix"),
+    ("chosen", "suffix"),
     [
         ({}, ""),
         ({"paths": 30_000}, ""),
@@ -75,8 +75,8 @@ def test_a_mistake_is_one_line_and_code_2(command, tmp_path, argument):
     ],
     ids=str,
 )
-def test_only_all_of_them_in_full_are_certificates_json(request, suffix):
-    settings = CertifySettings(**request)
+def test_only_all_of_them_in_full_are_certificates_json(chosen, suffix):
+    settings = CertifySettings(**chosen)
     assert settings.file_name == f"certificates{suffix}.json"
     assert settings.is_complete is not bool(suffix)
 

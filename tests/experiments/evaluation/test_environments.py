@@ -27,7 +27,7 @@ ASSETS = {
 @pytest.mark.parametrize("sections", [OPTIONS, ASSETS])
 def test_every_opponent_has_a_name_of_its_own(sections):
     setup = setup_of(**sections)
-    baselines, _ = environment_of(setup).benchmarks(setup.window("test"))
+    baselines, _ = environment_of(setup).baselines(setup.window("test"))
     names = [AGENT, INDEX, *(b.name for b in baselines)]
     assert len(set(names)) == len(names) > 5
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import brentq
 
 from envs.allocation.env import value_after_costs
-from tests.envs.portfolios import simplex_points
+from tests.envs.allocation.portfolios import simplex_points
 
 CASES = [
     (share, assets) for share in (0.0, 1e-4, 1e-3, 0.02, 0.3, 0.95) for assets in (1, 2, 10, 60)

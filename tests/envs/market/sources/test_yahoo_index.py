@@ -18,7 +18,7 @@ from envs.market.history import VOL_ESTIMATED, MarketHistory
 from envs.market.sources import cache as yahoo_cache
 from envs.market.sources import yahoo_index as yahoo
 from envs.market.sources.yahoo_index import YahooWindow, load_yahoo
-from tests.envs.market.yahoo_server import Exchange, lead_to
+from tests.envs.market.sources.yahoo_server import Exchange, lead_to
 
 WINDOW = YahooWindow(dt.date(2024, 1, 2), dt.date(2024, 6, 28))
 # yfinance's own business with pandas; a thread that was given up may mention it late.

@@ -22,7 +22,7 @@ from experiments.certificates.ledger_replay import (
     replayed,
 )
 from experiments.certificates.settings import PROFILES, Certification
-from tests.experiments.planted_bugs import with_double_interest
+from tests.experiments.certificates.planted_bugs import with_double_interest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -19,7 +19,7 @@ from experiments.reporting.charts import (
 from experiments.reporting.matplotlib_backend import chart_png, figure_of
 from experiments.reporting.plotly_backend import plotly_figure, thinned
 from experiments.reporting.style import compact_dollars, dollars, looks_numeric, number, percent
-from tests.experiments.pictures import EVIL, all_charts, days
+from tests.experiments.reporting.pictures import EVIL, all_charts, days
 
 X = days(9)
 Y = np.linspace(-1.0, 2.0, 10)

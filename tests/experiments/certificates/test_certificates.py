@@ -14,7 +14,7 @@ from experiments.certificates.fair_markets import TrendForward, fair_markets
 from experiments.certificates.martingale import FairGain, fair_gains
 from experiments.certificates.settings import PROFILES, Certification
 from experiments.certify import PARTS
-from tests.experiments.planted_bugs import with_double_interest
+from tests.experiments.certificates.planted_bugs import with_double_interest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,7 +9,13 @@ from envs.allocation.env import ROUNDING_SHARE, AllocationKernel
 from envs.allocation.market import ALLOCATION_REWARD, build_panel_market
 from envs.core.batch import Window
 from risk.overlay import RiskSettings
-from tests.envs.portfolios import FIRST, kernel_of, paid_by_return, simplex_points, wandering_panel
+from tests.envs.allocation.portfolios import (
+    FIRST,
+    kernel_of,
+    paid_by_return,
+    simplex_points,
+    wandering_panel,
+)
 from tests.panels import panel_of
 
 RISK = {

@@ -6,7 +6,7 @@ import pytest
 from experiments.evaluation.sensitivity import FACTORS, cost_sensitivity, mean_of, with_costs
 from experiments.runs.market_setup import open_market
 from experiments.runs.settings import market_settings
-from tests.experiments.test_backtest import Constant
+from tests.experiments.backtests.test_backtest import Constant
 
 BOOK = np.where(np.arange(20) % 10 < 5, 0.02, -0.02)
 

@@ -8,7 +8,7 @@ import pytest
 
 from experiments.reporting.page import render
 from experiments.statistics.comparison import Outcome
-from tests.experiments.pictures import report
+from tests.experiments.reporting.pictures import report
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
