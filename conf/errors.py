@@ -1,10 +1,10 @@
-"""The one kind of error that a user can mend."""
+"""The error that a user can correct."""
 
 
 class InputError(ValueError):
-    """Something handed in is wrong: data, configuration, a file, an argument.
+    """An input is wrong: data, configuration, a file, an argument.
 
-    The message is one line that says what was wrong and its value; `remedy` says what to do.
+    `problem` is one line that says what was wrong and its value; `remedy` says what to do.
     Commands print it without a traceback and leave with exit code 2.
     """
 

@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a crash, never meets half of one."""
+"""Atomic writing: neither a reader nor a crash ever meets a half-written file or folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    fsync_folder(path.parent)
+    _fsync(path.parent)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -48,13 +48,13 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield temporary
         for file in sorted(temporary.rglob("*")):
             _fsync(file)
-        fsync_folder(temporary)
+        _fsync(temporary)
         retired = None
         if path.exists():
             retired = _temporary_name(path)
             path.rename(retired)
         temporary.rename(path)
-        fsync_folder(path.parent)
+        _fsync(path.parent)
         if retired is not None:
             shutil.rmtree(retired)
     finally:
@@ -70,12 +70,8 @@ def remove_leftovers(folder: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def fsync_folder(folder: Path) -> None:
-    """Make renames inside a folder durable."""
-    _fsync(folder)
-
-
 def _fsync(path: Path) -> None:
+    """Flush a file to disk; of a folder, the renames inside it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""A number from outside, or an error that says which one is none."""
+"""Checks of single numbers that a user hands in; the errors name the argument."""
 
 from __future__ import annotations
 

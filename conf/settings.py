@@ -1,4 +1,4 @@
-"""Strict, frozen settings classes: an unknown key, a wrong type or a value out of range is refused.
+"""Strict, frozen settings classes that refuse unknown keys, wrong types and values out of range.
 
 Every configurable part declares its settings beside itself:
 
@@ -31,8 +31,7 @@ _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def settings(cls: type[T]) -> type[T]:
     """Make a frozen, keyword-only dataclass that checks types and ranges when it is built."""
-    made: Any = pydantic_dataclass(frozen=True, kw_only=True, config=_STRICT)(cls)
-    return cast(type[T], made)
+    return cast(type[T], pydantic_dataclass(frozen=True, kw_only=True, config=_STRICT)(cls))
 
 
 def build_settings(kind: Any, values: Mapping[str, Any], where: str) -> Any:
@@ -48,41 +47,33 @@ def build_settings(kind: Any, values: Mapping[str, Any], where: str) -> Any:
 
 
 def _explain(error: ValidationError, where: str, kind: Any) -> InputError:
-    first = error.errors(include_url=False)[0]
-    path, known = ".".join([where, *_readable(first["loc"], kind)]), _known_keys(kind)
+    first, known = error.errors(include_url=False)[0], _known_keys(kind)
+    location = first["loc"]
+    # As written in a configuration: without the names of a union's members.
+    inside = [str(part) for part in location[:-1] if isinstance(part, int) or part in known]
+    path = ".".join([where, *inside, *map(str, location[-1:])])
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        key = str(first["loc"][-1])
-        close = difflib.get_close_matches(key, known, n=1)
+        close = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(known)}"
         return InputError(f"unknown setting {path} = {first['input']!r}", hint)
     if first["type"] in ("missing", "missing_argument"):
         return InputError(f"setting {path} is missing", f"Give it a value: {path}=...")
     message = re.sub(r"^Value error, ", "", first["msg"])
     if first["type"] == "value_error" and _is_section(first["input"], known):
-        # The message names what does not go together; all settings of the section would bury it.
-        section = ".".join([where, *(str(part) for part in first["loc"] if part in known)])
+        # The message names the settings in conflict; printing the whole section would bury it.
+        section = ".".join([where, *(str(part) for part in location if part in known)])
         return InputError(f"the settings of {section} do not go together: {message}")
     return InputError(f"setting {path} = {first['input']!r} is not valid: {message}")
 
 
-def _is_section(given: object, known: list[str]) -> bool:
-    """Are these settings, and not the value of one that is a mapping itself?"""
-    named = isinstance(given, Mapping) and set(given) <= set(known)
-    return named or isinstance(given, ArgsKwargs)
-
-
-def _readable(location: tuple[int | str, ...], kind: Any) -> list[str]:
-    """The path as it is written in a configuration: without the name of a union's member."""
-    known = _known_keys(kind)
-    last = len(location) - 1
-    return [
-        str(part)
-        for i, part in enumerate(location)
-        if isinstance(part, int) or part in known or i == last
-    ]
+def _is_section(value: object, known: list[str]) -> bool:
+    """Whether `value` is a section of settings rather than one setting that is a mapping."""
+    named = isinstance(value, Mapping) and set(value) <= set(known)
+    return named or isinstance(value, ArgsKwargs)
 
 
 def _known_keys(kind: Any) -> list[str]:
+    """The keys of a settings class, of its members if it is a union, and of nested sections."""
     keys: set[str] = set()
     pending, seen = [kind], set()
     while pending:
