@@ -1,4 +1,4 @@
-"""The limits on a book, and how far on the way between two books they allow to go."""
+"""The limits on a book: what they measure, and how far between two books they allow to go."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from pydantic import Field
 
 from conf.settings import settings
 from conf.types import BoolArray, FloatArray, IntArray
-from risk.book import COLUMNS, Book, exposures
+from risk.book import Book, sum_products
 
 Limit = Annotated[float, Field(ge=0.0)] | None
 
 RULES = ("position", "gross", "cash", "delta", "gamma", "vega", "margin", "turnover")
 POSITION, MARGIN, TURNOVER = RULES.index("position"), RULES.index("margin"), len(RULES) - 1
+
+# What each column of `exposures` measures. Each net exposure has a column for either sign, so that
+# one upper bound a column says everything; the scenarios of the margin scan follow behind.
+COLUMNS = ("gross", "cash", "delta", "delta", "gamma", "gamma", "vega", "vega")
 
 # A book counts as within a limit up to this share of it, and of equity: else its own rounding
 # would put a book that was cut to a limit beyond it at the next look.
@@ -35,13 +39,31 @@ class LimitSettings:
     max_monthly_turnover: Limit = 2.00  # |value| traded in 21 sessions; reductions always pass
 
 
+def exposures(quantity: FloatArray, book: Book, limits: LimitSettings) -> FloatArray:
+    """Exposures (N, K) in dollars of quantities (N, M) at the book's prices.
+
+    Columns are COLUMNS: gross value, invested premium, and the three net exposures with both signs.
+    Where the margin is limited, the loss in each scenario of the scan follows.
+    """
+    scan = book.scan if limits.max_margin is not None else None
+    first = len(COLUMNS)
+    columns = np.empty((len(quantity), first + (0 if scan is None else scan.shape[-1])))
+    columns[:, 0] = book.value(quantity)
+    for column, per_unit in ((1, book.price), (2, book.delta), (4, book.gamma), (6, book.vega)):
+        columns[:, column] = sum_products(quantity, per_unit)
+    columns[:, 3:first:2] = -columns[:, 2:first:2]
+    if scan is not None:
+        columns[:, first:] = -(quantity[:, None, :] @ scan)[:, 0]
+    return columns
+
+
 class Bounds:
-    """Books, what they and the wishes for them are exposed to, and how far that may go."""
+    """The limits on N books in dollars, and the exposures (N, K) that are held and requested."""
 
     def __init__(
-        self, book: Book, limits: LimitSettings, held: FloatArray, asked: FloatArray
+        self, book: Book, limits: LimitSettings, held: FloatArray, requested: FloatArray
     ) -> None:
-        self.book, self.limits, self.held, self.asked = book, limits, held, asked
+        self.book, self.limits, self.held, self.requested = book, limits, held, requested
         scenarios = held.shape[1] - len(COLUMNS)
         self.rules = np.array([RULES.index(name) for name in COLUMNS] + [MARGIN] * scenarios)
         cash = None if limits.min_cash is None else 1.0 - limits.min_cash
@@ -52,8 +74,8 @@ class Bounds:
         self.cap = share * self.equity  # (N, K)
 
     def rows(self, index: IntArray) -> Bounds:
-        """The same for some of the books."""
-        return Bounds(self.book.rows(index), self.limits, self.held[index], self.asked[index])
+        """The same for the books with these indices."""
+        return Bounds(self.book.rows(index), self.limits, self.held[index], self.requested[index])
 
     def share_of(self, exposure: FloatArray) -> tuple[FloatArray, IntArray]:
         """Share (N,) of books with this exposure that keeps the limits, and the rule that binds."""
@@ -62,7 +84,10 @@ class Bounds:
     def share_between(
         self, start: FloatArray, end: FloatArray, cap: FloatArray
     ) -> tuple[FloatArray, IntArray]:
-        """How far one can go from exposure `start`, within `cap`, to `end`; and what binds."""
+        """Share (N,) of the way from exposure `start` to `end` within `cap`; the rule that binds.
+
+        Exposures and cap are (N, K). The rule is POSITION where nothing binds.
+        """
         over = end > cap * (1.0 + TOLERANCE) + TOLERANCE_OF_EQUITY * self.equity
         if not over.any():
             return np.ones(len(end)), np.full(len(end), POSITION)
@@ -70,48 +95,46 @@ class Bounds:
         np.divide(cap - start, end - start, out=share, where=over)
         return np.clip(share.min(axis=-1), 0.0, 1.0), self.rules[share.argmin(axis=-1)]
 
-    def not_raised(self) -> FloatArray:
-        """The limits, and no exposure above both what is held and what is asked for: (N, K)."""
-        return np.minimum(self.cap, np.maximum(as_bound(self.held), as_bound(self.asked)))
+    def cap_without_increase(self) -> FloatArray:
+        """The limits, lowered to the larger of the exposures held and requested: (N, K)."""
+        return np.minimum(self.cap, np.maximum(as_cap(self.held), as_cap(self.requested)))
+
+    def share_by_position(self, quantity: FloatArray) -> FloatArray:
+        """Share (N,) of quantities (N, M) at which the largest position keeps its limit."""
+        share = np.ones(len(quantity))
+        if self.limits.max_position is None:
+            return share
+        value = np.abs(quantity) * self.book.price
+        room = self.limits.max_position * self.book.equity
+        most = room * (1.0 + TOLERANCE)
+        if (value > most[:, None]).any():
+            largest = value.max(axis=-1)
+            np.divide(room, largest, out=share, where=largest > most)
+        return share
+
+    def turnover_left(self) -> FloatArray:
+        """Dollars that may still be traded this month, (N,)."""
+        book, limit = self.book, self.limits.max_monthly_turnover
+        if limit is None:
+            return np.full(len(book.equity), np.inf)
+        return np.maximum(limit * book.equity - book.traded, 0.0)
 
 
-def as_bound(exposure: FloatArray) -> FloatArray:
-    """The bound that an exposure (N, K) is on others: either sign, and any scenario, alike."""
+def as_cap(exposure: FloatArray) -> FloatArray:
+    """An exposure (N, K) as a cap on others: the same for either sign and for every scenario."""
     net, scenarios = slice(COLUMNS.index("delta"), len(COLUMNS)), slice(len(COLUMNS), None)
-    bound = np.maximum(exposure, 0.0)
-    bound[:, net] = np.abs(exposure[:, net])
-    bound[:, scenarios] = bound[:, scenarios].max(axis=-1, initial=0.0, keepdims=True)
-    return bound
-
-
-def share_by_position(quantity: FloatArray, book: Book, limits: LimitSettings) -> FloatArray:
-    """Share (N,) of a book at which its largest position keeps the limit."""
-    if limits.max_position is None:
-        return np.ones(len(quantity))
-    value = np.abs(quantity) * book.price
-    room = limits.max_position * book.equity
-    share = np.ones(len(quantity))
-    most = room * (1.0 + TOLERANCE)
-    if (value > most[:, None]).any():
-        largest = value.max(axis=-1)
-        np.divide(room, largest, out=share, where=largest > most)
-    return share
-
-
-def turnover_left(book: Book, limits: LimitSettings) -> FloatArray:
-    """Dollars that may still be traded this month, (N,)."""
-    if limits.max_monthly_turnover is None:
-        return np.full(len(book.equity), np.inf)
-    return np.maximum(limits.max_monthly_turnover * book.equity - book.traded, 0.0)
+    cap = np.maximum(exposure, 0.0)
+    cap[:, net] = np.abs(exposure[:, net])
+    cap[:, scenarios] = cap[:, scenarios].max(axis=-1, initial=0.0, keepdims=True)
+    return cap
 
 
 def usage_of(quantity: FloatArray, book: Book, limits: LimitSettings) -> dict[str, FloatArray]:
-    """Each limit's measure for a book (N, M), as a share of equity, (N,) by rule.
+    """Each limit's measure for quantities (N, M), as a share of equity, (N,) by rule.
 
-    The margin is there where it is limited.
+    Margin is included where it is limited; turnover is not.
     """
-    shares = exposures(quantity, book, scanned=limits.max_margin is not None)
-    shares = shares / book.equity[:, None]
+    shares = exposures(quantity, book, limits) / book.equity[:, None]
     usage = {rule: shares[:, COLUMNS.index(rule)] for rule in ("gross", "cash")}
     for rule in ("delta", "gamma", "vega"):
         usage[rule] = np.abs(shares[:, COLUMNS.index(rule)])
@@ -123,7 +146,7 @@ def usage_of(quantity: FloatArray, book: Book, limits: LimitSettings) -> dict[st
 
 def keeps_limits(quantity: FloatArray, book: Book, limits: LimitSettings) -> BoolArray:
     """Whether quantities (N, M) keep every limit but that of turnover, (N,)."""
-    found = exposures(quantity, book, scanned=limits.max_margin is not None)
-    bounds = Bounds(book, limits, found, found)
-    positions = share_by_position(quantity, book, limits) >= 1.0
-    return np.asarray(positions & (bounds.share_of(found)[0] >= 1.0))
+    exposure = exposures(quantity, book, limits)
+    bounds = Bounds(book, limits, exposure, exposure)
+    positions = bounds.share_by_position(quantity) >= 1.0
+    return np.asarray(positions & (bounds.share_of(exposure)[0] >= 1.0))

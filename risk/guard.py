@@ -6,9 +6,9 @@ After each close it looks at the account and says what the next trade may be:
     REDUCING   positions may shrink, nothing may be opened
     HALTED     everything is closed and stays so until a person calls `reset`
 
-A loss of 3 % in a day leads to REDUCING for that trade, one of 5 % closes the book at it, one of
-20 % from the peak halts. A book more volatile than its target is scaled down; a beta to the index
-above its bound closes it. Any number that is none halts.
+A loss of 3 % in a day leads to REDUCING for the next trade, one of 5 % closes the book at it, one
+of 20 % from the peak halts. A book more volatile than its target is scaled down; a beta to the
+index above its bound closes it. NaN, infinity and an equity of 0 or less halt.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ class GuardSettings:
     cooldown_sessions: Annotated[int, Field(ge=1, le=252)] = 1  # that REDUCING lasts
 
 
-# Why a book is restrained; later ones outrank earlier ones.
+# Why a book is restricted; later ones outrank earlier ones.
 REASONS = ("", "day_loss", "beta", "day_crash", "drawdown", "not_finite", "killed")
 
 
-class GuardOrders(NamedTuple):
-    """What the guard says about the next trade of N books."""
+class Restrictions(NamedTuple):
+    """What the guard allows in the next trade of N books."""
 
     state: NDArray[np.int8]  # (N,) a GuardState
     close: BoolArray  # (N,) everything has to go
-    scale: FloatArray  # (N,) 0..1, by which wanted positions are multiplied
+    scale: FloatArray  # (N,) 0..1, by which requested positions are multiplied
     reason: NDArray[np.str_]  # (N,) the trigger at the last close, "" where there was none
 
     @property
@@ -69,16 +69,32 @@ class GuardOrders(NamedTuple):
         """Whether positions may do more than shrink, (N,)."""
         return np.asarray(self.state == GuardState.ACTIVE)
 
+    def scaled(self, requested: FloatArray) -> FloatArray:
+        """The requested quantities (N, M), scaled or closed."""
+        if not self.close.any() and (self.scale == 1.0).all():
+            return requested
+        return np.where(self.close[:, None], 0.0, requested * self.scale[:, None])
+
+    def applied(self, requested: FloatArray, held: FloatArray) -> FloatArray:
+        """What is left of the requested quantities (N, M), position by position.
+
+        Closing one leg of a hedge passes here; `risk.limits` keeps hedges together.
+        """
+        scaled = self.scaled(requested)
+        if self.may_open.all():
+            return scaled
+        return np.where(self.may_open[:, None], scaled, reduced(held, scaled))
+
 
 class Guard:
-    """Watches N books. Call `observe` after each close; `orders` hold for the next trade.
+    """Watches N books. Call `observe` after each close; `restrictions` hold for the next trade.
 
-    `kill` and `reset` change the orders at once.
+    `kill` and `reset` change them at once.
     """
 
     FIELDS = (
-        *("state", "close", "scale", "reason"),
-        *("peak", "equity", "cooldown", "returns", "index_returns", "sessions"),
+        *("state", "close", "scale", "reason", "peak", "equity", "cooldown"),
+        *("returns", "index_returns", "sessions"),
     )
 
     def __init__(self, num_books: int, options: GuardSettings | None = None) -> None:
@@ -104,7 +120,7 @@ class Guard:
         self.equity[books] = equity
 
     def reset(self, books: BoolArray) -> None:
-        """A person lets halted books go on: the drawdown is counted from here."""
+        """Release halted books, as a person decided: the drawdown is counted from here."""
         self.state[books] = GuardState.ACTIVE
         self.close[books] = False
         self.reason[books] = 0
@@ -117,55 +133,38 @@ class Guard:
         self.reason[books] = REASONS.index(reason)
 
     @property
-    def orders(self) -> GuardOrders:
+    def restrictions(self) -> Restrictions:
         """What holds for the next trade."""
         close = self.close | (self.state == GuardState.HALTED)
-        return GuardOrders(
-            self.state.copy(), close, self.scale.copy(), np.array(REASONS)[self.reason]
-        )
+        reason = np.array(REASONS)[self.reason]
+        return Restrictions(self.state.copy(), close, self.scale.copy(), reason)
 
-    def observe(self, equity: FloatArray, index_return: FloatArray) -> GuardOrders:
-        """Take in the close: equity (N,) dollars and the index's return since the last close."""
+    def observe(self, equity: FloatArray, index_return: FloatArray) -> Restrictions:
+        """Take in a close: equity (N,) dollars and the index's return (N,) since the last one."""
         halted = self.state == GuardState.HALTED
         known = np.isfinite(equity) & (equity > 0.0)
         now = np.where(known, equity, self.equity)
         opened = self.equity > 0.0
         returned = np.where(opened, now / np.where(opened, self.equity, 1.0) - 1.0, 0.0)
         sound = known & np.isfinite(index_return)
-        self.returns = _pushed(self.returns, returned)
-        self.index_returns = _pushed(self.index_returns, np.where(sound, index_return, 0.0))
+        self.returns = appended(self.returns, returned)
+        self.index_returns = appended(self.index_returns, np.where(sound, index_return, 0.0))
         self.sessions = self.sessions + 1.0
         self.equity = now
         self.peak = np.maximum(self.peak, now)
 
-        reducing = self._watch_the_day(returned)
+        reducing = self._check_daily_triggers(returned)
         fallen = _at_least(1.0 - now / self.peak, self.options.halt_at_drawdown)
-        self._give_reason("drawdown", fallen)
-        self._give_reason("not_finite", ~sound)
+        self.reason[fallen] = REASONS.index("drawdown")
+        self.reason[~sound] = REASONS.index("not_finite")
         halted = halted | fallen | ~sound
         state = np.where(halted, GuardState.HALTED, np.where(reducing, GuardState.REDUCING, 0))
         self.state = state.astype(np.int8)
         self.scale = self._scale()
-        return self.orders
+        return self.restrictions
 
-    def restrain(self, wanted: FloatArray, current: FloatArray, orders: GuardOrders) -> FloatArray:
-        """What the orders leave of the wanted quantities (N, M), position by position.
-
-        Closing one leg of a hedge passes here; `risk.limits` keeps hedges together.
-        """
-        scaled = self.scaled(wanted, orders)
-        if orders.may_open.all():
-            return scaled
-        return np.where(orders.may_open[:, None], scaled, reduced(current, scaled))
-
-    def scaled(self, wanted: FloatArray, orders: GuardOrders) -> FloatArray:
-        """The wanted quantities (N, M), scaled or closed as ordered."""
-        if not orders.close.any() and (orders.scale == 1.0).all():
-            return wanted
-        return np.where(orders.close[:, None], 0.0, wanted * orders.scale[:, None])
-
-    def _watch_the_day(self, returned: FloatArray) -> BoolArray:
-        """Sets what a day's return (N,) and the beta close; True where nothing may be opened."""
+    def _check_daily_triggers(self, returned: FloatArray) -> BoolArray:
+        """Set what a day's return (N,) and the beta close; True where nothing may be opened."""
         options = self.options
         self.reason = np.zeros(len(returned), np.int8)
         self.close = np.zeros(len(returned), np.bool_)
@@ -176,16 +175,12 @@ class Guard:
             ("beta", self._beta_breached(), True),
             ("day_crash", _at_least(-returned, options.close_at_daily_loss), True),
         ):
-            self._give_reason(trigger, hit)
+            self.reason[hit] = REASONS.index(trigger)
             reducing = reducing | hit
             self.close = self.close | (hit & closes)
             if trigger != "beta":
-                lasting = float(options.cooldown_sessions - 1)
-                self.cooldown = np.where(hit, lasting, self.cooldown)
+                self.cooldown = np.where(hit, options.cooldown_sessions - 1.0, self.cooldown)
         return reducing
-
-    def _give_reason(self, reason: str, hit: BoolArray) -> None:
-        self.reason[hit] = REASONS.index(reason)
 
     def _scale(self) -> FloatArray:
         """Target over realised volatility, at most 1; 1 until the window is full."""
@@ -210,18 +205,23 @@ class Guard:
     def set_state(self, state: dict[str, Any]) -> None:
         """Take back what `get_state` gave; InputError where the number of books differs."""
         for name in self.FIELDS:
-            current = getattr(self, name)
-            found = np.shape(state[name]) if name in state else None
-            if found != current.shape:
-                raise InputError(
-                    f"guard: {name} has shape {found}, not {current.shape}",
-                    "Restore it for the same number of books and the same windows",
-                )
-            setattr(self, name, np.array(state[name], dtype=current.dtype))
+            setattr(self, name, restored("guard", name, state, getattr(self, name)))
 
 
-def _pushed(ring: FloatArray, newest: FloatArray) -> FloatArray:
-    return np.concatenate([ring[:, 1:], newest[:, None]], axis=1)
+def restored(part: str, name: str, state: dict[str, Any], current: NDArray[Any]) -> NDArray[Any]:
+    """The array that replaces `current`; InputError where `state` lacks it or its shape differs."""
+    shape = np.shape(state[name]) if name in state else None
+    if shape != current.shape:
+        raise InputError(
+            f"saved state of the {part}: {name} has shape {shape}, {current.shape} is needed",
+            "Restore it for the same number of books and the same windows",
+        )
+    return np.array(state[name], dtype=current.dtype)
+
+
+def appended(series: FloatArray, newest: FloatArray) -> FloatArray:
+    """Series (N, T) without its first column and with `newest` (N,) as its last."""
+    return np.concatenate([series[:, 1:], newest[:, None]], axis=1)
 
 
 def _at_least(loss: FloatArray, trigger: float | None) -> BoolArray:

@@ -1,8 +1,9 @@
 """SPAN-like margin: the worst loss of a book over 16 moves of price and volatility.
 
-The grid is that of the exchanges' SPAN: the price at 0, a third, two thirds and the whole of its
-scan range up and down, each with volatility up and down, and two extreme moves of which a part is
-counted. Reference: CME Group, SPAN methodology (1988 and later).
+The grid is that of the exchanges' SPAN: the price moves by 0, a third, two thirds and the whole of
+its scan range up and down, each with volatility up and down; of two extreme price moves a part of
+the loss counts. `risk.bounds` takes the worst scenario of a book and limits it.
+Reference: CME Group, SPAN methodology (1988 and later).
 """
 
 from __future__ import annotations
@@ -16,21 +17,19 @@ from pydantic import Field
 from conf.settings import settings
 from conf.types import FloatArray
 
-NUM_SCENARIOS = 16
-
-# Prices of the contracts at (spot, volatility), each of which has the scenarios as last axis.
+# Prices of the contracts at (spot, volatility); the last axis of each array is the scenario.
 Reprice = Callable[[FloatArray, FloatArray], FloatArray]
 
 
 @settings
 class ScanSettings:
-    """How far the scan goes."""
+    """Size of the moves that are scanned."""
 
     price_range: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.08  # share of spot
     vol_range: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05  # volatility, absolute
-    extreme_multiple: Annotated[float, Field(ge=1.0)] = 3.0  # of the price range
-    extreme_cover: Annotated[float, Field(gt=0.0, le=1.0)] = 0.35  # of the extreme loss
-    vol_floor: Annotated[float, Field(gt=0.0)] = 0.01  # no scenario goes below
+    extreme_multiple: Annotated[float, Field(ge=1.0)] = 3.0  # of price_range
+    extreme_cover: Annotated[float, Field(gt=0.0, le=1.0)] = 0.35  # share of the extreme loss
+    vol_floor: Annotated[float, Field(gt=0.0)] = 0.01  # lowest volatility of a scenario
 
 
 class Scenarios(NamedTuple):
@@ -59,20 +58,12 @@ def scan_gains(
     price: FloatArray,
     options: ScanSettings | None = None,
 ) -> FloatArray:
-    """What one unit of each contract gains in each scenario, (..., 16) dollars.
+    """Gain of one unit of each contract in each scenario, (..., 16) dollars.
 
-    spot broadcasts to, and vol and price have, the shape (...) of the contracts.
+    vol and price have the shape (...) of the contracts; spot broadcasts to it.
     """
     options = options or ScanSettings()
     grid = scenarios(options)
     moved_spot = np.asarray(spot)[..., None] * (1.0 + grid.price_move)
     moved_vol = np.maximum(np.asarray(vol)[..., None] + grid.vol_move, options.vol_floor)
     return (reprice(moved_spot, moved_vol) - np.asarray(price)[..., None]) * grid.cover
-
-
-def scan_margin(quantity: FloatArray, gains: FloatArray) -> FloatArray:
-    """Worst loss of books (N, M) over scenarios (N, M, 16) or (M, 16): (N,) dollars, never < 0."""
-    by_scenario = np.broadcast_to(gains, (*quantity.shape, gains.shape[-1])).swapaxes(-1, -2)
-    outcome = (quantity[..., None, :] * by_scenario).sum(axis=-1)
-    worst: FloatArray = np.maximum(-outcome.min(axis=-1), 0.0)
-    return worst

@@ -18,7 +18,7 @@ def watching(equity=100.0, options=QUIET, books=1):
 
 
 def after(guard, *equities):
-    """The guard's orders after each close, the index standing still."""
+    """The guard's restrictions after each close, while the index does not move."""
     return [guard.observe(np.array([float(e)]), np.zeros(1)) for e in equities]
 
 
@@ -27,9 +27,9 @@ def replay(first, last):
     close = sp500.load()["Close"][first:last]
     guard = watching(float(close.iloc[0]))
     for day, price in close.iloc[1:].items():
-        (orders,) = after(guard, price)
-        state, closed = GuardState(int(orders.state[0])), bool(orders.close[0])
-        yield f"{day:%m-%d}", state.name + ("!" if closed else ""), str(orders.reason[0])
+        (restrictions,) = after(guard, price)
+        state, closed = GuardState(int(restrictions.state[0])), bool(restrictions.close[0])
+        yield f"{day:%m-%d}", state.name + ("!" if closed else ""), str(restrictions.reason[0])
 
 
 def test_october_2008_day_by_day():
@@ -68,7 +68,7 @@ def test_august_2015_day_by_day():
 
 def test_triggers_hold_at_exactly_their_value():
     guard = watching()
-    states = [int(orders.state[0]) for orders in after(guard, 97.0, 97.0, 97 * 0.9701)]
+    states = [int(restrictions.state[0]) for restrictions in after(guard, 97.0, 97.0, 97 * 0.9701)]
     assert states == [REDUCING, ACTIVE, ACTIVE]
     assert after(watching(), 95.0)[0].close[0]
     assert after(watching(), 80.0)[0].state[0] == HALTED
@@ -80,19 +80,19 @@ def test_a_cooldown_keeps_reducing_for_its_sessions():
     assert states == [REDUCING, REDUCING, REDUCING, ACTIVE]
 
 
-def test_reducing_lets_positions_shrink_and_nothing_else():
+def test_reducing_only_lets_positions_shrink():
     guard = watching()
-    (orders,) = after(guard, 96.0)
-    wanted = np.array([[5.0, -5.0, 0.5, -1.0, 3.0]])
-    current = np.array([[1.0, 1.0, 1.0, -2.0, 0.0]])
-    assert guard.restrain(wanted, current, orders).tolist() == [[1.0, 0.0, 0.5, -1.0, 0.0]]
+    (restrictions,) = after(guard, 96.0)
+    requested = np.array([[5.0, -5.0, 0.5, -1.0, 3.0]])
+    held = np.array([[1.0, 1.0, 1.0, -2.0, 0.0]])
+    assert restrictions.applied(requested, held).tolist() == [[1.0, 0.0, 0.5, -1.0, 0.0]]
 
 
 def test_halted_closes_everything_until_a_person_resets():
     guard = watching()
-    (orders,) = after(guard, 79.0)
-    current = np.array([[3.0, -2.0]])
-    assert guard.restrain(current, current, orders).tolist() == [[0.0, 0.0]]
+    (restrictions,) = after(guard, 79.0)
+    held = np.array([[3.0, -2.0]])
+    assert restrictions.applied(held, held).tolist() == [[0.0, 0.0]]
     guard.reset(np.array([True]))
     states = [int(o.state[0]) for o in after(guard, 79.0, 78.0, 63.0)]
     assert states == [ACTIVE, ACTIVE, HALTED]
@@ -101,17 +101,17 @@ def test_halted_closes_everything_until_a_person_resets():
 def test_the_kill_switch_halts_at_once():
     guard = watching(books=2)
     guard.kill(np.array([False, True]))
-    orders = guard.observe(np.array([101.0, 101.0]), np.zeros(2))
-    assert orders.state.tolist() == [ACTIVE, HALTED]
-    assert orders.close.tolist() == [False, True]
+    restrictions = guard.observe(np.array([101.0, 101.0]), np.zeros(2))
+    assert restrictions.state.tolist() == [ACTIVE, HALTED]
+    assert restrictions.close.tolist() == [False, True]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 0.0, -5.0])
-def test_an_equity_that_is_none_halts(bad):
+def test_nan_infinity_or_no_equity_halts(bad):
     guard = watching(books=2)
-    orders = guard.observe(np.array([101.0, bad]), np.zeros(2))
-    assert orders.state.tolist() == [ACTIVE, HALTED]
-    assert orders.reason[1] == "not_finite"
+    restrictions = guard.observe(np.array([101.0, bad]), np.zeros(2))
+    assert restrictions.state.tolist() == [ACTIVE, HALTED]
+    assert restrictions.reason[1] == "not_finite"
     again = guard.observe(np.array([102.0, 100.0]), np.zeros(2))
     assert again.state.tolist() == [ACTIVE, HALTED]
 
@@ -121,12 +121,14 @@ def test_a_book_above_its_volatility_target_is_scaled_to_it():
     equity, returns = 100.0, [0.029, -0.025] * 10
     for r in returns:
         equity *= 1 + r
-        (orders,) = after(guard, equity)
+        (restrictions,) = after(guard, equity)
     volatility = np.std(returns, ddof=1) * 252**0.5
     assert volatility > 0.3
-    assert orders.scale[0] == pytest.approx(0.3 / volatility)
-    wanted = np.array([[2.0]])
-    np.testing.assert_allclose(guard.restrain(wanted, wanted, orders), wanted * 0.3 / volatility)
+    assert restrictions.scale[0] == pytest.approx(0.3 / volatility)
+    requested = np.array([[2.0]])
+    np.testing.assert_allclose(
+        restrictions.applied(requested, requested), requested * 0.3 / volatility
+    )
 
 
 def test_a_beta_above_its_bound_closes_the_book():
@@ -137,8 +139,8 @@ def test_a_beta_above_its_bound_closes_the_book():
         equity = 100.0
         for i, r in enumerate(index):
             equity *= 1 + beta * r
-            orders = guard.observe(np.array([equity]), np.array([r]))
-            assert orders.close[0] == (closes and i == 59)
+            restrictions = guard.observe(np.array([equity]), np.array([r]))
+            assert restrictions.close[0] == (closes and i == 59)
 
 
 @pytest.mark.parametrize("daily", [0.0, 1e-4, 0.001, 0.0013, 0.01])
@@ -147,43 +149,43 @@ def test_an_index_that_never_varies_has_no_beta(daily):
     guard, equity = watching(options=GuardSettings(max_volatility=None)), 100.0
     for _ in range(70):
         equity *= 1 + rng.normal(0.0005, 0.002)
-        orders = guard.observe(np.array([equity]), np.array([daily]))
-        assert orders.reason.tolist() == [""]
+        restrictions = guard.observe(np.array([equity]), np.array([daily]))
+        assert restrictions.reason.tolist() == [""]
 
 
-def test_an_index_that_is_none_halts_and_the_equity_is_known_all_the_same():
+def test_a_nan_index_return_halts_and_the_equity_still_counts():
     guard = watching()
-    orders = guard.observe(np.array([60.0]), np.array([np.nan]))
-    assert (orders.state[0], orders.reason[0]) == (HALTED, "not_finite")
+    restrictions = guard.observe(np.array([60.0]), np.array([np.nan]))
+    assert (restrictions.state[0], restrictions.reason[0]) == (HALTED, "not_finite")
     guard.reset(np.array([True]))
     assert guard.peak.tolist() == [60.0]
     assert guard.observe(np.array([60.0]), np.zeros(1)).state[0] == ACTIVE
 
 
-def test_a_book_nobody_opened_begins_at_its_first_close():
+def test_a_book_that_was_never_opened_begins_at_its_first_close():
     guard = Guard(1)
     for _ in range(25):
-        orders = guard.observe(np.array([100_000.0]), np.zeros(1))
-    assert orders.scale.tolist() == [1.0]
+        restrictions = guard.observe(np.array([100_000.0]), np.zeros(1))
+    assert restrictions.scale.tolist() == [1.0]
 
 
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_it_never_raises_an_exposure_and_a_batch_equals_each_alone(seed):
+def test_the_guard_never_raises_an_exposure_and_a_batch_equals_each_alone(seed):
     rng = np.random.default_rng(seed)
     together, alone = watching(books=5), [watching() for _ in range(5)]
     equity = np.full(5, 100.0)
     for _ in range(30):
         equity = equity * (1 + rng.normal(0, 0.02, 5))
         index = rng.normal(0, 0.01, 5)
-        orders = together.observe(equity, index)
-        wanted, current = rng.normal(size=(5, 4)), rng.normal(size=(5, 4))
-        kept = together.restrain(wanted, current, orders)
-        assert (np.abs(kept) <= np.abs(wanted)).all()
-        assert (kept * wanted >= 0).all()
+        restrictions = together.observe(equity, index)
+        requested, held = rng.normal(size=(5, 4)), rng.normal(size=(5, 4))
+        kept = restrictions.applied(requested, held)
+        assert (np.abs(kept) <= np.abs(requested)).all()
+        assert (kept * requested >= 0).all()
         for i, guard in enumerate(alone):
             single = guard.observe(equity[i : i + 1], index[i : i + 1])
-            assert [x[0] for x in single] == [x[i] for x in orders]
+            assert [x[0] for x in single] == [x[i] for x in restrictions]
 
 
 def test_its_state_is_saved_and_restored():

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from conf.errors import InputError
 from risk.book import Book
-from risk.limits import RULES, LimitSettings, apply_limits, usage_of
+from risk.bounds import RULES, LimitSettings, usage_of
+from risk.limits import apply_limits
 
 LIMITS = LimitSettings()
 CAPS = {
@@ -40,12 +41,12 @@ def a_book(quantity, price, equity=100.0, delta=0.0, gamma=0.0, vega=0.0, traded
     )
 
 
-def allowed(wanted, book, limits=LIMITS):
-    return apply_limits(np.atleast_2d(np.asarray(wanted, float)), book, limits)
+def allowed(requested, book, limits=LIMITS):
+    return apply_limits(np.atleast_2d(np.asarray(requested, float)), book, limits)
 
 
 def random_books(seed, books=64, positions=6):
-    """Books of any size and sign, within limits and far beyond, prices down to nothing."""
+    """Books of any size and sign, within limits and far beyond, with prices down to zero."""
     rng = np.random.default_rng(seed)
     size = 10 ** rng.uniform(-3, 3, (books, 1))
     price = 10 ** rng.uniform(-6, 2, (books, positions)) * (rng.random((books, positions)) > 0.1)
@@ -59,8 +60,8 @@ def random_books(seed, books=64, positions=6):
         traded=10 ** rng.uniform(-3, 5, books),
         scan=rng.normal(size=(books, positions, 16)),
     )
-    wanted = rng.normal(size=(books, positions)) * 10 ** rng.uniform(-3, 3, (books, 1))
-    return book, wanted, rng
+    requested = rng.normal(size=(books, positions)) * 10 ** rng.uniform(-3, 3, (books, 1))
+    return book, requested, rng
 
 
 seeds = st.integers(0, 2**32 - 1)
@@ -68,9 +69,9 @@ seeds = st.integers(0, 2**32 - 1)
 
 @settings(max_examples=150, deadline=None)
 @given(seed=seeds)
-def test_every_limit_holds_after_it_whatever_was_held_or_wanted(seed):
-    book, wanted, _ = random_books(seed)
-    result = apply_limits(wanted, book, WITH_MARGIN)
+def test_every_limit_holds_whatever_was_held_or_requested(seed):
+    book, requested, _ = random_books(seed)
+    result = apply_limits(requested, book, WITH_MARGIN)
     assert not result.alert.any()
     for rule, usage in usage_of(result.quantity, book, WITH_MARGIN).items():
         assert (usage <= CAPS[rule] * (1 + 1e-9)).all(), rule
@@ -89,11 +90,11 @@ def within(book, limits=WITH_MARGIN):
 
 @settings(max_examples=150, deadline=None)
 @given(seed=seeds)
-def test_no_exposure_grows_that_was_not_asked_for(seed):
-    book, wanted, _ = random_books(seed)
-    result = apply_limits(wanted, book, WITH_MARGIN).quantity
-    low = np.minimum(np.minimum(book.quantity, wanted), 0)
-    high = np.maximum(np.maximum(book.quantity, wanted), 0)
+def test_no_position_ends_beyond_both_the_held_and_the_requested_one(seed):
+    book, requested, _ = random_books(seed)
+    result = apply_limits(requested, book, WITH_MARGIN).quantity
+    low = np.minimum(np.minimum(book.quantity, requested), 0)
+    high = np.maximum(np.maximum(book.quantity, requested), 0)
     slack = 1e-12 * (np.abs(low) + np.abs(high))
     assert (result >= low - slack).all()
     assert (result <= high + slack).all()
@@ -103,26 +104,26 @@ def test_no_exposure_grows_that_was_not_asked_for(seed):
 @given(seed=seeds, share=st.floats(0, 1))
 def test_a_trade_that_reduces_risk_is_never_blocked(seed, share):
     book, _, _ = random_books(seed)
-    wanted = share * book.quantity
-    result = apply_limits(wanted, book, WITH_MARGIN).quantity
-    assert (np.abs(result) <= np.abs(wanted) * (1 + 1e-12)).all()
-    fits = within(dataclasses.replace(book, quantity=wanted))
-    np.testing.assert_array_equal(result[fits], wanted[fits])
+    requested = share * book.quantity
+    result = apply_limits(requested, book, WITH_MARGIN).quantity
+    assert (np.abs(result) <= np.abs(requested) * (1 + 1e-12)).all()
+    fits = within(dataclasses.replace(book, quantity=requested))
+    np.testing.assert_array_equal(result[fits], requested[fits])
 
 
 @settings(max_examples=150, deadline=None)
 @given(seed=seeds)
 def test_a_batch_of_books_gets_the_answers_of_each_alone(seed):
-    book, wanted, _ = random_books(seed, books=9)
-    together = apply_limits(wanted, book, WITH_MARGIN)
+    book, requested, _ = random_books(seed, books=9)
+    together = apply_limits(requested, book, WITH_MARGIN)
     for i in range(9):
         one = Book(**{f.name: getattr(book, f.name)[i : i + 1] for f in dataclasses.fields(book)})
-        alone = apply_limits(wanted[i : i + 1], one, WITH_MARGIN)
+        alone = apply_limits(requested[i : i + 1], one, WITH_MARGIN)
         np.testing.assert_array_equal(alone.quantity[0], together.quantity[i])
         np.testing.assert_array_equal(alone.clipped[0], together.clipped[i])
 
 
-FIELDS = ("wanted", "quantity", "price", "equity", "delta", "gamma", "vega", "traded", "scan")
+FIELDS = ("requested", "quantity", "price", "equity", "delta", "gamma", "vega", "traded", "scan")
 
 
 @settings(max_examples=150, deadline=None)
@@ -131,14 +132,14 @@ FIELDS = ("wanted", "quantity", "price", "equity", "delta", "gamma", "vega", "tr
     bad=st.sampled_from([np.nan, np.inf, -np.inf]),
     field=st.sampled_from(FIELDS),
 )
-def test_a_number_that_is_none_closes_the_book_and_raises_the_alert(seed, bad, field):
-    book, wanted, rng = random_books(seed, books=5)
-    clean = apply_limits(wanted, book, WITH_MARGIN)
+def test_nan_or_infinity_closes_the_book_and_raises_the_alert(seed, bad, field):
+    book, requested, rng = random_books(seed, books=5)
+    clean = apply_limits(requested, book, WITH_MARGIN)
     values = {f.name: getattr(book, f.name).copy() for f in dataclasses.fields(book)}
-    target = wanted.copy() if field == "wanted" else values[field]
+    target = requested.copy() if field == "requested" else values[field]
     target[(2, *(rng.integers(0, n) for n in target.shape[1:]))] = bad
-    hurt = target if field == "wanted" else wanted
-    result = apply_limits(hurt, Book(**values), WITH_MARGIN)
+    changed = target if field == "requested" else requested
+    result = apply_limits(changed, Book(**values), WITH_MARGIN)
     assert result.alert.tolist() == [False, False, True, False, False]
     assert (result.quantity[2] == 0).all()
     others = [0, 1, 3, 4]
@@ -146,7 +147,7 @@ def test_a_number_that_is_none_closes_the_book_and_raises_the_alert(seed, bad, f
     assert np.isfinite(result.clipped).all()
 
 
-def test_what_keeps_every_limit_passes_untouched():
+def test_a_request_within_every_limit_is_not_changed():
     book = a_book([1.0, -1.0], 10.0)
     result = allowed([1.5, -0.5], book)
     np.testing.assert_array_equal(result.quantity, [[1.5, -0.5]])
@@ -159,7 +160,7 @@ def clipped(result):
 
 def test_each_rule_by_hand():
     flat = [0.0, 0.0]
-    result = allowed([3.0, 0.0], a_book(flat, 10.0))  # $30 of $100 wanted, $20 allowed
+    result = allowed([3.0, 0.0], a_book(flat, 10.0))  # $30 of $100 requested, $20 allowed
     assert result.quantity.tolist() == [[2.0, 0.0]]
     assert clipped(result) == {"position": 10.0}
 
@@ -185,18 +186,18 @@ def test_each_rule_by_hand():
     result = allowed([1.0, 0.0], a_book(flat, 1.0, scan=scan), WITH_MARGIN)
     assert result.quantity[0, 0] == pytest.approx(0.5)
 
-    result = allowed([1.0, 0.0], a_book(flat, 10.0, traded=196.0))  # $10 wanted, $4 left
+    result = allowed([1.0, 0.0], a_book(flat, 10.0, traded=196.0))  # $10 requested, $4 left
     assert result.quantity[0, 0] == pytest.approx(0.4)
     assert clipped(result) == pytest.approx({"turnover": 6.0})
 
 
-def test_a_wish_beyond_a_limit_keeps_its_proportions():
+def test_a_request_beyond_a_limit_keeps_its_proportions():
     book = a_book([0.4, 0.0], 1.0, delta=[100.0, 100.0])
-    result = allowed([0.4, 0.3], book)  # delta 0.4, wanted 0.7, allowed 0.5
+    result = allowed([0.4, 0.3], book)  # delta 0.4, requested 0.7, allowed 0.5
     np.testing.assert_allclose(result.quantity, np.array([[0.4, 0.3]]) * 5 / 7)
 
 
-def test_a_book_in_breach_is_brought_back_without_anybody_asking():
+def test_a_book_in_breach_is_reduced_without_a_request():
     book = a_book([2.0, 0.0], 10.0, delta=[100.0, 0.0])
     result = allowed([2.0, 0.0], book)
     assert result.quantity[0, 0] == pytest.approx(0.25 * 2.0)
@@ -213,7 +214,7 @@ def test_closing_needs_no_turnover_and_opening_does():
     assert clipped(both) == {"turnover": 5.0}
 
 
-def test_limits_that_are_off_do_not_bind():
+def test_limits_set_to_null_do_not_bind():
     off = LimitSettings(**{f.name: None for f in dataclasses.fields(LimitSettings)})
     book = a_book([0.0, 0.0], 10.0, delta=1e6, gamma=1e6, vega=1e6, traded=1e9)
     assert allowed([50.0, -70.0], book, off).quantity.tolist() == [[50.0, -70.0]]
@@ -226,14 +227,14 @@ def test_without_equity_everything_is_closed():
 
 
 @pytest.mark.parametrize(
-    ("wanted", "book"),
+    ("requested", "book"),
     [
         ([1e200, 1e200], a_book([0.0, 0.0], 0.0, delta=[1e200, -1e200])),
         ([1e308, 0.0], a_book([-1e308, 0.0], 0.0)),
     ],
 )
-def test_numbers_too_large_to_be_added_up_close_the_book(wanted, book):
-    result = allowed(wanted, book)
+def test_numbers_too_large_to_be_added_up_close_the_book(requested, book):
+    result = allowed(requested, book)
     assert result.quantity.tolist() == [[0.0, 0.0]]
     assert result.alert.all()
     assert np.isfinite(result.traded).all()

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from envs.options.black_scholes import price
-from risk.margin import NUM_SCENARIOS, ScanSettings, scan_gains, scan_margin, scenarios
+from risk.book import Book
+from risk.bounds import LimitSettings, usage_of
+from risk.margin import ScanSettings, scan_gains, scenarios
 
 SPOT, RATE, YIELD, TAU, VOL = 100.0, 0.02, 0.01, 30 / 365, 0.2
 GRID = scenarios(ScanSettings())
@@ -26,10 +28,17 @@ def gains_of(contracts):
     return scan_gains(reprice, np.full(len(strike), SPOT), vol, now)
 
 
+def margins(quantity, gains):
+    """Margins (N,) in dollars of books (N, M): those that the limits see, of an equity of $1."""
+    zero, one = np.zeros_like(quantity), np.ones(len(quantity))
+    scan = np.broadcast_to(gains, (*quantity.shape, 16))
+    book = Book(quantity, zero, one, zero, zero, zero, traded=one, scan=scan)
+    return usage_of(quantity, book, LimitSettings(max_margin=1.0))["margin"]
+
+
 def margin(book):
     """Margin of one book given as {(strike, is_call): quantity}."""
-    quantity = np.array([list(book.values())], float)
-    return float(scan_margin(quantity, gains_of(list(book)))[0])
+    return float(margins(np.array([list(book.values())], float), gains_of(list(book)))[0])
 
 
 def by_hand(book):
@@ -44,7 +53,7 @@ def by_hand(book):
 
 
 def test_the_grid_is_that_of_span():
-    assert len(GRID.price_move) == NUM_SCENARIOS == 16
+    assert len(GRID.price_move) == 16
     moves = sorted(set(np.round(GRID.price_move[:14] / 0.08, 6)))
     assert moves == pytest.approx([-1, -2 / 3, -1 / 3, 0, 1 / 3, 2 / 3, 1])
     assert GRID.price_move[14:].tolist() == pytest.approx([0.24, -0.24])
@@ -79,13 +88,13 @@ def test_the_margin_of_a_box_is_near_zero():
     assert margin(BOX) == pytest.approx(0, abs=1e-9)
 
 
-def test_nothing_held_needs_nothing_and_batches_agree():
+def test_an_empty_book_needs_no_margin_and_batches_agree():
     gains = gains_of([(100, True), (100, False)])
     books = np.array([[0.0, 0.0], [-1.0, -1.0], [2.0, -3.0]])
-    together = scan_margin(books, gains)
+    together = margins(books, gains)
     assert together[0] == 0
     for i in range(3):
-        assert scan_margin(books[i : i + 1], gains)[0] == together[i]
+        assert margins(books[i : i + 1], gains)[0] == together[i]
 
 
 def test_long_options_can_lose_no_more_than_their_premium():

@@ -3,8 +3,8 @@ import pytest
 
 from conf.errors import InputError
 from risk.book import Book
+from risk.bounds import LimitSettings, usage_of
 from risk.guard import GuardState
-from risk.limits import LimitSettings, usage_of
 from risk.overlay import OVERLAY_RULES, RiskOverlay, RiskSettings
 
 
@@ -28,7 +28,7 @@ def watching(books=1, **options):
     return overlay
 
 
-def test_guard_first_then_limits_and_each_says_what_it_took():
+def test_the_guard_comes_before_the_limits_and_each_reports_what_it_took():
     overlay = watching()
     overlay.observe(np.array([96.5]), np.zeros(1))  # -3.5 %: nothing may be opened
     result = overlay.apply(np.array([[3.0, 1.0]]), a_book([2.5, 0.0], equity=96.5))
@@ -49,18 +49,18 @@ def test_turnover_is_counted_over_a_month_of_trades():
     held = np.zeros((1, 2))
     traded = []
     for day in range(30):
-        wanted = np.array([[2.0, 0.0]]) if day % 2 == 0 else np.zeros((1, 2))
-        result = overlay.apply(wanted, a_book(held))
+        requested = np.array([[2.0, 0.0]]) if day % 2 == 0 else np.zeros((1, 2))
+        result = overlay.apply(requested, a_book(held))
         traded.append(np.abs(result.quantity - held).sum() * 10.0)
         held = result.quantity
     # $50 a month: $20 in, $20 out, $10 in, $10 out (shrinking is free), then nothing ...
     assert traded[:6] == pytest.approx([20, 20, 10, 10, 0, 0])
-    # ... until the first two trades are 21 sessions old: $30 are free then, $20 are wanted.
+    # ... until the first two trades are 21 sessions old: $30 are free then, $20 are requested.
     assert traded[20] == 0
     assert traded[22] == pytest.approx(20)
 
 
-def test_a_number_that_is_none_closes_the_book_and_halts_it():
+def test_nan_closes_the_book_and_halts_it():
     overlay = watching(2)
     result = overlay.apply(np.array([[1.0, np.nan], [1.0, 1.0]]), a_book(np.ones((2, 2))))
     assert result.alert.tolist() == [True, False]
@@ -72,16 +72,16 @@ def test_a_number_that_is_none_closes_the_book_and_halts_it():
 
 
 def test_the_kill_switch_and_the_reset_act_on_the_very_next_trade():
-    overlay, wanted, book = watching(2), np.ones((2, 2)), a_book(np.ones((2, 2)))
+    overlay, requested, book = watching(2), np.ones((2, 2)), a_book(np.ones((2, 2)))
     second = np.array([False, True])
     overlay.observe(np.array([100.0, 100.0]), np.zeros(2))
     overlay.kill(second)
-    killed = overlay.apply(wanted, book)
+    killed = overlay.apply(requested, book)
     assert killed.quantity.tolist() == [[1.0, 1.0], [0.0, 0.0]]
     assert killed.state.tolist() == [GuardState.ACTIVE, GuardState.HALTED]
-    assert overlay.guard.orders.reason.tolist() == ["", "killed"]
+    assert overlay.guard.restrictions.reason.tolist() == ["", "killed"]
     overlay.reset(second)
-    assert overlay.apply(wanted, book).quantity.tolist() == wanted.tolist()
+    assert overlay.apply(requested, book).quantity.tolist() == requested.tolist()
 
 
 def test_a_book_halted_by_its_drawdown_trades_on_as_soon_as_it_is_reset():
@@ -98,10 +98,10 @@ def test_an_alert_holds_for_every_trade_after_it():
     again = overlay.apply(np.ones((1, 2)), a_book([0.0, 0.0]))
     assert not again.quantity.any()
     assert again.state.tolist() == [GuardState.HALTED]
-    assert overlay.guard.orders.reason.tolist() == ["not_finite"]
+    assert overlay.guard.restrictions.reason.tolist() == ["not_finite"]
 
 
-def test_what_is_closed_without_asking_counts_as_traded():
+def test_what_is_closed_without_a_request_counts_as_traded():
     overlay = watching(limits=LimitSettings(max_monthly_turnover=0.5))
     first = overlay.apply(np.array([[2.0, 0.0]]), a_book([0.0, 0.0]))  # $20 of $50
     assert first.quantity.tolist() == [[2.0, 0.0]]
@@ -110,7 +110,7 @@ def test_what_is_closed_without_asking_counts_as_traded():
     np.testing.assert_allclose(second.quantity, [[0.0, 1.0]])
 
 
-def test_trades_that_cannot_be_counted_do_not_spoil_the_count():
+def test_infinite_trades_are_not_counted():
     overlay = watching()
     overlay.apply(np.array([[np.inf, 1.0]]), a_book([1e308, 1.0], price=1e100))
     overlay.record_trade(np.array([np.inf]))
@@ -126,12 +126,12 @@ def test_a_new_episode_is_watched_afresh():
     assert result.quantity.tolist() == [[1.0], [0.0]]
 
 
-def test_its_state_goes_round():
+def test_its_state_is_saved_and_restored():
     rng = np.random.default_rng(0)
     first, twin = watching(3), watching(3)
 
-    def day(overlay, wanted, equity):
-        result = overlay.apply(wanted, a_book(np.ones((3, 4))))
+    def day(overlay, requested, equity):
+        result = overlay.apply(requested, a_book(np.ones((3, 4))))
         overlay.observe(equity, np.zeros(3))
         return result
 
@@ -139,21 +139,21 @@ def test_its_state_goes_round():
         day(first, rng.normal(size=(3, 4)), rng.uniform(90, 100, 3))
     twin.set_state(first.get_state())
     for _ in range(30):
-        wanted, equity = rng.normal(size=(3, 4)), rng.uniform(90, 100, 3)
-        left, right = day(first, wanted, equity), day(twin, wanted, equity)
+        requested, equity = rng.normal(size=(3, 4)), rng.uniform(90, 100, 3)
+        left, right = day(first, requested, equity), day(twin, requested, equity)
         for a, b in zip(left, right, strict=True):
             np.testing.assert_array_equal(a, b)
 
 
-def test_the_reason_of_the_last_close_goes_round_too():
+def test_the_reason_of_the_last_close_is_saved_and_restored():
     first, twin = watching(), watching()
     first.observe(np.array([96.0]), np.zeros(1))
     twin.set_state(first.get_state())
-    assert twin.guard.orders.reason.tolist() == ["day_loss"]
+    assert twin.guard.restrictions.reason.tolist() == ["day_loss"]
 
 
 @pytest.mark.parametrize("name", ["recent_trades", "guard.scale", "guard.returns"])
-def test_a_state_of_other_books_is_refused(name):
+def test_a_state_of_another_shape_is_refused(name):
     state = watching().get_state()
     for wrong in ({**state, name: np.zeros((7, 3))}, {k: v for k, v in state.items() if k != name}):
         with pytest.raises(InputError, match=name.removeprefix("guard.")):

@@ -1,4 +1,4 @@
-"""What shrinks passes first; hedges stay whole; asking twice changes nothing."""
+"""Reductions pass first, hedges stay whole, and a repeated request changes nothing."""
 
 import dataclasses
 
@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 
 from risk.book import Book
+from risk.bounds import LimitSettings, usage_of
 from risk.guard import GuardState
-from risk.limits import LimitSettings, apply_limits, usage_of
+from risk.limits import apply_limits
 from risk.overlay import RiskOverlay, RiskSettings
 from tests.risk.test_limits import WITH_MARGIN, a_book, allowed, random_books, seeds, within
 
@@ -17,7 +18,7 @@ NET = ("delta", "gamma", "vega")
 
 
 def option_books(seed, books=200, positions=12):
-    """Books that keep the limits, often at one, and wishes that close, keep and turn positions."""
+    """Books within limits, often at one, and requests that close, keep and turn positions."""
     rng = np.random.default_rng(seed)
     shape = (books, positions)
     book = Book(
@@ -33,14 +34,14 @@ def option_books(seed, books=200, positions=12):
     first = rng.uniform(-100, 100, shape)
     held = apply_limits(first, book, WITH_MARGIN).quantity
     size = 10 ** rng.uniform(-1, 2, (books, 1))
-    wanted = np.where(rng.random(shape) < 0.5, held * rng.choice([0, 0.5, 1], shape), 0.0)
-    wanted = np.where(rng.random(shape) < 0.4, rng.uniform(-1, 1, shape) * size, wanted)
+    requested = np.where(rng.random(shape) < 0.5, held * rng.choice([0, 0.5, 1], shape), 0.0)
+    requested = np.where(rng.random(shape) < 0.4, rng.uniform(-1, 1, shape) * size, requested)
     traded = rng.choice([0, 1.9e5, 2.5e5], books)
-    return dataclasses.replace(book, quantity=held, traded=traded), wanted, rng
+    return dataclasses.replace(book, quantity=held, traded=traded), requested, rng
 
 
-def shrunk(quantity, wanted):
-    return np.clip(wanted, np.minimum(quantity, 0), np.maximum(quantity, 0))
+def shrunk(quantity, requested):
+    return np.clip(requested, np.minimum(quantity, 0), np.maximum(quantity, 0))
 
 
 def test_closing_passes_where_turnover_is_spent_or_a_limit_is_reached():
@@ -80,22 +81,22 @@ def test_a_reducing_guard_closes_no_leg_of_a_hedge():
     result = overlay.apply(np.array([[1.0, 0.0, -1.0]]), book)
     assert result.state.tolist() == [GuardState.REDUCING]
     assert result.quantity.tolist() == [[1.0, -1.0, 0.0]]
-    # What lowers the net exposure, or was asked for with it, passes.
+    # A request that lowers the net exposure passes.
     assert overlay.apply(np.array([[0.5, -0.5, 0.0]]), book).quantity.tolist() == [[0.5, -0.5, 0.0]]
 
 
 @settings(max_examples=60, deadline=None)
 @given(seed=seeds)
-def test_no_net_exposure_ends_above_both_what_was_held_and_what_was_wanted(seed):
-    for book, wanted, rng in (option_books(seed), random_books(seed)):
-        may_open = rng.random(len(wanted)) < 0.7
-        result = apply_limits(wanted, book, WITH_MARGIN, may_open).quantity
-        after, held, asked = (
-            usage_of(q, book, WITH_MARGIN) for q in (result, book.quantity, wanted)
+def test_no_net_exposure_ends_above_both_the_held_and_the_requested_one(seed):
+    for book, requested, rng in (option_books(seed), random_books(seed)):
+        may_open = rng.random(len(requested)) < 0.7
+        result = apply_limits(requested, book, WITH_MARGIN, may_open).quantity
+        after, held, target = (
+            usage_of(q, book, WITH_MARGIN) for q in (result, book.quantity, requested)
         )
         for rule in (*NET, "margin"):
-            larger = np.maximum(held[rule], asked[rule])
-            rounding = 1e-10 + 1e-12 * np.maximum(held["gross"], asked["gross"])
+            larger = np.maximum(held[rule], target[rule])
+            rounding = 1e-10 + 1e-12 * np.maximum(held["gross"], target["gross"])
             assert (after[rule] <= larger * (1 + 1e-9) + rounding).all(), rule
         grown = np.abs(result - shrunk(book.quantity, result)).max(axis=-1)
         assert (grown[~may_open] == 0).all()
@@ -103,12 +104,12 @@ def test_no_net_exposure_ends_above_both_what_was_held_and_what_was_wanted(seed)
 
 @settings(max_examples=60, deadline=None)
 @given(seed=seeds)
-def test_the_same_wish_at_the_same_prices_changes_nothing_the_second_time(seed):
-    for book, wanted, rng in (option_books(seed), random_books(seed)):
-        may_open = rng.random(len(wanted)) < 0.7
-        first = apply_limits(wanted, book, WITH_MARGIN, may_open)
+def test_the_same_request_at_the_same_prices_changes_nothing_the_second_time(seed):
+    for book, requested, rng in (option_books(seed), random_books(seed)):
+        may_open = rng.random(len(requested)) < 0.7
+        first = apply_limits(requested, book, WITH_MARGIN, may_open)
         then = dataclasses.replace(book, quantity=first.quantity, traded=book.traded + first.traded)
-        second = apply_limits(wanted, then, WITH_MARGIN, may_open)
+        second = apply_limits(requested, then, WITH_MARGIN, may_open)
         moved = (np.abs(second.quantity - first.quantity) * book.price).sum(axis=-1)
         assert (moved <= 1e-9 * book.equity).all()
 
@@ -116,14 +117,16 @@ def test_the_same_wish_at_the_same_prices_changes_nothing_the_second_time(seed):
 @settings(max_examples=60, deadline=None)
 @given(seed=seeds)
 def test_reductions_pass_whole_unless_they_would_raise_a_net_exposure(seed):
-    book, wanted, _ = option_books(seed)
-    spent = dataclasses.replace(book, traded=np.full(len(wanted), 1e6))
-    result = apply_limits(wanted, spent, WITH_MARGIN).quantity
-    reduced = shrunk(book.quantity, wanted)
-    after, held, asked = (usage_of(q, book, WITH_MARGIN) for q in (reduced, book.quantity, wanted))
-    unhedges = np.zeros(len(wanted), bool)
+    book, requested, _ = option_books(seed)
+    spent = dataclasses.replace(book, traded=np.full(len(requested), 1e6))
+    result = apply_limits(requested, spent, WITH_MARGIN).quantity
+    reduced = shrunk(book.quantity, requested)
+    after, held, target = (
+        usage_of(q, book, WITH_MARGIN) for q in (reduced, book.quantity, requested)
+    )
+    unhedges = np.zeros(len(requested), bool)
     for rule in (*NET, "margin", "cash"):
-        unhedges |= after[rule] > np.maximum(np.maximum(held[rule], asked[rule]), 0) * (1 + 1e-9)
+        unhedges |= after[rule] > np.maximum(np.maximum(held[rule], target[rule]), 0) * (1 + 1e-9)
     fits = within(dataclasses.replace(book, quantity=reduced))
     passes = fits & ~unhedges & within(book)
     assert passes.sum() > 20
@@ -131,21 +134,21 @@ def test_reductions_pass_whole_unless_they_would_raise_a_net_exposure(seed):
     np.testing.assert_allclose(np.abs(result)[passes], low[passes], atol=1e-9)
 
 
-def test_a_hair_beyond_a_limit_makes_a_hair_of_difference():
+def test_rounding_beyond_a_limit_changes_the_result_by_rounding_alone():
     book = a_book([0.5, 0.0], 1.0, delta=[100.0, 500.0])
-    for wanted in ([0.0, 1.0], [0.5, 0.2], [0.6, 0.0]):
-        inside = allowed(wanted, book).quantity
+    for requested in ([0.0, 1.0], [0.5, 0.2], [0.6, 0.0]):
+        inside = allowed(requested, book).quantity
         beyond = dataclasses.replace(book, quantity=book.quantity * (1 + 1e-15))
-        np.testing.assert_allclose(allowed(wanted, beyond).quantity, inside, rtol=1e-12)
+        np.testing.assert_allclose(allowed(requested, beyond).quantity, inside, rtol=1e-12)
 
 
-def test_net_exposures_are_kept_even_where_their_limits_are_off():
+def test_hedges_are_kept_even_where_the_limits_on_net_exposures_are_off():
     off = LimitSettings(max_delta=None, max_gamma=None, max_vega=None)
     book = a_book([1.0, -1.0, 0.0], 10.0, delta=40.0, traded=SPENT)
     assert allowed([1.0, 0.0, -1.0], book, off).quantity.tolist() == [[1.0, -1.0, 0.0]]
 
 
-def test_what_is_opened_is_limited_after_what_is_closed():
+def test_openings_get_the_turnover_that_closings_leave():
     book = a_book([1.0, 0.0], 10.0, traded=185.0)  # $15 are left; closing takes 10 of them
     result = allowed([0.0, 1.0], book)
     np.testing.assert_allclose(result.quantity, [[0.0, 0.5]])
