@@ -14,7 +14,7 @@ from risk.margin import ScanSettings, scan_gains
 
 
 class RiskView:
-    """Rows of a market, one for each (path, session), in the units of `risk.limits.Book`."""
+    """Rows of a market, one for each (path, session), in the units of `risk.book.Book`."""
 
     def __init__(self, market: OptionMarket, scan: ScanSettings | None) -> None:
         tape, spot = market.tape, market.history.close[:, :, None]

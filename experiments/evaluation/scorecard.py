@@ -18,13 +18,14 @@ from rich.table import Table
 from conf.types import FloatArray, IntArray
 from experiments.backtests.backtest import Backtest
 from experiments.statistics.performance import Performance, summarise
+from risk.book import Book
 from risk.bootstrap import (
     equity_curve,
     mean_block_length,
     percentile_interval,
     stationary_indices,
 )
-from risk.limits import Book, LimitSettings, usage_of
+from risk.bounds import LimitSettings, usage_of
 from risk.metrics import simple_returns
 from risk.overlay import TURNOVER_SESSIONS
 

@@ -12,8 +12,8 @@ from envs.options.black_scholes import price
 from envs.options.surface import VixSurface
 from experiments.backtests.backtest import run_backtest
 from experiments.evaluation.risk_report import risk_report
+from risk.bounds import LimitSettings, usage_of
 from risk.guard import GuardState
-from risk.limits import LimitSettings, usage_of
 from risk.margin import ScanSettings
 from risk.overlay import RiskSettings
 from tests.markets import history_of, market_of, options_of, random_walk, wandering_vol
