@@ -4,7 +4,7 @@ import datetime as dt
 
 import numpy as np
 
-from envs.market.exchange_calendar import exchange_sessions
+from envs.market.exchange_calendar import exchange_sessions, scheduled_holidays
 from envs.market.sources.bundled import load_embedded
 
 
@@ -25,3 +25,9 @@ def test_holidays_of_2022_by_hand() -> None:
     assert "2022-06-20" not in sessions
     assert "2022-04-15" not in sessions
     assert exchange_sessions(dt.date(2022, 1, 1), dt.date(2022, 1, 2)).size == 0
+
+
+def test_special_closings_are_no_scheduled_holidays() -> None:
+    september = dt.date(2001, 9, 1), dt.date(2001, 9, 30)
+    assert scheduled_holidays(*september).astype(str).tolist() == ["2001-09-03"]
+    assert len(exchange_sessions(*september)) == 20 - 1 - 4
