@@ -42,8 +42,8 @@ from experiments.reporting.style import (
     QUIET,
     compact,
     compact_dollars,
+    outcome_style,
     signed,
-    word_style,
 )
 
 _WIDTH = 9.0  # inches
@@ -194,7 +194,7 @@ def _lying_bars(axes: Axes, bars: Bars, unit: Unit) -> None:
 
 def _draw_intervals(axes: Axes, intervals: Intervals) -> None:
     for row, outcome in enumerate(intervals.words):
-        style = word_style(outcome)
+        style = outcome_style(outcome)
         value = intervals.values[row]
         axes.plot([intervals.low[row], intervals.high[row]], [row, row], color=style.colour, lw=1.5)
         axes.plot(
@@ -270,7 +270,7 @@ def _handle(entry: LegendEntry) -> Artist:
         alpha = 0.55 if entry.symbol == "area" else 1.0
         return Patch(color=entry.colour, alpha=alpha, linewidth=0)
     if entry.symbol == "marker":
-        style = word_style(entry.outcome)
+        style = outcome_style(entry.outcome)
         return Line2D(
             [],
             [],

@@ -1,4 +1,4 @@
-"""An evaluation as one HTML file: reads on a laptop and a phone, works offline, prints.
+"""A report as one HTML file: reads on a laptop and a phone, works offline, prints.
 
 The page asks nothing of the network, and its security policy forbids it to: no fonts, no images,
 no script but the two inside it, which are named by their hashes. All text is escaped. The same
@@ -11,89 +11,112 @@ import base64
 import functools
 import gzip
 import hashlib
-import pkgutil
-from html import escape
+import re
 
-from conf.errors import InputError
-from experiments.reporting.contents import NO_VERDICT, Item, KeyNumber, Report, Section, Table, Text
-from experiments.reporting.html import cards_html, contents_html, section_html, verdict_html
+import jinja2
+from plotly.offline import get_plotlyjs
 
-__all__ = ["NO_VERDICT", "Item", "KeyNumber", "Report", "Section", "Table", "Text", "render"]
-
-_NO_SCRIPT = (
-    "This browser cannot draw the figures of this page. They lie beside this file as PNG images."
+from experiments.reporting.charts import Chart, legend_of
+from experiments.reporting.contents import Cell, Report, Table
+from experiments.reporting.plotly_backend import Json, plotly_figure
+from experiments.reporting.style import (
+    DIVERGING,
+    OUTCOME_STYLES,
+    looks_numeric,
+    number,
+    outcome_style,
+    signed,
 )
+
+__all__ = ["Report", "render"]
 
 
 def render(report: Report) -> str:
-    """The report as one HTML page.
+    """The report as one HTML page; about 2 MB of it is plotly.js, compressed."""
+    plotly, plotly_hash = _plotly()
+    template = _templates().get_template("report.html.j2")
+    return template.render(report=report, plotly=plotly, plotly_hash=plotly_hash)
 
-    About 2 MB of it is plotly.js, packed. Raises InputError if plotly is not installed whole.
-    """
-    packed, plotly_hash = _plotly()
-    style, script = _own("report.css"), _own("report.js")
-    policy = (
-        f"default-src 'none'; script-src '{_hash(script)}' '{plotly_hash}'; "
-        "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+
+@functools.cache
+def _templates() -> jinja2.Environment:
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("experiments.reporting", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    sections = "\n".join(section_html(i, part) for i, part in enumerate(report.sections))
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light">
-<title>{escape(report.title)}</title>
-<link rel="icon" href="data:,">
-<style>
-{style}</style>
-</head>
-<body>
-{contents_html(report.sections)}
-<main>
-<header><h1>{escape(report.title)}</h1>{_line(report.subtitle)}</header>
-{verdict_html(report)}
-<noscript><p class="unable">{_NO_SCRIPT}</p></noscript>
-<p class="unable" id="unable" hidden>{_NO_SCRIPT}</p>
-{cards_html(report.key_numbers)}
-{sections}
-<footer>{"".join(_line(line) for line in report.footer)}</footer>
-</main>
-<script type="application/octet-stream" id="plotly">{packed}</script>
-<script>{script}</script>
-</body>
-</html>
-"""
-
-
-def _line(text: str) -> str:
-    return f"<p>{escape(text)}</p>" if text else ""
+    templates.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    templates.globals |= {"diverging": DIVERGING, "outcome_styles": OUTCOME_STYLES}
+    templates.tests |= {
+        "chart": lambda item: isinstance(item, Chart),
+        "table": lambda item: isinstance(item, Table),
+    }
+    templates.filters |= {
+        "anchor": _anchor,
+        "formatted": _formatted,
+        "legend": legend_of,
+        "outcome_style": outcome_style,
+        "paragraphs": _paragraphs,
+        "plotly_json": _plotly_json,
+        "sha256": _sha256,
+        "unbroken": _unbroken,
+    }
+    return templates
 
 
 @functools.cache
 def _plotly() -> tuple[str, str]:
     """plotly.js as base64 of gzip, and the hash of its text."""
-    code = _packaged("plotly", "package_data/plotly.min.js")
+    code = get_plotlyjs()
     # No time of day in the header, or no two reports would be alike.
-    packed = base64.b64encode(gzip.compress(code, 9, mtime=0)).decode()
-    return packed, _hash(code.decode())
+    packed = base64.b64encode(gzip.compress(code.encode(), 9, mtime=0)).decode()
+    return packed, _sha256(code)
 
 
-@functools.cache
-def _own(name: str) -> str:
-    return _packaged("experiments.reporting", name).decode()
-
-
-def _packaged(package: str, name: str) -> bytes:
-    try:
-        content = pkgutil.get_data(package, name)
-    except (FileNotFoundError, ImportError):
-        content = None
-    if content is None:
-        raise InputError(f"{package} lacks its file {name}", f"Install {package} again")
-    return content
-
-
-def _hash(script: str) -> str:
+def _sha256(script: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _plotly_json(chart: Chart) -> Json:
+    """Each list of x once, and its number in the traces: most curves are over the same dates."""
+    figure = plotly_figure(chart)
+    shared: list[list[object]] = []
+    traces = []
+    for trace in figure["data"]:
+        if trace["x"] not in shared:
+            shared.append(trace["x"])
+        traces.append({**trace, "x": shared.index(trace["x"])})
+    return {"data": traces, "layout": figure["layout"], "x": shared}
+
+
+def _formatted(table: Table) -> tuple[list[bool], list[list[str]]]:
+    """Which columns hold numbers alone, and the text of every cell."""
+    rows = [[_text(cell) for cell in row] for row in table.rows]
+    numeric = [
+        i > 0 and bool(rows) and all(looks_numeric(row[i]) for row in rows)
+        for i in range(len(table.columns))
+    ]
+    return numeric, [
+        [signed(text) if numeric[i] else text for i, text in enumerate(row)] for row in rows
+    ]
+
+
+def _text(cell: Cell) -> str:
+    return str(cell) if isinstance(cell, str) else number(cell, 0 if isinstance(cell, int) else 2)
+
+
+def _anchor(title: str, i: int) -> str:
+    """The name by which the i-th section is linked to."""
+    words = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40]
+    return f"s{i}-{words}" if words else f"s{i}"
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [_unbroken(part.strip()) for part in re.split(r"\n\s*\n", text) if part.strip()]
+
+
+def _unbroken(text: str) -> str:
+    """Text in which no line ends between a number and its unit."""
+    return re.sub(r"(\d) (%|×)", "\\1\u00a0\\2", text)

@@ -38,8 +38,8 @@ from experiments.reporting.style import (
     QUIET,
     compact,
     number,
+    outcome_style,
     signed,
-    word_style,
 )
 
 
@@ -393,7 +393,7 @@ def _histogram(histogram: Histogram) -> Json:
 def _intervals(intervals: Intervals, common: Json) -> list[Json]:
     rows = []
     for outcome in dict.fromkeys(intervals.words):
-        style = word_style(outcome)
+        style = outcome_style(outcome)
         chosen = np.array([other == outcome for other in intervals.words])
         places = np.flatnonzero(chosen).tolist()
         labels = [intervals.labels[i] for i in places]

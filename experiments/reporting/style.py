@@ -27,7 +27,7 @@ DIVERGING = ("#9c3a1f", "#dd9b7f", "#f8f8f6", "#85b2d6", "#17558f")
 
 
 @dataclass(frozen=True)
-class WordStyle:
+class OutcomeStyle:
     """How a verdict looks; each differs by shape as well as by colour."""
 
     colour: str
@@ -39,14 +39,14 @@ class WordStyle:
 
 
 OUTCOME_STYLES = {
-    Outcome.OUTPERFORMS.value: WordStyle("#0f7350", "#e3f3ec", "✓", "circle", "o", False),
-    Outcome.UNDERPERFORMS.value: WordStyle("#b3261e", "#fbe9e7", "✕", "diamond", "D", False),
-    Outcome.INCONCLUSIVE.value: WordStyle("#96640a", "#fdf3dc", "≈", "square", "s", True),
+    Outcome.OUTPERFORMS.value: OutcomeStyle("#0f7350", "#e3f3ec", "✓", "circle", "o", False),
+    Outcome.UNDERPERFORMS.value: OutcomeStyle("#b3261e", "#fbe9e7", "✕", "diamond", "D", False),
+    Outcome.INCONCLUSIVE.value: OutcomeStyle("#96640a", "#fdf3dc", "≈", "square", "s", True),
 }
-NO_VERDICT = WordStyle("#4a5563", "#eef1f4", "–", "circle", "o", True)
+NO_VERDICT = OutcomeStyle("#4a5563", "#eef1f4", "–", "circle", "o", True)
 
 
-def word_style(outcome: str) -> WordStyle:
+def outcome_style(outcome: str) -> OutcomeStyle:
     """The look of a verdict; that of none for any other word."""
     return OUTCOME_STYLES.get(str(outcome), NO_VERDICT)
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from experiments.reporting import book_figures, figures
 from experiments.reporting.charts import Chart
-from experiments.reporting.page import KeyNumber, Report, Section, Table, Text
+from experiments.reporting.contents import KeyNumber, Report, Section, Table, Text
 from experiments.statistics.comparison import Difference, Outcome
 
 EVIL = '<script>alert("x")</script><b>bold</b> %{y} $x$'

@@ -9,7 +9,8 @@ import pytest
 
 from conf.errors import InputError
 from experiments.reporting.charts import Chart, Panel
-from experiments.reporting.page import NO_VERDICT, Report, Section, Table, render
+from experiments.reporting.contents import NO_VERDICT, Report, Section, Table
+from experiments.reporting.page import render
 from experiments.statistics.comparison import Outcome
 from tests.experiments.reporting.pictures import EVIL, all_charts, report
 
