@@ -7,7 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from agents.policy import Policy, PolicyState
+from agents.policy import PolicyState, Trader
+from agents.policy_batch import PolicyBatch
 from conf.errors import InputError
 from conf.types import BoolArray, ObsArray
 from risk.overlay import RiskSettings
@@ -22,7 +23,7 @@ class RiskManagedPolicy:
     `predict` instead, as an ensemble does, would trade without the module: that is refused.
     """
 
-    policy: Policy
+    policy: Trader | PolicyBatch
     risk: RiskSettings
 
     def predict(

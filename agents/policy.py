@@ -1,18 +1,19 @@
-"""What everything that decides has in common: SB3's `predict`, batched and recurrent."""
+"""What decides: a policy acts on observations, a strategy states quantities from the book."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
-from conf.types import BoolArray, ObsArray
+from conf.types import BoolArray, FloatArray, ObsArray
+from envs.core.kernel import BookState
 
 PolicyState = tuple[NDArray[Any], ...] | None
 
 
 class Policy(Protocol):
-    """A trained model, a classical strategy, an ensemble: anything with this one method."""
+    """A trained model or an ensemble: anything with SB3's `predict`, batched and recurrent."""
 
     def predict(
         self,
@@ -22,3 +23,14 @@ class Policy(Protocol):
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], PolicyState]:
         """Actions (N, A) and the state to hand in with the next observation."""
+
+
+@runtime_checkable
+class Strategy(Protocol):
+    """A rule without memory, made for one market, as the classical baselines are."""
+
+    def quantities(self, books: BookState) -> FloatArray:
+        """Units (N, M) to hold from this close on."""
+
+
+Trader = Policy | Strategy

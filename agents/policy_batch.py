@@ -1,4 +1,4 @@
-"""Several policies in one batch: each decides for its own books."""
+"""Several policies and strategies in one batch of books: each decides for its own."""
 
 from __future__ import annotations
 
@@ -7,43 +7,49 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from agents.policy import Policy
+from agents.policy import Strategy, Trader
 from conf.errors import InputError
-from conf.types import BoolArray, ObsArray
+from conf.types import BoolArray, FloatArray, ObsArray
+from envs.core.kernel import BookKernel
 
 
 @dataclass(frozen=True)
 class PolicyBatch:
-    """Policy k decides for books k·n .. (k + 1)·n - 1 of a batch of K·n books."""
+    """Trader k decides for books k·n .. (k + 1)·n - 1 of a batch of K·n books."""
 
-    policies: Sequence[Policy]
+    traders: Sequence[Trader]
 
-    def predict(
-        self,
-        observation: ObsArray,
-        state: Any = None,
-        episode_start: BoolArray | None = None,
-        deterministic: bool = False,
-    ) -> tuple[NDArray[Any], Any]:
-        """Actions of all books; the state is that of every policy, in order."""
-        count = len(self.policies)
-        each, rest = divmod(len(observation), count)
+    def quantities(
+        self, kernel: BookKernel, observation: ObsArray, state: Any, episode_start: BoolArray
+    ) -> tuple[FloatArray, Any]:
+        """Units (N, M) that all books ask for, deterministically; the state is each trader's."""
+        each, rest = divmod(len(observation), len(self.traders))
         if rest:
             raise InputError(
-                f"{len(observation)} books do not divide among {count} policies",
+                f"{len(observation)} books do not divide among {len(self.traders)} policies",
                 "Give every policy the same number of books",
             )
-        actions, states = [], []
-        for k, policy in enumerate(self.policies):
+        books = kernel.books()
+        stated: list[tuple[slice, FloatArray]] = []
+        action = np.zeros((len(observation), *kernel.action_space.shape))
+        states: list[Any] = []
+        for k, trader in enumerate(self.traders):
             own = slice(k * each, (k + 1) * each)
-            action, after = policy.predict(
+            if isinstance(trader, Strategy):
+                stated.append((own, trader.quantities(books.rows(own))))
+                states.append(None)
+                continue
+            action[own], after = trader.predict(
                 observation[own],
                 state=None if state is None else state[k],
-                episode_start=None if episode_start is None else episode_start[own],
-                deterministic=deterministic,
+                episode_start=episode_start[own],
+                deterministic=True,
             )
-            actions.append(np.asarray(action))
             states.append(after)
-        return np.concatenate(actions), tuple(states)
+        if len(stated) == len(self.traders):
+            return np.concatenate([quantity for _, quantity in stated]), tuple(states)
+        quantity = kernel.quantity_of(action)
+        for own, units in stated:
+            quantity[own] = units
+        return quantity, tuple(states)

@@ -1,4 +1,4 @@
-"""The classical opponents of an agent that allocates: same market, costs and risk module.
+"""The classical allocations that an agent is measured against: same market, costs, risk module.
 
 Those that estimate anything do it walking forward: at a rebalancing they know the closes up to
 that one. All rebalance once a month, so that costs do not decide between them.
@@ -13,9 +13,10 @@ import numpy as np
 
 from agents.baselines.optimisers import FitPlan, Fitted, optimisers, walk_forward
 from agents.baselines.options import Baseline
-from agents.baselines.rebalanced import AllocationMarket, RebalancedPolicy
-from conf.errors import InputError
+from agents.baselines.rebalanced import Rebalanced
+from agents.baselines.reference import Cash
 from conf.types import FloatArray
+from envs.allocation.market import PanelMarket
 from envs.core.batch import Window
 
 REBALANCE_SESSIONS = 21  # a month
@@ -60,9 +61,7 @@ OPTIMISED = (
 
 
 def build_allocation_baselines(
-    market: AllocationMarket,
-    options: object,
-    train: Window | None,
+    market: PanelMarket,
     evaluated: Window,
     seed: int = 0,
 ) -> tuple[tuple[Baseline, ...], tuple[str, ...]]:
@@ -70,15 +69,15 @@ def build_allocation_baselines(
 
     A notice, one line each, says what was left out or could not be fitted. The optimisers need
     skfolio, two assets and no more than MAX_FITTED_PATHS paths; they use all that lies before a
-    date, be it inside `train` or not. `seed` is that of the random portfolio.
+    date, be it in the training years or not. `seed` is that of the random portfolio.
     """
     assets = market.history.num_assets
     equal = np.append(np.full(assets, 1.0 / assets), 0.0)
     monthly = range(evaluated.start, evaluated.stop - 1, REBALANCE_SESSIONS)
     noise = np.random.default_rng(seed).dirichlet(np.ones(assets + 1), size=len(monthly))
 
-    def rebalanced(targets: FloatArray, step: int | None = REBALANCE_SESSIONS) -> RebalancedPolicy:
-        return RebalancedPolicy.of(market, evaluated.start, targets, step)
+    def rebalanced(targets: FloatArray, step: int | None = REBALANCE_SESSIONS) -> Rebalanced:
+        return Rebalanced(market, evaluated.start, targets, step)
 
     simple = (
         Baseline(
@@ -97,7 +96,7 @@ def build_allocation_baselines(
             "cash",
             "Cash",
             "Holds nothing and earns the risk-free rate.",
-            rebalanced(np.append(np.zeros(assets), 1.0), None),
+            Cash(),
         ),
         Baseline(
             "random",
@@ -111,44 +110,10 @@ def build_allocation_baselines(
     return (*simple, *fitted), notices
 
 
-def merton_weights(
-    drift: FloatArray, covariance: FloatArray, rate: float, risk_aversion: float
-) -> FloatArray:
-    """Weights (A + 1,), cash last, that are best for power utility under a known law.
-
-    C^-1 (drift - rate) / risk_aversion with drift (A,) and covariance (A, A) annual and continuous;
-    what is left is cash. Nothing keeps the weights within 0 and 1: that is up to the law.
-
-    R. C. Merton, Lifetime portfolio selection under uncertainty: the continuous-time case, Review
-    of Economics and Statistics 51 (1969).
-    """
-    premium = np.asarray(drift, dtype=np.float64) - rate
-    try:
-        risky = np.linalg.solve(np.atleast_2d(covariance), np.atleast_1d(premium)) / risk_aversion
-    except np.linalg.LinAlgError:
-        raise InputError(
-            "the covariance of the assets is singular", "Take out an asset that copies others"
-        ) from None
-    return np.append(risky, 1.0 - risky.sum())
-
-
-def merton_policy(
-    market: AllocationMarket,
-    start: int,
-    weights: FloatArray,
-    step: int = 1,
-) -> RebalancedPolicy:
-    """The constant mix (A + 1,), cash last, restored every `step` sessions from `start` on.
-
-    Raises InputError for weights below 0 (a short position) or that do not sum to 1.
-    """
-    return RebalancedPolicy.of(market, start, weights, step)
-
-
 def _optimised(
-    market: AllocationMarket,
+    market: PanelMarket,
     evaluated: Window,
-    rebalanced: Callable[[FloatArray], RebalancedPolicy],
+    rebalanced: Callable[[FloatArray], Rebalanced],
 ) -> tuple[list[Baseline], tuple[str, ...]]:
     history = market.history
     if history.num_assets < 2:
@@ -165,7 +130,7 @@ def _optimised(
     plan = _plan(history.num_paths, evaluated)
     baselines, notices = [], []
     for item in OPTIMISED:
-        done = walk_forward(estimates[item.name], history, market.growth, evaluated, plan)
+        done = walk_forward(estimates[item.name], history, market.cash_return, evaluated, plan)
         policy = rebalanced(done.targets)
         baselines.append(Baseline(item.name, item.title, _description(item, plan), policy))
         notices += _notices(item, done, plan)

@@ -7,18 +7,15 @@ from typing import Literal
 
 import numpy as np
 
-from agents.baselines.book_view import BookReader, BookView, starts
-from agents.policy import PolicyState
 from conf.errors import InputError
-from conf.types import BoolArray, FloatArray, IntArray, ObsArray
-from envs.option_portfolio.sizing import SizingSettings
-
-# More than the rounding of a float32 observation, far less than a lot of any sensible book.
-_NUDGE = 1e-6
+from conf.types import FloatArray, IntArray
+from envs.core.kernel import BookState
+from envs.option_portfolio.market import OptionMarket
+from envs.option_portfolio.sizing import largest_quantity
 
 
 @dataclass(frozen=True)
-class HeldBook:
+class HoldToExpiry:
     """Opens the same book each time contracts are listed, and holds each contract to its expiry.
 
     `weight` (M,) is what is opened in each slot, as a share of equity: quantity x spot for
@@ -30,8 +27,7 @@ class HeldBook:
     module or the sizing takes away is not bought back before the next listing.
     """
 
-    reader: BookReader
-    sizing: SizingSettings
+    market: OptionMarket
     weight: FloatArray
     group: IntArray
     unit: Literal["notional", "premium"] = "notional"
@@ -44,58 +40,30 @@ class HeldBook:
                 "Give every slot one finite weight and one group",
             )
 
-    def predict(
-        self,
-        observation: ObsArray,
-        state: PolicyState = None,
-        episode_start: BoolArray | None = None,
-        deterministic: bool = False,
-    ) -> tuple[FloatArray, PolicyState]:
-        """Actions (N, M); the state is the time to expiry seen last and the spot at the start."""
-        view, books = self.reader.read(observation), len(observation)
-        begins = starts(state, episode_start, books)
-        last_years, first_spot = self._remembered(state, books)
-        if begins.any():
-            last_years = np.where(begins[:, None], -1.0, last_years)
-            first_spot = first_spot.copy()
-            first_spot[begins] = self.reader.spot_at_start(observation[begins])
-        tick = (self.sizing.min_tick_usd / (first_spot * view.growth))[:, None]
-        # Time to expiry only ever falls, unless another contract has taken the slot.
-        listed = view.years >= last_years
-        premium = np.where(listed, self._opened(view, tick), _held(view, tick))
-        notional = np.where(listed, premium / np.maximum(view.price, tick), view.position)
-        action = self._in_shape(premium / self.sizing.max_premium, notional)
-        if not self.sizing.fractional:
-            action = action * (1.0 + _NUDGE)  # or a lot is lost to rounding
-        return action, (view.years, first_spot)
+    def quantities(self, books: BookState) -> FloatArray:
+        """Units (N, M): fresh contracts at their weight, the others as they are held."""
+        tape, at, sizing = self.market.tape, (books.path, books.session), books.options.sizing
+        price, spot = tape.mark[at], self.market.history.close[at]
+        listed = tape.rolled[books.session] | (books.session == books.start)[:, None]
+        quantity = np.where(listed, self._opened(price, spot, books), books.quantity)
+        limit = largest_quantity(price, spot, books.equity, sizing)
+        fitting = shrunk_alike(quantity, limit) if self.alike else quantity.clip(-limit, limit)
+        lot = sizing.contract_multiplier
+        return fitting if sizing.fractional else np.trunc(fitting / lot) * lot
 
-    def _remembered(self, state: PolicyState, books: int) -> tuple[FloatArray, FloatArray]:
-        if state is None:
-            return np.full((books, len(self.weight)), -1.0), np.ones(books)
-        return state[0], state[1]
-
-    def _opened(self, view: BookView, tick: FloatArray) -> FloatArray:
-        """Premium (N, M) of a fresh book as a share of equity."""
-        unit = view.price if self.unit == "notional" else 1.0
-        untradable = (view.price < tick) & (self.weight != 0.0)
+    def _opened(self, price: FloatArray, spot: FloatArray, books: BookState) -> FloatArray:
+        """Units (N, M) of a fresh book."""
+        tick = books.options.sizing.min_tick_usd
+        untradable = (price < tick) & (self.weight != 0.0)
         together = self.group[:, None] == self.group
         left_out = (untradable[:, None, :] & together).any(axis=-1)
-        premium: FloatArray = np.where(left_out, 0.0, self.weight * unit)
-        return premium
-
-    def _in_shape(self, action: FloatArray, notional: FloatArray) -> FloatArray:
-        """Actions (N, M) made so small that the sizing takes each book as it is."""
-        if not self.alike:
-            return action
-        excess = np.maximum(np.abs(action), np.abs(notional) / self.sizing.max_notional)
-        shrunk: FloatArray = action / np.maximum(excess.max(axis=-1, keepdims=True), 1.0)
-        return shrunk
+        unit_usd = spot[:, None] if self.unit == "notional" else np.maximum(price, tick)
+        return np.where(left_out, 0.0, self.weight * books.equity[:, None] / unit_usd)
 
 
-def _held(view: BookView, tick: FloatArray) -> FloatArray:
-    """What has to be asked for to keep the book: its premium (N, M) as a share of equity.
-
-    The environment counts a contract below the tick at the tick.
-    """
-    size = np.maximum(np.abs(view.value), np.abs(view.position) * tick)
-    return np.copysign(size, view.position)
+def shrunk_alike(quantity: FloatArray, limit: FloatArray) -> FloatArray:
+    """Books (N, M) made smaller in their own proportions until no position exceeds its limit."""
+    allowed = np.where(limit > 0.0, limit, np.inf)  # a book without equity is closed anyway
+    excess = np.maximum((np.abs(quantity) / allowed).max(axis=-1, keepdims=True), 1.0)
+    shrunk: FloatArray = quantity / excess
+    return shrunk

@@ -16,12 +16,12 @@ PRIOR_SHARPE = 0.5  # annual: about that of the index, or of writing puts on it
 def slot_returns(market: OptionMarket, window: Window) -> FloatArray:
     """Daily excess profit of a unit of notional in each slot, every path below the other.
 
-    (aged[t+1] - mark[t] (1 + growth[t])) / spot[t] for each session t of the window but the last;
-    (P x (sessions - 1), M). Nothing outside the window is read.
+    (aged[t+1] - mark[t] (1 + cash_return[t])) / spot[t] for each session t of the window but the
+    last; (P x (sessions - 1), M). Nothing outside the window is read.
     """
     now, then = slice(window.start, window.stop - 1), slice(window.start + 1, window.stop)
     tape = market.tape
-    financed = tape.mark[:, now] * (1.0 + market.growth[None, now, None])
+    financed = tape.mark[:, now] * (1.0 + market.cash_return[None, now, None])
     gained = (tape.aged[:, then] - financed) / market.history.close[:, now, None]
     return gained.reshape(-1, tape.num_slots)
 

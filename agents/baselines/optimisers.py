@@ -106,11 +106,15 @@ def best_sharpe(returns: FloatArray, cash_return: float) -> FloatArray:
 
 
 def walk_forward(
-    estimate: Estimate, history: PanelHistory, growth: FloatArray, evaluated: Window, plan: FitPlan
+    estimate: Estimate,
+    history: PanelHistory,
+    cash_returns: FloatArray,
+    evaluated: Window,
+    plan: FitPlan,
 ) -> Fitted:
     """Fit at the rebalancing dates of the window that begins with its first session.
 
-    `growth` (T,) is the simple return of cash from each session to the next. A fit that fails
+    `cash_returns` (T,) is the simple return of cash from each session to the next. A fit that fails
     keeps the path's weights of the fit before, equal ones at first. Raises nothing.
     """
     dates = np.arange(evaluated.start, evaluated.stop - 1, plan.step)
@@ -126,7 +130,7 @@ def walk_forward(
                 short += 1
             elif k >= due:
                 close = history.close[path, first : date + 1]
-                found = _fit(estimate, close, float(growth[first:date].mean()))
+                found = _fit(estimate, close, float(cash_returns[first:date].mean()))
                 fits, failed = fits + 1, failed + (found is None)
                 held, due = held if found is None else found, k + plan.refit_every
             targets[path, k, :assets] = held

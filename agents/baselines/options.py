@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.baselines.book_view import BookReader
-from agents.baselines.hold_to_expiry import HeldBook
+from agents.baselines.hold_to_expiry import HoldToExpiry
 from agents.baselines.mean_variance import mean_variance_weights, slot_returns
-from agents.baselines.reference import CashPolicy, RandomPolicy
+from agents.baselines.reference import Cash, RandomPolicy
 from agents.baselines.weekend_seller import WeekendSeller
-from agents.policy import Policy
+from agents.policy import Strategy, Trader
 from envs.core.batch import Window
 from envs.option_portfolio.market import OptionMarket, OptionPortfolioSettings
 from envs.options.chain import Slot
@@ -32,7 +31,7 @@ class Baseline:
     name: str  # snake_case
     title: str
     description: str  # one sentence
-    policy: Policy
+    policy: Trader
 
 
 @dataclass(frozen=True)
@@ -141,24 +140,22 @@ def build_baselines(
     market: OptionMarket,
     options: OptionPortfolioSettings,
     train: Window | None,
-    evaluated: Window,
     seed: int = 0,
 ) -> tuple[Baseline, ...]:
-    """Every strategy that the chain has the strikes for, for episodes over `evaluated`.
+    """Every strategy that the chain has the strikes for.
 
     The static portfolio is fitted on `train`, a window of the same market, and left out where
     that is None; the others learn nothing. `seed` is that of the random policy.
     """
-    reader, count = BookReader(market, evaluated.start), market.tape.num_slots
-    sizing, apart = options.sizing, np.arange(market.tape.num_slots)
+    count = market.tape.num_slots
 
-    def even(sign: float) -> Policy:
+    def even(sign: float) -> Strategy:
         share = np.full(count, sign * EQUAL_WEIGHT_PREMIUM / count)
-        return HeldBook(reader, sizing, share, apart, "premium", alike=False)
+        return HoldToExpiry(market, share, np.arange(count), "premium", alike=False)
 
     return (
-        Baseline("cash", "Cash", "Holds nothing and earns the risk-free rate.", CashPolicy(count)),
-        *_option_books(market.tape.slots, reader, options),
+        Baseline("cash", "Cash", "Holds nothing and earns the risk-free rate.", Cash()),
+        *_option_books(market),
         Baseline(
             "equal_weight_long",
             "Equal weight, long",
@@ -179,19 +176,19 @@ def build_baselines(
             "Asks for a small random position in every contract at each close.",
             RandomPolicy(count, seed),
         ),
-        *([] if train is None else [_static_portfolio(market, reader, options, train)]),
+        *([] if train is None else [_static_portfolio(market, options, train)]),
         Baseline(
             "weekend_seller",
             "Weekend seller",
             "Sells the call and the put nearest the money over each weekend, each over half of "
             "the equity, and is flat otherwise.",
-            WeekendSeller.of(market, reader, sizing, evaluated.start, WEEKEND_NOTIONAL),
+            WeekendSeller(market, WEEKEND_NOTIONAL),
         ),
     )
 
 
 def _static_portfolio(
-    market: OptionMarket, reader: BookReader, options: OptionPortfolioSettings, train: Window
+    market: OptionMarket, options: OptionPortfolioSettings, train: Window
 ) -> Baseline:
     weight = mean_variance_weights(slot_returns(market, train), options.sizing.max_notional)
     return Baseline(
@@ -199,14 +196,12 @@ def _static_portfolio(
         "Static mean-variance",
         "The constant book with the best ratio of mean to volatility over the training "
         "stretch, held to expiry.",
-        HeldBook(reader, options.sizing, weight, np.arange(len(weight))),
+        HoldToExpiry(market, weight, np.arange(len(weight))),
     )
 
 
-def _option_books(
-    slots: tuple[Slot, ...], reader: BookReader, options: OptionPortfolioSettings
-) -> list[Baseline]:
-    books = []
+def _option_books(market: OptionMarket) -> list[Baseline]:
+    slots, books = market.tape.slots, []
     for recipe in STRATEGIES:
         legs = _placed(recipe, slots)
         if legs is None:
@@ -214,7 +209,7 @@ def _option_books(
         weight, part = np.zeros(len(slots)), np.zeros(len(slots), np.int64)
         for slot, leg in zip(legs, recipe.legs, strict=True):
             weight[slot], part[slot] = leg.sign * recipe.notional, leg.part
-        policy = HeldBook(reader, options.sizing, weight, part)
+        policy = HoldToExpiry(market, weight, part)
         books.append(Baseline(recipe.name, recipe.title, recipe.description, policy))
     return books
 

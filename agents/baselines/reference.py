@@ -1,4 +1,4 @@
-"""Policies without a view: nothing at all, and noise."""
+"""Without a view: nothing at all, and noise."""
 
 from __future__ import annotations
 
@@ -6,26 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.baselines.book_view import sessions_since, starts
 from agents.policy import PolicyState
 from conf.types import BoolArray, FloatArray, ObsArray
+from envs.core.kernel import BookState
 
 
-@dataclass(frozen=True)
-class CashPolicy:
+class Cash:
     """Holds nothing; cash earns the risk-free rate."""
 
-    slots: int  # M
-
-    def predict(
-        self,
-        observation: ObsArray,
-        state: PolicyState = None,
-        episode_start: BoolArray | None = None,
-        deterministic: bool = False,
-    ) -> tuple[FloatArray, PolicyState]:
-        """Actions (N, M) of zero."""
-        return np.zeros((len(observation), self.slots)), None
+    def quantities(self, books: BookState) -> FloatArray:
+        """Units (N, M): none."""
+        return np.zeros_like(books.quantity)
 
 
 @dataclass(frozen=True)
@@ -48,8 +39,9 @@ class RandomPolicy:
         deterministic: bool = False,
     ) -> tuple[FloatArray, PolicyState]:
         """Actions (N, M); the state is the number of the step in its episode, (N,)."""
-        begins = starts(state, episode_start, len(observation))
-        count = sessions_since(state, begins)
+        count = np.zeros(len(observation), np.int64) if state is None else state[0]
+        if episode_start is not None:
+            count = np.where(episode_start, 0, count)
         steps, which = np.unique(count, return_inverse=True)
         return np.stack([self._noise(int(step)) for step in steps])[which], (count + 1,)
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from agents.baselines.book_view import BookReader, sessions_since, starts
-from agents.policy import PolicyState
-from conf.types import BoolArray, DateArray, FloatArray, IntArray, ObsArray
+from agents.baselines.hold_to_expiry import shrunk_alike
+from conf.types import BoolArray, DateArray, FloatArray
+from envs.core.kernel import BookState
 from envs.market.exchange_calendar import scheduled_holidays
 from envs.option_portfolio.market import OptionMarket
-from envs.option_portfolio.sizing import SizingSettings
+from envs.option_portfolio.sizing import largest_quantity
 
 LONG_GAP_DAYS = 3  # calendar days from close to close: a plain weekend
 
@@ -28,65 +26,31 @@ def before_long_gaps(dates: DateArray) -> BoolArray:
     return np.asarray((following - day).astype(np.int64) >= LONG_GAP_DAYS)
 
 
-@dataclass(frozen=True)
 class WeekendSeller:
     """Short the call and the put nearest the money over each long gap, flat at every other close.
 
-    Of the slots in `calls` and `puts` it sells the one whose strike is nearest to spot, `notional`
-    (quantity x spot / equity) of each.
+    Of the contracts of the shortest maturity it sells the ones whose strike is nearest to spot,
+    `notional` (quantity x spot / equity) of each.
     """
 
-    reader: BookReader
-    sizing: SizingSettings
-    sells: BoolArray  # (T,) from the episode's first session on
-    calls: IntArray
-    puts: IntArray
-    slots: int  # M
-    notional: float
-
-    @classmethod
-    def of(
-        cls,
-        market: OptionMarket,
-        reader: BookReader,
-        sizing: SizingSettings,
-        start: int,
-        notional: float,
-    ) -> WeekendSeller:
-        """The seller of the shortest maturity in a market, for episodes from session `start`."""
+    def __init__(self, market: OptionMarket, notional: float) -> None:
+        self._market, self._notional = market, notional
         slots = market.tape.slots
         shortest = min(slot.maturity_days for slot in slots)
         near = np.array([slot.maturity_days == shortest for slot in slots])
-        return cls(
-            reader=reader,
-            sizing=sizing,
-            sells=before_long_gaps(market.history.dates)[start:],
-            calls=np.nonzero(near & market.tape.is_call)[0],
-            puts=np.nonzero(near & ~market.tape.is_call)[0],
-            slots=len(slots),
-            notional=notional,
-        )
+        is_call = market.tape.is_call
+        self._sides = (np.flatnonzero(near & is_call), np.flatnonzero(near & ~is_call))
+        self._sells = before_long_gaps(market.history.dates)
 
-    def predict(
-        self,
-        observation: ObsArray,
-        state: PolicyState = None,
-        episode_start: BoolArray | None = None,
-        deterministic: bool = False,
-    ) -> tuple[FloatArray, PolicyState]:
-        """Actions (N, M); the state is the number of sessions since the episode's start, (N,)."""
-        begins = starts(state, episode_start, len(observation))
-        if begins.any():
-            self.reader.spot_at_start(observation[begins])  # the calendar holds for that start only
-        session = sessions_since(state, begins)
-        selling = self.sells[np.minimum(session, len(self.sells) - 1)]
-        view, books = self.reader.read(observation), np.arange(len(observation))
-        distance = np.abs(view.moneyness - 1.0)
-        action = np.zeros((len(observation), self.slots))
-        for side in (self.calls, self.puts):
-            slot = side[distance[:, side].argmin(axis=-1)]
-            premium = self.notional * view.price[books, slot]
-            action[books, slot] = -np.where(selling, premium, 0.0) / self.sizing.max_premium
+    def quantities(self, books: BookState) -> FloatArray:
+        """Units (N, M) to hold from this close on."""
+        tape, at = self._market.tape, (books.path, books.session)
+        spot, row = self._market.history.close[at], np.arange(len(books.session))
+        distance = np.abs(tape.strike[at] - spot[:, None])
+        short = -np.where(self._sells[books.session], self._notional * books.equity / spot, 0.0)
+        quantity = np.zeros_like(books.quantity)
+        for side in self._sides:
+            quantity[row, side[distance[:, side].argmin(axis=-1)]] = short
         # Both legs alike, or the straddle would lean to one side.
-        action /= np.maximum(np.abs(action).max(axis=-1, keepdims=True), 1.0)
-        return action, (session + 1,)
+        limit = largest_quantity(tape.mark[at], spot, books.equity, books.options.sizing)
+        return shrunk_alike(quantity, limit)

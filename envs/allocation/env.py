@@ -51,6 +51,31 @@ def value_after_costs(
     return after
 
 
+def rebalanced_quantity(
+    weights: FloatArray,
+    quantity: FloatArray,
+    cash: FloatArray,
+    equity: FloatArray,
+    price: FloatArray,
+    options: AllocationSettings,
+) -> FloatArray:
+    """Units (N, A) that bring portfolios to weights (N, A + 1), cash last, after costs.
+
+    Held before: quantity (N, A), price (N, A) dollars a unit, cash and equity (N,) dollars. What
+    is nearer to its weights than the rebalancing threshold stays as it is.
+    """
+    held, assets = quantity * price, weights[:, :-1]
+    after = value_after_costs(equity, held, assets, options.costs.share)
+    after = after * (1.0 - ROUNDING_SHARE)
+    target: FloatArray = assets * after[:, None] / price
+    threshold = options.rebalance_threshold
+    if threshold > 0.0:
+        apart = np.abs(assets - held / equity[:, None]).sum(axis=-1)
+        apart = 0.5 * (apart + np.abs(weights[:, -1] - cash / equity))
+        target = np.where((apart < threshold)[:, None], quantity, target)
+    return target
+
+
 class AllocationKernel(BookKernel):
     """N portfolios of A assets and cash over one panel; see `BookKernel` for episodes and steps.
 
@@ -93,19 +118,19 @@ class AllocationKernel(BookKernel):
 
     def checked_action(self, action: Any) -> FloatArray:
         """The weights (N, A + 1), summing to 1; a wrong shape, a NaN or a minus is refused."""
-        wanted = self.finite_action(action)
-        if wanted.min() < 0.0:
-            where = tuple(int(i) for i in np.argwhere(wanted < 0.0)[0])
+        weights = self.finite_action(action)
+        if weights.min() < 0.0:
+            where = tuple(int(i) for i in np.argwhere(weights < 0.0)[0])
             raise InputError(
-                f"weight {where[1]} of episode {where[0]} is {wanted[where]}",
+                f"weight {where[1]} of episode {where[0]} is {weights[where]}",
                 "Give weights of 0 or more: nothing is sold short",
             )
-        largest = wanted.max(axis=-1, keepdims=True)
-        share = wanted / np.where(largest > 0.0, largest, 1.0)  # or their sum might overflow
+        largest = weights.max(axis=-1, keepdims=True)
+        share = weights / np.where(largest > 0.0, largest, 1.0)  # or their sum might overflow
         total = share.sum(axis=-1, keepdims=True)
-        weights: FloatArray = share / np.where(total > 0.0, total, 1.0)
-        weights[total[:, 0] == 0.0, -1] = 1.0
-        return weights
+        normalised: FloatArray = share / np.where(total > 0.0, total, 1.0)
+        normalised[total[:, 0] == 0.0, -1] = 1.0
+        return normalised
 
     def exposures(self) -> dict[str, FloatArray]:
         """The portfolio held into the last close, right after the trade at the close before it.
@@ -114,7 +139,7 @@ class AllocationKernel(BookKernel):
         squared shares of what is invested (the inverse of Herfindahl's index), 0 if all is cash.
         """
         value = self.held_quantity * self._mark.take(self._row() - 1, axis=0)
-        cash = self.ledger.cash / (1.0 + self.market.growth.take(self.session - 1))
+        cash = self.ledger.cash / (1.0 + self.market.cash_return.take(self.session - 1))
         invested = value.sum(axis=-1)
         share = value / np.where(invested > 0.0, invested, 1.0)[:, None]
         squares = (share * share).sum(axis=-1)
@@ -125,18 +150,10 @@ class AllocationKernel(BookKernel):
         }
 
     def _target(self, action: FloatArray, mark: FloatArray, row: IntArray) -> FloatArray:
-        ledger, assets = self.ledger, action[:, :-1]
-        held = ledger.quantity * mark
-        after = value_after_costs(ledger.equity, held, assets, self._cost_share)
-        after = after * (1.0 - ROUNDING_SHARE)
-        target: FloatArray = assets * after[:, None] / mark
-        threshold = self.options.rebalance_threshold
-        if threshold > 0.0:
-            equity = ledger.equity
-            apart = np.abs(assets - held / equity[:, None]).sum(axis=-1)
-            apart = 0.5 * (apart + np.abs(action[:, -1] - ledger.cash / equity))
-            target = np.where((apart < threshold)[:, None], ledger.quantity, target)
-        return target
+        ledger = self.ledger
+        return rebalanced_quantity(
+            action, ledger.quantity, ledger.cash, ledger.equity, mark, self.options
+        )
 
     def _cost(self, trade: FloatArray, mark: FloatArray, row: IntArray) -> FloatArray:
         cost: FloatArray = self._cost_share * (np.abs(trade) * mark).sum(axis=-1)

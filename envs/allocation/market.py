@@ -14,7 +14,7 @@ from conf.types import BoolArray, FloatArray, ObsArray
 from envs.core.batch import Window
 from envs.core.costs import BPS, FlatCosts
 from envs.core.features import CLIP, Feature, Scaling
-from envs.core.market import EpisodeSettings, cash_growth
+from envs.core.market import EpisodeSettings, cash_returns
 from envs.core.reward import RewardSettings, RewardWeights
 from envs.market.panel import PanelHistory
 from envs.market.panel_features import panel_features, panel_warmup
@@ -61,7 +61,7 @@ class PanelMarket:
     history: PanelHistory
     features: tuple[Feature, ...]  # of the observation: 3 A + 2
     observed: ObsArray  # (P, T, 2 A) the scaled returns and volatilities among them
-    growth: FloatArray  # (T,) of cash to the next close, exp(rate x days / 365) - 1
+    cash_return: FloatArray  # (T,) of cash to the next close, exp(rate x days / 365) - 1
     index_return: FloatArray  # (P, T) mean of the assets' returns from the close before
     first_usable: int  # the first session at which an episode can begin
     market_closed: BoolArray | None = None  # (P, T) closes at which nothing can be traded
@@ -101,7 +101,7 @@ def build_panel_market(history: PanelHistory, options: AllocationSettings) -> Pa
         history=history,
         features=features,
         observed=Scaling(features[assets : 3 * assets]).apply(raw),
-        growth=cash_growth(history),
+        cash_return=cash_returns(history),
         index_return=found.returns.mean(axis=-1),
         first_usable=first,
     )

@@ -17,7 +17,20 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from conf.errors import InputError
-from conf.types import BoolArray, FloatArray, ObsArray
+from conf.types import BoolArray, FloatArray, IntArray, ObsArray
+from risk.overlay import OverlayResult
+
+
+class StepRecord(NamedTuple):
+    """One trade of N books in M instruments, as it was made; quantities in units."""
+
+    row: IntArray  # (N,) of the market at the trade: path x T + session
+    requested: FloatArray  # (N, M) before the risk module
+    quantity: FloatArray  # (N, M) after the trade: held into the next close
+    price: FloatArray  # (N, M) dollars a unit
+    cost: FloatArray  # (N,) dollars of this trade; what rolling costs later is not among it
+    traded: FloatArray  # (N,) dollars, likewise
+    overlay: OverlayResult | None  # what the risk module did, where there is one
 
 
 class StepResult(NamedTuple):
@@ -27,6 +40,7 @@ class StepResult(NamedTuple):
     reward: FloatArray  # (N,)
     terminated: BoolArray  # (N,) ended for good: ruin
     truncated: BoolArray  # (N,) cut off: the year or the data ended
+    record: StepRecord
 
 
 @dataclass(frozen=True)

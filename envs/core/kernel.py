@@ -7,6 +7,7 @@ A subclass says what an action asks for, what trading costs, and what is seen.
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,13 +16,38 @@ from numpy.typing import NDArray
 
 from conf.errors import InputError
 from conf.types import BoolArray, FloatArray, IntArray, ObsArray
-from envs.core.batch import BatchKernel, StepResult, Window
+from envs.core.batch import BatchKernel, StepRecord, StepResult, Window
 from envs.core.episode_statistics import ALL, EpisodeStatistics
 from envs.core.ledger import Ledger
 from envs.core.market import BookMarket, BookOptions, as_rows
 from envs.core.reward import VOLATILITY_SESSIONS, Reward, Step
 from risk.book import Book
-from risk.overlay import OverlayResult, RiskOverlay, RiskSettings
+from risk.overlay import RiskOverlay, RiskSettings
+
+
+@dataclass(frozen=True)
+class BookState:
+    """N books at a close, before they trade: what a strategy states quantities from."""
+
+    options: Any  # the environment's settings: sizing, costs
+    path: IntArray  # (N,)
+    session: IntArray  # (N,) of this close
+    start: IntArray  # (N,) at which the episode began
+    quantity: FloatArray  # (N, M) units held
+    cash: FloatArray  # (N,) dollars
+    equity: FloatArray  # (N,) dollars
+
+    def rows(self, own: slice) -> BookState:
+        """Some of the books."""
+        return BookState(
+            self.options,
+            self.path[own],
+            self.session[own],
+            self.start[own],
+            self.quantity[own],
+            self.cash[own],
+            self.equity[own],
+        )
 
 
 class BookKernel(BatchKernel):
@@ -60,7 +86,6 @@ class BookKernel(BatchKernel):
         self.ledger = Ledger(num_envs, instruments)
         self.statistics = EpisodeStatistics(num_envs)
         self.overlay: RiskOverlay | None = None
-        self.overlay_result: OverlayResult | None = None  # of the last trade
         if risk is not None and risk.enabled:
             self.overlay = RiskOverlay(num_envs, risk, lot)
         self.path: IntArray = np.zeros(num_envs, np.int64)
@@ -94,25 +119,39 @@ class BookKernel(BatchKernel):
         return self._observe(self._row())
 
     def step(self, action: NDArray[np.floating[Any]]) -> StepResult:
-        """Trade to the wanted book, go to the next close, settle, reward."""
-        wanted = self.checked_action(action)
+        """Trade to what the actions (N, A) ask for, go to the next close, settle, reward."""
+        return self.trade_to(self.quantity_of(action))
+
+    def quantity_of(self, action: NDArray[np.floating[Any]]) -> FloatArray:
+        """Quantities (N, M) that actions (N, A) ask for at this close."""
+        row = self._row()
+        return self._target(self.checked_action(action), self._mark.take(row, axis=0), row)
+
+    def trade_to(self, quantity: FloatArray) -> StepResult:
+        """Trade to quantities (N, M) in units, go to the next close, settle, reward.
+
+        The risk module comes first, where there is one, and closes a book that is asked for NaN;
+        without it a NaN, and always another shape, is an InputError.
+        """
         ledger, row = self.ledger, self._row()
+        self._check_quantity(quantity)
         next_row = row + 1
         before = ledger.equity
         mark = self._mark.take(row, axis=0)
-        growth = self.market.growth.take(self.session)
-        target = self._target(wanted, mark, row)
+        cash_return = self.market.cash_return.take(self.session)
+        target, overlay = quantity, None
         if self.overlay is not None:
-            self.overlay_result = self.overlay.apply(target, self._risk_book(mark, row))
-            target = self.overlay_result.quantity
+            overlay = self.overlay.apply(quantity, self._risk_book(mark, row))
+            target = overlay.quantity
         if self._market_closed is not None:
             target = self._kept_where_closed(target, self._market_closed.take(row))
         cost = self._cost(target - ledger.quantity, mark, row)
         traded = ledger.trade(target, mark, cost)
+        record = StepRecord(row, quantity, target, mark, cost, traded, overlay)
         self.held_quantity = target
         self.session = self.session + 1
         left, closing = self._leaving(target, next_row)
-        held_value = ledger.settle(self._aged.take(next_row, axis=0), left, growth, closing)
+        held_value = ledger.settle(self._aged.take(next_row, axis=0), left, cash_return, closing)
         if closing is not None:
             cost = cost + closing
             closed = np.abs(held_value * left).sum(axis=-1)
@@ -120,9 +159,14 @@ class BookKernel(BatchKernel):
             if self.overlay is not None:
                 self.overlay.record_trade(closed)
         market_return = self._market_return(row)
-        reward, ruined = self._reward(before, cost, traded, held_value, growth, market_return)
+        reward, ruined = self._reward(before, cost, traded, held_value, cash_return, market_return)
         truncated = (self.session >= self.end) & ~ruined
-        return StepResult(self._observe(next_row), reward, ruined, truncated)
+        return StepResult(self._observe(next_row), reward, ruined, truncated, record)
+
+    def books(self) -> BookState:
+        """The books at this close, before they trade."""
+        ledger, where = self.ledger, (self.path, self.session, self.start)
+        return BookState(self.options, *where, ledger.quantity, ledger.cash, ledger.equity)
 
     def episode_summary(self, index: int) -> dict[str, float]:
         """Reward, length, return, Sharpe, drawdown, turnover and costs of a finished episode."""
@@ -176,6 +220,18 @@ class BookKernel(BatchKernel):
     def _observe(self, row: IntArray, env_indices: slice | IntArray = ALL) -> ObsArray:
         """What the K episodes `env_indices` see at `row` (K,)."""
 
+    def _check_quantity(self, quantity: FloatArray) -> None:
+        shape = self.held_quantity.shape
+        if quantity.shape != shape:
+            raise InputError(f"quantities have shape {quantity.shape}, not {shape}", "Give (N, M)")
+        if self.overlay is None and not np.isfinite(quantity).all():
+            book, at = np.argwhere(~np.isfinite(quantity))[0]
+            raise InputError(
+                f"the quantity of {self.market.instruments[at]} in book {book} is "
+                f"{quantity[book, at]}",
+                "Give a finite number of units",
+            )
+
     def _kept_where_closed(self, target: FloatArray, market_closed: BoolArray) -> FloatArray:
         """What is held stays where nothing can be traded, whoever wants otherwise."""
         if self.overlay is not None:
@@ -190,12 +246,12 @@ class BookKernel(BatchKernel):
         cost: FloatArray,
         traded: FloatArray,
         held_value: FloatArray,
-        growth: FloatArray,
+        cash_return: FloatArray,
         market_return: FloatArray,
     ) -> tuple[FloatArray, BoolArray]:
         ledger, statistics = self.ledger, self.statistics
         returned = ledger.equity / before - 1.0
-        excess = returned - growth
+        excess = returned - cash_return
         drawdown = ledger.drawdown
         statistics.record(before, excess, market_return, drawdown)
         if self.overlay is not None:
@@ -222,7 +278,7 @@ class BookKernel(BatchKernel):
 
     def _recent_volatility(self) -> FloatArray:
         since = self.session[:, None] - 1 - np.arange(VOLATILITY_SESSIONS)
-        return self.statistics.recent_volatility(self.market.growth.take(np.maximum(since, 0)))
+        return self.statistics.recent_volatility(self.market.cash_return.take(np.maximum(since, 0)))
 
     # --- episodes and state ----------------------------------------------------------------------
 

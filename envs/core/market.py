@@ -72,10 +72,10 @@ class BookHistory(Protocol):
         """Identifies the content."""
 
 
-def cash_growth(history: BookHistory) -> FloatArray:
+def cash_returns(history: BookHistory) -> FloatArray:
     """What a dollar earns from each session to the next, (T,): exp(rate x days / 365) - 1."""
-    growth: FloatArray = np.expm1(history.rate * history.days_to_next / DAYS_PER_YEAR)
-    return growth
+    returns: FloatArray = np.expm1(history.rate * history.days_to_next / DAYS_PER_YEAR)
+    return returns
 
 
 class BookMarket(Protocol):
@@ -94,7 +94,7 @@ class BookMarket(Protocol):
         """What can be traded, M names."""
 
     @property
-    def growth(self) -> FloatArray:
+    def cash_return(self) -> FloatArray:
         """Of cash from each session to the next, (T,): exp(rate x days / 365) - 1."""
 
     @property

@@ -14,7 +14,7 @@ from conf.types import BoolArray, FloatArray
 from envs.core.batch import Window
 from envs.core.costs import CostSettings, FlatCosts, RealisticCosts
 from envs.core.features import Feature
-from envs.core.market import EpisodeSettings, as_rows, cash_growth
+from envs.core.market import EpisodeSettings, as_rows, cash_returns
 from envs.core.reward import RewardSettings
 from envs.market.history import MarketHistory
 from envs.option_portfolio.observation import (
@@ -53,7 +53,7 @@ class OptionMarket:
     observed: MarketObservation
     unit_cost: FloatArray  # (P, T, M) dollars a unit traded at `mark`
     closing_unit_cost: FloatArray | None  # (P, T, M) likewise at `aged`; None if expiry is free
-    growth: FloatArray  # (T,) of cash to the next close, exp(rate x days / 365) - 1
+    cash_return: FloatArray  # (T,) of cash to the next close, exp(rate x days / 365) - 1
     market_closed: BoolArray | None = None  # (P, T) closes at which nothing can be traded
 
     @property
@@ -121,7 +121,7 @@ def build_option_market(
         observed=observe_market(history, tape, options.observation),
         unit_cost=_unit_cost(options.costs, history, tape, tape.mark, tape.strike),
         closing_unit_cost=_closing_cost(options.costs, history, tape) if daily else None,
-        growth=cash_growth(history),
+        cash_return=cash_returns(history),
     )
 
 

@@ -1,4 +1,4 @@
-"""From an action in [-1, 1] to the quantity of each contract wanted."""
+"""From an action in [-1, 1] to the quantity of each contract that it asks for."""
 
 from __future__ import annotations
 
@@ -25,6 +25,18 @@ class SizingSettings:
     fractional: bool = True  # may a part of a contract be held?
 
 
+def largest_quantity(
+    premium: FloatArray, spot: FloatArray, equity: FloatArray, options: SizingSettings
+) -> FloatArray:
+    """The most units (N, M) that an action of 1 could hold, in premium and in notional.
+
+    premium (N, M), spot and equity (N,) in dollars.
+    """
+    budget = np.maximum(equity, 0.0)[:, None]
+    by_premium = options.max_premium * budget / np.maximum(premium, options.min_tick_usd)
+    return np.minimum(by_premium, options.max_notional * budget / spot[:, None])
+
+
 def target_quantity(
     action: FloatArray,
     current: FloatArray,
@@ -33,7 +45,7 @@ def target_quantity(
     equity: FloatArray,
     options: SizingSettings,
 ) -> FloatArray:
-    """Quantities wanted, (N, M), in units of the index.
+    """Quantities (N, M) that an action asks for, in units of the index.
 
     action, current quantity and premium are (N, M), spot and equity (N,) in dollars. The action
     asks for a premium of action x max_premium x equity, bounded by max_notional. A contract
@@ -42,20 +54,20 @@ def target_quantity(
     budget = np.maximum(equity, 0.0)[:, None]
     tradable = np.maximum(premium, options.min_tick_usd)
     limit = options.max_notional * budget / spot[:, None]
-    wanted = action * (options.max_premium * budget) / tradable
-    wanted = np.minimum(np.maximum(wanted, -limit), limit)
+    target = action * (options.max_premium * budget) / tradable
+    target = np.minimum(np.maximum(target, -limit), limit)
     if not options.fractional:
         lot = options.contract_multiplier
-        wanted = np.trunc(wanted / lot) * lot
+        target = np.trunc(target / lot) * lot
     cheap = premium < options.min_tick_usd
     if np.count_nonzero(cheap):
         towards_zero = np.minimum(
-            np.maximum(wanted, np.minimum(current, 0.0)), np.maximum(current, 0.0)
+            np.maximum(target, np.minimum(current, 0.0)), np.maximum(current, 0.0)
         )
-        wanted = np.where(cheap, towards_zero, wanted)
+        target = np.where(cheap, towards_zero, target)
     if options.no_trade_band > 0.0:
-        small = np.abs(wanted - current) * premium < options.no_trade_band * budget
+        small = np.abs(target - current) * premium < options.no_trade_band * budget
         # Closing is never left undone, nor is a position that has outgrown its limit.
-        kept = small & (wanted != 0.0) & (np.abs(current) <= limit)
-        wanted = np.where(kept, current, wanted)
-    return wanted
+        kept = small & (target != 0.0) & (np.abs(current) <= limit)
+        target = np.where(kept, current, target)
+    return target

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.managed import RiskManagedPolicy
-from agents.policy import Policy
+from agents.policy import Trader
 from agents.policy_batch import PolicyBatch
-from conf.types import BoolArray, DateArray, FloatArray, IntArray, ObsArray
-from envs.core.batch import StepResult, Window
+from conf.types import BoolArray, DateArray, FloatArray, ObsArray
+from envs.core.batch import StepRecord, StepResult, Window
 from envs.core.kernel import BookKernel
 from envs.core.market import BookMarket, BookOptions, as_rows
 from envs.kernels import open_kernel
@@ -74,7 +74,7 @@ _BY_BOOK = (
 
 
 def run_backtest(
-    policy: Policy,
+    policy: Trader | PolicyBatch | RiskManagedPolicy,
     market: BookMarket,
     options: BookOptions,
     window: Window,
@@ -87,47 +87,50 @@ def run_backtest(
     `RiskManagedPolicy` go through its risk module.
     """
     books = market.history.num_paths if num_books is None else num_books
-    decider, kernel = opened(policy, market, options, window, books)
+    traders, kernel = opened(policy, market, options, window, books)
     observation = kernel.reset()
     record, alive = _Record(kernel), np.ones(books, np.bool_)
     sessions = window.stop - window.start - 1
-    for result, alive_before in rollout(decider, kernel, observation, sessions):
-        record.write(result.reward, alive_before)
+    for result, alive_before in rollout(traders, kernel, observation, sessions):
+        record.write(result, alive_before)
         alive = alive_before & ~result.terminated
     return record.finish(kernel, alive)
 
 
 def opened(
-    policy: Policy, market: BookMarket, options: BookOptions, window: Window, num_books: int
-) -> tuple[Policy, BookKernel]:
+    policy: Trader | PolicyBatch | RiskManagedPolicy,
+    market: BookMarket,
+    options: BookOptions,
+    window: Window,
+    num_books: int,
+) -> tuple[PolicyBatch, BookKernel]:
     """What decides, and the books that it decides for, under its risk module if it has one."""
     risk = None
     if isinstance(policy, RiskManagedPolicy):
         risk, policy = policy.risk, policy.policy
-    return policy, open_kernel(market, options, window, num_books, random_start=False, risk=risk)
+    traders = policy if isinstance(policy, PolicyBatch) else PolicyBatch([policy])
+    return traders, open_kernel(market, options, window, num_books, random_start=False, risk=risk)
 
 
 def rollout(
-    policy: Policy, kernel: BookKernel, observation: ObsArray, sessions: int
+    traders: PolicyBatch, kernel: BookKernel, observation: ObsArray, sessions: int
 ) -> Iterator[tuple[StepResult, BoolArray]]:
     """Step the kernel so often, deterministically; each result and which books lived before it.
 
-    A ruined book asks for nothing more.
+    A ruined book holds nothing more.
     """
     state, begins = None, np.ones(kernel.num_envs, np.bool_)
     alive = begins.copy()
     for _ in range(sessions):
-        action, state = policy.predict(
-            observation, state=state, episode_start=begins, deterministic=True
-        )
-        result = kernel.step(np.where(alive[:, None], action, 0.0))
+        quantity, state = traders.quantities(kernel, observation, state, begins)
+        result = kernel.trade_to(np.where(alive[:, None], quantity, 0.0))
         yield result, alive
         alive = alive & ~result.terminated
         observation, begins = result.observation, np.zeros(kernel.num_envs, np.bool_)
 
 
 def run_backtests(
-    policies: Mapping[str, Policy],
+    policies: Mapping[str, Trader],
     market: BookMarket,
     options: BookOptions,
     window: Window,
@@ -140,27 +143,27 @@ def run_backtests(
     """
     paths, names = market.history.num_paths, list(policies)
     together = len(names) if len(names) * paths <= _BOOKS_AT_ONCE else 1
-    found: dict[str, Backtest] = {}
+    backtests: dict[str, Backtest] = {}
     for first in range(0, len(names), together):
-        some = names[first : first + together]
-        policy_batch: Policy = PolicyBatch([policies[name] for name in some])
+        chosen = names[first : first + together]
+        batch: PolicyBatch | RiskManagedPolicy = PolicyBatch([policies[name] for name in chosen])
         if risk is not None:
-            policy_batch = RiskManagedPolicy(policy_batch, risk)
-        backtest = run_backtest(policy_batch, market, options, window, len(some) * paths)
-        for k, name in enumerate(some):
-            found[name] = backtest.books(slice(k * paths, (k + 1) * paths))
-    return found
+            batch = RiskManagedPolicy(batch, risk)
+        backtest = run_backtest(batch, market, options, window, len(chosen) * paths)
+        for k, name in enumerate(chosen):
+            backtests[name] = backtest.books(slice(k * paths, (k + 1) * paths))
+    return backtests
 
 
-def _overlay_day(kernel: BookKernel, row: IntArray) -> dict[str, FloatArray]:
-    result, market = kernel.overlay_result, kernel.market
-    if result is None:
-        nothing = np.zeros(kernel.num_envs)
+def _overlay_day(record: StepRecord, market: BookMarket) -> dict[str, FloatArray]:
+    overlay = record.overlay
+    if overlay is None:
+        nothing = np.zeros(len(record.row))
         return {"guard": nothing, "blocked_pnl": nothing}
-    clipped = {f"rule.{rule}": result.clipped[:, i] for i, rule in enumerate(OVERLAY_RULES)}
-    gain = as_rows(market.aged)[row + 1] - as_rows(market.mark)[row]
-    blocked_pnl = ((result.wanted - result.quantity) * gain).sum(axis=-1)
-    return {"guard": result.state.astype(np.float64), "blocked_pnl": blocked_pnl, **clipped}
+    clipped = {f"rule.{rule}": overlay.clipped[:, i] for i, rule in enumerate(OVERLAY_RULES)}
+    gain = as_rows(market.aged)[record.row + 1] - record.price
+    blocked_pnl = ((record.requested - overlay.quantity) * gain).sum(axis=-1)
+    return {"guard": overlay.state.astype(np.float64), "blocked_pnl": blocked_pnl, **clipped}
 
 
 def index_equity(market: BookMarket, window: Window, initial: float) -> FloatArray:
@@ -178,13 +181,12 @@ class _Record:
         self._traded = [kernel.ledger.traded.copy()]
         self._days: dict[str, list[FloatArray]] = {}
 
-    def write(self, reward: FloatArray, alive: BoolArray) -> None:
-        kernel, ledger = self._kernel, self._kernel.ledger
-        rows = kernel.path * kernel.market.history.num_sessions + kernel.session - 1
-        mark = as_rows(kernel.market.mark)[rows]
-        held = kernel.held_quantity * alive[:, None]
-        day = {"reward": reward, "quantity": held, "position": held * mark, **kernel.exposures()}
-        day |= {"alive": alive.astype(np.float64), **_overlay_day(kernel, rows)}
+    def write(self, result: StepResult, alive: BoolArray) -> None:
+        kernel, ledger, record = self._kernel, self._kernel.ledger, result.record
+        held = record.quantity * alive[:, None]
+        day = {"reward": result.reward, "quantity": held, "position": held * record.price}
+        day |= {**kernel.exposures(), "alive": alive.astype(np.float64)}
+        day |= _overlay_day(record, kernel.market)
         for name, values in day.items():
             shaped = alive.reshape(-1, *[1] * (values.ndim - 1))
             self._days.setdefault(name, []).append(np.where(shaped, values, 0.0))
@@ -205,7 +207,7 @@ class _Record:
         return Backtest(
             dates=history.dates[window.start : stop + 1],
             equity=np.stack(self._equity, axis=1),
-            risk_free=kernel.market.growth[window.start : stop],
+            risk_free=kernel.market.cash_return[window.start : stop],
             index_return=kernel.market.index_returns(Window(window.start, stop + 1))[
                 np.arange(kernel.num_envs) % history.num_paths
             ],

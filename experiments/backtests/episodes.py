@@ -55,8 +55,8 @@ def run_episodes(
     equity = [kernel.ledger.equity.copy()]
     for _, alive in rollout(decider, kernel, observation, sessions):
         equity.append(np.where(alive, kernel.ledger.equity, equity[-1]))
-    growth = np.stack([market.growth[s : s + sessions] for s in start])
-    return summed_up(np.maximum(np.stack(equity, axis=1), FLOOR_USD), growth)
+    cash_return = np.stack([market.cash_return[s : s + sessions] for s in start])
+    return summed_up(np.maximum(np.stack(equity, axis=1), FLOOR_USD), cash_return)
 
 
 def index_episodes(market: BookMarket, options: BookOptions, window: Window) -> Episodes | None:
@@ -66,9 +66,9 @@ def index_episodes(market: BookMarket, options: BookOptions, window: Window) -> 
         return None
     returns = market.index_returns(window)
     cut = [returns[:, s - window.start : s - window.start + sessions] for s in start]
-    growth = np.stack([market.growth[s : s + sessions] for s in start])
+    cash_return = np.stack([market.cash_return[s : s + sessions] for s in start])
     paths = market.history.num_paths
-    return summed_up(equity_curve(np.concatenate(cut)), np.repeat(growth, paths, axis=0))
+    return summed_up(equity_curve(np.concatenate(cut)), np.repeat(cash_return, paths, axis=0))
 
 
 def summed_up(equity: FloatArray, risk_free: FloatArray) -> Episodes:

@@ -15,7 +15,7 @@ import numpy as np
 
 from agents.baselines.allocation import build_allocation_baselines
 from agents.baselines.options import build_baselines
-from agents.policy import Policy, PolicyState
+from agents.policy import PolicyState, Trader
 from conf.settings import build_settings
 from conf.types import BoolArray, FloatArray, ObsArray
 from envs.allocation.market import AllocationSettings, PanelMarket
@@ -53,7 +53,7 @@ class FairMarket:
     name: str
     draw: Callable[[int, np.random.Generator], History]  # so many paths
     case: MarketCase
-    policies: Callable[[Market, Window], dict[str, Policy]]
+    policies: Callable[[Market, Window], dict[str, Trader]]
 
 
 def fair_markets(
@@ -83,7 +83,7 @@ def _options_on_gbm(roll: Roll, examined: Examined | None, seed: int) -> FairMar
         options = wanted if isinstance(wanted, OptionPortfolioSettings) else options
     case = MarketCase(_free_of_charge(options), FlatSurface(vol_annual=data.gbm.vol_annual))
 
-    def policies(market: Market, window: Window) -> dict[str, Policy]:
+    def policies(market: Market, window: Window) -> dict[str, Trader]:
         baselines = _option_baselines(market, case, window)
         found = {name: baselines[name] for name in OPTION_BASELINES if name in baselines}
         return {**found, **_policy(examined, market, window, case, seed)}
@@ -102,7 +102,7 @@ def _managed(market: FairMarket, examined: Examined | None) -> FairMarket:
     if examined is not None and examined.setup.settings.risk.enabled:
         risk = examined.setup.settings.risk
 
-    def policies(priced: Market, window: Window) -> dict[str, Policy]:
+    def policies(priced: Market, window: Window) -> dict[str, Trader]:
         found = market.policies(priced, window)
         return {name: found[name] for name in UNDER_THE_MODULE if name in found}
 
@@ -117,7 +117,7 @@ def _forwards_under_heston() -> FairMarket:
     )
     case = MarketCase(_free_of_charge(OptionPortfolioSettings()), FlatSurface())
 
-    def policies(market: Market, window: Window) -> dict[str, Policy]:
+    def policies(market: Market, window: Window) -> dict[str, Trader]:
         baselines = _option_baselines(market, case, window)
         forward = {"index_forward": baselines["index_forward"]}
         if isinstance(market, OptionMarket):
@@ -139,12 +139,12 @@ def _assets(examined: Examined | None, seed: int) -> FairMarket:
     data: PanelSimulatedData = build_settings(PanelSimulatedData, values, "data")
     case = MarketCase(_free_of_charge(options))
 
-    def policies(market: Market, window: Window) -> dict[str, Policy]:
+    def policies(market: Market, window: Window) -> dict[str, Trader]:
         if not isinstance(market, PanelMarket):
             return {}
         baselines = {
             b.name: b.policy
-            for b in build_allocation_baselines(market, options, None, window)[0]
+            for b in build_allocation_baselines(market, window)[0]
             if b.name in ("cash", "equal_weight", "buy_and_hold", "random")
         }
         rules = {
@@ -173,16 +173,16 @@ def _needs_own_columns(options: OptionPortfolioSettings) -> bool:
     return any(block.startswith("extra:") for block in options.observation.extra_blocks)
 
 
-def _option_baselines(market: Market, case: MarketCase, window: Window) -> dict[str, Policy]:
+def _option_baselines(market: Market, case: MarketCase, window: Window) -> dict[str, Trader]:
     options = case.options
     if not isinstance(market, OptionMarket) or not isinstance(options, OptionPortfolioSettings):
         return {}
-    return {b.name: b.policy for b in build_baselines(market, options, None, window)}
+    return {b.name: b.policy for b in build_baselines(market, options, None)}
 
 
 def _policy(
     examined: Examined | None, market: Market, window: Window, case: MarketCase, seed: int
-) -> dict[str, Policy]:
+) -> dict[str, Trader]:
     if examined is not None:
         return {POLICY: examined.policy}
     return {UNTRAINED: untrained_policy(case.open(market, window, 1), seed)}

@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.policy import Policy
-from conf.types import FloatArray
 from envs.core.batch import Window
 from envs.core.kernel import BookKernel
 from envs.core.market import BookMarket
@@ -99,7 +98,7 @@ def first_difference(
     length, other_length = market.history.num_sessions, other.history.num_sessions
     theirs = dict(session_arrays(other, other_length))
     for name, values in session_arrays(market, length):
-        until = session + (1 if same_length or name != "growth" else 0)
+        until = session + (1 if same_length or name != "cash_return" else 0)
         if name not in theirs:
             return Difference(name, "missing", 0, str(market.history.dates[0]))
         where = first_unequal(values[:until], theirs[name][:until])
@@ -259,7 +258,6 @@ def _episode(kernel: BookKernel, policy: Policy) -> dict[str, NDArray[Any]]:
     The trade as well: what a risk module or a cost reads is not seen before. What comes of it is
     of the session after.
     """
-    trades = _overheard(kernel)
     obs, state = kernel.reset(), None
     starts = np.ones(kernel.num_envs, np.bool_)
     reward = np.zeros(kernel.num_envs)
@@ -270,26 +268,14 @@ def _episode(kernel: BookKernel, policy: Policy) -> dict[str, NDArray[Any]]:
         day |= {f"account {name}": values for name, values in kernel.ledger.get_state().items()}
         last = kernel.session[0] >= kernel.window.stop - 2
         result = kernel.step(action)
-        day |= dict(zip(("traded to", "traded at", "cost of the trade"), trades.pop(), strict=True))
+        trade = result.record
+        day |= {"traded to": trade.quantity, "traded at": trade.price, "cost of the trade": trade.cost}
         for name, values in day.items():
             days.setdefault(name, []).append(np.array(values))
         if last:
             return {name: np.stack(values) for name, values in days.items()}
         obs, reward = result.observation, result.reward
         starts = np.zeros(kernel.num_envs, np.bool_)
-
-
-def _overheard(kernel: BookKernel) -> list[tuple[NDArray[Any], ...]]:
-    """What the kernel hands to its ledger at every trade: quantities, prices, costs."""
-    trades: list[tuple[NDArray[Any], ...]] = []
-    trade = kernel.ledger.trade
-
-    def overheard(target: FloatArray, mark: FloatArray, cost_usd: FloatArray) -> FloatArray:
-        trades.append((target, mark, cost_usd))
-        return trade(target, mark, cost_usd)
-
-    kernel.ledger.trade = overheard  # type: ignore[method-assign]
-    return trades
 
 
 # --- what is looked at ---------------------------------------------------------------------------

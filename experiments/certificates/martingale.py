@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.policy import Policy
 from agents.policy_batch import PolicyBatch
 from conf.types import FloatArray
 from envs.core.batch import Window
@@ -97,10 +96,10 @@ def fair_gains(market: FairMarket, paths: int, at_once: int, seed: int) -> dict[
     return {name: _measured(np.concatenate(each)) for name, each in gains.items()}
 
 
-def discounted_gain(kernel: BookKernel, policy: Policy) -> FloatArray:
+def discounted_gain(kernel: BookKernel, policies: PolicyBatch) -> FloatArray:
     """P&L (N,) of the whole window as a share of the initial equity, discounted at the rate."""
     window, dates = kernel.window, kernel.market.history.dates.astype("datetime64[D]")
-    for _ in rollout(policy, kernel, kernel.reset(), window.stop - window.start - 1):
+    for _ in rollout(policies, kernel, kernel.reset(), window.stop - window.start - 1):
         pass
     days = (dates[window.stop - 1] - dates[window.start]).astype(np.int64)
     discount = math.exp(-RATE * float(days) / 365.0)

@@ -144,7 +144,7 @@ class _Days:
         done = self.done
         trade_cost = done.cost - self.closing_cost()
         cash = done.equity[:, :-1] - trade_cost - done.position.sum(axis=-1)
-        return np.where(done.alive, cash * self.market.growth[self.now], 0.0)
+        return np.where(done.alive, cash * self.market.cash_return[self.now], 0.0)
 
     def closing_cost(self) -> FloatArray:
         """Paid at the close after, to sell what leaves its slot without having expired."""
@@ -182,7 +182,7 @@ def attribute_allocation(backtest: Backtest, market: PanelMarket) -> Attribution
     invested = held.sum(axis=-1)
     in_market = invested * returns.mean(axis=-1)
     cash = backtest.equity[:, :-1] - backtest.cost - invested
-    carry = np.where(backtest.alive, cash * market.growth[now], 0.0)
+    carry = np.where(backtest.alive, cash * market.cash_return[now], 0.0)
     terms = {
         "market": in_market,
         "selection": gained - in_market,

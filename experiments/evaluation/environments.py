@@ -50,7 +50,7 @@ class OptionEnvironment:
     def baselines(self, evaluated: Window) -> tuple[tuple[Baseline, ...], tuple[str, ...]]:
         """Option strategies, the forward on the index, a fitted book, cash and chance."""
         market, env = self.options.market, self.options.settings.env
-        return build_baselines(market, env, self.setup.training_window, evaluated), ()
+        return build_baselines(market, env, self.setup.training_window), ()
 
     def attribute(self, backtest: Backtest) -> Attribution:
         """By Greek."""
@@ -77,9 +77,7 @@ class AllocationEnvironment:
 
     def baselines(self, evaluated: Window) -> tuple[tuple[Baseline, ...], tuple[str, ...]]:
         """Constant mixes, portfolios fitted to the past and walked forward, cash and chance."""
-        return build_allocation_baselines(
-            self.market, self.env, self.setup.training_window, evaluated
-        )
+        return build_allocation_baselines(self.market, evaluated)
 
     def attribute(self, backtest: Backtest) -> Attribution:
         """By market and choice of assets."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agents.persistence.policy_file import DESCRIPTION, LoadedPolicy, load_policy
-from agents.policy import Policy
+from agents.policy import Policy, Trader
 from conf.errors import InputError
 from envs.core.batch import Window
 from envs.core.costs import RealisticCosts
@@ -84,7 +84,7 @@ def open_trained(plain: Mapping[str, Any], run: str, which: str) -> Trained:
 
 def run_beside(
     policy: Policy,
-    others: Mapping[str, Policy],
+    others: Mapping[str, Trader],
     market: BookMarket,
     options: BookOptions,
     window: Window,
@@ -98,7 +98,7 @@ def run_beside(
     return backtests
 
 
-def pick(names: Sequence[str], known: Mapping[str, Policy]) -> dict[str, Policy]:
+def pick(names: Sequence[str], known: Mapping[str, Trader]) -> dict[str, Trader]:
     """The named ones; InputError for a name that is none of them."""
     missing = [name for name in names if name not in known]
     if missing:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from agents.policy import Policy
+from agents.policy import Trader
 from envs.allocation.market import AllocationSettings, PanelMarket
 from envs.core.costs import FlatCosts, RealisticCosts
 from envs.option_portfolio.market import OptionMarket, OptionPortfolioSettings
@@ -30,7 +30,7 @@ class CostRow:
 
 def cost_sensitivity(
     setup: MarketSetup,
-    policies: Mapping[str, Policy],
+    policies: Mapping[str, Trader],
     split: str,
     risk: RiskSettings | None,
     factors: tuple[float, ...] = FACTORS,

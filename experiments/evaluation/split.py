@@ -8,7 +8,7 @@ from typing import Any
 
 from agents.baselines.options import Baseline
 from agents.managed import RiskManagedPolicy
-from agents.policy import Policy
+from agents.policy import Policy, Trader
 from conf.types import FloatArray
 from envs.core.batch import Window
 from experiments.backtests.backtest import Backtest, index_equity, run_backtests
@@ -80,7 +80,7 @@ def evaluate_split(
     window, risk, env = setup.window(name), setup.settings.risk, setup.settings.env
     problem = environment_of(setup)
     baselines, notices = problem.baselines(window)
-    policies: dict[str, Policy] = {AGENT: policy, **{b.name: b.policy for b in baselines}}
+    policies: dict[str, Trader] = {AGENT: policy, **{b.name: b.policy for b in baselines}}
     backtests = run_backtests(policies, setup.market, env, window)
     judge = _Judge(setup, problem, window, count_trials(backtests[AGENT]), resamples)
     raw = judge.comparison(backtests, policy)
@@ -99,7 +99,7 @@ def performances(
     index = summarise(
         index_equity(market, window, initial),
         market.history.dates[window.start : window.stop],
-        market.growth[window.start : window.stop - 1],
+        market.cash_return[window.start : window.stop - 1],
         market_returns=market.index_returns(window),
     )
     return {**{name: book.performance() for name, book in backtests.items()}, INDEX: index}

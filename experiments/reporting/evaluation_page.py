@@ -10,7 +10,7 @@ import numpy as np
 
 from agents.baselines.options import build_baselines
 from agents.managed import RiskManagedPolicy
-from agents.policy import Policy
+from agents.policy import Policy, Trader
 from conf.types import FloatArray
 from envs.option_portfolio.market import OptionMarket, build_option_market
 from envs.options.surface import FlatSurface, VixSurface
@@ -226,8 +226,8 @@ def flat_vol_comparison(result: SplitEvaluation, setup: MarketSetup, policy: Pol
     market = build_option_market(options.loaded.history, other, env)
     elsewhere = replace(setup, market=market)
     window = setup.window(result.name)
-    policies = {AGENT: policy}
-    for baseline in build_baselines(market, env, elsewhere.training_window, window):
+    policies: dict[str, Trader] = {AGENT: policy}
+    for baseline in build_baselines(market, env, elsewhere.training_window):
         policies[baseline.name] = baseline.policy
     backtests = run_backtests(policies, elsewhere.market, env, window)
     there = performances(backtests, elsewhere, window)

@@ -112,13 +112,13 @@ def _run(
     env, risk = setup.settings.env, setup.settings.risk
     train = setup.training_window if market is setup.market else None
     if isinstance(market, OptionMarket) and isinstance(env, OptionPortfolioSettings):
-        baselines = build_baselines(market, env, train, window)
+        baselines = build_baselines(market, env, train)
         others = pick(beside, {b.name: b.policy for b in baselines})
     else:
         others = {}  # the index of a panel is the equal mix, and cash is cash
     backtests = run_beside(policy, others, market, env, window, risk)
     initial = env.initial_equity_usd
-    free = market.growth[window.start : window.stop - 1]
+    free = market.cash_return[window.start : window.stop - 1]
     index = index_equity(market, window, initial)
     equity = {name: book.equity for name, book in backtests.items()}
     shown = [name for name in (AGENT, MANAGED) if name in equity]

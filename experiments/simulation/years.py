@@ -96,11 +96,11 @@ def _simulate_chunk(
     market = build_option_market(history, wanted.surface, wanted.env)
     window = Window(market.first_usable, history.num_sessions)
     # Nothing can be fitted to a simulated market without looking ahead in it.
-    known = {b.name: b.policy for b in build_baselines(market, wanted.env, None, window)}
+    known = {b.name: b.policy for b in build_baselines(market, wanted.env, None)}
     books = pick(beside, known)
     ran = run_beside(policy, books, market, wanted.env, window, wanted.risk)
     found = {name: _years(done) for name, done in ran.items()}
-    free = market.growth[window.start : window.stop - 1]
+    free = market.cash_return[window.start : window.stop - 1]
     index = equity_curve(market.index_returns(window))
     cash = np.broadcast_to(equity_curve(free), index.shape)
     return {**found, INDEX: _plain(index, free), CASH: _plain(cash, free)}

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from agents.policy_batch import PolicyBatch
 from envs.allocation.market import AllocationSettings, build_panel_market
 from envs.core.costs import FlatCosts
 from envs.kernels import open_kernel
@@ -28,35 +29,32 @@ def walk(sessions=260, assets=4, paths=1, seed=0, drift=0.0005):
     return panel(100.0 * np.exp(np.cumsum(steps, axis=1)))
 
 
-def first_observation(policy, books):
-    """What is seen at the start: of interest are returns and volatilities only."""
-    assets = policy.begins.shape[1] // 2
-    observation = np.zeros((books, 3 * assets + 2), np.float32)
-    observation[:, assets : 3 * assets] = policy.begins[np.arange(books) % len(policy.begins)]
-    return observation
-
-
-def asked(policy, books, sessions):
-    """What a policy asks for at each session, (sessions, N, A + 1), through `predict` alone."""
-    found, state, seen = [], None, first_observation(policy, books)
-    start = np.ones(books, np.bool_)
-    for _ in range(sessions):
-        action, state = policy.predict(seen, state, start)
-        found.append(action)
-        start = np.zeros(books, np.bool_)
-    return np.stack(found)
-
-
 def run(policy, market, window, cost_bps=10.0, books=1):
     """Equity (sessions, N) and dollars traded (sessions - 1, N) in the environment itself."""
+    equity, traded, _ = _run(policy, market, window, cost_bps, books)
+    return equity, traded
+
+
+def weights_of(policy, market, window, cost_bps=10.0, books=1):
+    """Weights (sessions - 1, N, A + 1) held after each trade, cash last."""
+    return _run(policy, market, window, cost_bps, books)[2]
+
+
+def _run(policy, market, window, cost_bps, books):
     options = replace(AllocationSettings(), costs=FlatCosts(rate_bps=cost_bps))
     kernel = open_kernel(market, options, window, books, random_start=False)
+    batch = PolicyBatch([policy])
     seen, state, start = kernel.reset(), None, np.ones(books, np.bool_)
-    equity, traded = [kernel.ledger.equity.copy()], [kernel.ledger.traded.copy()]
+    equity, traded, weights = [kernel.ledger.equity.copy()], [kernel.ledger.traded.copy()], []
     for _ in range(window.stop - window.start - 1):
-        action, state = policy.predict(seen, state, start, deterministic=True)
-        seen = kernel.step(action).observation
+        quantity, state = batch.quantities(kernel, seen, state, start)
+        before = kernel.ledger.equity
+        result = kernel.trade_to(quantity)
+        seen, record = result.observation, result.record
+        value = record.quantity * record.price
+        after = (before - record.cost)[:, None]
+        weights.append(np.hstack([value, after - value.sum(-1, keepdims=True)]) / after)
         start = np.zeros(books, np.bool_)
         equity.append(kernel.ledger.equity.copy())
         traded.append(kernel.ledger.traded.copy())
-    return np.array(equity), np.diff(traded, axis=0)
+    return np.array(equity), np.diff(traded, axis=0), np.array(weights)

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from agents.baselines.reference import CashPolicy, RandomPolicy
+from agents.baselines.reference import Cash, RandomPolicy
 from envs.market.models.gbm import Scenario
 from envs.market.models.index_models import simulate_index
 from envs.market.models.panel import trading_days
@@ -138,7 +138,7 @@ def test_a_degenerate_heston_fit_is_said_aloud(
 def test_years_of_cash_and_index_are_those_of_the_law(models: dict[str, FittedModel]) -> None:
     model = models["gbm"]
     years = simulate_years(
-        model, CashPolicy(20), (), replace(wanted(), risk=RiskSettings(enabled=False)), 200, 0, 2
+        model, Cash(), (), replace(wanted(), risk=RiskSettings(enabled=False)), 200, 0, 2
     )
     length = 1.0  # to the day, for 252 sessions
     np.testing.assert_allclose(years["cash"].total_return, np.expm1(model.rate * length), rtol=1e-9)
@@ -154,7 +154,7 @@ def test_years_of_cash_and_index_are_those_of_the_law(models: dict[str, FittedMo
 @pytest.mark.parametrize("name", NAMES)
 def test_252_sessions_are_a_year_under_every_law(name: str, models: dict[str, FittedModel]) -> None:
     off = replace(wanted(), risk=RiskSettings(enabled=False))
-    cash = simulate_years(models[name], CashPolicy(20), (), off, 2, 0, 1)["cash"]
+    cash = simulate_years(models[name], Cash(), (), off, 2, 0, 1)["cash"]
     years = np.log1p(cash.total_return) / models[name].rate
     np.testing.assert_allclose(years, 1.0, atol=2 / 365)
 
@@ -176,7 +176,7 @@ def test_years_do_not_depend_on_the_number_of_threads(
     monkeypatch.setattr(monte_carlo_years, "CHUNK", 5)
     found = [
         simulate_years(
-            models["bootstrap"], CashPolicy(20), ("put_write",), wanted(), 12, 5, threads
+            models["bootstrap"], Cash(), ("put_write",), wanted(), 12, 5, threads
         )
         for threads in (1, 3)
     ]
@@ -184,7 +184,7 @@ def test_years_do_not_depend_on_the_number_of_threads(
     for name, years in found[0].items():
         assert len(years.sharpe) == 12
         assert np.array_equal(years.sharpe, found[1][name].sharpe), name
-    other = simulate_years(models["bootstrap"], CashPolicy(20), (), wanted(), 12, 6, 1)
+    other = simulate_years(models["bootstrap"], Cash(), (), wanted(), 12, 6, 1)
     assert not np.array_equal(other["buy_and_hold"].sharpe, found[0]["buy_and_hold"].sharpe)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agents.baselines.reference import CashPolicy
+from agents.baselines.reference import Cash
 from conf.errors import InputError
 from envs.allocation.market import AllocationSettings
 from envs.core.batch import Window
@@ -208,7 +208,7 @@ def test_the_loss_of_a_held_put_is_its_price_at_the_moved_market(history: Market
     vol = VixSurface().vol(drivers, np.log(strike / forward), tau)
     worth = price(spot, strike, tau, vol, 0.025, 0.015, False)
     bought = market.tape.mark[0, AT - 1, slot]
-    interest = (before - kernel.ledger.costs[0] - held * bought) * market.growth[AT - 1]
+    interest = (before - kernel.ledger.costs[0] - held * bought) * market.cash_return[AT - 1]
     gain = held * (worth - bought) + interest - kernel.ledger.costs[0]
     assert kernel.ledger.equity[0] - before == pytest.approx(gain, rel=1e-9)
     assert gain < 0
@@ -216,7 +216,7 @@ def test_the_loss_of_a_held_put_is_its_price_at_the_moved_market(history: Market
 
 def test_the_index_goes_through_a_crisis_as_it_did(real: MarketSetup) -> None:
     crisis = next(c for c in CRISES if c.name == "Q4 2018")
-    scenario_path = replay_crisis(real, CashPolicy(20), (), crisis)
+    scenario_path = replay_crisis(real, Cash(), (), crisis)
     dates, history = real.market.history.dates, real.market.history
     assert str(scenario_path.dates[0]) == "2018-09-28"
     assert str(scenario_path.dates[-1]) == "2018-12-31"

@@ -8,14 +8,14 @@ from agents.baselines import allocation as allocation_baselines
 from agents.baselines import optimisers as allocation_fits
 from agents.baselines.allocation import build_allocation_baselines
 from envs.core.batch import Window
-from tests.agents.panel_runs import asked, panel, run, walk
+from tests.agents.panel_runs import panel, run, walk, weights_of
 
 SIMPLE = ["equal_weight", "held_equal_weight", "cash", "random"]
 FITTED = ["minimum_variance", "risk_parity", "hrp", "mean_variance"]
 
 
 def built(market, window, **changes):
-    baselines, notices = build_allocation_baselines(market, None, None, window, **changes)
+    baselines, notices = build_allocation_baselines(market, window, **changes)
     return {baseline.name: baseline for baseline in baselines}, notices
 
 
@@ -40,20 +40,20 @@ def test_they_come_in_order_each_with_something_to_read(policy_batch):
 
 @pytest.mark.parametrize("name", SIMPLE + FITTED)
 def test_weights_are_of_the_simplex_and_trade_at_the_dates_only(market, policy_batch, name):
-    wanted = asked(policy_batch[0][name].policy, 1, 109)[:, 0]
-    assert (wanted >= 0.0).all()
-    np.testing.assert_allclose(wanted.sum(axis=-1), 1.0, atol=1e-15)
+    weights = weights_of(policy_batch[0][name].policy, market, Window(150, 260))[:, 0]
+    assert (weights >= 0.0).all()
+    np.testing.assert_allclose(weights.sum(axis=-1), 1.0, atol=1e-15)
     now = slice(150, 258)
     grown = np.concatenate(
         [
             market.history.close[0, 151:259] / market.history.close[0, now],
-            1.0 + market.growth[now, None],
+            1.0 + market.cash_return[now, None],
         ],
         axis=-1,
     )
-    held = wanted[:-1] * grown
+    held = weights[:-1] * grown
     held /= held.sum(axis=-1, keepdims=True)
-    traded = np.abs(wanted[1:] - held).sum(axis=-1)
+    traded = np.abs(weights[1:] - held).sum(axis=-1)
     dates = np.arange(1, 109) % 21 == 0
     assert traded[~dates].max() < 1e-14  # far below what float32 could say
     if name in ("cash", "held_equal_weight"):
@@ -63,11 +63,12 @@ def test_weights_are_of_the_simplex_and_trade_at_the_dates_only(market, policy_b
 
 
 def test_the_drifted_weights_of_buy_and_hold_are_those_of_the_prices(market, policy_batch):
-    wanted = asked(policy_batch[0]["held_equal_weight"].policy, 1, 109)[:, 0]
+    held = policy_batch[0]["held_equal_weight"].policy
+    weights = weights_of(held, market, Window(150, 260))[:, 0]
     worth = market.history.close[0, 150:259] / market.history.close[0, 150]
     expected = worth / worth.sum(axis=-1, keepdims=True)
-    np.testing.assert_allclose(wanted[:, :-1], expected, rtol=1e-13)
-    assert not wanted[:, -1].any()
+    np.testing.assert_allclose(weights[:, :-1], expected, rtol=1e-12)
+    assert np.abs(weights[:, -1]).max() < 1e-13
 
 
 def test_the_random_portfolio_has_its_seed_and_the_mean_of_the_simplex(market, monkeypatch):
@@ -93,8 +94,8 @@ def test_what_comes_later_changes_no_bit_of_a_weight(market, policy_batch, sessi
     close[:, session + 1 :] *= rng.uniform(0.5, 2.0, close[:, session + 1 :].shape)
     other = built(panel(close), Window(150, 260))[0]
     for name, baseline in policy_batch[0].items():
-        before = asked(baseline.policy, 1, 109)
-        after = asked(other[name].policy, 1, 109)
+        before = weights_of(baseline.policy, market, Window(150, 260))
+        after = weights_of(other[name].policy, panel(close), Window(150, 260))
         known = session - 150 + 1
         np.testing.assert_array_equal(before[:known], after[:known], err_msg=name)
         if name != "cash" and known < 100:
@@ -115,11 +116,12 @@ def test_each_book_runs_on_its_path():
     policy = built(both, Window(150, 175))[0]
     alone = [built(panel(close), Window(150, 175))[0] for close in both.history.close]
     for name in (*FITTED, "equal_weight", "held_equal_weight"):
-        together = asked(policy[name].policy, 4, 24)
+        together = weights_of(policy[name].policy, both, Window(150, 175), books=4)
         np.testing.assert_array_equal(together[:, :2], together[:, 2:])
         for path in range(2):
             single = alone[path][name]
-            np.testing.assert_array_equal(together[:, path], asked(single.policy, 1, 24)[:, 0])
+            own = weights_of(single.policy, panel(both.history.close[path]), Window(150, 175))
+            np.testing.assert_array_equal(together[:, path], own[:, 0])
 
 
 def test_where_many_dates_would_take_long_fits_are_farther_apart():
@@ -132,12 +134,12 @@ def test_where_many_dates_would_take_long_fits_are_farther_apart():
 
     market = walk(sessions=2000, assets=2)
     plan = allocation_baselines._plan(1, Window(300, 2000))
-    done = fitted(estimate, market.history, market.growth, Window(300, 2000), plan)
+    done = fitted(estimate, market.history, market.cash_return, Window(300, 2000), plan)
     assert plan.refit_sessions == 84
     assert done.fits == len(calls) == 21 <= allocation_baselines.MAX_FITS
     assert calls[:4] == [300, 384, 468, 504]
-    assert interest[0] == pytest.approx(market.growth[:300].mean())
-    assert interest[3] == pytest.approx(market.growth[552 - 504 : 552].mean())
+    assert interest[0] == pytest.approx(market.cash_return[:300].mean())
+    assert interest[3] == pytest.approx(market.cash_return[552 - 504 : 552].mean())
     plan = allocation_baselines._plan(40, Window(300, 2000))
     assert plan.refit_every == 81  # once a path
 
@@ -178,12 +180,12 @@ def huge():
 
 @pytest.mark.parametrize("close", [steady, copies, one_still, falling, huge])
 def test_markets_that_nothing_can_be_fitted_to_give_weights_all_the_same(close):
-    baselines, _ = built(panel(close()), Window(100, 160))
-    for baseline in baselines.values():
-        wanted = asked(baseline.policy, 1, 59)
-        assert np.isfinite(wanted).all()
-        assert (wanted >= 0.0).all()
-        np.testing.assert_allclose(wanted.sum(axis=-1), 1.0, atol=1e-12)
+    market, window = panel(close()), Window(100, 160)
+    for baseline in built(market, window)[0].values():
+        weights = weights_of(baseline.policy, market, window)
+        assert np.isfinite(weights).all()
+        assert (weights > -1e-12).all()  # the cash of a full portfolio, to rounding
+        np.testing.assert_allclose(weights.sum(axis=-1), 1.0, atol=1e-12)
 
 
 def test_a_fit_that_fails_keeps_the_weights_before_and_is_counted():
@@ -198,7 +200,7 @@ def test_a_fit_that_fails_keeps_the_weights_before_and_is_counted():
     market = walk(assets=2)
     plan = allocation_fits.FitPlan(step=21)
     done = allocation_fits.walk_forward(
-        estimate, market.history, market.growth, Window(100, 180), plan
+        estimate, market.history, market.cash_return, Window(100, 180), plan
     )
     np.testing.assert_array_equal(done.targets[0], np.tile([0.2, 0.8, 0.0], (4, 1)))
     assert (done.fits, done.failed, done.short) == (4, 3, 0)
@@ -257,5 +259,5 @@ def test_buy_and_hold_earns_the_mean_of_the_prices(market, policy_batch):
 def test_cash_earns_the_rate(market, policy_batch):
     equity, _ = run(policy_batch[0]["cash"].policy, market, Window(150, 260))
     np.testing.assert_allclose(
-        equity[:, 0], 10_000.0 * np.cumprod([1.0, *(1.0 + market.growth[150:259])]), rtol=1e-12
+        equity[:, 0], 10_000.0 * np.cumprod([1.0, *(1.0 + market.cash_return[150:259])]), rtol=1e-12
     )

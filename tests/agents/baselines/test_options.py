@@ -5,6 +5,7 @@ import pytest
 
 from agents.baselines.options import build_baselines
 from agents.managed import RiskManagedPolicy
+from agents.policy_batch import PolicyBatch
 from envs.core.batch import Window
 from envs.option_portfolio.env import OptionPortfolioKernel
 from envs.options.surface import FlatSurface, VixSurface
@@ -69,7 +70,7 @@ class Bench:
         self.start = int(rolled[rolled >= first][0]) if start is None else start
         self.window = Window(self.start, history.num_sessions)
         self.train = train or Window(first, min(first + 60, history.num_sessions))
-        built = build_baselines(self.market, self.options, self.train, self.window)
+        built = build_baselines(self.market, self.options, self.train)
         self.baselines = {baseline.name: baseline for baseline in built}
 
     def run(self, name, risk=None, books=None):
@@ -126,9 +127,10 @@ def test_contracts_are_held_to_expiry(bench, dear, name):
     # The equal weight of a cheap contract is more than the sizing lets anybody hold.
     bench = dear if name.startswith("equal") else bench
     done = bench.run(name)
-    listed = bench.market.tape.rolled[bench.start : bench.window.stop - 1].any(axis=1)
+    rolled = bench.market.tape.rolled[bench.start : bench.window.stop - 1]
+    listed = (rolled & done.quantity[0].any(axis=0)).any(axis=1)
     assert (~listed).sum() > 80
-    assert (done.traded[0] / done.equity[0, :-1])[~listed].max() < 1e-6
+    assert done.traded[0][~listed][1:].max() == 0.0  # but for the first purchase
     if name != "cash":
         assert (done.traded[0][listed] > 0.0).all()
 
@@ -240,7 +242,7 @@ def test_random_is_the_same_again_and_the_same_for_every_book(bench):
     alone, _ = policy.predict(observation[:1], (np.array([1]),))
     assert (alone[0] == second[0]).all()
     assert 0.02 < first[0].std() < 0.08
-    other = build_baselines(bench.market, bench.options, bench.train, bench.window, seed=1)
+    other = build_baselines(bench.market, bench.options, bench.train, seed=1)
     again = {baseline.name: baseline for baseline in other}["random"].policy
     assert not (again.predict(observation)[0] == first).any()
 
@@ -260,7 +262,7 @@ def test_the_static_portfolio_knows_the_training_window_only():
 
 
 def test_without_a_training_window_nothing_is_fitted(bench):
-    built = build_baselines(bench.market, bench.options, None, bench.window)
+    built = build_baselines(bench.market, bench.options, None)
     assert set(NAMES) - {baseline.name for baseline in built} == {"static_mean_variance"}
 
 
@@ -314,7 +316,7 @@ def test_all_run_on_every_market_with_and_without_the_risk_module(roll, surface)
 def test_books_together_are_books_alone():
     bench = Bench(wandering(paths=3, sessions=130), VixSurface(), start=70)
     for name, baseline in bench.baselines.items():
-        together = bench.run(name, books=4)
+        together, batch = bench.run(name, books=4), PolicyBatch([baseline.policy])
         for book in (1, 2):
             kernel = OptionPortfolioKernel(
                 bench.market, bench.options, bench.window, random_start=False
@@ -323,7 +325,7 @@ def test_books_together_are_books_alone():
             observation, state = kernel.place(start, np.array([book]), last), None
             for day in range(together.equity.shape[1] - 1):
                 begins = np.array([day == 0])
-                action, state = baseline.policy.predict(observation, state, begins)
-                observation = kernel.step(action).observation
+                quantity, state = batch.quantities(kernel, observation, state, begins)
+                observation = kernel.trade_to(quantity).observation
                 assert kernel.ledger.equity[0] == together.equity[book, day + 1]
         np.testing.assert_array_equal(together.equity[0], together.equity[3])

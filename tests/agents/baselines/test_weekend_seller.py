@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-from agents.baselines.book_view import BookReader
 from agents.baselines.weekend_seller import WeekendSeller, before_long_gaps
-from conf.errors import InputError
 from envs.core.batch import Window
 from envs.market.exchange_calendar import exchange_sessions
 from envs.options.surface import VixSurface
@@ -39,13 +37,12 @@ def test_the_last_date_needs_no_next_one():
         )
 
 
-def seller_in(start=60, paths=1):
+def seller_in(paths=1):
     vol = np.repeat(wandering_vol(160), paths, axis=0)
     history = random_walk(160, paths=paths, seed=2, implied_vol=vol)
     options = options_of()
     market = market_of(history, options, VixSurface())
-    reader = BookReader(market, start)
-    return WeekendSeller.of(market, reader, options.sizing, start, 0.5), market, options
+    return WeekendSeller(market, 0.5), market, options
 
 
 def test_it_is_short_the_nearest_call_and_put_over_weekends_only():
@@ -66,20 +63,5 @@ def test_it_is_short_the_nearest_call_and_put_over_weekends_only():
             nearest = side[np.abs(market.tape.strike[0, session, side] - spot).argmin()]
             others = np.setdiff1d(side, nearest)
             expected = -0.5 * backtest.equity[0, row] / spot
-            assert sold[row, nearest] == pytest.approx(expected, rel=1e-6)
+            assert sold[row, nearest] == pytest.approx(expected, rel=1e-12)
             assert (sold[row, others] == 0.0).all()
-
-
-def test_it_knows_that_its_calendar_holds_for_one_start_only():
-    seller, market, options = seller_in()
-    with pytest.raises(InputError, match="session 60"):
-        run_backtest(seller, market, options, Window(61, 150))
-
-
-def test_books_that_began_apart_keep_their_own_count():
-    seller, market, _ = seller_in(paths=2)
-    first = np.zeros((2, len(market.observed.features)), np.float32)
-    first[:, : market.observed.before.shape[-1]] = market.observed.before[:, 60]
-    _, state = seller.predict(first, None, np.array([True, True]))
-    _, state = seller.predict(first, state, np.array([False, True]))
-    assert state[0].tolist() == [2, 1]

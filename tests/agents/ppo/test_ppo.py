@@ -66,7 +66,7 @@ class BestAsset(BatchKernel):
         self.age += 1
         self.signal = self.rng.choice([-1.0, 1.0], self.num_envs)
         never = np.zeros(self.num_envs, bool)
-        return StepResult(self._observe(), reward, never, self.age >= 4)
+        return StepResult(self._observe(), reward, never, self.age >= 4, None)
 
     def episode_summary(self, index):
         return {"r": 0.0, "l": float(self.age[index])}

@@ -254,13 +254,13 @@ def test_weights_of_any_size_are_brought_to_one(size):
 def test_under_the_risk_module_costs_are_those_of_what_is_really_traded():
     kernel = kernel_of(wandering_panel(), costs={"rate_bps": 100.0}, risk=risk_of())
     kernel.reset()
-    kernel.step(np.array([[0.9, 0.1, 0.0, 0.0, 0.0]]))
+    record = kernel.step(np.array([[0.9, 0.1, 0.0, 0.0, 0.0]])).record
     mark = kernel.market.history.close[0, FIRST]
     value = kernel.held_quantity[0] * mark
     assert value[0] == pytest.approx(0.35 * 10_000, rel=1e-9)
     assert value[1] == pytest.approx(0.1 * 10_000 / 1.01, rel=1e-9)
     assert kernel.ledger.costs[0] == pytest.approx(0.01 * value.sum(), rel=1e-12)
-    assert kernel.overlay_result.bound[0].sum() == 1
+    assert record.overlay.bound[0].sum() == 1
 
 
 def test_the_guard_closes_after_a_crash_and_the_portfolio_stays_whole():

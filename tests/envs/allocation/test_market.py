@@ -54,7 +54,7 @@ def test_a_panel_market_says_what_any_book_market_says():
     np.testing.assert_array_equal(market.mark, history.close)
     np.testing.assert_array_equal(market.aged, history.close)
     days = history.days_to_next
-    np.testing.assert_allclose(market.growth, np.exp(0.025 * days / 365) - 1, rtol=1e-12)
+    np.testing.assert_allclose(market.cash_return, np.exp(0.025 * days / 365) - 1, rtol=1e-12)
 
 
 def test_the_index_is_the_mean_of_the_assets_returns():
@@ -139,8 +139,10 @@ def test_nothing_after_a_close_is_known_at_it(risk):
         action = simplex_points(rng, 4, 5)
         left, right = one.step(action), other.step(action)
         same = session + 1 <= t
-        for a, b in zip(left, right, strict=True):
+        for a, b in zip(left[:-1], right[:-1], strict=True):
             assert np.array_equal(a, b) or not same
+        for a, b in zip(left.record[:-1], right.record[:-1], strict=True):
+            assert np.array_equal(a, b) or session > t
         assert np.array_equal(left.observation, right.observation) == same
         if session == t:  # traded at t on what was known at t
             np.testing.assert_array_equal(one.held_quantity, other.held_quantity)
@@ -262,9 +264,9 @@ def test_the_limits_for_an_allocation_let_it_be_fully_invested():
     kernel = kernel_of(wandering_panel(vol=0.005), risk=risk)
     kernel.reset()
     for _ in range(60):
-        kernel.step(np.array([[0.3, 0.3, 0.3, 0.1, 0.0]]))
-        assert not kernel.overlay_result.bound.any()
+        result = kernel.step(np.array([[0.3, 0.3, 0.3, 0.1, 0.0]]))
+        assert not result.record.overlay.bound.any()
     assert kernel.exposures()["invested"][0] == pytest.approx(1.0, abs=1e-12)
-    kernel.step(np.array([[0.8, 0.1, 0.0, 0.0, 0.1]]))
-    assert kernel.overlay_result.bound.any()
+    result = kernel.step(np.array([[0.8, 0.1, 0.0, 0.0, 0.1]]))
+    assert result.record.overlay.bound.any()
     assert kernel.exposures()["largest_weight"][0] == pytest.approx(0.6, rel=1e-9)

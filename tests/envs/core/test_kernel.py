@@ -72,4 +72,4 @@ def test_what_is_logged_of_an_option_book():
     assert logged["gross_notional"][0] == 0.0
     spot = kernel.market.history.close[0, t]
     assert logged["gross_notional"][1] == pytest.approx(units * spot / 100_000)
-    assert logged["cash"][0] == pytest.approx(1 + kernel.market.growth[t])
+    assert logged["cash"][0] == pytest.approx(1 + kernel.market.cash_return[t])

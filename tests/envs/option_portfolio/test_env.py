@@ -109,7 +109,7 @@ def test_each_step_is_self_financing(seed, roll, cost):
     kernel = kernel_of(wandering(90, seed % 7), options=options, surface=VixSurface(), num_envs=3)
     kernel.reset()
     rng = np.random.default_rng(seed)
-    tape, growth = kernel.market.tape, kernel.market.growth
+    tape, growth = kernel.market.tape, kernel.market.cash_return
     for _ in range(30):
         t, before = int(kernel.session[0]), kernel.ledger.equity.copy()
         costs = kernel.ledger.costs.copy()

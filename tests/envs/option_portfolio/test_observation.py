@@ -58,7 +58,7 @@ def test_portfolio_features_by_hand():
     rng = np.random.default_rng(0)
     returns, equity = [], [100_000.0]
     for _ in range(12):
-        growth = kernel.market.growth[kernel.session[0]]
+        growth = kernel.market.cash_return[kernel.session[0]]
         obs = kernel.step(rng.uniform(-1, 1, (1, 20))).observation[0]
         equity.append(kernel.ledger.equity[0])
         returns.append(equity[-1] / equity[-2] - 1 - growth)
@@ -85,7 +85,7 @@ def test_rolling_sharpe_forgets_what_is_older_than_sixty_sessions():
     rng = np.random.default_rng(1)
     excess, equity = [], 100_000.0
     for _ in range(150):
-        growth = kernel.market.growth[kernel.session[0]]
+        growth = kernel.market.cash_return[kernel.session[0]]
         kernel.step(rng.uniform(-0.3, 0.3, (1, 20)))
         excess.append(kernel.ledger.equity[0] / equity - 1 - growth)
         equity = kernel.ledger.equity[0]

@@ -6,5 +6,5 @@ def with_double_interest(monkeypatch):
     from envs.option_portfolio import market as option_market
 
     for module in (option_market, panel_market):
-        right = module.cash_growth
-        monkeypatch.setattr(module, "cash_growth", lambda h, f=right: (1.0 + f(h)) ** 2 - 1.0)
+        right = module.cash_returns
+        monkeypatch.setattr(module, "cash_returns", lambda h, f=right: (1.0 + f(h)) ** 2 - 1.0)

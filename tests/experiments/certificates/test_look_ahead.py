@@ -184,5 +184,5 @@ def test_everything_of_a_market_is_compared():
         "observed.after",
         "unit_cost",
         "closing_unit_cost",
-        "growth",
+        "cash_return",
     } <= names

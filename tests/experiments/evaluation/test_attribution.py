@@ -108,7 +108,7 @@ def test_wrong_costs_interest_or_prices_would_show():
     backtest = run_backtest(Noise(0.1), market, realistic("daily"), Window(60, 100))
     for name, change in (
         ("closing_unit_cost", market.closing_unit_cost * 1.01),
-        ("growth", market.growth * 1.001),
+        ("cash_return", market.cash_return * 1.001),
         ("tape", dataclasses.replace(market.tape, aged=market.tape.aged * (1 + 1e-6))),
     ):
         wrong = attribute(backtest, dataclasses.replace(market, **{name: change}))
