@@ -1,4 +1,4 @@
-"""Sells part of a position when the drawdown has grown past its threshold."""
+"""Hedging a position in proportion to its drawdown beyond a threshold, by market orders."""
 
 from __future__ import annotations
 
@@ -11,25 +11,22 @@ from typing import Any, NamedTuple, Protocol
 from conf.errors import InputError
 from conf.numbers import checked_number
 
+_NEGLIGIBLE = 1e-9  # of the hedge: rounding, not worth an order
+_REFUSED = ("rejected", "canceled", "cancelled", "expired", "failed")
+
 
 class ExchangeClient(Protocol):
     """Anything with the `create_order` of ccxt, or of ccxt.async_support."""
 
     def create_order(
-        self,
-        symbol: str,
-        type: str,
-        side: str,
-        amount: float,
-        price: float | None = None,
-        params: dict[str, Any] | None = None,
+        self, symbol: str, type: str, side: str, amount: float
     ) -> dict[str, Any] | Awaitable[dict[str, Any]]:
-        """Send an order; returns what the exchange says about it."""
+        """Send an order; returns the exchange's answer."""
 
 
 @dataclass
 class PaperExchange:
-    """Fills every market order at once and remembers it; ships for tests and paper trading."""
+    """Fills every order at once and remembers it: for tests and paper trading."""
 
     orders: list[dict[str, Any]] = field(default_factory=list)
 
@@ -42,7 +39,7 @@ class PaperExchange:
         price: float | None = None,
         params: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Fill an order; InputError for a side or an amount that no exchange would take."""
+        """Fill an order; InputError for an unknown side or an amount that is not positive."""
         if side not in ("buy", "sell"):
             raise InputError(f"side is {side!r}", "Give buy or sell")
         if not math.isfinite(amount) or amount <= 0.0:
@@ -63,13 +60,13 @@ class PaperExchange:
 
 @dataclass(frozen=True)
 class HedgeResult:
-    """What was done about a drawdown."""
+    """The hedge after one call."""
 
-    hedged: bool  # the hedge stands, by the order sent or, where none was needed, by earlier ones
+    hedged: bool  # by the order sent or, where none was needed, by earlier ones
     ratio: float  # share of the position that is hedged now, 0..1
     amount: float  # units traded by this call, never negative
     side: str | None  # of the order: "sell" to hedge a long position or to take back a short's
-    order: dict[str, Any] | None  # what the exchange answered
+    order: dict[str, Any] | None  # the exchange's answer
     reason: str
 
 
@@ -77,11 +74,11 @@ class HedgeResult:
 class HedgingStrategy:
     """Hedges nothing up to the threshold, everything from twice the threshold on, linearly.
 
-    It remembers in `hedge_units` what it has traded (negative: sold), and each call trades only the
-    difference to what the drawdown asks for: nothing where that is held already, and back again
-    when the drawdown recovers. One strategy watches one position. Orders that the exchange
-    acknowledges without saying what was filled are counted in full. When a client raises, nobody
-    knows whether the order arrived: it is not counted; look at the exchange and set `hedge_units`.
+    `hedge_units` counts what was traded (negative: sold). Each call trades only the difference to
+    the hedge that the drawdown calls for, also back when the drawdown recovers. One strategy
+    watches one position. Orders that the exchange acknowledges without saying what was filled are
+    counted in full. When a client raises, the order may or may not have arrived: it is not counted;
+    look at the exchange and set `hedge_units`.
     """
 
     max_drawdown_threshold: float = 0.05  # share of the peak
@@ -98,7 +95,7 @@ class HedgingStrategy:
     def hedge_ratio(self, drawdown: float) -> float:
         """Share of the position to hedge at a drawdown (0..1)."""
         if checked_number("drawdown", drawdown) < 0.0:
-            raise InputError(f"drawdown is {drawdown}", "Give the loss from the peak as a share")
+            raise InputError(f"drawdown is {drawdown}", "Give the loss from the peak, 0 or more")
         beyond = drawdown / self.max_drawdown_threshold - 1.0
         return min(max(beyond, 0.0), 1.0)
 
@@ -107,31 +104,34 @@ class HedgingStrategy:
     ) -> HedgeResult:
         """Send the market order that gives the hedge of `position_size` units (signed) its size.
 
-        What the client raises is passed on: an order whose fate is unknown must not look done.
+        Errors of the client are passed on: an order whose fate is unknown must not look done.
         InputError for an asynchronous client, whose order would never be sent.
         """
         plan = self._plan(position_size, drawdown)
         if not plan.amount:
-            return self._standing(plan)
-        if inspect.iscoroutinefunction(exchange_client.create_order):
-            raise _asynchronous()
-        answer = exchange_client.create_order(self.symbol, "market", plan.side, plan.amount)
-        if inspect.isawaitable(answer):
+            return self._without_order(plan)
+        asynchronous, answer = inspect.iscoroutinefunction(exchange_client.create_order), None
+        if not asynchronous:
+            answer = exchange_client.create_order(self.symbol, "market", plan.side, plan.amount)
+        if asynchronous or inspect.isawaitable(answer):
             if inspect.iscoroutine(answer):
                 answer.close()
-            raise _asynchronous()
+            raise InputError(
+                "exchange_client.create_order is asynchronous, so the order would never be sent",
+                "Use `await execute_hedge_async(...)`, or a synchronous client",
+            )
         return self._settle(plan, answer)
 
     async def execute_hedge_async(
         self, position_size: float, drawdown: float, exchange_client: ExchangeClient
     ) -> HedgeResult:
-        """`execute_hedge` for a client of either kind: an order that must be awaited is.
+        """`execute_hedge` for a synchronous or an asynchronous client.
 
-        The order counts as sent while it is under way, so that calls side by side do not double it.
+        The order counts as sent while it is under way, so that concurrent calls do not double it.
         """
         plan = self._plan(position_size, drawdown)
         if not plan.amount:
-            return self._standing(plan)
+            return self._without_order(plan)
         self.hedge_units += plan.units
         try:
             sent: Any = exchange_client.create_order(self.symbol, "market", plan.side, plan.amount)
@@ -143,24 +143,23 @@ class HedgingStrategy:
     def _plan(self, position_size: float, drawdown: float) -> _Plan:
         position = checked_number("position_size", position_size)
         ratio = self.hedge_ratio(drawdown)
-        wanted = -position * ratio
-        units = wanted - self.hedge_units
-        if abs(units) <= _NEGLIGIBLE * max(abs(wanted), abs(self.hedge_units)):
+        target = -position * ratio
+        units = target - self.hedge_units
+        if abs(units) <= _NEGLIGIBLE * max(abs(target), abs(self.hedge_units)):
             units = 0.0
-        reason = f"drawdown {drawdown:.1%} beyond {self.max_drawdown_threshold:.1%}"
-        if not ratio:
-            reason = "drawdown within its threshold"
+        reason = "drawdown within its threshold"
+        if ratio:
+            reason = f"drawdown {drawdown:.1%} beyond {self.max_drawdown_threshold:.1%}"
         return _Plan(position, units, reason)
 
-    def _standing(self, plan: _Plan) -> HedgeResult:
+    def _without_order(self, plan: _Plan) -> HedgeResult:
         ratio = self._ratio(plan.position)
         reason = f"{plan.reason}, hedged already" if ratio else plan.reason
-        return HedgeResult(
-            ratio > 0.0, ratio, 0.0, None, None, reason if plan.position else "no position"
-        )
+        reason = reason if plan.position else "no position"
+        return HedgeResult(ratio > 0.0, ratio, 0.0, None, None, reason)
 
     def _settle(self, plan: _Plan, answer: Any) -> HedgeResult:
-        """Count what the exchange says it filled of the order."""
+        """Count what the exchange says it filled."""
         order = dict(answer) if isinstance(answer, Mapping) else None
         status, filled = (order or {}).get("status"), (order or {}).get("filled")
         refused = str(status).lower() in _REFUSED
@@ -191,14 +190,3 @@ class _Plan(NamedTuple):
     @property
     def amount(self) -> float:
         return abs(self.units)
-
-
-_NEGLIGIBLE = 1e-9  # of the hedge: rounding, not worth an order
-_REFUSED = ("rejected", "canceled", "cancelled", "expired", "failed")
-
-
-def _asynchronous() -> InputError:
-    return InputError(
-        "exchange_client.create_order is asynchronous, and nobody would await the order",
-        "Use `await execute_hedge_async(...)`, or a client that is not",
-    )

@@ -1,4 +1,4 @@
-"""One call for everything a trading loop wants to know about its risk."""
+"""One call for the risk decisions of a trading loop: weights, leverage and hedge."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from risk.sizing import kelly_fraction, volatility_leverage
 
 WEIGHT_TOLERANCE = 1e-9
 
+CASH = "cash"
+
 # Weights by asset from the market's state and the positions' values by asset.
 Allocator = Callable[[Mapping[str, float], Mapping[str, float]], Mapping[str, float]]
 
 
-CASH = "cash"
-
-
 def keep_weights(_: Mapping[str, float], positions: Mapping[str, float]) -> dict[str, float]:
-    """The weights as they are: no rebalancing. All cash where nothing is held.
+    """The current weights: no rebalancing. All cash where nothing is held.
 
-    A short position has a negative weight. Where positions and cash together are worth nothing or
-    less there are no weights: InputError.
+    A short position has a negative weight. InputError where positions and cash together are worth
+    nothing or less, so that there are no weights.
     """
     if not any(positions.values()):
         return {CASH: 1.0}
@@ -33,7 +32,7 @@ def keep_weights(_: Mapping[str, float], positions: Mapping[str, float]) -> dict
     if total <= 0.0:
         raise InputError(
             f"the portfolio is worth {total:g} in total, so its positions have no weights",
-            f"Give the {CASH!r} that stands against short positions too, or an allocator",
+            f"Give the {CASH!r} from short sales too, or an allocator",
         )
     return {asset: value / total for asset, value in positions.items()}
 
@@ -43,8 +42,8 @@ class AdvancedRiskManager:
     """Weights, leverage and hedge for a portfolio, checked before they are handed out.
 
     `allocator` decides the weights (a trained agent, a classical rule); leverage follows the
-    volatility; a drawdown beyond the threshold is hedged through `exchange_client`, synchronous or
-    not. `hedging` remembers what is hedged: one manager watches one portfolio.
+    volatility; a drawdown beyond the threshold is hedged through `exchange_client`, which may be
+    asynchronous. `hedging` counts what is hedged: one manager watches one portfolio.
     """
 
     allocator: Allocator = keep_weights
@@ -58,9 +57,9 @@ class AdvancedRiskManager:
     ) -> dict[str, Any]:
         """Decide for `market_state` (`volatility`, annual; `trend`) and `portfolio`.
 
-        `portfolio` holds the positions' values by asset, in one currency, `cash` perhaps among
-        them, and `current_drawdown`. All but the cash is hedged, in units of the hedge instrument:
-        `market_state["hedge_price"]` is what one is worth in that currency, 1 unless given.
+        `portfolio` holds the positions' values by asset, in one currency, optionally `cash`, and
+        `current_drawdown`. All but the cash is hedged, in units of the hedge instrument:
+        `market_state["hedge_price"]` is the price of one in that currency, 1 unless given.
         Returns `rebalance_weights` (they sum to 1), `leverage` and `hedge` (a HedgeResult, in
         units). Raises InputError for a missing or non-finite entry, for weights that do not sum to
         1, and for a negative one of an asset that is not held short.
@@ -94,7 +93,7 @@ class AdvancedRiskManager:
 
 
 def checked_weights(weights: Mapping[str, float], short: Collection[str] = ()) -> dict[str, float]:
-    """The weights, if they are finite and sum to 1, negative only for `short`; else InputError."""
+    """The weights; InputError unless finite, with sum 1, and negative only for `short` assets."""
     for asset, weight in weights.items():
         if checked_number(f"the weight of {asset}", weight) < 0.0 and asset not in short:
             raise InputError(f"the weight of {asset} is {weight}", "Give finite weights >= 0")
@@ -106,5 +105,6 @@ def checked_weights(weights: Mapping[str, float], short: Collection[str] = ()) -
 
 def _entry(values: Mapping[str, float], name: str, where: str) -> float:
     if name not in values:
-        raise InputError(f"{where} has no {name!r}", f"It has {', '.join(values) or 'nothing'}")
+        given = ", ".join(values) or "nothing"
+        raise InputError(f"{where} has no {name!r}, only {given}", f"Add {name!r}")
     return checked_number(f"{where}: {name}", values[name])

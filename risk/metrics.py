@@ -5,14 +5,13 @@ Every function reads the last axis and keeps the others: a path (T,) gives one n
 decimals; `risk_free` holds what cash earned on the same days (a number, or an array that
 broadcasts). Equity has one value more than there are returns: it starts before the first.
 
-What is not defined (a ratio with nothing below the line, a deviation of a single day) is NaN.
-One ratio with nothing below is: 0 / 0 counts as 0 for Sharpe, Sortino and Calmar, because a book
-that holds cash takes no risk and earns no reward. Missing or infinite input raises InputError.
+What is not defined (a ratio with a denominator of 0, the deviation of a single day) is NaN, with
+one exception: 0 / 0 counts as 0 for Sharpe, Sortino and Calmar, because a book that holds cash
+takes no risk and earns no excess return. Missing or infinite input raises InputError.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Literal, TypeVar
 
@@ -20,9 +19,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from conf.errors import InputError
-from conf.types import DateArray, FloatArray, IntArray
+from conf.types import BoolArray, DateArray, FloatArray, IntArray
 
 Numbers = TypeVar("Numbers", float, FloatArray)
+Period = Literal["month", "year"]
 
 SESSIONS_PER_YEAR = 252
 _SQRT_YEAR = math.sqrt(SESSIONS_PER_YEAR)
@@ -36,10 +36,11 @@ def simple_returns(equity: ArrayLike) -> FloatArray:
     Only the last value may be zero or negative: after ruin there are no returns, so cut there.
     """
     curve = _curve(equity)
-    if (curve[..., :-1] <= 0).any():
-        where = tuple(int(i) for i in np.argwhere(curve[..., :-1] <= 0)[0])
+    ruined = curve[..., :-1] <= 0
+    if ruined.any():
+        first = _first(ruined)
         raise InputError(
-            f"equity is {curve[where]:g} at {list(where)}, and the curve goes on",
+            f"equity is {curve[first]:g} at {list(first)}, and the curve goes on",
             "Cut the curve at the session of ruin",
         )
     return curve[..., 1:] / curve[..., :-1] - 1.0
@@ -57,7 +58,7 @@ def sharpe_ratio(returns: ArrayLike, risk_free: ArrayLike) -> FloatArray:
 def sortino_ratio(returns: ArrayLike, risk_free: ArrayLike) -> FloatArray:
     """Mean of the daily excess return over its downside deviation, × √252.
 
-    Downside deviation is √mean(min(excess, 0)²), over all days: good days count as zeros.
+    Downside deviation is √mean(min(excess, 0)²) over all days: days without a loss count as 0.
     Reference: F. Sortino and L. Price, Performance measurement in a downside risk framework,
     Journal of Investing 3 (1994).
     """
@@ -74,7 +75,7 @@ def calmar_ratio(equity: ArrayLike) -> FloatArray:
 def annual_return(equity: ArrayLike) -> FloatArray:
     """(last / first)^(252/T) − 1: compounded growth a year.
 
-    −1 where the last value is zero or negative: a rate of growth cannot say more than "all lost".
+    −1, everything lost, where the last value is zero or negative.
     """
     curve = _curve(equity)
     # NumPy's power rounds single numbers and arrays differently: keep an axis, for equal results.
@@ -100,9 +101,9 @@ def max_drawdown(equity: ArrayLike) -> FloatArray:
 
 
 def max_drawdown_sessions(equity: ArrayLike) -> IntArray:
-    """Sessions from the peak of the deepest drawdown until it is regained, or until the end.
+    """Sessions from the peak of the deepest drawdown until that peak is regained, or to the end.
 
-    The first of equally deep ones counts; 0 without any drawdown.
+    The first of equally deep drawdowns counts; 0 without any drawdown.
     """
     depth = drawdown(equity)
     last = depth.shape[-1] - 1
@@ -117,37 +118,33 @@ def max_drawdown_sessions(equity: ArrayLike) -> IntArray:
 
 
 def win_rate(returns: ArrayLike) -> FloatArray:
-    """Share of all days that ended with a gain; a day without any change is no win.
-
-    Interest counts: a book of cash wins every day.
-    """
+    """Share of all days with a gain, interest included; a day without a change is no win."""
     return _as_array((checked_series("returns", returns) > 0).mean(axis=-1))
 
 
 def profit_factor(returns: ArrayLike) -> FloatArray:
     """Sum of the daily gains over the sum of the daily losses; NaN without a losing day."""
-    days = checked_series("returns", returns)
-    gains, losses = np.maximum(days, 0.0).sum(axis=-1), np.maximum(-days, 0.0).sum(axis=-1)
+    gains, losses = _gains_and_losses(checked_series("returns", returns))
     return _divide(gains, losses, losses > 0)
 
 
 def value_at_risk(returns: ArrayLike, level: float = 0.95) -> FloatArray:
     """The daily loss not exceeded on a share `level` of the days, positive for a loss.
 
-    The empirical quantile, interpolated linearly. Negative where even the bad days earn.
+    The empirical quantile, interpolated linearly. Negative where that day earns.
     """
-    _check_level(level)
+    check_level(level)
     return _as_array(-np.quantile(checked_series("returns", returns), 1.0 - level, axis=-1))
 
 
 def expected_shortfall(returns: ArrayLike, level: float = 0.95) -> FloatArray:
     """CVaR: the mean loss on the worst share 1 − `level` of the days, positive for a loss.
 
-    Where that share is no whole number of days, the last one counts by the part that belongs to
-    it (R. Rockafellar and S. Uryasev, Conditional value-at-risk for general loss distributions,
-    Journal of Banking and Finance 26, 2002), so it is never below the value at risk.
+    Where that share is no whole number of days, the last one counts in part (R. Rockafellar and S.
+    Uryasev, Conditional value-at-risk for general loss distributions, Journal of Banking and
+    Finance 26, 2002), so it is never below the value at risk.
     """
-    _check_level(level)
+    check_level(level)
     days = np.sort(checked_series("returns", returns), axis=-1)
     tail = (1.0 - level) * days.shape[-1]
     weight = np.clip(tail - np.arange(days.shape[-1]), 0.0, 1.0) / tail
@@ -157,11 +154,11 @@ def expected_shortfall(returns: ArrayLike, level: float = 0.95) -> FloatArray:
 def beta(returns: ArrayLike, market_returns: ArrayLike) -> FloatArray:
     """Slope of the returns on the market's: covariance over variance, both ddof=1."""
     days = checked_series("returns", returns)
-    return slope(days, _aligned("market_returns", market_returns, days))
+    return slope(days, aligned("market_returns", market_returns, days.shape))
 
 
 def slope(days: FloatArray, market: FloatArray) -> FloatArray:
-    """`beta` of series that are known to be sound; NaN where the market does not move."""
+    """`beta` of series (..., T) without the checks; NaN where the market does not move."""
     days, market = _centred(days), _centred(market)
     variance = np.square(market).sum(axis=-1)
     floor = NEGLIGIBLE**2 * market.shape[-1]
@@ -177,13 +174,11 @@ def kelly_fraction(returns: ArrayLike) -> FloatArray:
     35 (1956).
     """
     days = checked_series("returns", returns)
-    wins, losses = (days > 0).sum(axis=-1), (days < 0).sum(axis=-1)
-    won, lost = np.maximum(days, 0.0).sum(axis=-1), np.maximum(-days, 0.0).sum(axis=-1)
-    some = wins > 0
-    # (1 − p)·mean loss = lost / (wins + losses): needs no mean over no losing days.
-    changes = wins + losses
-    share = functools.partial(_divide, defined=some)
-    return kelly_of_odds(share(wins, changes), share(won, wins), share(lost, changes))
+    wins, changes = (days > 0).sum(axis=-1), (days != 0).sum(axis=-1)
+    gains, losses = _gains_and_losses(days)
+    # (1 − p)·mean loss is losses / changes, which is defined without a losing day too.
+    terms = ((wins, changes), (gains, wins), (losses, changes))
+    return kelly_of_odds(*(_divide(above, below, wins > 0) for above, below in terms))
 
 
 def kelly_of_odds(win_rate: Numbers, mean_win: Numbers, expected_loss: Numbers) -> Numbers:
@@ -195,7 +190,7 @@ def kelly_of_odds(win_rate: Numbers, mean_win: Numbers, expected_loss: Numbers) 
 
 
 def period_returns(
-    returns: ArrayLike, dates: ArrayLike, period: Literal["month", "year"]
+    returns: ArrayLike, dates: ArrayLike, period: Period
 ) -> tuple[DateArray, FloatArray]:
     """Compounded return of each calendar month or year: its start (n,) and returns (..., n).
 
@@ -214,9 +209,7 @@ def period_returns(
     return label[starts], np.multiply.reduceat(1.0 + days, starts, axis=-1) - 1.0
 
 
-def positive_share(
-    returns: ArrayLike, dates: ArrayLike, period: Literal["month", "year"]
-) -> FloatArray:
+def positive_share(returns: ArrayLike, dates: ArrayLike, period: Period) -> FloatArray:
     """Share of calendar months or years with a gain; arguments as for `period_returns`."""
     _, by_period = period_returns(returns, dates, period)
     return np.asarray((by_period > 0).mean(axis=-1), dtype=np.float64)
@@ -228,29 +221,46 @@ def checked_series(name: str, values: ArrayLike) -> FloatArray:
     series = np.ascontiguousarray(values, dtype=np.float64)
     if np.ndim(values) == 0 or series.size == 0:
         raise InputError(f"{name} of shape {np.shape(values)} is empty", "Give one value or more")
-    if not np.isfinite(series).all():
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(series))[0])
+    finite = np.isfinite(series)
+    if not finite.all():
+        first = _first(~finite)
         raise InputError(
-            f"{name}{list(where)} is {series[where]}", "Leave such sessions out and count them"
+            f"{name}{list(first)} is {series[first]}", "Leave such sessions out and count them"
         )
     return series
 
 
-def _excess(returns: ArrayLike, risk_free: ArrayLike) -> FloatArray:
-    days = checked_series("returns", returns)
-    return days - _aligned("risk_free", risk_free, days)
-
-
-def _aligned(name: str, values: ArrayLike, days: FloatArray) -> FloatArray:
-    """`values`, checked, broadcast to the shape of the returns."""
+def aligned(name: str, values: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
+    """`values`, checked as by `checked_series`, broadcast to the shape of the returns."""
     array = checked_series(name, np.atleast_1d(np.asarray(values, dtype=np.float64)))
     try:
-        return np.broadcast_to(array, days.shape)
+        return np.broadcast_to(array, shape)
     except ValueError:
         raise InputError(
-            f"{name} has shape {array.shape}, the returns have {days.shape}",
+            f"{name} has shape {array.shape}, the returns have {shape}",
             "Give one value a day, or one for all days",
         ) from None
+
+
+def check_level(level: float) -> None:
+    """InputError unless a confidence level lies between 0 and 1."""
+    if not 0.0 < level < 1.0:
+        raise InputError(f"confidence level is {level}", "Give a number between 0 and 1, as 0.95")
+
+
+def _first(bad: BoolArray) -> tuple[int, ...]:
+    """Index of the first True."""
+    return tuple(int(i) for i in np.argwhere(bad)[0])
+
+
+def _excess(returns: ArrayLike, risk_free: ArrayLike) -> FloatArray:
+    days = checked_series("returns", returns)
+    return days - aligned("risk_free", risk_free, days.shape)
+
+
+def _gains_and_losses(days: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Sums (...) of the gains and of the losses, both positive."""
+    return np.maximum(days, 0.0).sum(axis=-1), np.maximum(-days, 0.0).sum(axis=-1)
 
 
 def _deviation(days: FloatArray) -> FloatArray:
@@ -284,11 +294,6 @@ def _curve(equity: ArrayLike) -> FloatArray:
     if (curve[..., 0] <= 0).any():
         raise InputError(f"equity starts at {curve[..., 0].min():g}", "Start above zero")
     return curve
-
-
-def _check_level(level: float) -> None:
-    if not 0.0 < level < 1.0:
-        raise InputError(f"confidence level is {level}", "Give a number between 0 and 1, as 0.95")
 
 
 def _as_array(values: ArrayLike) -> FloatArray:

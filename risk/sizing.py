@@ -1,4 +1,4 @@
-"""How much to risk: Kelly, stops by average true range, leverage by volatility."""
+"""Position sizing: Kelly fraction, stops by average true range, leverage by volatility."""
 
 from __future__ import annotations
 
@@ -26,13 +26,9 @@ def kelly_fraction(
     """
     if not 0.0 <= checked_number("win_rate", win_rate) <= 1.0:
         raise InputError(f"win_rate is {win_rate}", "Give a share between 0 and 1")
-    for name, amount in (
-        ("avg_win", avg_win),
-        ("avg_loss", avg_loss),
-        ("kelly_share", kelly_share),
-    ):
-        checked_positive(name, amount)
-    full = kelly_of_odds(float(win_rate), float(avg_win), (1.0 - win_rate) * float(avg_loss))
+    win, loss = checked_positive("avg_win", avg_win), checked_positive("avg_loss", avg_loss)
+    checked_positive("kelly_share", kelly_share)
+    full = kelly_of_odds(float(win_rate), win, (1.0 - win_rate) * loss)
     if full <= 0.0:
         return 0.0
     return min(max(full * kelly_share, MIN_KELLY), MAX_KELLY)
@@ -45,10 +41,12 @@ def volatility_leverage(
 ) -> float:
     """Leverage that brings an annual volatility to its target, kept inside the range.
 
-    A volatility of 0 or one that is not finite tells nothing and gets the lowest leverage.
+    A volatility of 0 or below, or one that is not finite, gets the lowest leverage.
     """
     if not isinstance(volatility, Real):
-        raise InputError(f"volatility is {volatility!r}", "Give an annual volatility")
+        raise InputError(
+            f"volatility is {volatility!r}", "Give the annual volatility as a number, as 0.2"
+        )
     low, high = (checked_number("leverage_range", bound) for bound in leverage_range)
     if not 0.0 < low <= high < math.inf:
         raise InputError(f"leverage_range is {leverage_range}", "Give (low, high), 0 < low <= high")
@@ -62,8 +60,8 @@ def volatility_leverage(
 class PositionSizer:
     """Sizes a position so that its stop costs a fixed share of the account.
 
-    The stop stands `atr_multiple` average true ranges away, or farther where `stop_loss_points`
-    says so; the position is never worth more than `max_leverage` times the account.
+    The stop is `atr_multiple` average true ranges away from the entry, or `stop_loss_points` where
+    that is farther; the position is never worth more than `max_leverage` times the account.
     """
 
     risk_per_trade: float = 0.02  # share of the account that a stopped trade may cost, up to 1
@@ -91,7 +89,7 @@ class PositionSizer:
         return min(by_risk, self.max_leverage * balance / price)
 
     def stop_distance(self, atr: float, stop_loss_points: float = 0.0) -> float:
-        """How far from the entry the stop stands, dollars a unit."""
+        """Distance of the stop from the entry, dollars a unit."""
         checked_positive("atr", atr)
         if checked_number("stop_loss_points", stop_loss_points) < 0.0:
             raise InputError(

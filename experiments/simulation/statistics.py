@@ -11,7 +11,8 @@ from scipy.special import betaincinv
 from conf.errors import InputError
 from conf.types import BoolArray, FloatArray
 from experiments.simulation.years import Years
-from risk.bootstrap import Interval, check_level, percentile_interval
+from risk.bootstrap import Interval, percentile_interval
+from risk.metrics import check_level
 
 LARGE_LOSS = 0.20  # of the equity, in a year
 QUANTILES = (0.05, 0.50, 0.95)

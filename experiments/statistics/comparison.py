@@ -32,8 +32,8 @@ from numpy.typing import ArrayLike
 from conf.errors import InputError
 from conf.types import FloatArray
 from experiments.statistics.sharpe_inference import SharpeEvidence, sharpe_evidence
-from risk.bootstrap import check_level, mean_block_length, stationary_indices
-from risk.metrics import NEGLIGIBLE, SESSIONS_PER_YEAR, checked_series
+from risk.bootstrap import mean_block_length, stationary_indices
+from risk.metrics import NEGLIGIBLE, SESSIONS_PER_YEAR, check_level, checked_series
 
 # From so many on, whole paths are drawn: they are independent, whatever happens within them.
 _FEWEST_PATHS = 20

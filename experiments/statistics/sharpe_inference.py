@@ -22,8 +22,13 @@ from scipy.special import ndtr, ndtri
 
 from conf.errors import InputError
 from conf.types import FloatArray
-from risk.bootstrap import check_level
-from risk.metrics import NEGLIGIBLE, SESSIONS_PER_YEAR, checked_series, sharpe_ratio
+from risk.metrics import (
+    NEGLIGIBLE,
+    SESSIONS_PER_YEAR,
+    check_level,
+    checked_series,
+    sharpe_ratio,
+)
 
 _MAX_BLOCKS = 18  # 48,620 splits; 20 would be 184,756
 

@@ -1,4 +1,4 @@
-"""Where empyrical-reloaded has the measure, ours is equal (its drawdowns and VaR are negative)."""
+"""Every measure that empyrical-reloaded has too is equal (its drawdowns and VaR are negative)."""
 
 import empyrical
 import numpy as np
@@ -11,8 +11,8 @@ from risk import metrics
 
 
 @pytest.fixture(autouse=True)
-def name_that_empyrical_still_asks_for(monkeypatch):
-    monkeypatch.setattr(np, "NINF", -np.inf, raising=False)  # gone since NumPy 2
+def numpy_1_name_that_empyrical_uses(monkeypatch):
+    monkeypatch.setattr(np, "NINF", -np.inf, raising=False)  # removed in NumPy 2
 
 
 seeds = st.integers(0, 2**32 - 1)
@@ -34,7 +34,7 @@ def a_curve(seed, sessions=None):
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(seed=seeds)
-def test_every_measure_that_both_have_is_equal(seed):
+def test_every_measure_in_both_libraries_is_equal(seed):
     returns, equity, market, rate = a_curve(seed)
     ours_theirs = {
         "sharpe": (

@@ -27,18 +27,14 @@ def autoregression(sessions: int, slope: float, seed: int = 0) -> np.ndarray:
     return series
 
 
-def mean(days: np.ndarray) -> np.ndarray:
-    return days.mean(axis=-1)
-
-
 @pytest.mark.parametrize("block", [1.0, 2.5, 20.0, 500.0])
-def test_days_are_those_of_archs_sampler(block: float) -> None:
-    found = bootstrap.stationary_indices(60, block, 40, np.random.default_rng(3))
+def test_days_equal_those_of_archs_sampler(block: float) -> None:
+    index = bootstrap.stationary_indices(60, block, 40, np.random.default_rng(3))
     rng = np.random.default_rng(3)
-    start, chance = rng.integers(60, size=(40, 60)), rng.random((40, 60))
+    start, uniform = rng.integers(60, size=(40, 60)), rng.random((40, 60))
     for row in range(40):
-        expected = stationary_bootstrap_sample_python(start[row].copy(), chance[row], 1 / block)
-        assert found[row].tolist() == expected.tolist()
+        expected = stationary_bootstrap_sample_python(start[row].copy(), uniform[row], 1 / block)
+        assert index[row].tolist() == expected.tolist()
 
 
 def test_blocks_are_geometric_and_wrap_around() -> None:
@@ -58,7 +54,7 @@ def test_blocks_are_geometric_and_wrap_around() -> None:
     assert abs(counts[[0, -1]] - 400).max() < 5 * math.sqrt(400)
 
 
-def test_block_length_is_archs_longest() -> None:
+def test_block_length_is_the_longest_of_archs_estimates() -> None:
     series = np.stack([autoregression(600, 0.5), autoregression(600, 0.2, seed=1), noise(600)])
     lengths = optimal_block_length(series.T)["stationary"]
     assert bootstrap.mean_block_length(series) == pytest.approx(lengths.max(), rel=1e-12)
@@ -88,7 +84,7 @@ def test_percentiles_by_hand() -> None:
     assert high.tolist() == pytest.approx([95, -5])
 
 
-def test_undefined_samples_are_left_out_until_they_are_most() -> None:
+def test_nan_is_left_out_unless_most_samples_are_nan() -> None:
     values = np.tile(np.arange(101.0), (2, 1)).T
     values[:20, 0] = np.nan
     values[:60, 1] = np.nan
@@ -98,91 +94,33 @@ def test_undefined_samples_are_left_out_until_they_are_most() -> None:
     assert np.isnan([low[1], high[1]]).all()
 
 
+def interval_of_mean(days: np.ndarray, block: float, reps: int, seed: int = 0) -> tuple[Any, Any]:
+    index = bootstrap.stationary_indices(len(days), block, reps, np.random.default_rng(seed))
+    return bootstrap.percentile_interval(days[index].mean(axis=-1))
+
+
 def test_the_interval_of_a_mean_is_that_of_theory() -> None:
     returns = noise(800)
-    found = bootstrap.metric_interval(returns, mean, reps=4000, mean_block=1.0)
+    low, high = interval_of_mean(returns, 1.0, 4000)
     error = returns.std() / math.sqrt(800)
-    assert found.value == pytest.approx(returns.mean(), rel=1e-12)
-    assert found.low == pytest.approx(returns.mean() - 1.96 * error, abs=0.12 * error)
-    assert found.high == pytest.approx(returns.mean() + 1.96 * error, abs=0.12 * error)
+    assert low == pytest.approx(returns.mean() - 1.96 * error, abs=0.12 * error)
+    assert high == pytest.approx(returns.mean() + 1.96 * error, abs=0.12 * error)
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.4])
 def test_the_interval_of_a_mean_covers_it(slope: float) -> None:
-    seeds, covered, naive = 150, 0, 0
+    seeds, covered, covered_by_single_days = 150, 0, 0
     for seed in range(seeds):
         days = autoregression(500, slope, seed=seed)
         true = 0.0005 / (1 - slope)
-        found = bootstrap.metric_interval(days, mean, reps=200, seed=seed)
-        single = bootstrap.metric_interval(days, mean, reps=200, seed=seed, mean_block=1.0)
-        covered += found.low <= true <= found.high
-        naive += single.low <= true <= single.high
+        low, high = interval_of_mean(days, bootstrap.mean_block_length(days), 200, seed)
+        covered += low <= true <= high
+        low, high = interval_of_mean(days, 1.0, 200, seed)
+        covered_by_single_days += low <= true <= high
     # Blocks cut some of the dependence: a few per cent are lost where there is much of it.
     assert covered / seeds == pytest.approx(0.95 if slope == 0 else 0.92, abs=0.055)
     if slope:
-        assert naive / seeds < 0.85
-
-
-def test_series_are_resampled_by_the_same_days() -> None:
-    days = noise(300)
-    pair = np.stack([days, days + 0.001])
-
-    def difference(batch: np.ndarray) -> np.ndarray:
-        return np.asarray(batch[:, 1].mean(axis=-1) - batch[:, 0].mean(axis=-1))
-
-    found = bootstrap.metric_interval(pair, difference, reps=200)
-    assert tuple(found) == pytest.approx((0.001,) * 3, abs=1e-15)
-    many = np.stack([pair, pair])
-
-    def shapes(batch: np.ndarray) -> np.ndarray:
-        assert batch.shape[1:] == (2, 2, 300)
-        assert batch.flags.c_contiguous
-        return np.asarray(batch[:, 0, 0, 0])
-
-    bootstrap.metric_interval(many, shapes, reps=200)
-
-
-@pytest.mark.parametrize(
-    "measure",
-    [
-        lambda r: metrics.sharpe_ratio(r, 0.0001),
-        lambda r: metrics.max_drawdown(bootstrap.equity_curve(r)),
-        metrics.expected_shortfall,
-    ],
-)
-def test_any_measure_is_resampled_as_one_by_one(measure: Callable[[Any], Any]) -> None:
-    returns = noise(200)
-    found = bootstrap.metric_interval(returns, measure, reps=60, seed=5, mean_block=4.0)
-    index = bootstrap.stationary_indices(200, 4.0, 60, np.random.default_rng(5))
-    draws = [float(measure(returns[row])) for row in index]
-    assert found.value == measure(returns)
-    assert found.low == pytest.approx(np.quantile(draws, 0.025), rel=1e-12)
-    assert found.high == pytest.approx(np.quantile(draws, 0.975), rel=1e-12)
-
-
-def test_the_size_of_a_batch_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure(days: np.ndarray) -> np.ndarray:
-        return metrics.sharpe_ratio(days, 0.0)
-
-    whole = bootstrap.metric_interval(noise(150), measure, reps=100)
-    monkeypatch.setattr(bootstrap, "_CELLS_AT_ONCE", 1000)
-    assert bootstrap.metric_interval(noise(150), measure, reps=100) == whole
-    assert bootstrap.metric_interval(noise(150), measure, reps=100, seed=1) != whole
-
-
-def test_clustered_volatility_asks_for_longer_blocks() -> None:
-    days = noise(1000)
-    days[300:500] *= 4
-    calls = []
-
-    def measure(batch: np.ndarray) -> np.ndarray:
-        calls.append(batch)
-        return batch.mean(axis=-1)
-
-    bootstrap.metric_interval(days, measure, reps=50)
-    drawn = calls[0][0]
-    place = [int(np.flatnonzero(days == value)[0]) for value in drawn]
-    assert np.mean(np.diff(place) == 1) > 0.7
+        assert covered_by_single_days / seeds < 0.85
 
 
 def test_equity_compounds() -> None:
@@ -192,7 +130,7 @@ def test_equity_compounds() -> None:
 
 
 @pytest.mark.parametrize("shape", [(7,), (8, 1), (5, 3), (10, 26), (1, 1)])
-def test_interquartile_mean_is_scipys(shape: tuple[int, ...]) -> None:
+def test_interquartile_mean_equals_scipys_trimmed_mean(shape: tuple[int, ...]) -> None:
     scores = noise(*shape)
     expected = stats.trim_mean(scores, 0.25, axis=None)
     assert bootstrap.interquartile_mean(scores) == pytest.approx(expected, rel=1e-12)
@@ -208,23 +146,23 @@ def test_runs_are_drawn_within_each_task() -> None:
         seen.append(batch)
         return batch.mean(axis=(1, 2))
 
-    found = bootstrap.stratified_bootstrap_interval(scores, keep, reps=500)
+    interval = bootstrap.stratified_bootstrap_interval(scores, keep, reps=500)
     drawn = seen[0]
     assert drawn.shape == (500, 5, 3)
     assert ((drawn // 100) == np.arange(3)).all()
     runs = drawn % 100
     assert (runs[..., 0] != runs[..., 1]).mean() == pytest.approx(0.8, abs=0.05)
-    assert found.value == scores.mean()
+    assert interval.value == scores.mean()
     error = math.sqrt(2 / 5 / 3)  # of a mean of five equally spaced scores in three tasks
-    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.1)
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * error, rel=0.1)
 
 
 def test_the_interval_of_an_interquartile_mean_covers_it() -> None:
     covered = []
     for seed in range(300):
         scores = np.random.default_rng(seed).normal(size=(20, 2)) + 1.0
-        found = bootstrap.stratified_bootstrap_interval(scores, reps=200, seed=seed)
-        covered.append(found.low <= 1.0 <= found.high)
+        interval = bootstrap.stratified_bootstrap_interval(scores, reps=200, seed=seed)
+        covered.append(interval.low <= 1.0 <= interval.high)
     # Percentile intervals of 20 runs are a little short.
     assert np.mean(covered) == pytest.approx(0.93, abs=0.04)
 
@@ -237,9 +175,6 @@ def test_the_interval_of_an_interquartile_mean_covers_it() -> None:
         (lambda: bootstrap.stationary_indices(9, math.nan, 5, np.random.default_rng()), "nan"),
         (lambda: bootstrap.percentile_interval([]), "no bootstrap values"),
         (lambda: bootstrap.percentile_interval([1.0], 95), "level is 95"),
-        (lambda: bootstrap.metric_interval([0.1, math.nan], mean), "is nan"),
-        (lambda: bootstrap.metric_interval(noise(50), mean, level=1.0), "level is 1.0"),
-        (lambda: bootstrap.metric_interval(noise(2, 50), mean), "one number a sample"),
         (lambda: bootstrap.mean_block_length([0.1, math.inf]), "is inf"),
         (lambda: bootstrap.interquartile_mean([]), "is empty"),
         (lambda: bootstrap.stratified_bootstrap_interval(noise(5)), r"shape \(5,\)"),

@@ -29,7 +29,7 @@ def test_a_drawdown_beyond_its_threshold_is_hedged_in_proportion():
 
 
 @pytest.mark.parametrize(("size", "drawdown"), [(1000, 0.05), (1000, 0.0), (0, 0.5)])
-def test_otherwise_no_order_is_sent(size, drawdown):
+def test_within_the_threshold_or_without_a_position_no_order_is_sent(size, drawdown):
     exchange = PaperExchange()
     assert not HedgingStrategy().execute_hedge(size, drawdown, exchange).hedged
     assert exchange.orders == []
@@ -61,7 +61,7 @@ def test_the_same_drawdown_is_hedged_once_and_a_deeper_one_by_the_difference():
         (None, True, -1000.0),
     ],
 )
-def test_only_what_the_exchange_filled_is_hedged(answer, hedged, units):
+def test_only_what_the_exchange_filled_counts_as_hedged(answer, hedged, units):
     class Exchange:
         def create_order(self, *_, **__):
             return answer
@@ -90,7 +90,7 @@ def test_an_asynchronous_exchange_is_awaited():
 
 
 @pytest.mark.filterwarnings("error")
-def test_an_asynchronous_exchange_is_refused_where_nobody_awaits_it():
+def test_an_asynchronous_exchange_is_refused_by_the_synchronous_call():
     exchange = AsyncExchange()
 
     class Hidden:
@@ -104,7 +104,7 @@ def test_an_asynchronous_exchange_is_refused_where_nobody_awaits_it():
         assert hedger.hedge_units == 0.0
 
 
-def test_calls_side_by_side_do_not_hedge_twice_and_a_failed_one_counts_for_nothing():
+def test_concurrent_calls_do_not_hedge_twice_and_a_failed_order_is_not_counted():
     async def twice(manager):
         calls = (manager.manage_risk(MARKET, {"a": 10.0, "current_drawdown": 1}) for _ in "ab")
         return await asyncio.gather(*calls, return_exceptions=True)
@@ -125,19 +125,19 @@ def test_the_facade_hedges_in_units_of_the_hedge_and_leaves_cash_alone():
         decide(portfolio, {"volatility": 0.3, "hedge_price": 0})
 
 
-def test_short_positions_keep_their_weights_where_there_are_any():
+def test_short_positions_keep_their_negative_weights():
     short = decide({"btc": 200.0, "eth": -100.0, "current_drawdown": 0.0})
     assert short["rebalance_weights"] == {"btc": 2.0, "eth": -1.0}
     with pytest.raises(InputError, match="worth -100 in total"):
         decide({"btc": -200.0, "eth": 100.0, "current_drawdown": 0.0})
 
 
-def test_numbers_of_any_type_are_numbers():
+def test_numpy_numbers_are_accepted():
     portfolio = {"a": np.float32(10), "b": np.int64(30), "current_drawdown": np.float64(0.0)}
     assert decide(portfolio)["rebalance_weights"] == {"a": 0.25, "b": 0.75}
 
 
-def test_an_exchange_that_fails_is_heard():
+def test_errors_of_the_exchange_are_passed_on():
     class Broken:
         def create_order(self, *_, **__):
             raise ConnectionError("timed out")
@@ -175,12 +175,12 @@ def test_weights_that_do_not_sum_to_one_are_refused():
         ({"a": "x", "current_drawdown": 0.0}, MARKET, "a is 'x'"),
     ],
 )
-def test_what_is_missing_or_no_number_is_refused(portfolio, market, complaint):
+def test_a_missing_or_non_finite_entry_is_refused(portfolio, market, complaint):
     with pytest.raises(InputError, match=complaint):
         decide(portfolio, market)
 
 
-def test_kelly_and_leverage_can_be_asked_alone():
+def test_kelly_and_leverage_can_be_called_alone():
     manager = AdvancedRiskManager()
     assert manager.compute_leverage(volatility=0.3) == 1.0
     assert manager.apply_kelly_criterion(win_rate=0.6, avg_win=2.0, avg_loss=1.0) == pytest.approx(

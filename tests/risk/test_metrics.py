@@ -1,4 +1,4 @@
-"""Measures of returns and equity against pandas, plain Python and answers by hand."""
+"""Measures of returns and equity against pandas, plain Python and hand calculations."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_reward_without_risk_has_no_ratio() -> None:
     assert math.isnan(metrics.beta(sample(20), steady))
 
 
-def test_one_day_has_no_deviation() -> None:
+def test_a_single_day_has_no_deviation() -> None:
     assert math.isnan(metrics.sharpe_ratio([0.01], DAILY_RATE))
     assert math.isnan(metrics.annual_volatility([0.01]))
     assert metrics.win_rate([0.01]) == 1.0
@@ -215,9 +215,9 @@ def test_months_and_years_are_those_of_pandas() -> None:
     frame = 1 + pd.Series(returns, index=pd.DatetimeIndex(dates))
     for period, rule in (("month", "MS"), ("year", "YS")):
         expected = frame.resample(rule).prod() - 1
-        starts, found = metrics.period_returns(returns, dates, period)  # type: ignore[arg-type]
+        starts, compounded = metrics.period_returns(returns, dates, period)  # type: ignore[arg-type]
         assert (pd.DatetimeIndex(starts) == expected.index).all()
-        np.testing.assert_allclose(found, expected, rtol=1e-10)
+        np.testing.assert_allclose(compounded, expected, rtol=1e-10)
         share = metrics.positive_share(returns, dates, period)  # type: ignore[arg-type]
         assert share == pytest.approx((expected > 0).mean())
 

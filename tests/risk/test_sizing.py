@@ -35,7 +35,7 @@ def test_full_kelly_maximises_expected_log_growth(p, odds):
     assert growth(fraction) >= max(growth(fraction * 0.9), growth(fraction * 1.1)) - 1e-12
 
 
-def test_odds_of_any_size_have_a_fraction():
+def test_extreme_odds_do_not_overflow():
     assert kelly_fraction(1.0, 1e-308, 1e308) == 0.25
     assert kelly_fraction(0.999, 1e-308, 1e308) == 0.0
 
@@ -44,7 +44,7 @@ def test_odds_of_any_size_have_a_fraction():
     "bad",
     [(1.1, 1, 1), (-0.1, 1, 1), (0.5, 0, 1), (0.5, 1, math.nan), (None, 1, 1), (0.5, "2", 1)],
 )
-def test_kelly_refuses_what_is_no_bet(bad):
+def test_kelly_refuses_impossible_odds(bad):
     with pytest.raises(InputError):
         kelly_fraction(*bad)
 
@@ -61,7 +61,7 @@ def test_leverage_brings_volatility_to_its_target_inside_the_range():
         volatility_leverage("x")
 
 
-def test_a_stopped_trade_costs_the_share_of_the_account_that_it_may():
+def test_a_stopped_trade_costs_its_share_of_the_account():
     sizer = PositionSizer()
     # The documented call: risk $200, the stop 5 away (wider than 2 x 2): 40 units, $4,000.
     assert sizer.calculate_size(10_000, atr=2.0, entry_price=100, stop_loss_points=5) == 40
@@ -74,7 +74,7 @@ def test_a_stopped_trade_costs_the_share_of_the_account_that_it_may():
             )
 
 
-def test_the_stop_stands_where_the_size_assumed_it():
+def test_stop_price_and_position_size_assume_the_same_stop():
     sizer = PositionSizer()
     assert sizer.stop_price(100.0, atr=2.0) == 96.0
     assert sizer.stop_price(100.0, atr=2.0, stop_loss_points=5) == 95.0
