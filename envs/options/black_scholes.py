@@ -12,7 +12,7 @@ Reference: J. Hull, Options, Futures, and Other Derivatives, chapters 15, 17 and
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,34 +23,30 @@ from conf.errors import InputError
 from conf.types import BoolArray, FloatArray
 from envs.options.blocks import in_blocks
 
-
-class _Range(NamedTuple):
-    least: float
-    open: bool  # `least` itself is excluded
-
-
-_RANGES = {
-    "spot": _Range(0.0, open=True),
-    "strike": _Range(0.0, open=True),
-    "tau_years": _Range(0.0, open=False),
-    "vol_annual": _Range(0.0, open=False),
-    "rate": _Range(-np.inf, open=True),
-    "dividend_yield": _Range(-np.inf, open=True),
+_CONTRACT = ("spot", "strike", "tau_years", "vol_annual", "rate", "dividend_yield", "is_call")
+# The comparison that every value must pass, its bound, and both as the error words them.
+_BOUNDS: dict[str, tuple[Any, float, str]] = {
+    "spot": (np.greater, 0.0, " > 0"),
+    "strike": (np.greater, 0.0, " > 0"),
+    "tau_years": (np.greater_equal, 0.0, " >= 0"),
+    "vol_annual": (np.greater_equal, 0.0, " >= 0"),
+    "rate": (np.greater, -np.inf, ""),
+    "dividend_yield": (np.greater, -np.inf, ""),
 }
 
 
-def checked_arguments(arguments: Mapping[str, ArrayLike]) -> list[NDArray[Any]]:
-    """The arguments as arrays, in the order given: `is_call` boolean, all others float64.
+def checked_arguments(names: Sequence[str], *values: ArrayLike) -> list[NDArray[Any]]:
+    """The named values as arrays: `is_call` boolean, all others float64.
 
     Raises InputError that names the first value that is missing, infinite or out of range
     (spot, strike > 0; tau_years, vol_annual ≥ 0), or the shapes where they do not broadcast.
     `price` may be anything: whether it is possible depends on the rest.
     """
-    arrays = [_checked(name, values) for name, values in arguments.items()]
+    arrays = [_checked(name, value) for name, value in zip(names, values, strict=True)]
     try:
-        np.broadcast_shapes(*(values.shape for values in arrays))
+        np.broadcast_shapes(*(array.shape for array in arrays))
     except ValueError:
-        shapes = (f"{name} {array.shape}" for name, array in zip(arguments, arrays, strict=True))
+        shapes = (f"{name} {array.shape}" for name, array in zip(names, arrays, strict=True))
         raise InputError(
             f"option arguments do not broadcast: {', '.join(shapes)}",
             "Give arrays of equal shape, or with axes of length 1",
@@ -58,9 +54,9 @@ def checked_arguments(arguments: Mapping[str, ArrayLike]) -> list[NDArray[Any]]:
     return arrays
 
 
-def _checked(name: str, values: ArrayLike) -> NDArray[Any]:
+def _checked(name: str, value: ArrayLike) -> NDArray[Any]:
     if name == "is_call":
-        flags = np.asarray(values)
+        flags = np.asarray(value)
         if flags.dtype != np.bool_:
             raise InputError(
                 f"option argument is_call has type {flags.dtype}, expected booleans",
@@ -68,28 +64,24 @@ def _checked(name: str, values: ArrayLike) -> NDArray[Any]:
             )
         return flags
     try:
-        numbers = np.asarray(values, dtype=np.float64)
+        numbers = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
         raise InputError(f"option argument {name} is not an array of numbers") from None
-    if name in _RANGES and numbers.size:
-        _check_range(name, numbers, _RANGES[name])
+    if name in _BOUNDS and numbers.size:
+        _check_range(name, numbers)
     return numbers
 
 
-def _check_range(name: str, numbers: FloatArray, allowed: _Range) -> None:
-    low, high = float(numbers.min()), float(numbers.max())
+def _check_range(name: str, numbers: FloatArray) -> None:
+    compare, bound, words = _BOUNDS[name]
     # A NaN anywhere makes both extremes NaN, and no comparison with NaN holds.
-    if high < np.inf and (low > allowed.least if allowed.open else low >= allowed.least):
+    if numbers.max() < np.inf and compare(numbers.min(), bound):
         return
-    good = np.isfinite(numbers)
-    good &= (numbers > allowed.least) if allowed.open else (numbers >= allowed.least)
+    good = np.isfinite(numbers) & compare(numbers, bound)
     where = tuple(int(i) for i in np.argwhere(~good)[0])
-    bound = (
-        "" if allowed.least == -np.inf else f" {'>' if allowed.open else '>='} {allowed.least:g}"
-    )
     raise InputError(
-        f"option argument {name}{list(where) if where else ''} is {numbers[where]}",
-        f"Give a finite number{bound}",
+        f"option argument {name}{list(where) or ''} is {numbers[where]}",
+        f"Give a finite number{words}",
     )
 
 
@@ -118,20 +110,9 @@ def price(
     dividend_yield: ArrayLike,
     is_call: ArrayLike,
 ) -> FloatArray:
-    """Price European options; the arguments and limits of `price_and_greeks`.
-
-    Returns the prices in index points, of the broadcast shape.
-    """
+    """Prices in index points, of the broadcast shape; arguments as in `price_and_greeks`."""
     contract = checked_arguments(
-        {
-            "spot": spot,
-            "strike": strike,
-            "tau_years": tau_years,
-            "vol_annual": vol_annual,
-            "rate": rate,
-            "dividend_yield": dividend_yield,
-            "is_call": is_call,
-        }
+        _CONTRACT, spot, strike, tau_years, vol_annual, rate, dividend_yield, is_call
     )
     return in_blocks(_price_formula, contract)[0]
 
@@ -157,15 +138,7 @@ def price_and_greeks(
     Raises InputError that names the first value that is missing or out of range.
     """
     contract = checked_arguments(
-        {
-            "spot": spot,
-            "strike": strike,
-            "tau_years": tau_years,
-            "vol_annual": vol_annual,
-            "rate": rate,
-            "dividend_yield": dividend_yield,
-            "is_call": is_call,
-        }
+        _CONTRACT, spot, strike, tau_years, vol_annual, rate, dividend_yield, is_call
     )
     return PriceAndGreeks(*in_blocks(_greeks_formula, contract, outputs=6))
 

@@ -79,12 +79,13 @@ def list_contracts(chain: ChainSettings, dates: DateArray) -> Listings:
     scheduled to be open; the contract settles at the first session on or after it. The rule uses
     no later session's date, and the exchange's regular holidays are known years ahead.
     """
-    columns = [_calendar_of(days, dates, chain.roll) for days in chain.maturities_days]
-    aged_days = np.stack([column[2] for column in columns], axis=1)
-    rolled = np.stack([column[3] for column in columns], axis=1)
+    calendars = [_calendar_of(days, dates, chain.roll) for days in chain.maturities_days]
+    listed_at, days_to_expiry, aged_days, rolled = (
+        np.stack(column, axis=1) for column in zip(*calendars, strict=True)
+    )
     return Listings(
-        listed_at=np.stack([column[0] for column in columns], axis=1),
-        days_to_expiry=np.stack([column[1] for column in columns], axis=1),
+        listed_at=listed_at,
+        days_to_expiry=days_to_expiry,
         aged_days=np.maximum(aged_days, 0.0),
         rolled=rolled,
         expired=rolled & (aged_days <= 0.0),

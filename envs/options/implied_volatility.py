@@ -3,14 +3,12 @@
 Work in the total deviation s = σ√T of the out-of-the-money option of the same strike, as a share
 b of its upper bound (a put beyond the forward mirrors a call). With x = −|ln(F/K)|:
 
-    b(s) = N(d1) − e^(−x)·N(d2),   d1 = x/s + s/2,   d2 = d1 − s,   b′ = φ(d1)
+    b(s) = N(d1) − e^(−x)·N(d2),   d1 = x/s + s/2,   d2 = d1 − s
 
-b is convex up to s = √(−2x), where d1 = 0, and concave beyond. Its logarithm below that point, and
-the logarithm of 1 − b above it, are nearly quadratic, so that Halley's iteration inside a bracket
-reaches full precision in a few steps, however small the price.
+b is convex up to s = √(−2x), where d1 = 0, and concave beyond. The root is sought in the logarithm
+of b below that point and in that of 1 − b above it, which hold every digit of the smallest price.
 
-Reference: P. Jäckel, Let's be rational, Wilmott 2015 (the normalisation and the split);
-S. Manaster and G. Koehler, The calculation of implied variances, Journal of Finance 37 (1982).
+Reference: P. Jäckel, Let's be rational, Wilmott 2015 (the normalisation and the split).
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize.elementwise import find_root
 from scipy.special import erfcx
 
 from conf.errors import InputError
@@ -26,11 +25,10 @@ from conf.types import BoolArray, FloatArray
 from envs.options.black_scholes import checked_arguments
 from envs.options.blocks import in_blocks
 
-_MAX_ITERATIONS = 60
-_TOLERANCE = 2.0**-50  # relative
 _EPSILON = float(np.finfo(np.float64).eps)
 _SQRT_HALF = np.sqrt(0.5)
-_SQRT_2_OVER_PI = np.sqrt(2.0 / np.pi)
+_SMALLEST = 1e-300  # of a total deviation
+_ARGUMENTS = ("price", "spot", "strike", "tau_years", "rate", "dividend_yield", "is_call")
 
 
 def implied_volatility(
@@ -56,15 +54,7 @@ def implied_volatility(
     Raises InputError for any other argument that is missing or out of range.
     """
     arguments = checked_arguments(
-        {
-            "price": price,
-            "spot": spot,
-            "strike": strike,
-            "tau_years": tau_years,
-            "rate": rate,
-            "dividend_yield": dividend_yield,
-            "is_call": is_call,
-        }
+        _ARGUMENTS, price, spot, strike, tau_years, rate, dividend_yield, is_call
     )
     vol = in_blocks(_invert, arguments)[0]
     if strict and np.isnan(vol).any():
@@ -97,14 +87,11 @@ def _invert(
     dividend: FloatArray,
     is_call: BoolArray,
 ) -> tuple[FloatArray]:
-    spot_discounted, strike_discounted = (
-        spot * np.exp(-dividend * tau),
-        strike * np.exp(-rate * tau),
-    )
+    spot_now, strike_now = spot * np.exp(-dividend * tau), strike * np.exp(-rate * tau)
     log_forward = np.log(spot / strike) + (rate - dividend) * tau
     in_the_money = np.where(is_call, log_forward > 0, log_forward < 0)
-    intrinsic = np.where(in_the_money, np.abs(spot_discounted - strike_discounted), 0.0)
-    upper = np.minimum(spot_discounted, strike_discounted)
+    intrinsic = np.where(in_the_money, np.abs(spot_now - strike_now), 0.0)
+    upper = np.minimum(spot_now, strike_now)
     rounding = np.where(in_the_money, 2.0 * _EPSILON * (upper + intrinsic), 0.0)
     time_value = price - intrinsic
     possible = (time_value > rounding) & (time_value < upper) & (tau > 0)
@@ -118,58 +105,31 @@ def _invert(
 def _total_deviation(x: FloatArray, share: FloatArray) -> FloatArray:
     """Solve b(s) = share for s > 0, given x ≤ 0 and 0 < share < 1."""
     turning = np.sqrt(-2.0 * x)
-    tail = erfcx(_SQRT_HALF * turning)
-    above = share > 0.5 * (1.0 - tail)
-    side = np.where(above, 1.0, -1.0)
+    above = share > 0.5 * (1.0 - erfcx(_SQRT_HALF * turning))
     target = np.where(above, np.log1p(-share), np.log(share))
-    guess = _first_guess(x, turning, tail, target, above)
-    low = np.where(above, turning, 0.0)
+    low = np.where(above, np.maximum(turning, _SMALLEST), _SMALLEST)
     # 1 − b at d1 = 9 is less than the spacing of doubles below 1: the root cannot lie beyond.
     high = np.where(above, 9.0 + np.sqrt(81.0 - 2.0 * x), turning)
-    solution = np.clip(guess, low, high)
-    active = np.arange(x.size)
-    for _ in range(_MAX_ITERATIONS):
-        s = solution[active]
-        error, step = _halley(x[active], s, side[active], target[active])
-        low[active] = np.where(error < 0, s, low[active])
-        high[active] = np.where(error > 0, s, high[active])
-        floor, ceiling = low[active], high[active]
-        moved = s - step
-        inside = (moved > floor) & (moved < ceiling)
-        moved = np.where(inside, moved, 0.5 * (floor + ceiling))
-        done = (error == 0) | (np.abs(moved - s) <= _TOLERANCE * s)
-        solution[active] = np.where(error == 0, s, moved)
-        active = active[~done]
-        if active.size == 0:
-            break
+    with np.errstate(divide="ignore", over="ignore"):
+        arguments = (x, np.where(above, 1.0, -1.0), target)
+        root = find_root(
+            _log_error,
+            (low, high),
+            args=arguments,
+            tolerances={"xatol": 0.0, "xrtol": 2.0**-50, "fatol": 0.0, "frtol": 0.0},
+        )
+    solution: FloatArray = root.x
     return solution
 
 
-def _first_guess(
-    x: FloatArray, turning: FloatArray, tail: FloatArray, target: FloatArray, above: NDArray[Any]
-) -> FloatArray:
-    """Exact at the turning point, and right in the exponent far away from it."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        below_gap = np.log(0.5 * (1.0 - tail)) - target
-        below = -x / np.sqrt(2.0 * np.maximum(below_gap - 0.25 * x, 0.0))
-    above_gap = np.maximum(np.log(0.5 * (1.0 + tail)) - target, 0.0)
-    tangent = turning + above_gap * (1.0 + tail) / _SQRT_2_OVER_PI
-    return np.where(above, np.minimum(tangent, np.sqrt(turning**2 + 8.0 * above_gap)), below)
+def _log_error(s: FloatArray, x: FloatArray, side: FloatArray, target: FloatArray) -> FloatArray:
+    """Error of the logarithm at s; it rises with s.
 
-
-def _halley(
-    x: FloatArray, s: FloatArray, side: FloatArray, target: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Error of the logarithm at s (it rises with s), and the step that Halley's rule subtracts.
-
-    Both logarithms share one form: b below and 1 − b above the turning point are
-    e^(−d1²/2)/2·(erfcx(±d1/√2) ± erfcx(−d2/√2)), upper sign above.
+    b below (side −1) and 1 − b above the turning point (side 1) have one form:
+    e^(−d1²/2)/2·(erfcx(side·d1/√2) + side·erfcx(−d2/√2)).
     """
     h, t = x / s, 0.5 * s
     d1 = h + t
     scaled = erfcx(_SQRT_HALF * side * d1) + side * erfcx(_SQRT_HALF * (t - h))
-    error = side * (target - (np.log(0.5 * scaled) - 0.5 * d1 * d1))
-    slope = _SQRT_2_OVER_PI / scaled
-    newton = error / slope
-    bend = (h * h - t * t) / s + side * slope  # second derivative over first
-    return error, newton / np.maximum(1.0 - 0.5 * newton * bend, 0.5)
+    error: FloatArray = side * (target - (np.log(0.5 * scaled) - 0.5 * d1 * d1))
+    return error

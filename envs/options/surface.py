@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from conf.errors import InputError
 from conf.settings import settings
 from conf.types import FloatArray
+from envs.market.volatility_estimate import weighted_mean
 from envs.options.blocks import in_blocks
 
 _DAYS_PER_YEAR = 365.0
@@ -112,7 +113,8 @@ class VixSurface:
         structure would not be positive.
         """
         level = _checked_level(implied_vol)
-        drivers = np.stack([level, _running_average(level, self.average_half_life)], axis=-1)
+        average = weighted_mean(level, self.average_half_life)
+        drivers = np.stack([level, average], axis=-1)
         problem = "at-the-money volatility is not positive at every knot"
         _refuse_unless_positive(drivers, self._knot_vols(drivers), problem)
         return drivers
@@ -179,18 +181,6 @@ class VixSurface:
 
 
 SurfaceSettings = Annotated[FlatSurface | VixSurface, Field(discriminator="kind")]
-
-
-def _running_average(values: FloatArray, half_life: float) -> FloatArray:
-    """Exponentially weighted mean over the past and present of the last axis."""
-    keep = 0.5 ** (1.0 / half_life)
-    average = np.empty_like(values)
-    total, weight = np.zeros(values.shape[:-1]), 0.0
-    for session in range(values.shape[-1]):
-        total = keep * total + values[..., session]
-        weight = keep * weight + 1.0
-        average[..., session] = total / weight
-    return average
 
 
 def _split(drivers: ArrayLike, count: int) -> list[FloatArray]:

@@ -79,23 +79,30 @@ def build_tape(
 
     drivers = surface.drivers(history.implied_vol)
     surface.check_calendar(drivers)
-    market = _Market(history, surface, drivers)
-    strike = history.close[:, by_slot.listed_at] * moneyness
-
+    spot, rate, dividend_yield = history.close, history.rate, history.dividend_yield
+    strike = spot[:, by_slot.listed_at] * moneyness
     tau = by_slot.days_to_expiry / CALENDAR_DAYS
-    vol = market.vol(strike, tau)
-    values = price_and_greeks(*market.contract(strike, tau, vol), is_call)
 
-    earlier_strike = np.concatenate([strike[:, :1], strike[:, :-1]], axis=1)
-    aged_tau = by_slot.aged_days / CALENDAR_DAYS
+    carry = rate - dividend_yield
+    log_forward = np.log(spot)[:, :, None] + carry[:, None] * tau
+    vol = surface.vol(drivers[:, :, None, :], np.log(strike) - log_forward, tau)
+    values = price_and_greeks(
+        spot[:, :, None], strike, tau, vol, rate[:, None], dividend_yield[:, None], is_call
+    )
+
+    # Only contracts that leave their slot need a price of their own.
     aged, aged_vol = values.price.copy(), vol.copy()
-    changed, expired = by_slot.rolled, by_slot.expired
-    if changed.any():
-        aged[:, changed], aged_vol[:, changed] = market.price_at(
-            changed, earlier_strike, aged_tau, is_call
-        )
-        # At expiry volatility means nothing: the last one stands, so that it did not change.
-        aged_vol[:, 1:][:, expired[1:]] = vol[:, :-1][:, expired[1:]]
+    t, slot = np.nonzero(by_slot.rolled)
+    old_strike, old_tau = strike[:, t - 1, slot], by_slot.aged_days[t, slot] / CALENDAR_DAYS
+    log_forward = np.log(spot[:, t]) + carry[t] * old_tau
+    old_vol = surface.vol(drivers[:, t], np.log(old_strike) - log_forward, old_tau)
+    aged[:, t, slot] = price(
+        spot[:, t], old_strike, old_tau, old_vol, rate[t], dividend_yield[t], is_call[slot]
+    )
+    aged_vol[:, t, slot] = old_vol
+    # At expiry volatility means nothing: the last one stands, so that it did not change.
+    t, slot = np.nonzero(by_slot.expired)
+    aged_vol[:, t, slot] = vol[:, t - 1, slot]
     return OptionTape(
         slots=chain_slots,
         is_call=is_call,
@@ -113,39 +120,3 @@ def build_tape(
         rolled=by_slot.rolled,
         expired=by_slot.expired,
     )
-
-
-@dataclass(frozen=True)
-class _Market:
-    """A history seen with a trailing slot axis, as the pricing functions want it."""
-
-    history: MarketHistory
-    surface: FlatSurface | VixSurface
-    drivers: FloatArray  # (P, T, D)
-
-    def contract(
-        self, strike: FloatArray, tau: FloatArray, vol: FloatArray
-    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
-        """Arguments of the pricing functions for (P, T, M) contracts, but for is_call."""
-        spot = self.history.close[:, :, None]
-        rate = self.history.rate[None, :, None]
-        dividend_yield = self.history.dividend_yield[None, :, None]
-        return spot, strike, tau, vol, rate, dividend_yield
-
-    def vol(self, strike: FloatArray, tau: FloatArray) -> FloatArray:
-        """Implied volatility of (P, T, M) contracts."""
-        carry = (self.history.rate - self.history.dividend_yield)[None, :, None]
-        log_forward = np.log(self.history.close)[:, :, None] + carry * tau
-        return self.surface.vol(self.drivers[:, :, None, :], np.log(strike) - log_forward, tau)
-
-    def price_at(
-        self, where: BoolArray, strike: FloatArray, tau: FloatArray, is_call: BoolArray
-    ) -> tuple[FloatArray, FloatArray]:
-        """Prices and volatilities of only the (session, slot) pairs in `where`, (P, count)."""
-        t, slot = np.nonzero(where)
-        spot, rate = self.history.close[:, t], self.history.rate[t]
-        dividend_yield = self.history.dividend_yield[t]
-        strike, tau = strike[:, t, slot], tau[t, slot]
-        log_forward = np.log(spot) + (rate - dividend_yield) * tau
-        vol = self.surface.vol(self.drivers[:, t, :], np.log(strike) - log_forward, tau)
-        return price(spot, strike, tau, vol, rate, dividend_yield, is_call[slot]), vol

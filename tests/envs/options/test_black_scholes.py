@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import warnings
 from typing import Any
 
@@ -257,3 +259,11 @@ def test_a_bad_argument_is_named(function: Any, name: str, bad: Any, words: str)
     arguments = {**CONTRACT, "spot": [100.0, 101.0], name: bad}
     with pytest.raises(InputError, match=words):
         function(**arguments)
+
+
+def test_pricing_imports_neither_torch_nor_stable_baselines3() -> None:
+    code = (
+        "import envs.options.black_scholes, sys; "
+        "assert not {'torch', 'stable_baselines3'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

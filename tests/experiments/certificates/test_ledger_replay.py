@@ -129,12 +129,12 @@ def test_costs_by_hand():
 def test_a_quote_of_another_contract_is_found(monkeypatch):
     from envs.options import tape
 
-    right = tape._Market.price_at
+    right = tape.price
 
-    def fresh(self, where, strike, tau, is_call):
-        return right(self, where, strike * 1.01, tau, is_call)
+    def of_another_strike(spot, strike, *rest):
+        return right(spot, strike * 1.01, *rest)
 
-    monkeypatch.setattr(tape._Market, "price_at", fresh)
+    monkeypatch.setattr(tape, "price", of_another_strike)
     books = [book for book in option_books(SHORT) if book.name == "daily"]
     found = certificate_of("ledger", replayed(books))
     assert found.number < 1e-9  # market and account agree with each other
