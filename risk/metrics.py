@@ -125,7 +125,7 @@ def win_rate(returns: ArrayLike) -> FloatArray:
 def profit_factor(returns: ArrayLike) -> FloatArray:
     """Sum of the daily gains over the sum of the daily losses; NaN without a losing day."""
     gains, losses = _gains_and_losses(checked_series("returns", returns))
-    return _divide(gains, losses, losses > 0)
+    return divide(gains, losses, losses > 0)
 
 
 def value_at_risk(returns: ArrayLike, level: float = 0.95) -> FloatArray:
@@ -162,7 +162,7 @@ def slope(days: FloatArray, market: FloatArray) -> FloatArray:
     days, market = _centred(days), _centred(market)
     variance = np.square(market).sum(axis=-1)
     floor = NEGLIGIBLE**2 * market.shape[-1]
-    return _divide((days * market).sum(axis=-1), variance, variance > floor)
+    return divide((days * market).sum(axis=-1), variance, variance > floor)
 
 
 def kelly_fraction(returns: ArrayLike) -> FloatArray:
@@ -178,7 +178,7 @@ def kelly_fraction(returns: ArrayLike) -> FloatArray:
     gains, losses = _gains_and_losses(days)
     # (1 − p)·mean loss is losses / changes, which is defined without a losing day too.
     terms = ((wins, changes), (gains, wins), (losses, changes))
-    return kelly_of_odds(*(_divide(above, below, wins > 0) for above, below in terms))
+    return kelly_of_odds(*(divide(above, below, wins > 0) for above, below in terms))
 
 
 def kelly_of_odds(win_rate: Numbers, mean_win: Numbers, expected_loss: Numbers) -> Numbers:
@@ -242,6 +242,13 @@ def aligned(name: str, values: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
         ) from None
 
 
+def divide(above: FloatArray, below: FloatArray, defined: BoolArray) -> FloatArray:
+    """above / below where `defined`, NaN elsewhere."""
+    quotient = np.full(np.broadcast_shapes(above.shape, below.shape), np.nan)
+    np.divide(above, below, out=quotient, where=defined)
+    return quotient
+
+
 def check_level(level: float) -> None:
     """InputError unless a confidence level lies between 0 and 1."""
     if not 0.0 < level < 1.0:
@@ -273,14 +280,7 @@ def _ratio(reward: FloatArray, risk: FloatArray) -> FloatArray:
     """reward / risk; without risk 0 where there is no reward either, and NaN otherwise."""
     riskless = np.where(np.abs(reward) <= NEGLIGIBLE, 0.0, np.nan)
     defined = risk > NEGLIGIBLE
-    return np.where(defined | np.isnan(risk), _divide(reward, risk, defined), riskless)
-
-
-def _divide(above: ArrayLike, below: ArrayLike, defined: ArrayLike) -> FloatArray:
-    """above / below where `defined`, NaN elsewhere."""
-    quotient = np.full(np.shape(below), np.nan)
-    np.divide(above, below, out=quotient, where=np.asarray(defined))
-    return quotient
+    return np.where(defined | np.isnan(risk), divide(reward, risk, defined), riskless)
 
 
 def _centred(days: FloatArray) -> FloatArray:

@@ -1,7 +1,8 @@
 """Does the agent beat every benchmark, and by more than luck? The verdict and its evidence.
 
-The rule, fixed before any result is seen. The measure is the difference of annual Sharpe ratios
-on the same days, with a two-sided bootstrap interval.
+`compare` resamples all books on the same days (`PairedSample`), tests each difference, and judges
+by a rule that was fixed before any result was seen. The measure is the difference of annual Sharpe
+ratios on the same days, with a two-sided bootstrap interval.
 
 - Against one benchmark the agent OUTPERFORMS if the interval lies above 0, UNDERPERFORMS if it lies
   below, and is INCONCLUSIVE otherwise.
@@ -14,9 +15,9 @@ on the same days, with a two-sided bootstrap interval.
 
 Cash has no risk and no excess return; its Sharpe ratio counts as 0.
 
-What the rule costs: UNDERPERFORMS is reached by either of two tests, so among equal books it is
-said in about 6 % of cases at level .95, and OUTPERFORMS over one of them in about 2.5 %. The
-intervals cover about 94 % for 750 days with fat tails and lasting volatility (simulated).
+Error rates, simulated: UNDERPERFORMS is reached by either of two tests, so among equal books it is
+the verdict in about 6 % of cases at level .95, and OUTPERFORMS over one of them in about 2.5 %. The
+intervals cover about 94 % for 750 days with fat tails and lasting volatility.
 """
 
 from __future__ import annotations
@@ -33,106 +34,18 @@ from conf.errors import InputError
 from conf.types import FloatArray
 from experiments.statistics.sharpe_inference import SharpeEvidence, sharpe_evidence
 from risk.bootstrap import mean_block_length, stationary_indices
-from risk.metrics import NEGLIGIBLE, SESSIONS_PER_YEAR, check_level, checked_series
-
-# From so many on, whole paths are drawn: they are independent, whatever happens within them.
-_FEWEST_PATHS = 20
-_CELLS_AT_ONCE = 4_000_000
-
-
-class PairedSample:
-    """Excess returns (S, P, T) of S series on the same days of P independent paths.
-
-    Daily numbers, one a series: `mean`, `deviation` (ddof=1) and `sharpe`, over the days of all
-    paths together. `names` (S) are for messages: InputError for a constant excess return, unless
-    it is cash's 0, with Sharpe ratio 0.
-    """
-
-    def __init__(self, excess: FloatArray, names: Sequence[str]) -> None:
-        series, self._paths, self._sessions = excess.shape
-        self._by_path = self._paths >= _FEWEST_PATHS
-        flat = excess.reshape(series, -1)
-        self._days = flat.shape[1]
-        self.mean = flat.mean(axis=1)
-        self.deviation = flat.std(axis=1, ddof=1)
-        cash = ~flat.any(axis=1)
-        for k in np.flatnonzero((self.deviation <= NEGLIGIBLE) & ~cash).tolist():
-            raise InputError(
-                f"{names[k]} earns the same {self.mean[k]:.3g} above cash every day",
-                "Give risk_free as what cash earned; nothing else is without risk",
-            )
-        self._risky = ~cash
-        self.sharpe = self.scaled(self.mean)  # daily
-        centred = flat - self.mean[:, None]
-        unit = np.where(cash, 0.0, 1.0 / np.where(cash, 1.0, self.deviation))
-        self._standard = centred * unit[:, None]
-        moments = np.stack([self._standard, np.square(self._standard)])
-        if self._by_path:
-            moments = moments.reshape(2, series, self._paths, -1).sum(axis=3)
-        self.units = moments.shape[2]  # what is drawn: days, or whole paths
-        self._moments = np.ascontiguousarray(moments.transpose(2, 0, 1).reshape(self.units, -1))
-
-    def draw(
-        self, reps: int, mean_block: float | None, rng: np.random.Generator
-    ) -> tuple[FloatArray, FloatArray]:
-        """Means and Sharpe ratios, daily, (reps, S) each, of resampled days; in step.
-
-        Fewer than 20 paths are resampled by days, in blocks of `mean_block` sessions (estimated
-        if None); 20 and more as whole paths, whatever the dependence within them.
-        """
-        if mean_block is None:
-            mean_block = 1.0 if self._by_path else self._block_length()
-        drawn = [self._resampled(weights) for weights in self._weights(reps, mean_block, rng)]
-        means, sharpes = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
-        return means, sharpes
-
-    def scaled(self, means: FloatArray) -> FloatArray:
-        """Mean daily excess returns (..., S) over each series' own deviation; 0 for cash."""
-        scaled = np.zeros_like(means)
-        np.divide(means, self.deviation, out=scaled, where=self._risky)
-        return scaled
-
-    def _block_length(self) -> float:
-        """Mean block length that the differences of Sharpe ratios need, sessions."""
-        # A Sharpe ratio's influence function: its sum is, to first order, the estimate's error.
-        influence = self._standard - 0.5 * self.sharpe[:, None] * (np.square(self._standard) - 1.0)
-        return mean_block_length(influence[:1] - influence[1:])
-
-    def _resampled(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Means and Sharpe ratios, daily, (B, S) each, of samples weights (B, units)."""
-        first, second = np.split(weights @ self._moments / self._days, 2, axis=1)
-        variance = (second - np.square(first)) * (self._days / (self._days - 1))
-        # Without any varied day in the sample, a book that hardly trades is cash.
-        risk = np.sqrt(np.maximum(variance, 0.0))
-        varied = risk > NEGLIGIBLE
-        sharpes = np.divide(self.sharpe + first, risk, out=np.zeros_like(risk), where=varied)
-        return self.mean + first * self.deviation, sharpes
-
-    def _weights(
-        self, reps: int, mean_block: float, rng: np.random.Generator
-    ) -> Iterator[FloatArray]:
-        """How often each day, or path, is drawn: (B, units) arrays with `reps` rows in all."""
-        at_once = max(1, _CELLS_AT_ONCE // self.units)
-        for begin in range(0, reps, at_once):
-            size = min(at_once, reps - begin)
-            if self._by_path:
-                drawn = rng.integers(self._paths, size=(size, self._paths))
-            else:
-                days = stationary_indices(self._sessions, mean_block, size * self._paths, rng)
-                first = np.arange(self._paths)[:, None] * self._sessions
-                drawn = (days.reshape(size, self._paths, -1) + first).reshape(size, -1)
-            cells = drawn + np.arange(size)[:, None] * self.units
-            counts = np.bincount(cells.ravel(), minlength=size * self.units)
-            yield counts.reshape(size, self.units).astype(np.float64)
-
+from risk.metrics import NEGLIGIBLE, SESSIONS_PER_YEAR, aligned, check_level, checked_series
 
 _SQRT_YEAR = math.sqrt(SESSIONS_PER_YEAR)
 _FEWEST_SESSIONS = 30
+# From so many on, whole paths are drawn: they are independent, whatever happens within them.
+_FEWEST_PATHS = 20
+_CELLS_AT_ONCE = 4_000_000
 _CASH = 1e-9  # daily excess returns below this are rounding, in every number format in use
 
 
 class Outcome(StrEnum):
-    """The three answers."""
+    """The three possible verdicts."""
 
     OUTPERFORMS = "OUTPERFORMS"
     UNDERPERFORMS = "UNDERPERFORMS"
@@ -158,7 +71,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer, in a word and in a sentence, with all that it rests on."""
+    """The overall outcome, the sentence that explains it, and the statistics behind it."""
 
     outcome: Outcome
     reason: str
@@ -185,15 +98,15 @@ def compare(
 
     risk_free is (T,), or what broadcasts to the returns. `num_trials` and `trial_variance_annual`
     are the agent's, as for `sharpe_evidence`. All Sharpe ratios are of the days of all paths
-    together. One series, or a few, are resampled by days in blocks of `mean_block` sessions
-    (estimated unless given), the same days for everybody; 20 paths and more are resampled as
-    whole paths. Intervals are symmetric: the estimate ± the level's quantile of the resampled
-    distance from it (like O. Ledoit and M. Wolf, Robust performance hypothesis testing with the
-    Sharpe ratio, Journal of Empirical Finance 15, 2008, without the studentisation).
+    together, resampled as by `PairedSample.draw`. Intervals are symmetric: the estimate ± the
+    level's quantile of the resampled distance from it (like O. Ledoit and M. Wolf, Robust
+    performance hypothesis testing with the Sharpe ratio, Journal of Empirical Finance 15, 2008,
+    without the studentisation).
 
-    `ruined`: the agent lost nearly everything on some path; no interval says so, for a bootstrap
-    leaves out a single day often. The test of superior predictive ability is reported, not judged
-    by: it rejects too often where benchmarks sell insurance (returns with rare large losses).
+    `ruined`: the agent lost nearly everything on some path. No interval shows that, because many
+    bootstrap samples leave a single day out. The test of superior predictive ability is reported
+    and does not enter the verdict: it rejects too often where benchmarks sell insurance (returns
+    with rare large losses).
 
     The same seed gives the same numbers. Raises InputError for missing values, ruin, fewer than
     30 days, different shapes, or a constant excess return that is not 0.
@@ -206,7 +119,7 @@ def compare(
     evidence = sharpe_evidence(excess[0].ravel(), 0.0, num_trials, trial_variance_annual)
     means, sharpes = sample.draw(reps, mean_block, np.random.default_rng(seed))
     differences = tuple(
-        _difference(name, sample, k + 1, means, sharpes, level) for k, name in enumerate(benchmarks)
+        _difference(name, sample, k, means, sharpes, level) for k, name in enumerate(benchmarks, 1)
     )
     # Losses in units of each series' own deviation: mean differences are those of Sharpe ratios.
     losses = sample.scaled(means)
@@ -223,8 +136,8 @@ def superior_ability_p_value(advantage: ArrayLike, resampled: ArrayLike, sample_
     advantage (K,) is each model's mean advantage over the benchmark (its mean loss differential),
     resampled (reps, K) the same on bootstrap samples in common, `sample_size` the number of
     observations. Studentised by the bootstrap deviation; models far worse than the benchmark are
-    left uncentred and so drop out. 1 where no model is better on the sample itself; a model
-    identical to the benchmark says nothing.
+    left uncentred and so drop out. 1 where no model is better on the sample itself; models
+    identical to the benchmark are ignored.
     Reference: P. Hansen, A test for superior predictive ability, Journal of Business and Economic
     Statistics 23 (2005).
     """
@@ -244,22 +157,102 @@ def superior_ability_p_value(advantage: ArrayLike, resampled: ArrayLike, sample_
     return float((np.maximum(largest, 0.0) >= (mean / deviation).max()).mean())
 
 
+class PairedSample:
+    """Excess returns (S, P, T) of S series on the same days of P independent paths.
+
+    Daily numbers, one a series: `mean`, `deviation` (ddof=1) and `sharpe`, over the days of all
+    paths together; cash, whose excess return is always 0, has Sharpe ratio 0. InputError, with the
+    series' name out of `names` (S), for any other constant excess return.
+    """
+
+    def __init__(self, excess: FloatArray, names: Sequence[str]) -> None:
+        series, self._paths, self._sessions = excess.shape
+        self._by_path = self._paths >= _FEWEST_PATHS
+        flat = excess.reshape(series, -1)
+        self._days = flat.shape[1]
+        self.mean = flat.mean(axis=1)
+        self.deviation = flat.std(axis=1, ddof=1)
+        cash = ~flat.any(axis=1)
+        for k in np.flatnonzero((self.deviation <= NEGLIGIBLE) & ~cash).tolist():
+            raise InputError(
+                f"{names[k]} earns the same {self.mean[k]:.3g} above cash every day",
+                "Give the return of cash as risk_free; only cash is without risk",
+            )
+        self._risky = ~cash
+        self.sharpe = self.scaled(self.mean)  # daily
+        unit = np.where(cash, 0.0, 1.0 / np.where(cash, 1.0, self.deviation))
+        self._standard = (flat - self.mean[:, None]) * unit[:, None]
+        moments = np.stack([self._standard, np.square(self._standard)])
+        if self._by_path:
+            moments = moments.reshape(2, series, self._paths, -1).sum(axis=3)
+        self.units = moments.shape[2]  # what is drawn: days, or whole paths
+        self._moments = np.ascontiguousarray(moments.transpose(2, 0, 1).reshape(self.units, -1))
+
+    def draw(
+        self, reps: int, mean_block: float | None, rng: np.random.Generator
+    ) -> tuple[FloatArray, FloatArray]:
+        """Daily means and Sharpe ratios, (reps, S) each, on the same resampled days for every book.
+
+        Fewer than 20 paths are resampled by days, in blocks of `mean_block` sessions (estimated
+        if None); 20 and more as whole paths, whatever the dependence within them.
+        """
+        if mean_block is None:
+            mean_block = 1.0 if self._by_path else self._block_length()
+        drawn = [self._resampled(weights) for weights in self._weights(reps, mean_block, rng)]
+        means, sharpes = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+        return means, sharpes
+
+    def scaled(self, means: FloatArray) -> FloatArray:
+        """Mean daily excess returns (..., S) over each series' own deviation; 0 for cash."""
+        scaled = np.zeros_like(means)
+        np.divide(means, self.deviation, out=scaled, where=self._risky)
+        return scaled
+
+    def _block_length(self) -> float:
+        """Mean block length that the differences of Sharpe ratios need, sessions."""
+        # Influence function of a Sharpe ratio: its sum is, to first order, the estimate's error.
+        influence = self._standard - 0.5 * self.sharpe[:, None] * (np.square(self._standard) - 1.0)
+        return mean_block_length(influence[:1] - influence[1:])
+
+    def _resampled(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Means and Sharpe ratios, daily, (B, S) each, of samples weights (B, units)."""
+        first, second = np.split(weights @ self._moments / self._days, 2, axis=1)
+        variance = (second - np.square(first)) * (self._days / (self._days - 1))
+        # A book that hardly trades is cash in samples that contain none of its trades.
+        risk = np.sqrt(np.maximum(variance, 0.0))
+        varied = risk > NEGLIGIBLE
+        sharpes = np.divide(self.sharpe + first, risk, out=np.zeros_like(risk), where=varied)
+        return self.mean + first * self.deviation, sharpes
+
+    def _weights(
+        self, reps: int, mean_block: float, rng: np.random.Generator
+    ) -> Iterator[FloatArray]:
+        """How often each day, or path, is drawn: (B, units) arrays with `reps` rows in all."""
+        at_once = max(1, _CELLS_AT_ONCE // self.units)
+        for begin in range(0, reps, at_once):
+            size = min(at_once, reps - begin)
+            if self._by_path:
+                drawn = rng.integers(self._paths, size=(size, self._paths))
+            else:
+                days = stationary_indices(self._sessions, mean_block, size * self._paths, rng)
+                first = np.arange(self._paths)[:, None] * self._sessions
+                drawn = (days.reshape(size, self._paths, -1) + first).reshape(size, -1)
+            cells = drawn + np.arange(size)[:, None] * self.units
+            counts = np.bincount(cells.ravel(), minlength=size * self.units)
+            yield counts.reshape(size, self.units).astype(np.float64)
+
+
 def _difference(
     name: str, sample: PairedSample, k: int, means: FloatArray, sharpes: FloatArray, level: float
 ) -> Difference:
+    """The agent (series 0) less a benchmark (series k); means and Sharpe ratios are resampled."""
     difference = float(sample.sharpe[0] - sample.sharpe[k])
     distance = np.abs(sharpes[:, 0] - sharpes[:, k] - difference)
     half = float(np.quantile(distance, level))
     low, high = _SQRT_YEAR * (difference - half), _SQRT_YEAR * (difference + half)
     earned = float(sample.mean[0] - sample.mean[k])
-    spread = float(np.quantile(np.abs(means[:, 0] - means[:, k] - earned), level))
-    outcome = (
-        Outcome.OUTPERFORMS
-        if low > 0
-        else Outcome.UNDERPERFORMS
-        if high < 0
-        else Outcome.INCONCLUSIVE
-    )
+    half_earned = float(np.quantile(np.abs(means[:, 0] - means[:, k] - earned), level))
+    outcome = Outcome.OUTPERFORMS if low > 0 else Outcome.INCONCLUSIVE
     return Difference(
         benchmark=name,
         sharpe_agent=_SQRT_YEAR * float(sample.sharpe[0]),
@@ -269,9 +262,9 @@ def _difference(
         high=high,
         p_value=float((1 + (distance >= abs(difference)).sum()) / (1 + distance.size)),
         mean_return_difference=SESSIONS_PER_YEAR * earned,
-        mean_return_low=SESSIONS_PER_YEAR * (earned - spread),
-        mean_return_high=SESSIONS_PER_YEAR * (earned + spread),
-        outcome=outcome,
+        mean_return_low=SESSIONS_PER_YEAR * (earned - half_earned),
+        mean_return_high=SESSIONS_PER_YEAR * (earned + half_earned),
+        outcome=Outcome.UNDERPERFORMS if high < 0 else outcome,
     )
 
 
@@ -279,44 +272,42 @@ def _judge(
     differences: tuple[Difference, ...], evidence: SharpeEvidence, level: float, ruined: bool
 ) -> tuple[Outcome, str]:
     """The rule at the top of this file, and the sentence that gives its numbers."""
-    agent = f"The agent's Sharpe ratio {differences[0].sharpe_agent:.2f}"
-    sure = f"{100 * level:g} %"
-    worst = min(differences, key=lambda d: d.difference)
     if ruined:
-        return (
-            Outcome.UNDERPERFORMS,
-            "The agent was ruined: it lost nearly everything on these days.",
-        )
+        reason = "The agent was ruined: it lost nearly everything on these days."
+        return Outcome.UNDERPERFORMS, reason
+    agent = f"The agent's Sharpe ratio {differences[0].sharpe_agent:.2f}"
+    count, confidence = len(differences), f"{100 * level:g} % confidence"
     better = _better_by_holm(differences, 1.0 - level)
     if better:
-        found = min(better, key=lambda d: d.p_value)
+        surest = min(better, key=lambda d: d.p_value)
         return Outcome.UNDERPERFORMS, (
-            f"{agent} is below {_named(found)}'s {found.sharpe_opponent:.2f}: the difference is "
-            f"{_shown(found)} with {sure} confidence, and this holds for {len(better)} of "
-            f"{len(differences)} benchmarks after Holm's correction."
+            f"{agent} is below {_named(surest)}'s {surest.sharpe_opponent:.2f}: the difference is "
+            f"{_shown(surest)} with {confidence}, and this holds for {len(better)} of "
+            f"{count} benchmarks after Holm's correction."
         )
-    open_ones = [d for d in differences if d.outcome is not Outcome.OUTPERFORMS]
-    if open_ones:
+    worst = min(differences, key=lambda d: d.difference)
+    undecided = [d for d in differences if d.outcome is not Outcome.OUTPERFORMS]
+    if undecided:
         return Outcome.INCONCLUSIVE, (
-            f"{agent} is not shown to exceed that of {len(open_ones)} of {len(differences)} "
-            f"benchmarks: with {sure} confidence the difference from {_named(worst)} is "
+            f"{agent} is not shown to exceed that of {len(undecided)} of {count} "
+            f"benchmarks: with {confidence} the difference from {_named(worst)} is "
             f"{_shown(worst)}."
         )
     deflated = f"deflated Sharpe ratio over {evidence.num_trials} trials is {evidence.dsr:.3f}"
     closest = f"the smallest difference, from {_named(worst)}, is {_shown(worst)}"
     if not evidence.dsr >= level:
         return Outcome.INCONCLUSIVE, (
-            f"{agent} exceeds that of all {len(differences)} benchmarks ({closest}), but its "
+            f"{agent} exceeds that of all {count} benchmarks ({closest}), but its "
             f"{deflated}, below {level:g}."
         )
     return Outcome.OUTPERFORMS, (
-        f"{agent} exceeds that of all {len(differences)} benchmarks with {sure} confidence "
+        f"{agent} exceeds that of all {count} benchmarks with {confidence} "
         f"({closest}), and its {deflated}."
     )
 
 
 def _better_by_holm(differences: tuple[Difference, ...], alpha: float) -> list[Difference]:
-    """Opponents that are better than the agent by S. Holm's step-down test (1979)."""
+    """Benchmarks that are better than the agent by S. Holm's step-down test (1979)."""
     rejected: list[Difference] = []
     for i, candidate in enumerate(sorted(differences, key=lambda d: d.p_value)):
         if candidate.p_value > alpha / (len(differences) - i):
@@ -347,16 +338,7 @@ def _excess(
                 f"{name} has shape {rows[-1].shape}, the agent {rows[0].shape}",
                 "Give all returns on the same days and paths",
             )
-    cash = checked_series("risk_free", np.atleast_1d(np.asarray(risk_free, dtype=np.float64)))
-    shape = rows[0].shape
-    try:
-        cash = np.broadcast_to(cash, shape)
-    except ValueError:
-        raise InputError(
-            f"risk_free has shape {cash.shape}, the returns have {shape}",
-            "Give one value a day, or one for all days",
-        ) from None
-    excess = np.ascontiguousarray(np.stack(rows) - cash)
+    excess = np.ascontiguousarray(np.stack(rows) - aligned("risk_free", risk_free, rows[0].shape))
     excess[(np.abs(excess) <= _CASH).all(axis=(1, 2))] = 0.0
     return excess
 
@@ -371,6 +353,6 @@ def _checked(name: str, returns: ArrayLike) -> FloatArray:
     if (days <= -1.0).any():
         raise InputError(
             f"{name} was ruined: it lost {-100 * days.min():.0f} % in a day",
-            "Compare on the days before, or count the ruin itself as the result",
+            "Compare on the days before it, or report the ruin itself as the result",
         )
     return days

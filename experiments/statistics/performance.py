@@ -1,4 +1,8 @@
-"""Everything that is measured about an equity curve, in one table."""
+"""Measures of an equity curve and of the book behind it, alone and together in one table.
+
+`summarise` fills a `Performance`, with the measures of `risk.metrics` and those of this file: what
+was traded, what that cost, and how concentrated the positions were.
+"""
 
 from __future__ import annotations
 
@@ -8,63 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from conf.errors import InputError
-from conf.types import DateArray, FloatArray
+from conf.types import FloatArray
 from risk import metrics
-from risk.metrics import SESSIONS_PER_YEAR, checked_series
-
-
-def turnover(traded_usd: ArrayLike, equity: ArrayLike) -> FloatArray:
-    """Value traded a year (bought plus sold) as a multiple of equity: 1.0 is 100 % a year.
-
-    traded_usd (..., T) ≥ 0 by session; equity (..., T + 1), of which each session's start counts.
-    """
-    return _share_of_equity_a_year("traded_usd", traded_usd, equity)
-
-
-def cost_drag(cost_usd: ArrayLike, equity: ArrayLike) -> FloatArray:
-    """Return a year that trading costs take away, decimal; shapes as in `turnover`."""
-    return _share_of_equity_a_year("cost_usd", cost_usd, equity)
-
-
-def concentration(position_usd: ArrayLike) -> FloatArray:
-    """Herfindahl index Σw² of the shares w of gross value, over the last axis: 1/M .. 1.
-
-    position_usd (..., M) is signed; a short weighs as much as a long. NaN with no position.
-    """
-    gross = np.abs(checked_series("position_usd", position_usd))
-    total = gross.sum(axis=-1, keepdims=True)
-    shares = np.full_like(gross, np.nan)
-    np.divide(gross, total, out=shares, where=total > 0)
-    return np.asarray(np.square(shares).sum(axis=-1), dtype=np.float64)
-
-
-def iv_rank(implied_vol: ArrayLike) -> FloatArray:
-    """Where the last implied volatility stands in the range of its window, 0 (lowest) to 1.
-
-    (last − min) / (max − min) over the last axis, the window, of usually 252 sessions. NaN where
-    the window never moves.
-    """
-    window = checked_series("implied_vol", implied_vol)
-    low, high = window.min(axis=-1), window.max(axis=-1)
-    rank = np.full(low.shape, np.nan)
-    np.divide(window[..., -1] - low, high - low, out=rank, where=np.asarray(high > low))
-    return rank
-
-
-def _share_of_equity_a_year(name: str, values: ArrayLike, equity: ArrayLike) -> FloatArray:
-    usd, curve = checked_series(name, values), checked_series("equity", equity)
-    if usd.shape[-1] + 1 != curve.shape[-1]:
-        raise InputError(
-            f"{name} covers {usd.shape[-1]} sessions, equity has {curve.shape[-1]} values",
-            "Give equity one value more: its start",
-        )
-    start = curve[..., :-1]
-    if (usd < 0).any() or (start <= 0).any():
-        raise InputError(
-            f"{name} is negative or equity is not positive",
-            f"Give {name} as amounts >= 0, and cut the curve at ruin",
-        )
-    return np.asarray((usd / start).mean(axis=-1) * SESSIONS_PER_YEAR, dtype=np.float64)
+from risk.metrics import SESSIONS_PER_YEAR, checked_series, divide
 
 
 class Performance(NamedTuple):
@@ -97,7 +47,9 @@ class Performance(NamedTuple):
     def numbers(self) -> dict[str, float]:
         """Name -> number, for a single curve."""
         if self.sharpe.ndim:
-            raise InputError(f"{self.sharpe.size} curves have no single number", "Pick one first")
+            raise InputError(
+                f"{self.sharpe.size} curves have no single number", "Select one curve first"
+            )
         return {name: float(values) for name, values in self._asdict().items()}
 
 
@@ -117,23 +69,9 @@ def summarise(
     cost_usd (..., T); position_usd (..., T, M), signed values after each session's trades, of
     which sessions without any position do not count in the mean concentration.
     """
-    curve = metrics.checked_series("equity", equity)
+    curve = checked_series("equity", equity)
     returns = metrics.simple_returns(curve)
-    result = _of_curve(curve, returns, np.asarray(dates, dtype="datetime64[D]")[1:], risk_free)
-    if market_returns is not None:
-        result = result._replace(beta=metrics.beta(returns, market_returns))
-    if traded_usd is not None:
-        result = result._replace(turnover=turnover(traded_usd, curve))
-    if cost_usd is not None:
-        result = result._replace(cost_drag=cost_drag(cost_usd, curve))
-    if position_usd is not None:
-        result = result._replace(concentration=_mean_concentration(position_usd, returns.shape))
-    return result
-
-
-def _of_curve(
-    curve: FloatArray, returns: FloatArray, days: DateArray, risk_free: ArrayLike
-) -> Performance:
+    days = np.asarray(dates, dtype="datetime64[D]")[1:]
     shape = returns.shape[:-1]
     missing = np.full(shape, np.nan)
     return Performance(
@@ -153,11 +91,47 @@ def _of_curve(
         var_95=metrics.value_at_risk(returns),
         cvar_95=metrics.expected_shortfall(returns),
         kelly=metrics.kelly_fraction(returns),
-        beta=missing,
-        turnover=missing,
-        cost_drag=missing,
-        concentration=missing,
+        beta=missing if market_returns is None else metrics.beta(returns, market_returns),
+        turnover=missing if traded_usd is None else turnover(traded_usd, curve),
+        cost_drag=missing if cost_usd is None else cost_drag(cost_usd, curve),
+        concentration=missing
+        if position_usd is None
+        else _mean_concentration(position_usd, returns.shape),
     )
+
+
+def turnover(traded_usd: ArrayLike, equity: ArrayLike) -> FloatArray:
+    """Value traded a year (bought plus sold) as a multiple of equity: 1.0 is 100 % a year.
+
+    traded_usd (..., T) ≥ 0 by session; equity (..., T + 1), of which each session's start counts.
+    """
+    return _share_of_equity_a_year("traded_usd", traded_usd, equity)
+
+
+def cost_drag(cost_usd: ArrayLike, equity: ArrayLike) -> FloatArray:
+    """Return a year that trading costs take away, decimal; shapes as in `turnover`."""
+    return _share_of_equity_a_year("cost_usd", cost_usd, equity)
+
+
+def concentration(position_usd: ArrayLike) -> FloatArray:
+    """Herfindahl index Σw² of the shares w of gross value, over the last axis: 1/M .. 1.
+
+    position_usd (..., M) is signed; a short counts like a long. NaN without any position.
+    """
+    gross = np.abs(checked_series("position_usd", position_usd))
+    total = gross.sum(axis=-1, keepdims=True)
+    return np.asarray(np.square(divide(gross, total, total > 0)).sum(axis=-1), dtype=np.float64)
+
+
+def iv_rank(implied_vol: ArrayLike) -> FloatArray:
+    """Position of the last implied volatility in the range of its window, 0 (lowest) to 1.
+
+    (last − min) / (max − min) over the last axis, the window, of usually 252 sessions. NaN where
+    the window never moves.
+    """
+    window = checked_series("implied_vol", implied_vol)
+    low, high = np.asarray(window.min(axis=-1)), np.asarray(window.max(axis=-1))
+    return divide(np.asarray(window[..., -1] - low), np.asarray(high - low), high > low)
 
 
 def _mean_concentration(position_usd: ArrayLike, sessions: tuple[int, ...]) -> FloatArray:
@@ -168,7 +142,21 @@ def _mean_concentration(position_usd: ArrayLike, sessions: tuple[int, ...]) -> F
             "Give the value of each of M positions for every session",
         )
     held = np.isfinite(by_day)
-    count = np.asarray(held.sum(axis=-1))
-    mean = np.full(count.shape, np.nan)
-    np.divide(np.where(held, by_day, 0.0).sum(axis=-1), count, out=mean, where=count > 0)
-    return mean
+    count = np.asarray(held.sum(axis=-1, dtype=np.float64))
+    return divide(np.asarray(np.where(held, by_day, 0.0).sum(axis=-1)), count, count > 0)
+
+
+def _share_of_equity_a_year(name: str, values: ArrayLike, equity: ArrayLike) -> FloatArray:
+    usd, curve = checked_series(name, values), checked_series("equity", equity)
+    if usd.shape[-1] + 1 != curve.shape[-1]:
+        raise InputError(
+            f"{name} covers {usd.shape[-1]} sessions, equity has {curve.shape[-1]} values",
+            "Give equity one value more: its start",
+        )
+    start = curve[..., :-1]
+    if (usd < 0).any() or (start <= 0).any():
+        raise InputError(
+            f"{name} is negative or equity is not positive",
+            f"Give {name} as amounts of 0 or more, and cut the curve at ruin",
+        )
+    return np.asarray((usd / start).mean(axis=-1) * SESSIONS_PER_YEAR, dtype=np.float64)

@@ -1,13 +1,13 @@
-"""Is a Sharpe ratio more than luck, given how long, how skewed and how picked the record is?
+"""Is a Sharpe ratio more than luck, given the shape of its record and the number of trials?
 
 The functions of single numbers take Sharpe ratios *per period* (daily: the annual one over √252),
 as the papers do. The standard error is the estimated Sharpe ratio's own, √((1 − skewness·SR +
 (kurtosis − 1)/4·SR²)/(T − 1)), as in the papers of 2012 and 2014; taking it at the benchmark
 instead, as some later texts do, gives other numbers. Kurtosis is 3 for a normal distribution.
 
-NaN stands where nothing is defined: for a series without variation, for a standard error whose
-square is not positive (no real sample has such moments), and for a minimum track record where
-the Sharpe ratio does not exceed its benchmark, since then no record is long enough.
+Undefined values are NaN: for a series without variation, for a standard error whose square is not
+positive (no real sample has such moments), and for a minimum track record where the Sharpe ratio
+does not exceed its benchmark, since then no record is long enough.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _MAX_BLOCKS = 18  # 48,620 splits; 20 would be 184,756
 
 
 class SharpeEvidence(NamedTuple):
-    """What one track record says; Sharpe ratios are annual, probabilities lie in 0..1."""
+    """Statistics of one track record; Sharpe ratios are annual, probabilities lie in 0..1."""
 
     sharpe: float
     skewness: float  # of the daily excess returns
     kurtosis: float  # 3 for a normal distribution
     psr: float  # probability that the true Sharpe ratio exceeds 0
-    dsr: float  # ... that it exceeds what the best of so many trials without skill would show
+    dsr: float  # ... that it exceeds benchmark_sharpe
     benchmark_sharpe: float  # SR0, the expected best of `num_trials` without skill
     num_trials: int
     trial_variance_annual: float  # of annual Sharpe ratios across trials; NaN for a single trial
@@ -56,7 +56,7 @@ def probabilistic_sharpe_ratio(
     Prado, The Sharpe ratio efficient frontier, Journal of Risk 15 (2012).
     """
     if sessions <= 1:
-        raise InputError(f"{sessions} returns have no Sharpe ratio", "Give two or more")
+        raise InputError(f"{sessions} returns have no Sharpe ratio", "Give two returns or more")
     variance = _unit_variance(sharpe, skewness, kurtosis)
     if not variance > 0.0:
         return math.nan
@@ -72,7 +72,8 @@ def expected_maximum_sharpe(num_trials: int, variance: float) -> float:
     """
     if num_trials < 1 or not 0.0 <= variance < math.inf:
         raise InputError(
-            f"{num_trials} trials with variance {variance}", "Give one or more, and a variance"
+            f"{num_trials} trials with variance {variance}",
+            "Give one trial or more, and a finite variance of 0 or more",
         )
     if num_trials == 1:
         return 0.0
@@ -91,9 +92,9 @@ def deflated_sharpe_ratio(
 ) -> float:
     """DSR: PSR against the expected best of `num_trials` trials without skill.
 
-    `sharpe` is per period, `trial_variance` the variance of such Sharpe ratios across trials.
-    It asks for more than the best of N shows on average, by the error of a single estimate: of
-    trials without any skill it lets far fewer than 1 − level pass. Reference: as above (2014).
+    `sharpe` is per period, `trial_variance` the variance of such Sharpe ratios across trials. The
+    record must exceed the expected best of N by the error of a single estimate, so that of trials
+    without skill far fewer than 1 − level pass. Reference: as above (2014).
     """
     benchmark = expected_maximum_sharpe(num_trials, trial_variance)
     return probabilistic_sharpe_ratio(sharpe, benchmark, sessions, skewness, kurtosis)
@@ -127,10 +128,10 @@ def sharpe_evidence(
 ) -> SharpeEvidence:
     """Judge daily simple returns (T,) that were picked from `num_trials` trials.
 
-    risk_free (T,) or a number is what cash earned on the same days. `trial_variance_annual` is
-    the variance of the trials' annual Sharpe ratios; where it is not known, that of an estimate
-    without skill is taken, 252 / T. With one trial DSR is PSR. Skewness and kurtosis are moments
-    of the sample, without a correction for its size, as in the papers.
+    risk_free (T,) or a number is the return of cash on the same days. `trial_variance_annual` is
+    the variance of the trials' annual Sharpe ratios; None takes that of an estimate without skill,
+    252 / T. With one trial DSR is PSR. Skewness and kurtosis are moments of the sample, without a
+    correction for its size, as in the papers.
     """
     days = checked_series("returns", returns)
     if days.ndim != 1 or days.size < 2:
@@ -157,19 +158,21 @@ def sharpe_evidence(
 
 
 def probability_of_backtest_overfitting(returns: ArrayLike, num_blocks: int = 16) -> float:
-    """PBO: how often the best of S strategies on one half of the days is below the median after.
+    """PBO: how often the best of S strategies on half of the days is below the median on the rest.
 
     Combinatorially symmetric cross-validation: excess returns (T, S) are cut into `num_blocks`
-    runs of days; each half of them is once the sample on which the highest Sharpe ratio is picked
-    and the rest is where the pick is ranked. The median itself counts as overfitted, and ties
-    share their mean rank. Noise gives about .5, one truly good strategy about 0. A column without
-    variation has Sharpe ratio 0.
+    blocks of days; each half of the blocks is once the sample on which the highest Sharpe ratio is
+    picked, and on the other half the pick is ranked. The median itself counts as overfitted, and
+    ties share their mean rank. Noise gives about .5, one truly good strategy about 0. A column
+    without variation has Sharpe ratio 0.
     Reference: D. Bailey, J. Borwein, M. López de Prado and Q. Zhu, The probability of backtest
     overfitting, Journal of Computational Finance 20 (2017).
     """
     days = checked_series("returns", returns)
     if days.ndim != 2 or days.shape[1] < 2:
-        raise InputError(f"returns have shape {days.shape}", "Give (T, S) with two strategies")
+        raise InputError(
+            f"returns have shape {days.shape}", "Give (T, S) with two strategies or more"
+        )
     if num_blocks % 2 or not 2 <= num_blocks <= _MAX_BLOCKS or len(days) < 2 * num_blocks:
         raise InputError(
             f"{len(days)} days cannot be cut into {num_blocks} blocks",
@@ -188,11 +191,9 @@ def probability_of_backtest_overfitting(returns: ArrayLike, num_blocks: int = 16
     def ratios(blocks: FloatArray) -> FloatArray:
         size = (blocks @ counts)[:, None]
         shift = blocks @ sums / size
-        variance = np.maximum(blocks @ squares / size - np.square(shift), 0.0)
-        risk = np.sqrt(variance)
-        found = np.zeros_like(risk)
-        np.divide(mean + shift, risk, out=found, where=risk > NEGLIGIBLE)
-        return found
+        risk = np.sqrt(np.maximum(blocks @ squares / size - np.square(shift), 0.0))
+        undefined = np.zeros_like(risk)
+        return np.asarray(np.divide(mean + shift, risk, out=undefined, where=risk > NEGLIGIBLE))
 
     best = ratios(picked).argmax(axis=1)[:, None]
     outside = ratios(1.0 - picked)
