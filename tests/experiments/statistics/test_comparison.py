@@ -14,7 +14,6 @@ from statsmodels.stats.multitest import multipletests
 
 from conf.errors import InputError
 from experiments.statistics import comparison
-from experiments.statistics import comparison as paired_sample
 from experiments.statistics.comparison import (
     Difference,
     Outcome,
@@ -50,7 +49,7 @@ def tolerance(rate: float, draws: int) -> float:
     return 3 * math.sqrt(rate * (1 - rate) / draws)
 
 
-def test_a_planted_edge_beats() -> None:
+def test_a_planted_edge_outperforms() -> None:
     verdict = against(books(4, 1000, [4.0, 1.0, 0.5, 0.0]), num_trials=5)
     assert verdict.outcome is Outcome.OUTPERFORMS
     assert [d.outcome for d in verdict.differences] == [Outcome.OUTPERFORMS] * 3
@@ -63,7 +62,7 @@ def test_a_planted_edge_beats() -> None:
     assert verdict.reason.count(". ") == 0
 
 
-def test_a_worse_agent_does_not_beat() -> None:
+def test_a_worse_agent_underperforms() -> None:
     verdict = against(books(4, 1000, [0.0, 0.0, 0.0, 4.0]))
     assert verdict.outcome is Outcome.UNDERPERFORMS
     assert verdict.differences[2].outcome is Outcome.UNDERPERFORMS
@@ -71,7 +70,7 @@ def test_a_worse_agent_does_not_beat() -> None:
     assert "below book 2's" in verdict.reason
 
 
-def test_a_ruined_agent_does_not_beat_however_well_it_did_before() -> None:
+def test_a_ruined_agent_underperforms_however_well_it_did_before() -> None:
     agent = np.full(500, 0.002) + np.random.default_rng(0).normal(0, 0.001, 500)
     agent[480] = -0.9999
     benchmarks = {"book": books(1, 500)[0]}
@@ -97,11 +96,11 @@ def test_the_best_of_too_many_trials_is_inconclusive() -> None:
     assert "deflated Sharpe ratio over 200 trials" in picked.reason
 
 
-def test_the_numbers_are_those_of_a_plain_loop() -> None:
+def test_the_numbers_equal_those_of_a_plain_loop() -> None:
     agent, benchmark = books(2, 300, [0.0, 1.0])
     rate = np.random.default_rng(1).uniform(0, 0.0003, 300)
     verdict = compare(agent, {"it": benchmark}, rate, reps=200, seed=9, mean_block=5.0, level=0.9)
-    (found,) = verdict.differences
+    (result,) = verdict.differences
     estimate = float(sharpe_ratio(agent, rate) - sharpe_ratio(benchmark, rate))
     earned = 252 * (agent - benchmark).mean()
     distance, spread, losses = [], [], []
@@ -123,13 +122,13 @@ def test_the_numbers_are_those_of_a_plain_loop() -> None:
         mean_return_difference=earned,
         mean_return_low=earned - width,
         mean_return_high=earned + width,
-        outcome=found.outcome,
+        outcome=result.outcome,
     )
-    assert found.benchmark == "it"
+    assert result.benchmark == "it"
     numbers = [name for name, kind in Difference.__annotations__.items() if kind == "float"]
     assert len(numbers) == 9
     for name in numbers:
-        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-9), name
+        assert getattr(result, name) == pytest.approx(getattr(expected, name), rel=1e-9), name
     spa = superior_ability_p_value([-estimate / YEAR], np.array(losses)[:, None], 300)
     assert verdict.spa_p_value == spa
     assert 0.01 < spa < 0.5
@@ -137,7 +136,7 @@ def test_the_numbers_are_those_of_a_plain_loop() -> None:
 
 
 @pytest.mark.parametrize("gap", [-3.0, 0.0, 1.0, 2.0])
-def test_superior_ability_is_archs_once_losses_are_studentised(gap: float) -> None:
+def test_superior_ability_equals_archs_once_losses_are_studentised(gap: float) -> None:
     gain = (books(5, 400, [0.0, gap, gap, 0.0, -8.0], seed=2) * 100).T
     gain = gain[:, 1:] - gain[:, :1]
     bootstrap = StationaryBootstrap(4, np.arange(400), seed=11)
@@ -147,14 +146,14 @@ def test_superior_ability_is_archs_once_losses_are_studentised(gap: float) -> No
     models = np.asarray(-gain / unit)
     theirs = SPA(np.zeros(400), models, 4, 300, nested=True, seed=11)
     theirs.compute()
-    found = superior_ability_p_value(gain.mean(axis=0), draws, 400)
+    p_value = superior_ability_p_value(gain.mean(axis=0), draws, 400)
     if gain.mean(axis=0).max() > 0:
-        assert found == theirs.pvalues["consistent"]
-        assert found < 1
+        assert p_value == theirs.pvalues["consistent"]
+        assert p_value < 1
     else:
-        assert found == 1.0
-    if gap == 1.0:  # the far worse model must not make the test blunt
-        assert found < theirs.pvalues["upper"] or found <= 0.05
+        assert p_value == 1.0
+    if gap == 1.0:  # the far worse model must not cost the test its power
+        assert p_value < theirs.pvalues["upper"] or p_value <= 0.05
 
 
 def test_superior_ability_ignores_copies_of_the_benchmark() -> None:
@@ -167,7 +166,7 @@ def test_superior_ability_ignores_copies_of_the_benchmark() -> None:
 def test_blocks_are_as_long_as_the_difference_of_sharpe_ratios_needs() -> None:
     returns = books(2, 400, [4.0, 0.0])
     returns[0, 100:250] *= 3  # volatility that lasts matters to a high Sharpe ratio
-    sample = paired_sample.PairedSample(returns[:, None, :], ["one", "two"])
+    sample = comparison.PairedSample(returns[:, None, :], ["one", "two"])
     without = [sharpe_ratio(np.delete(returns, day, axis=1), 0.0) for day in range(400)]
     jackknife = -np.array(without).T
     expected = mean_block_length(jackknife[0] - jackknife[1])
@@ -178,17 +177,17 @@ def test_blocks_are_as_long_as_the_difference_of_sharpe_ratios_needs() -> None:
     assert against(returns, mean_block=1.0) != chosen
 
 
-def test_under_equal_opponents_every_test_errs_as_often_as_it_says() -> None:
+def test_against_equal_benchmarks_every_test_errs_at_its_nominal_rate() -> None:
     seeds, benchmarks = 1000, 4
     covered, means, beats, worse, spa, verdicts = [], [], [], [], [], []
     for seed in range(seeds):
         returns = books(1 + benchmarks, 300, 0.5, seed=seed)
         verdict = against(returns, reps=199, seed=seed, mean_block=1.5)
-        found = verdict.differences
-        covered.append(np.mean([d.low <= 0 <= d.high for d in found]))
-        means.append(np.mean([d.mean_return_low <= 0 <= d.mean_return_high for d in found]))
-        beats.append(found[0].outcome is Outcome.OUTPERFORMS)
-        worse.append(bool(comparison._better_by_holm(found, 0.05)))
+        differences = verdict.differences
+        covered.append(np.mean([d.low <= 0 <= d.high for d in differences]))
+        means.append(np.mean([d.mean_return_low <= 0 <= d.mean_return_high for d in differences]))
+        beats.append(differences[0].outcome is Outcome.OUTPERFORMS)
+        worse.append(bool(comparison._better_by_holm(differences, 0.05)))
         spa.append(verdict.spa_p_value < 0.05)
         verdicts.append(verdict.outcome)
     error = tolerance(0.05, seeds)
@@ -203,7 +202,7 @@ def test_under_equal_opponents_every_test_errs_as_often_as_it_says() -> None:
     assert verdicts.count(Outcome.UNDERPERFORMS) / seeds < 0.05 + error
 
 
-def test_the_superior_ability_test_is_cautious_against_bad_opponents() -> None:
+def test_the_superior_ability_test_is_conservative_against_bad_benchmarks() -> None:
     rejected = [
         against(
             books(5, 300, [0.5, 0.5, -3, -3, -3], seed=seed), reps=199, mean_block=1.5
@@ -216,14 +215,14 @@ def test_the_superior_ability_test_is_cautious_against_bad_opponents() -> None:
 
 def test_planted_edges_are_found_as_often_as_theory_says() -> None:
     seeds, edge, days = 200, 1.8, 750
-    found = [
+    verdicts = [
         against(books(2, days, [edge, 0.0], seed=seed), reps=199, seed=seed, mean_block=1.5)
         for seed in range(seeds)
     ]
     error = YEAR * math.sqrt(2 * 0.5 / days)  # half of the variance is in common
     power = 0.5 * math.erfc((1.96 - edge / error) / math.sqrt(2))
     assert 0.8 < power < 0.95
-    words = [verdict.differences[0].outcome for verdict in found]
+    words = [verdict.differences[0].outcome for verdict in verdicts]
     assert words.count(Outcome.OUTPERFORMS) / seeds == pytest.approx(
         power, abs=tolerance(power, seeds)
     )
@@ -236,10 +235,10 @@ def test_intervals_over_paths_cover_too(paths: int) -> None:
     covered, widths, estimates = [], [], []
     for seed in range(seeds):
         returns = books(2, paths * days, seed=seed).reshape(2, paths, days)
-        (found,) = against(returns, reps=199, seed=seed, mean_block=1.0).differences
-        covered.append(found.low <= 0 <= found.high)
-        widths.append(found.high - found.low)
-        estimates.append(found.difference)
+        (result,) = against(returns, reps=199, seed=seed, mean_block=1.0).differences
+        covered.append(result.low <= 0 <= result.high)
+        widths.append(result.high - result.low)
+        estimates.append(result.difference)
     assert np.mean(covered) == pytest.approx(0.94, abs=tolerance(0.06, seeds))
     assert np.mean(widths) == pytest.approx(2 * 1.96 * np.std(estimates), rel=0.1)
 
@@ -258,8 +257,8 @@ def test_one_path_is_one_series_and_numbers_are_pooled() -> None:
     assert against(returns[:, None, :]) == against(returns)
     pooled = against(books(2, 50 * 30).reshape(2, 50, 30))
     expected = sharpe_ratio(books(2, 50 * 30), 0.0)
-    (found,) = pooled.differences
-    assert [found.sharpe_agent, found.sharpe_opponent] == pytest.approx(expected, rel=1e-12)
+    (result,) = pooled.differences
+    assert [result.sharpe_agent, result.sharpe_opponent] == pytest.approx(expected, rel=1e-12)
     assert pooled.evidence.sharpe == pytest.approx(expected[0], rel=1e-12)
 
 
@@ -268,24 +267,24 @@ def test_the_same_seed_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> N
     first = against(returns, seed=3)
     assert against(returns, seed=3) == first
     assert against(returns, seed=4) != first
-    monkeypatch.setattr(paired_sample, "_CELLS_AT_ONCE", 30_000)
+    monkeypatch.setattr(comparison, "_CELLS_AT_ONCE", 30_000)
     batched = against(returns, seed=3)
     # Other batches draw other days, from the same distribution.
     for mine, other in zip(batched.differences, first.differences, strict=True):
         assert mine.high - mine.low == pytest.approx(other.high - other.low, rel=0.08)
 
 
-def test_cash_is_an_opponent_with_sharpe_ratio_zero() -> None:
+def test_cash_is_a_benchmark_with_sharpe_ratio_zero() -> None:
     rate = np.random.default_rng(1).uniform(0, 0.0003, 750)
     rounded = ((1e5 * (1 + rate)) / 1e5 - 1).astype(np.float32).astype(np.float64)
     agent = books(1, 750, 3.0)[0] + rate
     for cash in (rate, rounded):
         verdict = compare(agent, {"cash": cash}, rate)
-        (found,) = verdict.differences
-        assert found.sharpe_opponent == 0.0
-        assert found.difference == found.sharpe_agent
-        assert found.low > 0
-        assert found.mean_return_difference == pytest.approx(252 * (agent - rate).mean(), rel=1e-6)
+        (result,) = verdict.differences
+        assert result.sharpe_opponent == 0.0
+        assert result.difference == result.sharpe_agent
+        assert result.low > 0
+        assert result.mean_return_difference == pytest.approx(252 * (agent - rate).mean(), rel=1e-6)
         assert verdict.outcome is Outcome.OUTPERFORMS
     lost = compare(2 * rate - agent, {"cash": rounded}, rate)
     assert lost.outcome is Outcome.UNDERPERFORMS
@@ -308,15 +307,15 @@ def test_an_agent_that_holds_cash_is_judged_too() -> None:
 def test_a_book_that_traded_once_has_numbers() -> None:
     once = np.zeros(300)
     once[100] = 0.05
-    (found,) = compare(once, {"book": books(1, 300)[0]}, 0.0).differences
-    assert all(math.isfinite(x) for x in (found.low, found.high, found.p_value))
+    (result,) = compare(once, {"book": books(1, 300)[0]}, 0.0).differences
+    assert all(math.isfinite(x) for x in (result.low, result.high, result.p_value))
 
 
-def test_a_copy_of_the_agent_is_no_opponent_to_beat() -> None:
+def test_against_a_copy_of_itself_the_agent_is_inconclusive() -> None:
     agent = books(1, 300, 2.0)[0]
     verdict = compare(agent, {"twin": agent.copy()}, 0.0)
-    (found,) = verdict.differences
-    assert (found.difference, found.p_value, found.outcome) == (0.0, 1.0, Outcome.INCONCLUSIVE)
+    (result,) = verdict.differences
+    assert (result.difference, result.p_value, result.outcome) == (0.0, 1.0, Outcome.INCONCLUSIVE)
     assert verdict.spa_p_value == 1.0
 
 
@@ -334,15 +333,15 @@ def difference(p_value: float, gap: float = -1.0, half: float = 0.5) -> Differen
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_holms_correction_is_that_of_statsmodels(seed: int) -> None:
+def test_holms_correction_equals_that_of_statsmodels(seed: int) -> None:
     p_values = np.random.default_rng(seed).uniform(0, 0.05, 8) ** 1.3
     rows = tuple(difference(float(p)) for p in p_values)
     expected = multipletests(p_values, alpha=0.05, method="holm")[0]
-    found = comparison._better_by_holm(rows, 0.05)
-    assert {d.p_value for d in found} == set(p_values[expected])
+    better = comparison._better_by_holm(rows, 0.05)
+    assert {d.p_value for d in better} == set(p_values[expected])
 
 
-def test_the_rule_is_the_one_announced() -> None:
+def test_the_verdict_follows_the_rule_of_the_module() -> None:
     skilled = sharpe_evidence(books(1, 1000, 4.0)[0], 0.0)
     picked = skilled._replace(dsr=0.9499)
     good, open_one = difference(0.001, gap=1.0), difference(0.3, gap=0.2)

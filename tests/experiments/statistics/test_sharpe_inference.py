@@ -46,19 +46,19 @@ def test_expected_maximum_is_near_that_of_normals(trials: int) -> None:
     ("trials", "expected", "within"), [(100, 0.9003968, 5e-8), (46, 0.95050, 5e-6)]
 )
 def test_deflated_sharpe_ratio_of_the_paper(trials: int, expected: float, within: float) -> None:
-    found = inference.deflated_sharpe_ratio(2.5 * DAILY, trials, 0.5 / 250, 1250, -3, 10)
-    assert found == pytest.approx(expected, abs=within)
+    result = inference.deflated_sharpe_ratio(2.5 * DAILY, trials, 0.5 / 250, 1250, -3, 10)
+    assert result == pytest.approx(expected, abs=within)
 
 
 def test_probabilistic_sharpe_ratio_of_the_paper() -> None:
     monthly = 1.585 / math.sqrt(12)
-    found = inference.probabilistic_sharpe_ratio(monthly, 0.0, 24, -2.448, 10.164)
-    assert found == pytest.approx(0.9132, abs=5e-5)
+    result = inference.probabilistic_sharpe_ratio(monthly, 0.0, 24, -2.448, 10.164)
+    assert result == pytest.approx(0.9132, abs=5e-5)
 
 
 def test_minimum_track_record_of_the_paper() -> None:
-    found = inference.minimum_track_record_years(2 * DAILY, DAILY, 0, 3, periods_per_year=250)
-    assert found == pytest.approx(2.73119, abs=5e-6)
+    result = inference.minimum_track_record_years(2 * DAILY, DAILY, 0, 3, periods_per_year=250)
+    assert result == pytest.approx(2.73119, abs=5e-6)
 
 
 def test_the_minimum_track_record_is_where_the_probability_reaches_the_level() -> None:
@@ -72,7 +72,7 @@ def test_evidence_is_put_together_from_moments_and_formulas() -> None:
     rng = np.random.default_rng(3)
     rate = rng.uniform(0, 0.0003, 500)
     returns = 0.001 + 0.01 * rng.standard_t(5, 500) + rate
-    found = inference.sharpe_evidence(returns, rate, 12, 0.4)
+    result = inference.sharpe_evidence(returns, rate, 12, 0.4)
     excess = returns - rate
     daily = excess.mean() / excess.std(ddof=1)
     skewness, kurtosis = stats.skew(excess), stats.kurtosis(excess, fisher=False)
@@ -84,7 +84,7 @@ def test_evidence_is_put_together_from_moments_and_formulas() -> None:
         *(stats.norm.cdf(daily / error), stats.norm.cdf((daily - sr0 / 252**0.5) / error)),
         *(sr0, 12, 0.4, years),
     )
-    assert tuple(found) == pytest.approx(expected, rel=1e-10)
+    assert tuple(result) == pytest.approx(expected, rel=1e-10)
 
 
 def test_an_unknown_variance_is_that_of_an_estimate_without_skill() -> None:
@@ -167,18 +167,18 @@ def test_overfitting_is_that_of_a_plain_loop(strategies: int) -> None:
         best = int((inside.mean(axis=0) / inside.std(axis=0)).argmax())
         rank = stats.rankdata(outside.mean(axis=0) / outside.std(axis=0))[best]
         overfitted += math.log(rank / (strategies + 1 - rank)) <= 0
-    found = inference.probability_of_backtest_overfitting(returns, num_blocks=6)
-    assert found == pytest.approx(overfitted / len(splits), abs=1e-12)
+    result = inference.probability_of_backtest_overfitting(returns, num_blocks=6)
+    assert result == pytest.approx(overfitted / len(splits), abs=1e-12)
 
 
 def test_noise_is_overfitted_half_the_time() -> None:
-    found = [
+    results = [
         inference.probability_of_backtest_overfitting(noise(400, 20, seed=seed), num_blocks=8)
         for seed in range(150)
     ]
-    error = np.std(found) / math.sqrt(len(found))
+    error = np.std(results) / math.sqrt(len(result))
     assert error < 0.02
-    assert np.mean(found) == pytest.approx(0.5, abs=3 * error + 0.02)
+    assert np.mean(results) == pytest.approx(0.5, abs=3 * error + 0.02)
 
 
 def test_one_good_strategy_is_not_overfitted() -> None:
