@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from experiments.runs.cli import launch, quoted
 from experiments.runs.config import plain_config
-from experiments.runs.folder import RunLock, check_run_name, resolve_run, shown_path
+from experiments.runs.folder import check_run_name, resolve_run, run_lock, shown_path
 from experiments.runs.training import make_plan, refuse_used_folder, run
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 def train(config: DictConfig) -> float | None:
     """Train as configured; the best validation Sharpe ratio, so that sweeps can optimise it."""
     plan = make_plan(plain_config(config), Path(HydraConfig.get().runtime.output_dir))
-    with RunLock(plan.folder):
+    with run_lock(plan.folder):
         best = run(plan)
     log.info("next: python -m experiments.evaluate run=%s", shown_path(plan.folder))
     return best

@@ -1,4 +1,9 @@
-"""How every command meets the shell: Hydra in front, exit codes and one-line errors behind."""
+"""The shell side of every command: Hydra's command line, exit codes, and one-line errors.
+
+`launch` runs a command's task on the configuration that Hydra composes. A mistake of the user, in a
+file, a setting or the command line, becomes one line on stderr and exit code 2; anything else is a
+defect and keeps its traceback.
+"""
 
 from __future__ import annotations
 
@@ -35,141 +40,18 @@ from omegaconf.errors import (
 from conf.errors import InputError
 from experiments.runs.folder import is_walk, remove_if_untouched, shown_path
 
+EXIT_DONE, EXIT_GATE_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
-def explain_value(error: Exception) -> InputError:
-    """A missing or unresolvable value that surfaced while a command read its configuration."""
-    key = getattr(error, "full_key", None) or "?"
-    if isinstance(error, MissingMandatoryValue):
-        return InputError(f"setting {key} has no value", f"Give it one: {key}=...")
-    return InputError(f"setting {key} cannot be resolved: {_first_line(error)}")
-
-
-def explain_composition(
-    error: Exception, config_package: str, config_name: str, arguments: Any
-) -> InputError | None:
-    """The user's mistake behind an error raised before a job ran; None if it is a defect.
-
-    `arguments` is the command line as Hydra's parser gives it (overrides, multirun).
-    """
-    if isinstance(error, OverrideParseException):
-        return InputError(
-            f"cannot read the override {error.override!r}: {_parse_complaint(error)}",
-            "Settings are given as key=value; quote values with special characters",
-        )
-    if isinstance(error, MissingConfigException):
-        return _unknown_choice(error)
-    if isinstance(error, ConfigCompositionException):
-        overrides = list(arguments.overrides)
-        return _bad_override(error, config_package, config_name, overrides)
-    if isinstance(error, OmegaConfBaseException):
-        return explain_value(error)
-    # A worker's error may arrive as any of these, so they are the user's only in a single run.
-    plain = (HydraException, OSError, ValueError)
-    if isinstance(error, plain) and not arguments.multirun:
-        return InputError(_flatten(error))
-    return InputError(_flatten(error)) if isinstance(error, HydraException) else None
-
-
-def _unknown_choice(error: MissingConfigException) -> InputError:
-    wanted = error.missing_cfg_file or "?"
-    group, _, choice = wanted.rpartition("/")
-    options = list(error.options or [])
-    if not options:
-        return InputError(_first_line(error))
-    close = difflib.get_close_matches(choice, options, n=1)
-    hint = f"Did you mean {group}={close[0]}? " if close else ""
-    return InputError(
-        f"{group}={choice} is not available", f"{hint}Choices: {', '.join(sorted(options))}"
-    )
-
-
-def _bad_override(
-    error: ConfigCompositionException, package: str, name: str, overrides: list[str]
-) -> InputError:
-    several = re.match(r"Ambiguous value for argument '([^']+)'", str(error))
-    if several is not None:
-        return InputError(
-            f"{several.group(1)} names several values",
-            "Add -m to run each of them, or write key=[a,b] for a list",
-        )
-    unknown = re.match(r"Could not override '([^']+)'", str(error))
-    if unknown is None:
-        cause = error.__cause__
-        text = _flatten(error) or (_flatten(cause) if cause is not None else type(error).__name__)
-        return InputError(text)
-    key = unknown.group(1)
-    cause = error.__cause__
-    if cause is not None and not re.match(r"Key '.*' (is )?not in", str(cause)):
-        return InputError(f"setting {key} is not valid: {_first_line(cause)}")
-    others = [text for text in overrides if key not in text]
-    known = _known_names(package, name, others) or _known_names(package, name, [])
-    return InputError(f"unknown setting {key}", _did_you_mean(key, known))
-
-
-def _did_you_mean(key: str, known: list[str]) -> str:
-    leaf = key.rpartition(".")[2]
-    close = [name for name in known if name.rpartition(".")[2] == leaf]
-    close = close or difflib.get_close_matches(key, known, n=3)
-    if not close:
-        leaves = {name.rpartition(".")[2]: name for name in known}
-        close = [leaves[match] for match in difflib.get_close_matches(leaf, leaves, n=3)]
-    if close:
-        return f"Did you mean {' or '.join(close[:3])}?"
-    siblings = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]
-    return f"Known: {', '.join(siblings or sorted({name.split('.')[0] for name in known}))}"
-
-
-def _known_names(package: str, name: str, overrides: list[str]) -> list[str]:
-    """Dotted keys of the composed configuration, and its groups; empty if it does not compose."""
-    try:
-        with initialize_config_module(config_module=package, version_base="1.3"):
-            config = compose(config_name=name, overrides=overrides)
-            groups = GlobalHydra.instance().config_loader().list_groups("")
-    except (HydraException, OmegaConfBaseException, OSError):
-        return []
-    values = OmegaConf.to_container(config, resolve=False)
-    keys = list(_dotted(values)) if isinstance(values, dict) else []
-    return keys + [group for group in groups if group not in keys and group != "hydra"]
-
-
-def _dotted(values: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in values.items():
-        yield f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from _dotted(value, f"{prefix}{key}.")
-
-
-def _parse_complaint(error: OverrideParseException) -> str:
-    lines = [line for line in str(error).splitlines() if line and not line.startswith("See http")]
-    lines = [line for line in lines if not line.startswith("Error parsing override")]
-    return " ".join(lines) or "bad grammar"
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
-
-
-def _flatten(error: BaseException) -> str:
-    return " ".join(str(error).split("Config search path:")[0].split())
-
-
-EXIT_DONE = 0
-EXIT_GATE_FAILED = 1
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
+# Settings whose values are paths; they are quoted for Hydra, whose grammar reads plain characters.
+PATH_KEYS = ("run", "resume", "data.path", "data.cache_dir", "hydra.run.dir", "hydra.sweep.dir")
 
 Task = Callable[[DictConfig], Any]
 
 
-# Settings whose values are paths, which Hydra's grammar cannot read where they hold more than
-# plain characters.
-PATH_KEYS = ("run", "resume", "data.path", "data.cache_dir", "hydra.run.dir", "hydra.sweep.dir")
-
-
 class GateFailed(Exception):
-    """A verdict that the caller asked to gate on was negative: exit code 1, one line, no traceback.
+    """The verdict that the caller gated on was negative: exit code 1, one line, no traceback.
 
-    The command has done its work and written its result; only the answer is no.
+    The command has done its work and written its result.
     """
 
 
@@ -182,11 +64,10 @@ def launch(
     """Run `task(config)` as a command: `sys.exit(launch(train, "config"))` under `__main__`.
 
     Hydra composes `config_name` of `config_package` with the overrides in `sys.argv`; `-m`,
-    `--help` and `--cfg job` work as in Hydra. `prepare` settles the arguments before Hydra makes a
-    folder. Returns the exit code: 0 done, 1 a gate failed,
-    2 bad input, 130 interrupted, the latter three with one line on stderr for each failure. In a
-    sweep the other jobs still run and the highest code counts. What is none of these is a defect
-    and is raised, so that its traceback shows.
+    `--help` and `--cfg job` work as in Hydra. `prepare` completes the arguments before Hydra makes
+    a folder. Returns the exit code: 0 done, 1 a gate failed, 2 bad input, 130 interrupted, the
+    latter three with one line on stderr for each failure. In a sweep the other jobs still run and
+    the highest code counts. Any other exception is a defect and is raised.
     """
     job = _Job(task)
     try:
@@ -198,18 +79,16 @@ def launch(
         return job.interrupted()
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else EXIT_DONE
-    except InputError as error:
-        return _complain(error, EXIT_BAD_INPUT)
-    except GateFailed as verdict:
-        return _complain(verdict, EXIT_GATE_FAILED)
+    except (InputError, GateFailed) as failure:
+        return _complain(failure)
     except Exception as error:
         if any(error is defect for defect in job.defects):
             raise
         name = arguments.config_name or config_name
-        meant = explain_composition(error, config_package, name, arguments)
-        if meant is None:
+        explained = _explain_composition(error, config_package, name, arguments)
+        if explained is None:
             raise
-        return _complain(meant, EXIT_BAD_INPUT)
+        return _complain(explained)
     return job.exit_code
 
 
@@ -229,56 +108,64 @@ class _Job:
         context = HydraConfig.get()
         self._folder = Path(context.runtime.output_dir)
         self._resumable = "resume" in config
+        failure: InputError | GateFailed
         try:
-            return self._run(config)
-        except (InputError, GateFailed) as failure:
-            if isinstance(failure, InputError):
-                remove_if_untouched(self._folder, self._started)
-            if os.getpid() != self._process:
-                raise  # a launcher's worker: its caller must learn of it, and complains then
-            prefix = ""
-            if context.mode == RunMode.MULTIRUN:
-                overrides = " ".join(str(text) for text in context.overrides.task)
-                prefix = f"job {context.job.num} ({overrides}): "
-            code = EXIT_BAD_INPUT if isinstance(failure, InputError) else EXIT_GATE_FAILED
-            self.exit_code = max(self.exit_code, _complain(failure, code, prefix))
-            return None
+            return self.__wrapped__(config)
+        except (InputError, GateFailed) as error:
+            failure = error
+        except (MissingMandatoryValue, InterpolationResolutionError) as error:
+            failure = explain_value(error)
         except OSError as error:
-            # A full disk, a read-only folder: nothing of ours is wrong, and a person can mend it.
             where = f" ({error.filename})" if error.filename else ""
-            refused = InputError(f"the system refused: {error.strerror or error}{where}")
-            self.exit_code = max(self.exit_code, _complain(refused, EXIT_BAD_INPUT))
-            return None
+            failure = InputError(
+                f"the system refused: {error.strerror or error}{where}",
+                "Check that the place exists, can be written to and has space left",
+            )
         except Exception as defect:
             self.defects.append(defect)
             raise
+        if isinstance(failure, InputError):
+            remove_if_untouched(self._folder, self._started)
+        if os.getpid() != self._process:
+            raise failure  # a launcher's worker: the process that started it prints the error
+        prefix = ""
+        if context.mode == RunMode.MULTIRUN:
+            overrides = " ".join(str(text) for text in context.overrides.task)
+            prefix = f"job {context.job.num} ({overrides}): "
+        self.exit_code = max(self.exit_code, _complain(failure, prefix))
+        return None
 
     def interrupted(self) -> int:
-        """Say how to go on where the command can, and tidy up where nothing was made."""
-        if self._folder is not None:
-            remove_if_untouched(self._folder, self._started)
-        folder, how = self._folder, ""
+        """Say how to resume where that is possible, and remove the folder if nothing is in it."""
+        folder, hint = self._folder, ""
+        if folder is not None:
+            remove_if_untouched(folder, self._started)
         walks = [] if folder is None else [p for p in (folder, folder.parent) if is_walk(p)]
         if walks:
-            shown = shlex.quote(shown_path(walks[0]))
-            how = f". Go on with: python -m experiments.walk_forward resume={shown}"
+            hint = _resume_hint("walk_forward", walks[0])
         elif folder is not None and any(folder.glob("checkpoints/step_*")):
-            shown = shlex.quote(shown_path(folder))
-            how = f". Go on with: python -m experiments.train resume={shown}"
+            hint = _resume_hint("train", folder)
         elif self._resumable:
-            how = ". No checkpoint was written yet"
-        print(f"interrupted{how}", file=sys.stderr)
+            hint = ". No checkpoint was written yet"
+        print(f"interrupted{hint}", file=sys.stderr)
         return EXIT_INTERRUPTED
 
-    def _run(self, config: DictConfig) -> Any:
-        try:
-            return self.__wrapped__(config)
-        except (MissingMandatoryValue, InterpolationResolutionError) as error:
-            raise explain_value(error) from error
+
+def _resume_hint(command: str, folder: Path) -> str:
+    shown = shlex.quote(shown_path(folder))
+    return f". Go on with: python -m experiments.{command} resume={shown}"
+
+
+def _complain(failure: InputError | GateFailed, prefix: str = "") -> int:
+    """Print one line about a failure; returns its exit code."""
+    is_input = isinstance(failure, InputError)
+    label, code = ("error", EXIT_BAD_INPUT) if is_input else ("failed", EXIT_GATE_FAILED)
+    print(f"{label}: {prefix}{' '.join(str(failure).split())}", file=sys.stderr)
+    return code
 
 
 def quoted(path: str | Path) -> str:
-    """A path as Hydra's grammar takes it, whatever characters it holds."""
+    """A path in quotes that Hydra's grammar can read, whatever characters it holds."""
     text = str(path).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{text}'"
 
@@ -289,14 +176,8 @@ def _with_quoted_path(argument: str) -> str:
     return argument if key not in PATH_KEYS or plain else f"{key}{equals}{quoted(value)}"
 
 
-def _complain(error: Exception, code: int, prefix: str = "") -> int:
-    label = "error" if code == EXIT_BAD_INPUT else "failed"
-    print(f"{label}: {prefix}{' '.join(str(error).split())}", file=sys.stderr)
-    return code
-
-
 def _parse_arguments() -> Any:
-    """The command line as Hydra reads it, refused in one line where it cannot be read."""
+    """The command line as Hydra's parser gives it; InputError where it cannot be read."""
     parser = get_args_parser()
 
     def refuse(message: str) -> NoReturn:
@@ -327,3 +208,118 @@ def _hydra_raises() -> Iterator[None]:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
             os.environ["HYDRA_FULL_ERROR"] = before
+
+
+def explain_value(error: Exception) -> InputError:
+    """A missing or unresolvable setting that surfaced while a configuration was read."""
+    key = getattr(error, "full_key", None) or "?"
+    if isinstance(error, MissingMandatoryValue):
+        return InputError(f"setting {key} has no value", f"Give it one: {key}=...")
+    return InputError(
+        f"setting {key} cannot be resolved: {_first_line(error)}",
+        "Correct the ${...} in it, or give the value itself",
+    )
+
+
+def _explain_composition(
+    error: Exception, config_package: str, config_name: str, arguments: Any
+) -> InputError | None:
+    """The user's mistake behind an error raised before a job ran; None if it is a defect.
+
+    `arguments` is the command line as Hydra's parser gives it (overrides, multirun).
+    """
+    if isinstance(error, OverrideParseException):
+        return InputError(
+            f"cannot read the override {error.override!r}: {_parse_complaint(error)}",
+            "Settings are given as key=value; quote values with special characters",
+        )
+    if isinstance(error, MissingConfigException):
+        return _unknown_choice(error)
+    if isinstance(error, ConfigCompositionException):
+        return _bad_override(error, config_package, config_name, list(arguments.overrides))
+    if isinstance(error, OmegaConfBaseException):
+        return explain_value(error)
+    # In a sweep the other kinds may be a defect that arrived from a worker.
+    kinds = (HydraException,) if arguments.multirun else (HydraException, OSError, ValueError)
+    return InputError(_flatten(error)) if isinstance(error, kinds) else None
+
+
+def _unknown_choice(error: MissingConfigException) -> InputError:
+    group, _, choice = (error.missing_cfg_file or "?").rpartition("/")
+    options = list(error.options or [])
+    if not options:
+        return InputError(_first_line(error))
+    close = difflib.get_close_matches(choice, options, n=1)
+    hint = f"Did you mean {group}={close[0]}? " if close else ""
+    return InputError(
+        f"{group}={choice} is not available", f"{hint}Choices: {', '.join(sorted(options))}"
+    )
+
+
+def _bad_override(
+    error: ConfigCompositionException, package: str, name: str, overrides: list[str]
+) -> InputError:
+    several = re.match(r"Ambiguous value for argument '([^']+)'", str(error))
+    if several is not None:
+        return InputError(
+            f"{several.group(1)} names several values",
+            "Add -m to run each of them, or write key=[a,b] for a list",
+        )
+    cause = error.__cause__
+    unknown = re.match(r"Could not override '([^']+)'", str(error))
+    if unknown is None:
+        text = _flatten(error) or (_flatten(cause) if cause is not None else type(error).__name__)
+        return InputError(text)
+    key = unknown.group(1)
+    if cause is not None and not re.match(r"Key '.*' (is )?not in", str(cause)):
+        return InputError(f"setting {key} is not valid: {_first_line(cause)}")
+    others = [text for text in overrides if key not in text]
+    known = _known_names(package, name, others) or _known_names(package, name, [])
+    return InputError(f"unknown setting {key}", _did_you_mean(key, known))
+
+
+def _did_you_mean(key: str, known: list[str]) -> str:
+    section, _, leaf = key.rpartition(".")
+    close = [name for name in known if name.rpartition(".")[2] == leaf]
+    close = close or difflib.get_close_matches(key, known, n=3)
+    if not close:
+        leaves = {name.rpartition(".")[2]: name for name in known}
+        close = [leaves[match] for match in difflib.get_close_matches(leaf, leaves, n=3)]
+    if close:
+        return f"Did you mean {' or '.join(close[:3])}?"
+    siblings = [name for name in known if name.rpartition(".")[0] == section]
+    return f"Known: {', '.join(siblings or sorted({name.split('.')[0] for name in known}))}"
+
+
+def _known_names(package: str, name: str, overrides: list[str]) -> list[str]:
+    """Dotted keys of the composed configuration, and its groups; empty if it does not compose."""
+    try:
+        with initialize_config_module(config_module=package, version_base="1.3"):
+            config = compose(config_name=name, overrides=overrides)
+            groups = GlobalHydra.instance().config_loader().list_groups("")
+    except (HydraException, OmegaConfBaseException, OSError):
+        return []
+    values = OmegaConf.to_container(config, resolve=False)
+    keys = list(_dotted(values)) if isinstance(values, dict) else []
+    return keys + [group for group in groups if group not in keys and group != "hydra"]
+
+
+def _dotted(values: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{key}.")
+
+
+def _parse_complaint(error: OverrideParseException) -> str:
+    noise = ("See http", "Error parsing override")
+    lines = [line for line in str(error).splitlines() if line and not line.startswith(noise)]
+    return " ".join(lines) or "bad grammar"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
+def _flatten(error: BaseException) -> str:
+    return " ".join(str(error).split("Config search path:")[0].split())

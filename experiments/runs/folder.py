@@ -1,4 +1,4 @@
-"""Where a run lives: its folder's name, who may write there, and what is left of a failed start."""
+"""Run folders: found by name, locked for one writer, removed where a start failed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import fcntl
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
 from conf.errors import InputError
 
@@ -32,16 +33,16 @@ def resolve_run(run: str | Path, root: Path = Path("outputs")) -> Path:
     """The folder of a finished or unfinished run, as an absolute path.
 
     `run` is a folder ("outputs/production/2026-01-05/10-30-00", absolute or relative to the
-    working directory) or its path below `root`. Raises InputError if there is no such folder, if
-    it holds no manifest, or if a path below the root leads out of it (`..` or a link).
+    working directory) or its path below `root`. Raises InputError if the folder does not exist or
+    holds no manifest, or if a path below the root leads out of it (`..` or a link).
     """
     text = str(run).strip()
     if not text:
         raise InputError("run is empty", _suggest(root))
-    given = Path(text)
-    if ".." in given.parts:
+    path = Path(text)
+    if ".." in path.parts:
         raise InputError(f"run {text!r} contains '..'", "Name the folder itself")
-    folder = given if given.is_absolute() or given.is_dir() else root / given
+    folder = path if path.is_absolute() or path.is_dir() else root / path
     if folder.is_relative_to(root) and not folder.resolve().is_relative_to(root.resolve()):
         raise InputError(f"run {text!r} leads out of {root}", "Give the path that it links to")
     if not folder.is_dir():
@@ -58,52 +59,42 @@ def is_walk(folder: Path) -> bool:
 
 def newest_runs(root: Path = Path("outputs"), limit: int = _SHOWN_RUNS) -> list[Path]:
     """Run folders below `root` (at most four levels deep), the newest first."""
-    found: list[tuple[float, Path]] = []
-    for depth in range(1, 5):
-        for manifest in root.glob("/".join(["*"] * depth) + f"/{MANIFEST}"):
-            if manifest.parent.parent.name != "checkpoints":
-                found.append((manifest.stat().st_mtime, manifest.parent))
-    return [folder for _, folder in sorted(found, reverse=True)[:limit]]
+    manifests = [path for depth in range(1, 5) for path in root.glob(f"{'*/' * depth}{MANIFEST}")]
+    runs = [path for path in manifests if path.parent.parent.name != "checkpoints"]
+    runs.sort(key=lambda path: (path.stat().st_mtime, path.parent), reverse=True)
+    return [path.parent for path in runs[:limit]]
 
 
-class RunLock:
+@contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
     """One writer a run folder: holds `run.lock` while the block runs.
 
     The lock is the operating system's (`flock`) and ends with the process, however it ends; the
     file itself stays. Raises InputError where another process writes into the folder.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / LOCK
-        self._descriptor: int | None = None
-
-    def __enter__(self) -> RunLock:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    with lock_file(folder / LOCK) as descriptor:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             holder = os.read(descriptor, 64).decode(errors="replace").strip()
-            os.close(descriptor)
-            who = f"process {holder}" if holder else "another process"
             raise InputError(
-                f"{who} is writing into {self._path.parent}",
+                f"{f'process {holder}' if holder else 'another process'} is writing into {folder}",
                 "Wait until it ends or stop it; a run folder has one writer",
             ) from None
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
-        self._descriptor = descriptor
-        return self
+        yield
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+
+@contextmanager
+def lock_file(path: Path) -> Iterator[int]:
+    """Open a file for `flock`, made where it is missing; closing it releases the lock."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def remove_if_untouched(folder: Path, since: float) -> bool:
@@ -112,19 +103,18 @@ def remove_if_untouched(folder: Path, since: float) -> bool:
     That is `.hydra/`, logs and a lock, all written after `since` (seconds since the epoch). Empty
     parents below the working directory go with it. Anything else in the folder keeps it whole.
     """
-    here = Path.cwd().resolve()
-    folder = folder.resolve()
-    if not folder.is_dir() or here.is_relative_to(folder):
+    working, folder = Path.cwd().resolve(), folder.resolve()
+    if not folder.is_dir() or working.is_relative_to(folder):
         return False
-    if not all(_is_hydras(path, folder, since) for path in folder.rglob("*")):
+    if not all(_written_by_hydra(path, folder, since) for path in folder.rglob("*")):
         return False
     try:
-        with RunLock(folder):
+        with run_lock(folder):
             shutil.rmtree(folder)
     except InputError:
         return False  # another process has just begun a run here
     for parent in folder.parents:
-        below = parent.is_relative_to(here) and len(parent.relative_to(here).parts) > 1
+        below = parent.is_relative_to(working) and len(parent.relative_to(working).parts) > 1
         if not below or any(parent.iterdir()):
             break
         parent.rmdir()
@@ -132,16 +122,14 @@ def remove_if_untouched(folder: Path, since: float) -> bool:
 
 
 def shown_path(path: Path) -> str:
-    """The path as a person types it: relative where it lies below the working directory."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+    """The path for messages: relative where it lies below the working directory."""
+    working = Path.cwd()
+    return str(path.relative_to(working) if path.is_relative_to(working) else path)
 
 
-def _is_hydras(path: Path, folder: Path, since: float) -> bool:
-    inside = path.relative_to(folder)
-    expected = inside.parts[0] == ".hydra" or (
-        len(inside.parts) == 1 and path.is_file() and (path.suffix == ".log" or path.name == LOCK)
-    )
+def _written_by_hydra(path: Path, folder: Path, since: float) -> bool:
+    is_log = path.parent == folder and (path.suffix == ".log" or path.name == LOCK)
+    expected = path.relative_to(folder).parts[0] == ".hydra" or (is_log and path.is_file())
     # File systems keep coarse times: a second of slack still spares an earlier run's files.
     return expected and path.stat().st_mtime >= since - 1.0
 

@@ -8,11 +8,11 @@ import pytest
 
 from conf.errors import InputError
 from experiments.runs.folder import (
-    RunLock,
     check_run_name,
     newest_runs,
     remove_if_untouched,
     resolve_run,
+    run_lock,
 )
 
 
@@ -59,9 +59,9 @@ def test_a_run_is_found_by_its_path_from_here_or_below_the_root(root, given):
     ],
 )
 def test_what_is_no_run_is_one_error_that_suggests_the_newest(root, given, complaint, tmp_path):
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "manifest.json").write_text("{}")
-    (root / "quick/2026-01-05/away").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "manifest.json").write_text("{}")
+    (root / "quick/2026-01-05/away").symlink_to(tmp_path / "other")
     with pytest.raises(InputError, match=complaint):
         resolve_run(given)
 
@@ -80,22 +80,22 @@ def test_the_newest_runs_come_first(root):
 
 
 def test_a_run_folder_has_one_writer(tmp_path):
-    with RunLock(tmp_path):
+    with run_lock(tmp_path):
         with pytest.raises(InputError, match=rf"process {os.getpid()} is writing into"):
-            RunLock(tmp_path).__enter__()
-        assert _lock_elsewhere(tmp_path) == "refused"
-    assert _lock_elsewhere(tmp_path) == "locked"
-    with RunLock(tmp_path):
+            run_lock(tmp_path).__enter__()
+        assert _lock_in_another_process(tmp_path) == "refused"
+    assert _lock_in_another_process(tmp_path) == "locked"
+    with run_lock(tmp_path):
         pass
 
 
 def test_a_killed_writer_leaves_the_folder_free(tmp_path):
     child = os.fork()
     if child == 0:
-        RunLock(tmp_path).__enter__()
-        os._exit(9)
+        with run_lock(tmp_path):
+            os._exit(9)
     os.waitpid(child, 0)
-    with RunLock(tmp_path):
+    with run_lock(tmp_path):
         pass
 
 
@@ -121,13 +121,13 @@ def test_only_an_untouched_folder_is_removed(tmp_path, monkeypatch):
     assert not remove_if_untouched(tmp_path, since=0.0), "the working directory stays"
 
 
-def _lock_elsewhere(folder):
+def _lock_in_another_process(folder):
     code = (
         "import sys; from pathlib import Path\n"
-        "from experiments.runs.folder import RunLock\n"
+        "from experiments.runs.folder import run_lock\n"
         "from conf.errors import InputError\n"
         "try:\n"
-        "    with RunLock(Path(sys.argv[1])): print('locked')\n"
+        "    with run_lock(Path(sys.argv[1])): print('locked')\n"
         "except InputError: print('refused')\n"
     )
     root = Path(__file__).parents[3]
@@ -147,7 +147,7 @@ def test_a_folder_in_which_another_process_has_begun_is_not_removed(tmp_path, mo
     folder = tmp_path / "outputs" / "run"
     (folder / ".hydra").mkdir(parents=True)
     since = time.time() - 60
-    with RunLock(folder):
+    with run_lock(folder):
         assert not remove_if_untouched(folder, since)
         assert folder.exists()
     assert remove_if_untouched(folder, since)
