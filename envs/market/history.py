@@ -17,7 +17,12 @@ from conf.types import BoolArray, DateArray, FloatArray
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
+DAYS_PER_YEAR = 365.0  # calendar days, by which rates and maturities are counted
 MAX_GAP_SESSIONS = 10
+# Values of `implied_vol_source`.
+VOL_OBSERVED, VOL_ESTIMATED = 1, 0
+_PATH_COLUMNS = ("open", "high", "low", "close", "volume", "implied_vol")
+_SESSION_COLUMNS = ("rate", "dividend_yield")
 
 
 def readonly(values: NDArray[Scalar]) -> NDArray[Scalar]:
@@ -37,11 +42,26 @@ def fingerprint_of(columns: Mapping[str, NDArray[np.generic]]) -> str:
     return digest.hexdigest()
 
 
-def days_to_next(dates: DateArray) -> FloatArray:
-    """Calendar days from each session to the next, (T,); 0 at the last."""
-    days = np.zeros(len(dates))
-    days[:-1] = np.diff(dates).astype(np.float64)
-    return readonly(days)
+class PricePaths:
+    """What every history has: prices of P paths over T dated sessions."""
+
+    dates: DateArray  # (T,)
+    close: FloatArray  # (P, T, ...)
+
+    @property
+    def num_paths(self) -> int:
+        """P, the number of price paths."""
+        return int(self.close.shape[0])
+
+    @property
+    def num_sessions(self) -> int:
+        """T, the number of trading sessions."""
+        return int(self.dates.shape[0])
+
+    @cached_property
+    def days_to_next(self) -> FloatArray:
+        """Calendar days from each session to the next, (T,); 0 at the last."""
+        return readonly(np.append(np.diff(self.dates).astype(np.float64), 0.0))
 
 
 def check_shape(
@@ -75,13 +95,8 @@ def check_dates(history: str, dates: DateArray) -> None:
         )
 
 
-# Values of `implied_vol_source`.
-VOL_OBSERVED = 1
-VOL_ESTIMATED = 0
-
-
 @dataclass(frozen=True)
-class MarketHistory:
+class MarketHistory(PricePaths):
     """Daily market data of one index: P price paths (1 for real history) over T sessions.
 
     Arrays are copied, made read-only and checked when the object is built; anything missing or
@@ -116,21 +131,6 @@ class MarketHistory:
         freeze(self, "extras", MappingProxyType(extras))
         self._check()
 
-    @property
-    def num_paths(self) -> int:
-        """P, the number of price paths."""
-        return int(self.close.shape[0])
-
-    @property
-    def num_sessions(self) -> int:
-        """T, the number of trading sessions."""
-        return int(self.dates.shape[0])
-
-    @cached_property
-    def days_to_next(self) -> FloatArray:
-        """Calendar days from each session to the next, (T,); 0 at the last."""
-        return days_to_next(self.dates)
-
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over every array of the content (not over the name)."""
@@ -161,33 +161,26 @@ class MarketHistory:
             raise InputError(f"{self.name}: the history is empty", "Give at least one session")
         for name in ("dates", "implied_vol_source", *_SESSION_COLUMNS):
             check_shape(self.name, name, getattr(self, name), (sessions,))
-        for name in _PATH_COLUMNS:
-            check_shape(self.name, name, getattr(self, name), (paths, sessions))
-        for name, values in self.extras.items():
-            check_shape(self.name, f"extra {name}", values, (paths, sessions))
-            self._check_finite(f"extra {name}", values)
+        by_path = {name: getattr(self, name) for name in _PATH_COLUMNS}
+        by_path |= {f"extra {name}": values for name, values in self.extras.items()}
+        for name, values in by_path.items():
+            check_shape(self.name, name, values, (paths, sessions))
         check_dates(self.name, self.dates)
-        for name in _PATH_COLUMNS + _SESSION_COLUMNS:
-            self._check_finite(name, getattr(self, name))
+        for name, values in by_path.items():
+            self._refuse(~np.isfinite(values), name, values, "is not a finite number")
+        for name in _SESSION_COLUMNS:
+            values = getattr(self, name)
+            self._refuse(~np.isfinite(values), name, values, "is not a finite number")
         for name in ("open", "high", "low", "close", "implied_vol"):
-            self._check_each(getattr(self, name) > 0, name, "is not positive")
-        self._check_each(self.volume >= 0, "volume", "is negative")
-        self._check_each(self.high >= self.low, "high", "is below the low of the session")
+            self._refuse(by_path[name] <= 0, name, by_path[name], "is not positive")
+        self._refuse(self.volume < 0, "volume", self.volume, "is negative")
+        self._refuse(self.high < self.low, "high", self.high, "is below the low of the session")
 
-    def _check_finite(self, name: str, values: FloatArray) -> None:
-        self._check_each(np.isfinite(values), name, "is not a finite number")
-
-    def _check_each(self, good: BoolArray, name: str, complaint: str) -> None:
-        if good.all():
-            return
-        where = tuple(int(i) for i in np.argwhere(~good)[0])
-        values = self.extras[name[6:]] if name.startswith("extra ") else getattr(self, name)
-        raise InputError(
-            f"{self.name}: {name} of {self.dates[where[-1]]} (session {where[-1]}) {complaint}: "
-            f"{values[where]}",
-            "Correct or remove that session",
-        )
-
-
-_PATH_COLUMNS = ("open", "high", "low", "close", "volume", "implied_vol")
-_SESSION_COLUMNS = ("rate", "dividend_yield")
+    def _refuse(self, bad: BoolArray, name: str, values: FloatArray, complaint: str) -> None:
+        if bad.any():
+            where = tuple(int(i) for i in np.argwhere(bad)[0])
+            raise InputError(
+                f"{self.name}: {name} of {self.dates[where[-1]]} (session {where[-1]}) "
+                f"{complaint}: {values[where]}",
+                "Correct or remove that session",
+            )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from conf.errors import InputError
 from conf.types import DateArray, FloatArray
-from envs.market.history import check_dates, check_shape, days_to_next, fingerprint_of, readonly
+from envs.market.history import PricePaths, check_dates, check_shape, fingerprint_of, readonly
 
 
 @dataclass(frozen=True)
-class PanelHistory:
+class PanelHistory(PricePaths):
     """Daily prices of A assets: P paths (1 for real history) over T sessions.
 
     Prices are total-return prices: dividends and splits are in them. Arrays are copied, made
@@ -37,24 +37,16 @@ class PanelHistory:
         self._check()
 
     @property
-    def num_paths(self) -> int:
-        """P, the number of price paths."""
-        return int(self.close.shape[0])
-
-    @property
-    def num_sessions(self) -> int:
-        """T, the number of trading sessions."""
-        return int(self.dates.shape[0])
-
-    @property
     def num_assets(self) -> int:
         """A, the number of assets."""
         return len(self.assets)
 
-    @cached_property
-    def days_to_next(self) -> FloatArray:
-        """Calendar days from each session to the next, (T,); 0 at the last."""
-        return days_to_next(self.dates)
+    def sessions(self, first: int, stop: int) -> PanelHistory:
+        """The same from session `first` up to `stop`, that one not included."""
+        kept = slice(first, stop)
+        return replace(
+            self, dates=self.dates[kept], close=self.close[:, kept], rate=self.rate[kept]
+        )
 
     @cached_property
     def fingerprint(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +10,7 @@ import numpy as np
 from conf.errors import InputError
 from conf.types import FloatArray
 from envs.market.history import MarketHistory
-from envs.market.sources.table import (
-    FileTable,
-    annual_rate,
-    number_in,
-    numbers_of,
-    prices_of,
-    read_file_table,
-    refuse,
-    sessions_of,
-)
+from envs.market.sources.table import FileTable, read_file_table
 from envs.market.volatility_estimate import estimate_notices, fill_implied_vol
 
 PRICE_COLUMNS = ("open", "high", "low", "close")
@@ -47,8 +37,8 @@ def load_file(
     """
     table = read_file_table(path)
     _check_columns(table)
-    dates = sessions_of(table)
-    prices = {name: prices_of(table, name) for name in PRICE_COLUMNS}
+    dates = table.sessions()
+    prices = {name: table.prices(name) for name in PRICE_COLUMNS}
     _check_range(table, prices["high"], prices["low"])
     observed = _observed_vol(table)
     vol, source = fill_implied_vol(observed, prices["high"], prices["low"], prices["close"])
@@ -60,8 +50,8 @@ def load_file(
         volume=_volume(table),
         implied_vol=vol,
         implied_vol_source=source,
-        rate=annual_rate(table, "rate", rate),
-        dividend_yield=annual_rate(table, "dividend_yield", dividend_yield),
+        rate=table.annual_rate("rate", rate),
+        dividend_yield=table.annual_rate("dividend_yield", dividend_yield),
         extras=extras,
     )
     return history, (*notices, *estimate_notices(history))
@@ -85,8 +75,8 @@ def _check_columns(table: FileTable) -> None:
 
 
 def _volume(table: FileTable) -> FloatArray:
-    values = numbers_of(table, "volume")
-    refuse(table, "volume", values, values < 0, "is negative", "Write 0 where it is not known")
+    values = table.numbers("volume")
+    table.refuse("volume", values, values < 0, "is negative", "Write 0 where it is not known")
     return values
 
 
@@ -103,27 +93,27 @@ def _observed_vol(table: FileTable) -> FloatArray:
     name = "vix" if "vix" in table.columns else "implied_vol"
     if name not in table.columns:
         return np.full(len(table.rows), np.nan)
-    values = numbers_of(table, name, blank_allowed=True)
+    values = table.numbers(name, blank_allowed=True)
     remedy = "Correct it, or leave the cell blank to have it estimated"
-    refuse(table, name, values, values <= 0, "is not positive", remedy)
+    table.refuse(name, values, values <= 0, "is not positive", remedy)
     if name == "implied_vol":
         remedy = "Write decimals (0.15), or name the column vix if it is in points"
-        refuse(table, name, values, values > _MAX_VOL, "is too high for a decimal", remedy)
+        table.refuse(name, values, values > _MAX_VOL, "is too high for a decimal", remedy)
         return values
     remedy = "Write points (15.0), or name the column implied_vol if it is a decimal"
-    refuse(table, name, values, values < _MIN_VIX, "is too low for points", remedy)
+    table.refuse(name, values, values < _MIN_VIX, "is too low for points", remedy)
     return values / 100.0
 
 
 def _extras(table: FileTable) -> tuple[dict[str, FloatArray], tuple[str, ...]]:
     extras, left_out = {}, []
-    for name, cells in table.columns.items():
+    for name in table.columns:
         if name in REQUIRED_COLUMNS or name in OPTIONAL_COLUMNS:
             continue
-        if not name or all(math.isnan(number_in(cell)) for cell in cells):
+        if not name or not table.holds_numbers(name):
             left_out.append(repr(name))
             continue
-        extras[name] = numbers_of(table, name)
+        extras[name] = table.numbers(name)
     if not left_out:
         return extras, ()
     return extras, (

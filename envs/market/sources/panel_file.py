@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,15 +10,7 @@ import numpy as np
 from conf.errors import InputError
 from envs.market.panel import PanelHistory
 from envs.market.sources.panel_gaps import Incomplete, PriceTable
-from envs.market.sources.table import (
-    FileTable,
-    annual_rate,
-    days_of,
-    number_in,
-    prices_of,
-    read_file_table,
-    sessions_of,
-)
+from envs.market.sources.table import FileTable, read_file_table
 
 # The names a long file may give to its columns; the first that is there counts.
 ASSET_COLUMNS = ("asset", "ticker", "symbol")
@@ -52,7 +43,7 @@ def load_panel_file(
     earned = np.full(len(whole.dates), rate)
     if not asset_column and "rate" in table.columns:
         # Only leading sessions are ever left out.
-        earned = annual_rate(table, "rate", rate)[-len(whole.dates) :]
+        earned = table.annual_rate("rate", rate)[-len(whole.dates) :]
     history = PanelHistory(
         name=prices.name, assets=whole.assets, dates=whole.dates, close=whole.close, rate=earned
     )
@@ -66,10 +57,10 @@ def _wide(table: FileTable, assets: Sequence[str] | None) -> tuple[PriceTable, t
             "Give a column of prices for each asset; data=csv reads bars",
         )
     names, nameless = [], 0
-    for name, cells in table.columns.items():
+    for name in table.columns:
         if name in ("date", "rate"):
             continue
-        if not name and not all(math.isnan(number_in(cell)) for cell in cells):
+        if not name and table.holds_numbers(name):
             nameless += 1  # the row numbers that some programs write in front
         elif name:
             names.append(name)
@@ -77,8 +68,8 @@ def _wide(table: FileTable, assets: Sequence[str] | None) -> tuple[PriceTable, t
         raise InputError(f"{table.path} has no column of prices", "Give one for each asset")
     if assets is not None and set(assets) <= {table.labels[name] for name in names}:
         names = [name for name in names if table.labels[name] in assets]
-    dates = sessions_of(table)
-    columns = [prices_of(table, name, blank_allowed=True) for name in names]
+    dates = table.sessions()
+    columns = [table.prices(name, blank_allowed=True) for name in names]
     prices = PriceTable(
         name=f"file {table.path.name}",
         assets=tuple(table.labels[name] for name in names),
@@ -97,8 +88,8 @@ def _long(table: FileTable, asset_column: str) -> tuple[PriceTable, tuple[str, .
             f"{', '.join(table.columns)}",
             f"Name the prices {', '.join(PRICE_COLUMNS[:-1])} or {PRICE_COLUMNS[-1]}",
         )
-    days = days_of(table)
-    values = prices_of(table, price_column, blank_allowed=True)
+    days = table.days()
+    values = table.prices(price_column, blank_allowed=True)
     labels = [_label(table, asset_column, record) for record in range(len(days))]
     dates, session = np.unique(days, return_inverse=True)
     assets = tuple(dict.fromkeys(labels))  # in the order of the file

@@ -20,87 +20,110 @@ from conf.types import BoolArray, DateArray, FloatArray
 from envs.market.history import MAX_GAP_SESSIONS
 
 _DATE = re.compile(r"(\d{4})([-/]?)(\d{2})\2(\d{2})(?=$|[T ])")
+_PARQUET_MAGIC = b"PAR1"
+_DELIMITERS = (",", ";", "\t")
+_SAVE_AS = "Save it as UTF-8 CSV or as Parquet"
 
 
-def days_of(table: FileTable) -> DateArray:
-    """The column date as days in the order of the rows, (T,)."""
-    cells = table.columns["date"]
-    parsed = [_date(table, record, cell) for record, cell in enumerate(cells)]
-    return np.array(parsed, dtype="datetime64[D]")
+@dataclass(frozen=True)
+class FileTable:
+    """Raw cells by column: text from CSV, typed values from Parquet.
 
+    Methods raise InputError naming the file, the row, the value and the remedy.
+    """
 
-def sessions_of(table: FileTable) -> DateArray:
-    """The column date where each row is a session of its own, (T,): rising, without long gaps."""
-    dates = days_of(table)
-    for record in (np.flatnonzero(np.diff(dates).astype(int) <= 0) + 1).tolist():
-        same = dates[record] == dates[record - 1]
-        complaint = "appears twice" if same else f"comes after {dates[record - 1]}"
+    path: Path
+    rows: Sequence[int]  # of each record: line number in a CSV, row number from 1 in a Parquet
+    row_word: str  # "line" or "row"
+    columns: dict[str, Sequence[object]]  # lower-case name with underscores -> one cell a record
+    labels: dict[str, str]  # that name -> the name as the file has it
+
+    def place(self, record: int) -> str:
+        """Where a record stands, for a message: "prices.csv, line 17"."""
+        return f"{self.path}, {self.row_word} {self.rows[record]}"
+
+    def days(self) -> DateArray:
+        """The column date as days in the order of the rows, (T,)."""
+        cells = enumerate(self.columns["date"])
+        return np.array([self._day(*cell) for cell in cells], dtype="datetime64[D]")
+
+    def _day(self, record: int, cell: object) -> dt.date:
+        if isinstance(cell, dt.date) and cell == cell:  # NaT is a date too, unlike itself
+            return cell.date() if isinstance(cell, dt.datetime) else cell
+        # The day alone counts: a time of day and its zone, as yfinance writes them, are ignored.
+        match = _DATE.match(cell.strip()) if isinstance(cell, str) else None
+        try:
+            if match:
+                return dt.date(int(match[1]), int(match[3]), int(match[4]))
+        except ValueError:
+            pass
         raise InputError(
-            f"{table.place(record)}: date {dates[record]} {complaint}",
-            "Give one row a session, oldest first",
+            f"{self.place(record)}: {_shown(cell)} in column date is not a date",
+            "Write dates as YYYY-MM-DD",
         )
-    missing = np.busday_count(dates[:-1], dates[1:]) - 1
-    for record in (np.flatnonzero(missing > MAX_GAP_SESSIONS) + 1).tolist():
-        raise InputError(
-            f"{table.place(record)}: date {dates[record]} leaves {missing[record - 1]} weekdays "
-            f"missing after {dates[record - 1]}",
-            f"Fill the gap (at most {MAX_GAP_SESSIONS} are allowed) or start the file after it",
-        )
-    return dates
+
+    def sessions(self) -> DateArray:
+        """The column date where each row is a session of its own, (T,): rising, no long gaps."""
+        dates = self.days()
+        for record in (np.flatnonzero(np.diff(dates).astype(int) <= 0) + 1).tolist():
+            same = dates[record] == dates[record - 1]
+            complaint = "appears twice" if same else f"comes after {dates[record - 1]}"
+            raise InputError(
+                f"{self.place(record)}: date {dates[record]} {complaint}",
+                "Give one row a session, oldest first",
+            )
+        missing = np.busday_count(dates[:-1], dates[1:]) - 1
+        for record in (np.flatnonzero(missing > MAX_GAP_SESSIONS) + 1).tolist():
+            raise InputError(
+                f"{self.place(record)}: date {dates[record]} leaves {missing[record - 1]} weekdays "
+                f"missing after {dates[record - 1]}",
+                f"Fill the gap (at most {MAX_GAP_SESSIONS} are allowed) or start the file after it",
+            )
+        return dates
+
+    def holds_numbers(self, name: str) -> bool:
+        """Whether a cell of the column is a number."""
+        return not all(math.isnan(_number(cell)) for cell in self.columns[name])
+
+    def numbers(self, name: str, *, blank_allowed: bool = False) -> FloatArray:
+        """The column as finite floats, (T,); a blank cell is NaN where allowed, else an error."""
+        cells = self.columns[name]
+        values = np.array([_number(cell) for cell in cells], np.float64)
+        for record in np.flatnonzero(~np.isfinite(values)).tolist():
+            blank = _is_blank(cells[record])
+            if blank and blank_allowed:
+                continue
+            problem = "is empty" if blank else f"holds {_shown(cells[record])}, not a finite number"
+            raise InputError(
+                f"{self.place(record)}: column {name} {problem}",
+                "Write a plain number with a decimal point, or remove the row or the column",
+            )
+        return values
+
+    def prices(self, name: str, *, blank_allowed: bool = False) -> FloatArray:
+        """The column as positive numbers, (T,); blank cells as in `numbers`."""
+        values = self.numbers(name, blank_allowed=blank_allowed)
+        self.refuse(name, values, values <= 0, "is not positive", "Correct or remove that row")
+        return values
+
+    def annual_rate(self, name: str, constant: float) -> FloatArray:
+        """The column as annual decimals, (T,); the constant where the file has no such column."""
+        if name not in self.columns:
+            return np.full(len(self.rows), constant)
+        values = self.numbers(name)
+        remedy = "Write annual decimals: 0.025 is 2.5 %"
+        self.refuse(name, values, np.abs(values) >= 1, "is not a decimal rate", remedy)
+        return values
+
+    def refuse(
+        self, name: str, values: FloatArray, bad: BoolArray, complaint: str, remedy: str
+    ) -> None:
+        """InputError for the first record that is `bad` (T,), with its value and the complaint."""
+        for record in np.flatnonzero(bad).tolist():
+            raise InputError(f"{self.place(record)}: {name} {values[record]:g} {complaint}", remedy)
 
 
-def _date(table: FileTable, record: int, cell: object) -> dt.date:
-    if isinstance(cell, dt.datetime) and cell == cell:
-        return cell.date()
-    if isinstance(cell, dt.date) and cell == cell:
-        return cell
-    # The day alone counts: a time of day and its zone, as yfinance writes them, are ignored.
-    found = _DATE.match(cell.strip()) if isinstance(cell, str) else None
-    try:
-        if found:
-            return dt.date(int(found[1]), int(found[3]), int(found[4]))
-    except ValueError:
-        pass
-    raise InputError(
-        f"{table.place(record)}: {_shown(cell)} in column date is not a date",
-        "Write dates as YYYY-MM-DD",
-    )
-
-
-def prices_of(table: FileTable, name: str, *, blank_allowed: bool = False) -> FloatArray:
-    """The column as positive numbers, (T,); a blank cell is NaN where allowed, else an error."""
-    values = numbers_of(table, name, blank_allowed=blank_allowed)
-    refuse(table, name, values, values <= 0, "is not positive", "Correct or remove that row")
-    return values
-
-
-def annual_rate(table: FileTable, name: str, constant: float) -> FloatArray:
-    """The column as annual decimals, (T,); the constant where the file has no such column."""
-    if name not in table.columns:
-        return np.full(len(table.rows), constant)
-    values = numbers_of(table, name)
-    remedy = "Write annual decimals: 0.025 is 2.5 %"
-    refuse(table, name, values, np.abs(values) >= 1, "is not a decimal rate", remedy)
-    return values
-
-
-def numbers_of(table: FileTable, name: str, *, blank_allowed: bool = False) -> FloatArray:
-    """The column as finite floats, (T,); a blank cell is NaN where allowed, else an error."""
-    cells = table.columns[name]
-    values = np.array([number_in(cell) for cell in cells], np.float64)
-    for record in np.flatnonzero(~np.isfinite(values)).tolist():
-        blank = is_blank(cells[record])
-        if blank and blank_allowed:
-            continue
-        complaint = "is empty" if blank else f"holds {_shown(cells[record])}, not a finite number"
-        raise InputError(
-            f"{table.place(record)}: column {name} {complaint}",
-            "Write a plain number with a decimal point, or remove the row or the column",
-        )
-    return values
-
-
-def number_in(cell: object) -> float:
+def _number(cell: object) -> float:
     """The number in a cell; NaN if it holds something else."""
     # float() would take True and "1_000".
     if isinstance(cell, bool) or (isinstance(cell, str) and "_" in cell):
@@ -111,49 +134,15 @@ def number_in(cell: object) -> float:
         return math.nan
 
 
-def is_blank(cell: object) -> bool:
-    """Whether a cell holds nothing at all."""
+def _is_blank(cell: object) -> bool:
     if isinstance(cell, str):
         return not cell.strip()
     return cell is None or cell is pd.NA or (isinstance(cell, float) and math.isnan(cell))
 
 
-def refuse(
-    table: FileTable,
-    name: str,
-    values: FloatArray,
-    bad: BoolArray,
-    complaint: str,
-    remedy: str,
-) -> None:
-    """InputError for the first row that is `bad` (T,), with its value and the complaint."""
-    for record in np.flatnonzero(bad).tolist():
-        raise InputError(f"{table.place(record)}: {name} {values[record]:g} {complaint}", remedy)
-
-
 def _shown(cell: object) -> str:
     text = repr(cell) if isinstance(cell, str) else str(cell)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-_PARQUET_MAGIC = b"PAR1"
-_DELIMITERS = (",", ";", "\t")
-_SAVE_AS = "Save it as UTF-8 CSV or as Parquet"
-
-
-@dataclass(frozen=True)
-class FileTable:
-    """Raw cells by column; text from CSV, typed values from Parquet."""
-
-    path: Path
-    rows: tuple[int, ...]  # of each record: line number in a CSV, row number from 1 in a Parquet
-    row_word: str  # "line" or "row"
-    columns: dict[str, Sequence[object]]  # lower-case name with underscores -> one cell a record
-    labels: dict[str, str]  # that name -> the name as the file has it
-
-    def place(self, record: int) -> str:
-        """Where a record stands, for a message: "prices.csv, line 17"."""
-        return f"{self.path}, {self.row_word} {self.rows[record]}"
 
 
 def read_file_table(path: Path) -> FileTable:
@@ -166,10 +155,7 @@ def read_file_table(path: Path) -> FileTable:
     content = _read_bytes(path)
     if not content.strip():
         raise _empty(path)
-    table = _parquet(path, content) if content[:4] == _PARQUET_MAGIC else _csv(path, content)
-    if not table.rows:
-        raise InputError(f"{path} has a header but no rows", "Give one row a session")
-    return table
+    return _parquet(path, content) if content[:4] == _PARQUET_MAGIC else _csv(path, content)
 
 
 def _empty(path: Path) -> InputError:
@@ -195,41 +181,32 @@ def _csv(path: Path, content: bytes) -> FileTable:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path}, line {line} is not UTF-8 text", _SAVE_AS) from None
-    # Universal newlines, so that a record's number is the line number an editor shows.
-    lines = io.StringIO(text, newline=None)
     header_line = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = max(_DELIMITERS, key=header_line.count)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    numbered: list[tuple[int, list[str]]] = []
+    # Universal newlines, so that a record's number is the line number an editor shows.
+    reader = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter, strict=True)
+    records: dict[int, list[str]] = {}  # by the number of their last line
     finished = 0  # lines of whole records; a quote left open reads on to the end of the file
     try:
         for cells in reader:
             finished = reader.line_num
             if any(cell.strip() for cell in cells):
-                numbered.append((finished, cells))
+                records[finished] = cells
     except csv.Error as error:
         raise InputError(
             f"{path}, line {finished + 1} is not valid CSV: {error}", "Correct that line"
         ) from None
-    if not numbered:
+    if not records:
         raise _empty(path)
-    return _columns_of(path, numbered)
-
-
-def _columns_of(path: Path, numbered: list[tuple[int, list[str]]]) -> FileTable:
-    header, records = numbered[0][1], numbered[1:]
-    for line, cells in records:
+    header = records.pop(min(records))
+    for line, cells in records.items():
         if len(cells) != len(header):
             raise InputError(
                 f"{path}, line {line} has {len(cells)} cells, the header has {len(header)}",
                 "Give every line one cell for each column",
             )
-    names = _plain_names(path, header)
-    labels = dict(zip(names, (label.strip() for label in header), strict=True))
-    columns: dict[str, Sequence[object]] = {
-        name: [cells[position] for _, cells in records] for position, name in enumerate(names)
-    }
-    return FileTable(path, tuple(line for line, _ in records), "line", columns, labels)
+    columns = list(zip(*records.values(), strict=True))
+    return _table(path, "line", list(records), header, columns)
 
 
 def _parquet(path: Path, content: bytes) -> FileTable:
@@ -243,19 +220,24 @@ def _parquet(path: Path, content: bytes) -> FileTable:
     if not isinstance(frame.index, pd.RangeIndex):
         frame = frame.reset_index()
     header = [str(name) for name in frame.columns]
-    names = _plain_names(path, header)
-    labels = dict(zip(names, (label.strip() for label in header), strict=True))
-    columns: dict[str, Sequence[object]] = {
-        name: frame.iloc[:, position].tolist() for position, name in enumerate(names)
-    }
-    return FileTable(path, tuple(range(1, len(frame) + 1)), "row", columns, labels)
+    columns = [frame.iloc[:, position].tolist() for position in range(len(header))]
+    return _table(path, "row", range(1, len(frame) + 1), header, columns)
 
 
-def _plain_names(path: Path, names: list[str]) -> list[str]:
-    plain = ["_".join(name.lower().split()) for name in names]
-    for position, name in enumerate(plain):
-        if name in plain[:position]:
+def _table(
+    path: Path,
+    row_word: str,
+    rows: Sequence[int],
+    header: Sequence[str],
+    columns: Sequence[Sequence[object]],
+) -> FileTable:
+    if not rows:
+        raise InputError(f"{path} has a header but no rows", "Give one row a session")
+    names = ["_".join(name.lower().split()) for name in header]
+    for position, name in enumerate(names):
+        if name in names[:position]:
             raise InputError(
                 f"{path} has two columns named {name!r}", "Rename or remove one (case is ignored)"
             )
-    return plain
+    labels = {name: label.strip() for name, label in zip(names, header, strict=True)}
+    return FileTable(path, rows, row_word, dict(zip(names, columns, strict=True)), labels)
