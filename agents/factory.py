@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 from sb3_contrib import RecurrentPPO
 from sb3_contrib.ppo_recurrent.policies import MlpLstmPolicy
@@ -28,7 +27,10 @@ from conf.settings import settings
 from envs.allocation.simplex import Simplex
 
 Positive = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Epochs = Annotated[int, Field(ge=1)]
+ActivationName = Literal["relu", "tanh"]
 Width = Annotated[int, Field(ge=1, le=8192)]
 LogStd = Annotated[float, Field(ge=-10.0, le=2.0)]
 # Total of a Dirichlet's concentrations: a weight w moves by sqrt(w (1 - w) / (total + 1)).
@@ -36,35 +38,41 @@ Concentration = Annotated[float, Field(ge=0.1, le=1e6)]
 
 
 @settings
-class RecurrentPPOSettings:
-    """Recurrent PPO; `recurrent_ppo_stock` is sb3-contrib's as it comes, for comparison."""
+class _CommonSettings:
+    """What both agents have, with the same default."""
+
+    learning_rate_end: Positive | None = None  # None: constant; otherwise linear over the training
+    reward_scale: Positive = 1.0  # on rewards in training: a critic learns large sums badly
+    rollout_steps: Annotated[int, Field(ge=2)] = 2048  # over all parallel episodes
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    vf_coef: NonNegative = 0.5
+    max_grad_norm: Positive = 0.5
+    target_kl: Positive | None = None
+    # If the action is a point of the simplex; otherwise it is a Gaussian.
+    distribution: DistributionName = "softmax_gaussian"
+    concentration_init: Concentration = 100.0  # of dirichlet; the others have log_std_init
+
+
+@settings
+class RecurrentPPOSettings(_CommonSettings):
+    """Recurrent PPO; `recurrent_ppo_stock` is sb3-contrib's own, for comparison."""
 
     kind: Literal["recurrent_ppo", "recurrent_ppo_stock"] = "recurrent_ppo"
     policy: Literal["MlpLstmPolicy"] = "MlpLstmPolicy"
     learning_rate: Positive = 3e-5
-    learning_rate_end: Positive | None = None
-    reward_scale: Positive = 1.0  # of what is learned from; a critic learns ill from large sums
-    rollout_steps: Annotated[int, Field(ge=2)] = 2048  # over all parallel episodes
-    batch_size: Annotated[int, Field(ge=2)] = 128
     # Steps of the sequences that make up a minibatch. None: sb3-contrib's own minibatches, which
     # `recurrent_ppo_stock` always has.
     sequence_length: Annotated[int, Field(ge=2)] | None = 8
-    n_epochs: Annotated[int, Field(ge=1)] = 20
+    n_epochs: Epochs = 20
     gamma: Share = 0.995
     gae_lambda: Share = 0.98
     clip_range: Positive = 0.15
-    ent_coef: Annotated[float, Field(ge=0.0)] = 0.005
-    vf_coef: Annotated[float, Field(ge=0.0)] = 0.5
-    max_grad_norm: Positive = 0.5
-    target_kl: Positive | None = None
+    ent_coef: NonNegative = 0.005
     lstm_hidden_size: Width = 256
     n_lstm_layers: Annotated[int, Field(ge=1, le=16)] = 2
     net_arch: tuple[Width, ...] = (128, 64)
-    activation: Literal["relu", "tanh"] = "relu"
+    activation: ActivationName = "relu"
     log_std_init: LogStd = -4.0
-    # Where the action is a point of the simplex; elsewhere it is a Gaussian.
-    distribution: DistributionName = "softmax_gaussian"
-    concentration_init: Concentration = 100.0  # of dirichlet; softmax_gaussian has log_std_init
 
     @model_validator(mode="after")
     def _check_batch(self) -> RecurrentPPOSettings:
@@ -81,37 +89,27 @@ class RecurrentPPOSettings:
             )
         if length is None and self.rollout_steps % self.batch_size == 1:
             raise ValueError(
-                f"a batch_size of {self.batch_size} leaves one of {self.rollout_steps} steps alone "
-                "in the last minibatch, whose advantage cannot be normalised"
+                f"a batch_size of {self.batch_size} leaves a single one of {self.rollout_steps} "
+                "steps to the last minibatch, whose advantage cannot be normalised"
             )
         return self
 
 
 @settings
-class PPOSettings:
+class PPOSettings(_CommonSettings):
     """PPO of Stable-Baselines3 with hidden layers that actor and critic share."""
 
     kind: Literal["ppo"] = "ppo"
     policy: Literal["MlpPolicy"] = "MlpPolicy"
     learning_rate: Positive = 3e-4
-    learning_rate_end: Positive | None = None
-    reward_scale: Positive = 1.0  # of what is learned from; a critic learns ill from large sums
-    rollout_steps: Annotated[int, Field(ge=2)] = 2048  # over all parallel episodes
-    batch_size: Annotated[int, Field(ge=2)] = 128
-    n_epochs: Annotated[int, Field(ge=1)] = 4
+    n_epochs: Epochs = 4
     gamma: Share = 0.99
     gae_lambda: Share = 0.95
     clip_range: Positive = 0.2
-    ent_coef: Annotated[float, Field(ge=0.0)] = 0.01
-    vf_coef: Annotated[float, Field(ge=0.0)] = 0.5
-    max_grad_norm: Positive = 0.5
-    target_kl: Positive | None = None
+    ent_coef: NonNegative = 0.01
     net_arch: tuple[Width, ...] = (256, 256)
-    activation: Literal["relu", "tanh"] = "tanh"
-    # Where the action is a point of the simplex; elsewhere it is a Gaussian.
-    distribution: DistributionName = "softmax_gaussian"
-    log_std_init: LogStd = -1.0  # of softmax_gaussian's logits, and of the Gaussian
-    concentration_init: Concentration = 100.0  # of dirichlet
+    activation: ActivationName = "tanh"
+    log_std_init: LogStd = -1.0
 
     @model_validator(mode="after")
     def _check_batch(self) -> PPOSettings:
@@ -126,6 +124,20 @@ class PPOSettings:
 AgentSettings = Annotated[RecurrentPPOSettings | PPOSettings, Field(discriminator="kind")]
 
 
+# Settings that the algorithms of Stable-Baselines3 take under the same name.
+_HYPERPARAMETERS = (
+    "batch_size",
+    "n_epochs",
+    "gamma",
+    "gae_lambda",
+    "clip_range",
+    "ent_coef",
+    "vf_coef",
+    "max_grad_norm",
+    "target_kl",
+)
+
+
 def build_agent(
     options: RecurrentPPOSettings | PPOSettings, env: VecEnv, seed: int, device: str
 ) -> OnPolicyAlgorithm:
@@ -138,32 +150,40 @@ def build_agent(
     rate: float | LinearSchedule = options.learning_rate
     if options.learning_rate_end is not None:
         rate = LinearSchedule(options.learning_rate, options.learning_rate_end, 1.0)
-    algorithm = {
+    algorithm: dict[str, Any] = {
         "env": env,
         "learning_rate": rate,
         "n_steps": _steps_each(options.rollout_steps, env.num_envs),
-        "batch_size": options.batch_size,
-        "n_epochs": options.n_epochs,
-        "gamma": options.gamma,
-        "gae_lambda": options.gae_lambda,
-        "clip_range": options.clip_range,
-        "ent_coef": options.ent_coef,
-        "vf_coef": options.vf_coef,
-        "max_grad_norm": options.max_grad_norm,
-        "target_kl": options.target_kl,
+        **{name: getattr(options, name) for name in _HYPERPARAMETERS},
         "seed": seed,
         "device": device,
     }
+    layers = list(options.net_arch)
     network: dict[str, Any] = {
         "activation_fn": ACTIVATIONS[options.activation],
         "log_std_init": options.log_std_init,
+        "net_arch": layers,
     }
-    if isinstance(env.action_space, Simplex):
+    on_simplex = isinstance(env.action_space, Simplex)
+    if on_simplex:
         network["distribution"] = options.distribution
         network["concentration_init"] = options.concentration_init
     if isinstance(options, PPOSettings):
-        return _build_ppo(options, algorithm, network)
-    return _build_recurrent(options, algorithm, network)
+        if get_device(device).type in FUSED_DEVICES:
+            network["optimizer_kwargs"] = dict(FUSED_ADAM)
+        shared = SimplexPolicy if on_simplex else SharedMlpPolicy
+        return PPO(shared, policy_kwargs=network, **algorithm)
+    network |= {
+        "net_arch": {"pi": layers, "vf": layers},
+        "lstm_hidden_size": options.lstm_hidden_size,
+        "n_lstm_layers": options.n_lstm_layers,
+    }
+    if options.kind == "recurrent_ppo_stock":
+        stock = StockSimplexLstmPolicy if on_simplex else MlpLstmPolicy
+        return RecurrentPPO(stock, policy_kwargs=network, **algorithm)
+    masked = SimplexLstmPolicy if on_simplex else MaskedMlpLstmPolicy
+    algorithm["sequence_length"] = options.sequence_length
+    return SequenceRecurrentPPO(masked, policy_kwargs=network, **algorithm)
 
 
 def _steps_each(rollout_steps: int, num_envs: int) -> int:
@@ -177,34 +197,6 @@ def _steps_each(rollout_steps: int, num_envs: int) -> int:
     return steps
 
 
-def _build_ppo(options: PPOSettings, algorithm: dict[str, Any], network: dict[str, Any]) -> PPO:
-    on_simplex = isinstance(algorithm["env"].action_space, Simplex)
-    policy = SimplexPolicy if on_simplex else SharedMlpPolicy
-    network["net_arch"] = list(options.net_arch)
-    if get_device(algorithm["device"]).type in FUSED_DEVICES:
-        network["optimizer_kwargs"] = dict(FUSED_ADAM)
-    return PPO(policy, policy_kwargs=network, **algorithm)
-
-
-def _build_recurrent(
-    options: RecurrentPPOSettings, algorithm: dict[str, Any], network: dict[str, Any]
-) -> RecurrentPPO:
-    on_simplex = isinstance(algorithm["env"].action_space, Simplex)
-    layers = list(options.net_arch)
-    network["net_arch"] = {"pi": layers, "vf": layers}
-    network["lstm_hidden_size"] = options.lstm_hidden_size
-    network["n_lstm_layers"] = options.n_lstm_layers
-    if options.kind == "recurrent_ppo_stock":
-        stock = StockSimplexLstmPolicy if on_simplex else MlpLstmPolicy
-        return RecurrentPPO(stock, policy_kwargs=network, **algorithm)
-    return SequenceRecurrentPPO(
-        SimplexLstmPolicy if on_simplex else MaskedMlpLstmPolicy,
-        policy_kwargs=network,
-        sequence_length=options.sequence_length,
-        **algorithm,
-    )
-
-
 def num_parameters(model: OnPolicyAlgorithm) -> int:
     """How many weights are trained."""
-    return int(np.sum([parameter.numel() for parameter in model.policy.parameters()]))
+    return sum(parameter.numel() for parameter in model.policy.parameters())

@@ -1,4 +1,4 @@
-"""Saves the run's whole state every so many steps."""
+"""Saves the run's whole state at regular intervals."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 class Checkpointing(BaseCallback):
     """A checkpoint at the start of training and after each rollout that crosses `every` steps.
 
-    Saved when a rollout begins: there the step count, the environment, the networks and the
-    optimiser agree. Must stand last in the list of callbacks, so that the others' states are
-    those of the same moment.
+    Saved when a rollout begins: then the step count, the environment, the networks and the
+    optimiser agree. Must be the last in the list of callbacks, so that the others' states are of
+    the same moment.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Checkpointing(BaseCallback):
         return True
 
     def finish(self) -> None:
-        """Save the last state, once training has come to its end between two rollouts."""
+        """Save the last state, once training has ended between two rollouts."""
         if self.model.num_timesteps != self._saved_at:
             self._save(self.model.num_timesteps)
 
@@ -65,9 +65,9 @@ class Checkpointing(BaseCallback):
             self._on_saved(step)
 
     def state_dict(self) -> dict[str, int | None]:
-        """When the last checkpoint was saved."""
+        """The step of the last checkpoint."""
         return {"saved_at": self._saved_at}
 
     def load_state_dict(self, state: dict[str, int | None]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self._saved_at = state["saved_at"]

@@ -1,4 +1,4 @@
-"""Lays TensorBoard out before training starts: tidy charts and the hyperparameters of the run."""
+"""TensorBoard's layout, written before training: charts and the hyperparameters of the run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
-from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from callbacks.scalars import tensorboard_writers
@@ -14,7 +13,7 @@ from envs.core.kernel import BookKernel
 
 _hparams: Any = hparams  # untyped
 
-# What the HPARAMS page shows beside the hyperparameters; each is a scalar of the run.
+# Scalars of the run that the HPARAMS page shows next to the hyperparameters.
 RESULT_SCALARS = (
     "validation/sharpe",
     "validation/max_drawdown",
@@ -47,7 +46,7 @@ CHARTS: Mapping[str, Mapping[str, str]] = {
     },
 }
 
-# Of the scalars book/<name>, where the name does not say it all.
+# Titles of the scalars book/<name> whose name lacks the unit.
 BOOK_TITLES = {
     "gross_notional": "gross notional / equity",
     "cash": "cash / equity",
@@ -57,7 +56,7 @@ BOOK_TITLES = {
 
 
 class Dashboard(BaseCallback):
-    """Writes the custom-scalars layout and the hyperparameters once; influences nothing."""
+    """Writes the custom-scalars layout and the hyperparameters once, as training starts."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         """`settings`: the sections of the configuration that are hyperparameters."""
@@ -65,25 +64,22 @@ class Dashboard(BaseCallback):
         self._settings = flat(settings)
 
     def _on_training_start(self) -> None:
+        env: Any = self.training_env
+        kernel: BookKernel = env.kernel
+        charts = layout(kernel.reward.term_names, tuple(kernel.book_scalars()))
         for writer in tensorboard_writers(self.logger):
-            self._write(writer)
+            writer.add_custom_scalars(charts)
+            events: Any = writer.file_writer
+            for summary in _hparams(self._settings, dict.fromkeys(RESULT_SCALARS, 0.0)):
+                events.add_summary(summary)
+            writer.flush()
 
     def _on_step(self) -> bool:
         return True
 
-    def _write(self, writer: SummaryWriter) -> None:
-        env: Any = self.training_env
-        kernel: BookKernel = env.kernel
-        writer.add_custom_scalars(layout(kernel.reward.term_names, tuple(kernel.book_scalars())))
-        results = dict.fromkeys(RESULT_SCALARS, 0.0)
-        events: Any = writer.file_writer
-        for summary in _hparams(self._settings, results):
-            events.add_summary(summary)
-        writer.flush()
-
 
 def layout(reward_terms: Sequence[str], book: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
-    """Category -> chart -> what TensorBoard's custom scalars want: one anchored tag a chart."""
+    """Category -> chart -> one anchored tag, as TensorBoard's custom scalars expect it."""
     terms = {name: f"reward/{name}" for name in (*reward_terms, "total")}
     books = {BOOK_TITLES.get(name, name.replace("_", " ")): f"book/{name}" for name in book}
     categories = {**CHARTS, "3 The book": books, "4 Reward, mean a step": terms}

@@ -1,4 +1,4 @@
-"""Stops training at once when a number is no number any more."""
+"""Stops training as soon as a value is NaN or infinite."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from conf.errors import InputError
 class DivergenceCallback(BaseCallback):
     """Raises InputError when an observation, a reward, an action or a gradient is not finite.
 
-    A loss that is not finite shows in its gradient. That is checked before each step of the
-    optimiser, so the weights, and with them every checkpoint, stay good.
+    A loss that is not finite has such a gradient. Gradients are checked before each step of the
+    optimiser, so the weights, and with them every checkpoint, stay finite.
     """
 
     def __init__(self, checkpoints: Path) -> None:
@@ -55,7 +55,7 @@ class DivergenceCallback(BaseCallback):
 
 @contextmanager
 def explained_divergence(model: BaseAlgorithm, checkpoints: Path) -> Iterator[None]:
-    """Say what it means when torch refuses to make a distribution of numbers that are none."""
+    """Explain torch's error for a distribution with NaN parameters as a divergence."""
     try:
         yield
     except ValueError as error:
@@ -66,9 +66,9 @@ def explained_divergence(model: BaseAlgorithm, checkpoints: Path) -> Iterator[No
 
 def divergence(model: BaseAlgorithm, checkpoints: Path, what: str) -> InputError:
     """The error that names what went wrong and the last good checkpoint."""
-    good = newest_checkpoint(checkpoints)
-    kept = f"The last good checkpoint is {good.name}" if good else "No checkpoint was saved yet"
+    newest = newest_checkpoint(checkpoints)
+    last = f"The last good checkpoint is {newest.name}" if newest else "No checkpoint was saved yet"
     return InputError(
         f"training diverged after step {model.num_timesteps}: {what}",
-        f"{kept}; lower agent.learning_rate or agent.max_grad_norm and start again",
+        f"{last}; lower agent.learning_rate or agent.max_grad_norm and start again",
     )

@@ -1,7 +1,8 @@
-"""What the books did during each rollout: Sharpe, drawdown, reward terms, exposures, turnover."""
+"""Logs of each rollout's books: Sharpe ratio, drawdown, reward terms, exposures, turnover."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -23,46 +24,37 @@ EPISODE_SCALARS = {
 
 
 class PerformanceCallback(BaseCallback):
-    """Means over the rollout, logged once at its end; nothing here influences training."""
+    """Logs means over the rollout at its end; it does not influence training."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._sums: dict[str, float] = {}
-        self._counts: dict[str, int] = {}
-        self._finished: list[dict[str, float]] = []
+        self._on_rollout_start()
 
     def _on_rollout_start(self) -> None:
-        self._sums, self._counts, self._finished = {}, {}, []
+        self._values: defaultdict[str, list[float]] = defaultdict(list)
+        self._finished: list[dict[str, float]] = []
 
     def _on_step(self) -> bool:
-        kernel = self._kernel()
-        terms = kernel.reward_terms.mean(axis=0)
-        day: dict[str, float] = {
-            f"reward/{name}": float(terms[i]) for i, name in enumerate(kernel.reward.term_names)
-        }
-        env: Any = self.training_env
-        day["reward/total"] = float(np.mean(self.locals["rewards"])) / env.reward_scale
-        book = kernel.book_scalars()
-        # Finished episodes have begun anew already: their books are gone.
-        going_on = ~np.asarray(self.locals["dones"])
-        if going_on.any():
-            day |= {f"book/{name}": float(x[going_on].mean()) for name, x in book.items()}
-        for name, value in day.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-            self._counts[name] = self._counts.get(name, 0) + 1
-        self._finished += [info["episode"] for info in self.locals["infos"] if "episode" in info]
-        return True
-
-    def _on_rollout_end(self) -> None:
-        for name, total in self._sums.items():
-            self.logger.record(name, total / self._counts[name])
-        for key, name in EPISODE_SCALARS.items():
-            if self._finished:
-                self.logger.record(name, float(np.mean([e[key] for e in self._finished])))
-
-    def _kernel(self) -> BookKernel:
         env: Any = self.training_env
         kernel = env.kernel if isinstance(env, KernelVecEnv) else None
         if not isinstance(kernel, BookKernel):
             raise InputError("PerformanceCallback needs an environment of books", "Leave it out")
-        return kernel
+        terms = kernel.reward_terms.mean(axis=0)
+        for name, term in zip(kernel.reward.term_names, terms, strict=True):
+            self._values[f"reward/{name}"].append(float(term))
+        reward = float(np.mean(self.locals["rewards"]))
+        self._values["reward/total"].append(reward / env.reward_scale)
+        # Finished episodes have already been reset: their books are gone.
+        running = ~np.asarray(self.locals["dones"])
+        if running.any():
+            for name, values in kernel.book_scalars().items():
+                self._values[f"book/{name}"].append(float(values[running].mean()))
+        self._finished += [info["episode"] for info in self.locals["infos"] if "episode" in info]
+        return True
+
+    def _on_rollout_end(self) -> None:
+        for name, values in self._values.items():
+            self.logger.record(name, sum(values) / len(values))
+        for key, name in EPISODE_SCALARS.items():
+            if self._finished:
+                self.logger.record(name, float(np.mean([e[key] for e in self._finished])))

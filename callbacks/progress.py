@@ -1,4 +1,4 @@
-"""Says how far training is: a bar on a terminal, a line a minute anywhere else."""
+"""Progress of training: a bar on a terminal, otherwise a log line a minute."""
 
 from __future__ import annotations
 
@@ -17,24 +17,28 @@ SECONDS_BETWEEN_LINES = 60.0
 
 
 class Progress(BaseCallback):
-    """Steps done, speed and time left."""
+    """Shows steps, speed and time left."""
 
     def __init__(self, total_timesteps: int, show_bar: bool = True) -> None:
         super().__init__()
         self._total = total_timesteps
         self._show_bar = show_bar and sys.stderr.isatty()
         self._bar: tqdm[Any] | None = None
-        self._began = self._said = time.monotonic()
-        self._first = 0
+        self._start = self._last_line = time.monotonic()
+        self._first_step = 0
 
     def _on_training_start(self) -> None:
-        self._began = self._said = time.monotonic()
-        self._first = self.model.num_timesteps
+        self._start = self._last_line = time.monotonic()
+        self._first_step = self.model.num_timesteps
         if self._show_bar:
             self._redirect = logging_redirect_tqdm()
             self._redirect.__enter__()
             self._bar = tqdm(
-                total=self._total, initial=self._first, unit="step", smoothing=0.05, leave=False
+                total=self._total,
+                initial=self._first_step,
+                unit="step",
+                smoothing=0.05,
+                leave=False,
             )
 
     def _on_step(self) -> bool:
@@ -44,19 +48,14 @@ class Progress(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         now = time.monotonic()
-        done = self.model.num_timesteps - self._first
-        if self._bar is None and done and now - self._said > SECONDS_BETWEEN_LINES:
-            self._said = now
-            speed = done / (now - self._began)
-            left = max(self._total - self.model.num_timesteps, 0) / speed
-            log.info(
-                "step %d of %d, %.0f steps/s, %d min %02d s left",
-                self.model.num_timesteps,
-                self._total,
-                speed,
-                left // 60,
-                left % 60,
-            )
+        step = self.model.num_timesteps
+        new_steps = step - self._first_step
+        if self._bar is None and new_steps and now - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            speed = new_steps / (now - self._start)
+            minutes, seconds = divmod(max(self._total - step, 0) / speed, 60)
+            message = "step %d of %d, %.0f steps/s, %d min %02d s left"
+            log.info(message, step, self._total, speed, minutes, seconds)
 
     def close(self) -> None:
         """Take the bar off the terminal."""

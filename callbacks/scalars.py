@@ -1,4 +1,4 @@
-"""Scalars to TensorBoard at a step of one's own choosing."""
+"""TensorBoard loggers that can be resumed, and scalars written at a given step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 
 class ResumableTensorBoard(TensorBoardOutputFormat):
-    """TensorBoard output that hides what an earlier attempt wrote from `purge_step` on."""
+    """TensorBoard output that hides what an earlier, killed process wrote from `purge_step` on."""
 
     def __init__(self, folder: Path, purge_step: int | None = None) -> None:
         self.writer = SummaryWriter(str(folder), purge_step=purge_step)
@@ -19,7 +19,7 @@ class ResumableTensorBoard(TensorBoardOutputFormat):
 
 
 def make_logger(folder: Path, purge_step: int | None = None) -> Logger:
-    """The logger of a run: TensorBoard only; what people read on the way goes to train.log."""
+    """The logger of a run, to TensorBoard only; messages for the user go to train.log."""
     return Logger(str(folder), [ResumableTensorBoard(folder, purge_step)])
 
 
@@ -31,7 +31,7 @@ def tensorboard_writers(logger: Logger) -> Iterator[SummaryWriter]:
 
 
 def write_scalars(logger: Logger, values: Mapping[str, float], step: int) -> None:
-    """Write values at `step`, apart from what SB3 collects for its own next dump."""
+    """Write values at `step`, independently of Stable-Baselines3's own next dump."""
     for writer in tensorboard_writers(logger):
         for name, value in values.items():
             if np.isfinite(value):

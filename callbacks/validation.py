@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 Score = Callable[[Policy], Mapping[str, float]]
 
+_STATE = ("best_sharpe", "best_step", "scored", "scored_at", "since_best")
+
 
 class Validation(BaseCallback):
     """Every `every` steps: score the deterministic policy on the validation and training splits.
@@ -44,19 +46,19 @@ class Validation(BaseCallback):
         self._metadata = metadata
         self.best_sharpe: float | None = None
         self.best_step: int | None = None
-        self.scored = 0  # policies that `best` was chosen among
-        self._scored_at = -1
-        self._since_best = 0
+        self.scored = 0  # policies from which the best was chosen
+        self.scored_at = -1  # step of the last score
+        self.since_best = 0  # scores
 
     def _on_rollout_start(self) -> None:
         step = self.model.num_timesteps
-        if step > 0 and step // self._every > max(self._scored_at, 0) // self._every:
+        if step > 0 and step // self._every > max(self.scored_at, 0) // self._every:
             self.evaluate(step)
 
     def _on_step(self) -> bool:
-        if self._patience is None or self._since_best < self._patience:
+        if self._patience is None or self.since_best < self._patience:
             return True
-        log.info("stopping: no better validation Sharpe in %d evaluations", self._since_best)
+        log.info("stopping: no better validation Sharpe in %d evaluations", self.since_best)
         return False
 
     def finish(self) -> None:
@@ -64,10 +66,10 @@ class Validation(BaseCallback):
         self.evaluate(self.model.num_timesteps)
 
     def evaluate(self, step: int) -> None:
-        """Score the policy as it is now and keep it if it is the best so far."""
-        if step == self._scored_at:
+        """Score the current policy and save it if it is the best so far."""
+        if step == self.scored_at:
             return
-        self._scored_at = step
+        self.scored_at = step
         self.scored += 1
         policy: Any = self.model.policy
         validation, train = self._score_validation(policy), self._score_train(policy)
@@ -76,20 +78,20 @@ class Validation(BaseCallback):
         values |= {f"train_split/{name}": value for name, value in train.items()}
         write_scalars(self.logger, {**values, "validation/gap": gap}, step)
         sharpe = validation["sharpe"]
-        # Until the day of its ruin a book may have had a fine Sharpe ratio.
-        sound = bool(np.isfinite(sharpe)) and validation.get("ruined", 0.0) == 0.0
-        better = sound and (self.best_sharpe is None or sharpe > self.best_sharpe)
+        # A book may have a good Sharpe ratio until the day of its ruin.
+        eligible = bool(np.isfinite(sharpe)) and validation.get("ruined", 0.0) == 0.0
+        better = eligible and (self.best_sharpe is None or sharpe > self.best_sharpe)
         log.info(
             "step %d: Sharpe %.2f on validation, %.2f on the training years%s",
             step,
             sharpe,
             train["sharpe"],
-            " (best so far)" if better else "" if sound else " (ruined)",
+            " (best so far)" if better else "" if eligible else " (ruined)",
         )
         if not better:
-            self._since_best += 1
+            self.since_best += 1
             return
-        self.best_sharpe, self.best_step, self._since_best = float(sharpe), step, 0
+        self.best_sharpe, self.best_step, self.since_best = float(sharpe), step, 0
         with new_folder(self._best) as folder:
             save_policy(policy, folder, {**self._metadata, "step": step})
             finite = {name: float(x) if np.isfinite(x) else None for name, x in validation.items()}
@@ -97,16 +99,9 @@ class Validation(BaseCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """What later evaluations depend on."""
-        return {
-            "best_sharpe": self.best_sharpe,
-            "best_step": self.best_step,
-            "scored": self.scored,
-            "scored_at": self._scored_at,
-            "since_best": self._since_best,
-        }
+        return {name: getattr(self, name) for name in _STATE}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        self.best_sharpe, self.best_step = state["best_sharpe"], state["best_step"]
-        self.scored = state["scored"]
-        self._scored_at, self._since_best = state["scored_at"], state["since_best"]
+        """Restore what `state_dict` returned."""
+        for name in _STATE:
+            setattr(self, name, state[name])

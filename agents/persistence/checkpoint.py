@@ -1,4 +1,4 @@
-"""Checkpoints: folders `step_000020480/` from which a run goes on bit for bit after any kill."""
+"""Checkpoints: folders `step_000020480/` from which a killed run continues bit for bit."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def save_checkpoint(
 ) -> Path:
     """Write the run's whole state to `folder/step_<steps>` in one step and return that path.
 
-    Call it at the start of a rollout. Where the same checkpoint already stands (the first rollout
+    Call it at the start of a rollout. If the same checkpoint already exists (the first rollout
     after a resume starts where it was saved) nothing is written. With `keep_last`, older
-    checkpoints are removed afterwards. Raises InputError for what cannot be resumed and OSError
-    where the disk refuses; earlier checkpoints are untouched then.
+    checkpoints are removed afterwards. Raises InputError for what cannot be resumed and OSError if
+    the disk refuses; earlier checkpoints are untouched then.
     """
     path = write_checkpoint(capture(model, callbacks), folder)
     if keep_last is not None:
@@ -60,7 +60,7 @@ def write_checkpoint(state: ResumeState, folder: Path) -> Path:
             for name, content in files.items()
         },
     }
-    if _already_there(path, manifest):
+    if _is_complete(path, manifest):
         return path
     with new_folder(path) as temporary:
         for name, content in files.items():
@@ -88,7 +88,7 @@ def read_checkpoint(path: Path) -> ResumeState:
         raise InputError(f"{path / _ARRAYS} is not a safetensors file: {error}") from None
     state = ResumeState(values, arrays)
     if manifest.get("step") != state.step or _step(path) not in (None, state.step):
-        raise InputError(f"{path} holds step {state.step}, its name or manifest say otherwise")
+        raise InputError(f"{path} holds step {state.step}, its name or manifest another one")
     return state
 
 
@@ -100,9 +100,7 @@ def restore_checkpoint(
 ) -> None:
     """Put a checkpoint back into a model that was built from the same settings.
 
-    Then go on with `model.learn(total - model.num_timesteps, reset_num_timesteps=False)`. Raises
-    InputError if the checkpoint is damaged or does not fit; each difference of software, hardware
-    and settings is named, and accepted only with `allow_inexact`.
+    As `restore` does, which says how to continue; InputError also for a damaged checkpoint.
     """
     restore(read_checkpoint(path), model, callbacks, allow_inexact)
 
@@ -112,33 +110,29 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
     Incomplete and damaged ones are passed over.
     """
-    for path in reversed(list_checkpoints(folder)):
-        if _is_complete(path):
-            return path
-    return None
+    complete = (path for path in reversed(list_checkpoints(folder)) if _is_complete(path))
+    return next(complete, None)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in `folder` by number of steps, complete or not."""
     if not folder.is_dir():
         return []
-    found = [path for path in folder.iterdir() if path.is_dir() and _step(path) is not None]
-    return sorted(found, key=lambda path: _step(path) or 0)
+    paths = [path for path in folder.iterdir() if path.is_dir() and _step(path) is not None]
+    return sorted(paths, key=lambda path: _step(path) or 0)
 
 
 def prune_checkpoints(folder: Path, keep_last: int) -> None:
-    """Remove all but the last `keep_last` checkpoints, and what killed writers left behind.
+    """Remove all but the last `keep_last` checkpoints, and temporary files of killed runs.
 
     The newest complete one always stays. Raises InputError for `keep_last` below 1.
     """
     if keep_last < 1:
         raise InputError(f"keep_last is {keep_last}", "Keep at least 1 checkpoint")
     remove_leftovers(folder)
-    paths = list_checkpoints(folder)
-    if len(paths) <= keep_last:
-        return
-    newest = newest_checkpoint(folder)
-    for path in paths[:-keep_last]:
+    older = list_checkpoints(folder)[:-keep_last]
+    newest = newest_checkpoint(folder) if older else None
+    for path in older:
         if path != newest:
             # Renamed first: a kill while files disappear must not leave half a checkpoint.
             retired = path.with_name(f".tmp-{path.name}-pruned")
@@ -146,19 +140,13 @@ def prune_checkpoints(folder: Path, keep_last: int) -> None:
             shutil.rmtree(retired)
 
 
-def _already_there(path: Path, manifest: dict[str, Any]) -> bool:
-    try:
-        return read_json(path / _MANIFEST) == manifest and _is_complete(path)
-    except InputError:
-        return False
-
-
-def _is_complete(path: Path) -> bool:
+def _is_complete(path: Path, manifest: Mapping[str, Any] | None = None) -> bool:
+    """Whether it can be read, and has this manifest where one is given."""
     try:
         read_checkpoint(path)
+        return manifest is None or read_json(path / _MANIFEST) == manifest
     except InputError:
         return False
-    return True
 
 
 def _verified(path: Path, name: str, manifest: dict[str, Any]) -> bytes:

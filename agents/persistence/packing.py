@@ -1,7 +1,7 @@
-"""Nested plain data with arrays in it, split into JSON and named arrays, and put together again.
+"""Nested plain data with arrays in it, split into JSON and named arrays, and joined again.
 
-It is what checkpoints use instead of pickle: nothing but numbers, text, lists, tuples, mappings
-and NumPy arrays goes in, and reading can make nothing else.
+Checkpoints use it instead of pickle: it writes nothing but numbers, text, lists, tuples, mappings
+and NumPy arrays, and reading can create nothing else.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 def pack(value: Any, where: str) -> tuple[Any, dict[str, Array]]:
     """Split `value` into JSON data and arrays, whose names begin with `where`.
 
-    Torch tensors become NumPy arrays. Types, every bit of an array, and the difference of list
-    and tuple survive. Raises InputError for what cannot be written so: objects, functions, keys
+    Torch tensors become NumPy arrays. Types, every bit of an array, and the difference between
+    list and tuple are kept. Raises InputError for anything else (objects, functions) and for keys
     that are not text or begin with "$".
     """
     arrays: dict[str, Array] = {}
@@ -36,7 +36,7 @@ def pack(value: Any, where: str) -> tuple[Any, dict[str, Array]]:
 
 
 def unpack(packed: Any, arrays: Mapping[str, Array]) -> Any:
-    """The value that `pack` split; arrays are fresh copies. InputError if it makes no sense."""
+    """The value that `pack` split; arrays are copies. InputError for data `pack` cannot write."""
     if isinstance(packed, list):
         return [unpack(item, arrays) for item in packed]
     if not isinstance(packed, dict):
@@ -93,10 +93,6 @@ def _pack_plain(value: Any, where: str) -> Any:
     )
 
 
-def _unpack_array(name: Any, arrays: Mapping[str, Array]) -> Array:
-    return np.array(arrays[name], copy=True)
-
-
 def _unpack_scalar(content: Any, arrays: Mapping[str, Array]) -> np.generic:
     dtype, value = content
     if dtype not in _DTYPES:
@@ -111,7 +107,7 @@ def _unpack_tuple(items: Any, arrays: Mapping[str, Array]) -> tuple[Any, ...]:
 
 
 _UNPACKERS: dict[str, Any] = {
-    _ARRAY: _unpack_array,
+    _ARRAY: lambda name, arrays: np.array(arrays[name], copy=True),
     _SCALAR: _unpack_scalar,
     _TUPLE: _unpack_tuple,
     _FLOAT: lambda text, _: _NON_FINITE[text],

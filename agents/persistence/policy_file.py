@@ -35,11 +35,13 @@ _KEYS = {"format", "architecture", "metadata", "weights_sha256", "checksum"}
 _MAX_DESCRIPTION_BYTES = 4 * 2**20
 _MAX_HEADER_BYTES = 2**20
 _FLOAT_BYTES = 4
+# A device that is not there, a shape that overflows.
+_TORCH_ERRORS = (RuntimeError, AssertionError, OverflowError)
 
 
 @dataclass(frozen=True)
 class LoadedPolicy:
-    """A policy ready to act, and what its maker wrote beside it."""
+    """A policy ready to act, and the metadata it was saved with."""
 
     policy: ActorCriticPolicy
     metadata: dict[str, Any]
@@ -59,7 +61,8 @@ def save_policy(policy: BasePolicy, folder: Path, metadata: Mapping[str, Any]) -
     }
     _check_finite(weights, "the policy")
     architecture = describe_architecture(policy)
-    read_architecture(architecture, "the policy's architecture")  # what is refused later is now
+    # Refuse now what `load_policy` would refuse.
+    read_architecture(architecture, "the policy's architecture")
     content = safetensors.torch.save(weights)
     description: dict[str, Any] = {
         "format": POLICY_FORMAT,
@@ -88,30 +91,44 @@ def load_policy(folder: Path, device: str = "cpu") -> LoadedPolicy:
     shapes = expected_shapes(architecture)
     size = sum(math.prod(shape) for shape in shapes.values()) * _FLOAT_BYTES
     content = read_bytes(folder / WEIGHTS, size + _MAX_HEADER_BYTES)
-    _check_header(content, shapes, folder / WEIGHTS)
-    if hashlib.sha256(content).hexdigest() != description["weights_sha256"]:
-        raise InputError(
-            f"{folder / WEIGHTS} is not the file that {DESCRIPTION} describes (checksum)",
-            "Copy both files again",
-        )
-    try:
-        weights = safetensors.torch.load(content)
-    except (SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{folder / WEIGHTS} is not a safetensors file: {error}") from None
+    weights = parse_tensors(content, folder / WEIGHTS, description["weights_sha256"])
+    _check_weights(weights, shapes, folder / WEIGHTS)
     _check_finite(weights, str(folder / WEIGHTS))
     policy = build_policy(architecture)
     policy.load_state_dict(weights, strict=True)
     policy.set_training_mode(False)
-    return LoadedPolicy(_to_device(policy, device), description["metadata"])
+    try:
+        policy = policy.to(torch.device(device))
+    except _TORCH_ERRORS as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {device!r} is not available: {reason}", "Use cpu") from None
+    return LoadedPolicy(policy, description["metadata"])
+
+
+def parse_tensors(content: bytes, path: Path, sha256: str) -> dict[str, torch.Tensor]:
+    """The tensors in the content of the safetensors file `path`, which take no more memory than it.
+
+    Raises InputError where the checksum or the file's structure is wrong.
+    """
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise InputError(
+            f"{path} is not the file that {DESCRIPTION} describes (checksum)",
+            "Copy all files again",
+        )
+    try:
+        return safetensors.torch.load(content)
+    except (SafetensorError, LookupError, ValueError, TypeError, *_TORCH_ERRORS) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} is not a safetensors file: {reason}") from None
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     description = read_json(path, _MAX_DESCRIPTION_BYTES)
-    found = description.get("format")
-    if type(found) is not int or found not in _READABLE_FORMATS:
+    file_format = description.get("format")
+    if type(file_format) is not int or file_format not in _READABLE_FORMATS:
         raise InputError(
-            f"{path} has format {str(found)[:40]!r}, this version reads "
+            f"{path} has format {str(file_format)[:40]!r}, this version reads "
             f"{', '.join(map(str, _READABLE_FORMATS))}",
             "Use the version that wrote it",
         )
@@ -126,22 +143,18 @@ def _read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
-def _check_header(content: bytes, shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
-    """Names, types and shapes in the header of a safetensors file, before anything is allocated."""
-    length = int.from_bytes(content[:8], "little")
-    if len(content) < 8 or length > min(_MAX_HEADER_BYTES, len(content) - 8):
-        raise InputError(f"{path} is not a safetensors file", "It is cut short or something else")
-    header = parse_json(content[8 : 8 + length], f"the header of {path}")
-    header.pop("__metadata__", None)
-    if header.keys() != shapes.keys():
-        odd = ", ".join(sorted(header.keys() ^ shapes.keys()))[:200]
-        raise InputError(f"{path} has too many or too few weights: {odd}")
-    for name, shape in shapes.items():
-        entry = header[name] if isinstance(header[name], dict) else {}
-        if entry.get("dtype") != "F32" or entry.get("shape") != list(shape):
+def _check_weights(
+    weights: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, ...]], path: Path
+) -> None:
+    """InputError unless names, types and shapes are those of the network."""
+    if weights.keys() != shapes.keys():
+        odd = ", ".join(sorted(weights.keys() ^ shapes.keys()))[:200]
+        raise InputError(f"{path} has too many or too few weights: {odd!r}")
+    for name, weight in weights.items():
+        if weight.dtype != torch.float32 or weight.shape != shapes[name]:
             raise InputError(
-                f"{path}: {name} is {str(entry.get('dtype'))[:20]} "
-                f"{str(entry.get('shape'))[:40]}, expected F32 {list(shape)}"
+                f"{path}: {name} is {weight.dtype} {list(weight.shape)}, "
+                f"expected torch.float32 {list(shapes[name])}"
             )
 
 
@@ -165,11 +178,3 @@ def _checksum(description: Mapping[str, Any]) -> str:
     rest = {key: value for key, value in description.items() if key != "checksum"}
     text = json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _to_device(policy: ActorCriticPolicy, device: str) -> ActorCriticPolicy:
-    try:
-        return policy.to(torch.device(device))
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {device!r} is not available: {reason}", "Use cpu") from None

@@ -1,18 +1,80 @@
-"""Does a saved resume state belong to this model? Asked before anything of the model is changed."""
+"""Whether a saved resume state belongs to this model, and can repeat its last bits.
+
+Everything is checked before anything of the model changes.
+"""
 
 from __future__ import annotations
 
 import math
+import os
+import platform
 from collections.abc import Mapping
 from typing import Any
 
+import gymnasium
 import numpy as np
+import sb3_contrib
+import stable_baselines3
+import torch
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from agents.persistence.fingerprint import determinism_fingerprint, fingerprint_differences
 from conf.errors import InputError
 
+_HYPERPARAMETERS = (
+    "n_steps",
+    "batch_size",
+    "n_epochs",
+    "gamma",
+    "gae_lambda",
+    "ent_coef",
+    "vf_coef",
+    "max_grad_norm",
+    "normalize_advantage",
+    "target_kl",
+)
+# Version of the project's own networks, raised whenever the same weights give other last bits.
+_ARITHMETIC = 2
+# Environment variables that choose the numerical libraries' kernels, so the order of additions.
+_VARIABLES = ("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+
 _MT19937_WORDS = 624
+
+
+def determinism_fingerprint(model: OnPolicyAlgorithm) -> dict[str, Any]:
+    """Versions, numerical hardware and settings, threads and hyperparameters, as plain data.
+
+    A resumed run repeats the uninterrupted one bit for bit only if all of these are equal.
+    """
+
+    def plain(value: Any) -> Any:
+        return value.item() if isinstance(value, np.generic) else value
+
+    device = torch.device(model.device)
+    cuda = device.type == "cuda"
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "gymnasium": gymnasium.__version__,
+        "stable_baselines3": stable_baselines3.__version__,
+        "sb3_contrib": sb3_contrib.__version__,
+        "machine": platform.machine(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "mkldnn": bool(torch.backends.mkldnn.enabled),
+        "mkl": bool(torch._C.has_mkl),
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "device": torch.cuda.get_device_name(device) if cuda else device.type,
+        "cuda": torch.version.cuda if cuda else None,
+        "policy": type(model.policy).__name__,
+        "arithmetic": _ARITHMETIC,
+        **{name.lower(): os.environ.get(name) for name in _VARIABLES},
+        "num_envs": model.n_envs,
+        **{name: plain(getattr(model, name)) for name in _HYPERPARAMETERS},
+        "sequence_length": getattr(model, "sequence_length", None),
+        "distribution": getattr(model.policy, "distribution", None),  # None: not on a simplex
+    }
 
 
 def check_setup(
@@ -34,7 +96,11 @@ def check_setup(
         )
     if allow_inexact:
         return
-    differences = fingerprint_differences(saved, current)
+    differences = [
+        f"{name}: {saved.get(name)} -> {current.get(name)}"
+        for name in sorted(saved.keys() | current.keys())
+        if saved.get(name) != current.get(name)
+    ]
     if differences:
         raise InputError(
             "this run would not repeat the interrupted one bit for bit; changed: "
@@ -53,27 +119,27 @@ def check_fits(parts: Mapping[str, Any], model: OnPolicyAlgorithm) -> None:
     """InputError unless names, shapes and types are those of the model."""
     _check_network(parts["policy"], model)
     _check_optimizer(parts["optimizer"], model)
-    for name in ("_last_obs", "_last_episode_starts"):
-        inner = (model.observation_space.shape or ()) if name == "_last_obs" else ()
-        if parts["observed"][name].shape != (model.n_envs, *inner):
+    observation = model.observation_space.shape or ()
+    for name, shape in (("_last_obs", observation), ("_last_episode_starts", ())):
+        if parts["observed"][name].shape != (model.n_envs, *shape):
             raise InputError(f"{name} has shape {parts['observed'][name].shape}")
-    _check_memory(parts["lstm"], model)
+    _check_lstm_states(parts["lstm"], model)
     for name, value in parts["counters"].items():
-        # The last rollout may go beyond the steps asked for: what remains is then below zero.
+        # The last rollout may end after the requested steps; what remains is then negative.
         least = -math.inf if name == "_current_progress_remaining" else 0
         if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
             raise InputError(f"the counter {name} is {value!r}")
     # NumPy does not check these itself and would read beyond the array.
-    numbers = parts["random"]["numpy"]["state"]
-    if numbers["key"].shape != (_MT19937_WORDS,) or not 0 <= numbers["pos"] <= _MT19937_WORDS:
+    state = parts["random"]["numpy"]["state"]
+    if state["key"].shape != (_MT19937_WORDS,) or not 0 <= state["pos"] <= _MT19937_WORDS:
         raise InputError("the state of NumPy's random generator is damaged")
 
 
-def _check_memory(saved: Mapping[str, Any] | None, model: OnPolicyAlgorithm) -> None:
+def _check_lstm_states(saved: Mapping[str, Any] | None, model: OnPolicyAlgorithm) -> None:
     states: Any = getattr(model, "_last_lstm_states", None)
     if (saved is None) != (states is None):
         raise InputError(
-            "the checkpoint has a recurrent agent and this run not, or the other way round",
+            "only one of the checkpoint and this run has a recurrent agent",
             "Resume with the agent that the run was started with",
         )
     if saved is None:
@@ -86,8 +152,9 @@ def _check_memory(saved: Mapping[str, Any] | None, model: OnPolicyAlgorithm) -> 
 
 def _check_network(saved: Mapping[str, Any], model: OnPolicyAlgorithm) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in model.policy.state_dict().items()}
-    found = {name: array.shape for name, array in saved.items()}
-    odd = sorted(n for n in found.keys() | expected.keys() if found.get(n) != expected.get(n))
+    shapes = {name: array.shape for name, array in saved.items()}
+    names = shapes.keys() | expected.keys()
+    odd = sorted(name for name in names if shapes.get(name) != expected.get(name))
     if odd:
         raise InputError(
             f"the checkpoint's network differs in {', '.join(odd[:3])} ({len(odd)} in all)",
@@ -98,13 +165,13 @@ def _check_network(saved: Mapping[str, Any], model: OnPolicyAlgorithm) -> None:
 def _check_optimizer(saved: Mapping[str, Any], model: OnPolicyAlgorithm) -> None:
     own = model.policy.optimizer.state_dict()["param_groups"]
     groups = saved["groups"]
-    same = len(groups) == len(own) and all(
+    is_same_kind = len(groups) == len(own) and all(
         one.keys() == two.keys()
         and one["params"] == two["params"]
         and all(type(one[key]) is type(two[key]) for key in two)
         for one, two in zip(groups, own, strict=True)
     )
-    if not same:
+    if not is_same_kind:
         raise InputError("the checkpoint's optimizer is of another kind than this run's")
     parameters = [p for group in model.policy.optimizer.param_groups for p in group["params"]]
     for index, entry in saved["state"].items():

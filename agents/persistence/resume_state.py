@@ -1,7 +1,7 @@
-"""Everything a PPO run, recurrent or not, consists of between two rollouts, taken out and put back.
+"""The whole state of a PPO run, recurrent or not, between two rollouts: captured and restored.
 
 At the start of a rollout (`on_rollout_start`) the rollout buffer is empty and all parts agree; a
-model rebuilt from the same settings that is given these parts goes on as if it had never stopped.
+model rebuilt from the same settings that is given these parts continues as if never stopped.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import random
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,9 +18,8 @@ from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnvWrapper, VecMonitor
 
-from agents.persistence.fingerprint import determinism_fingerprint
 from agents.persistence.packing import Array, as_array, pack, unpack
-from agents.persistence.resume_checks import check_fits, check_setup
+from agents.persistence.resume_checks import check_fits, check_setup, determinism_fingerprint
 from conf.errors import InputError
 
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_current_progress_remaining")
@@ -42,7 +41,7 @@ class StatefulEnv(Protocol):
 
 @runtime_checkable
 class StatefulCallback(Protocol):
-    """A callback that remembers something which later steps depend on."""
+    """A callback with a state that later steps depend on."""
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data, as for `StatefulEnv.get_state`."""
@@ -60,7 +59,7 @@ class ResumeState:
 
     @property
     def step(self) -> int:
-        """Environment steps done in all."""
+        """Environment steps so far."""
         step = self.values.get("counters", {}).get("num_timesteps")
         if not isinstance(step, int) or isinstance(step, bool) or step < 0:
             raise InputError(f"the resume state has step {step!r}", "It is damaged")
@@ -68,7 +67,7 @@ class ResumeState:
 
 
 def capture(model: OnPolicyAlgorithm, callbacks: Mapping[str, StatefulCallback]) -> ResumeState:
-    """Take a copy of everything, at the start of a rollout.
+    """Copy the whole state, at the start of a rollout.
 
     Raises InputError for what cannot be resumed exactly: state-dependent exploration, an
     environment that is no `StatefulEnv`, wrappers other than `VecMonitor`.
@@ -78,15 +77,16 @@ def capture(model: OnPolicyAlgorithm, callbacks: Mapping[str, StatefulCallback])
     if getattr(model, "_last_obs", None) is None:
         raise InputError("training has not begun", "Save at the start of a rollout")
     optimizer = model.policy.optimizer.state_dict()
+    lstm_states: Any = getattr(model, "_last_lstm_states", None)  # None: not recurrent
     parts = {
         "policy": dict(model.policy.state_dict()),
         "optimizer": {
             "state": {str(index): entry for index, entry in optimizer["state"].items()},
             "groups": optimizer["param_groups"],
         },
-        "lstm": _lstm_states(model),
+        "lstm": None if lstm_states is None else lstm_states._asdict(),
         "observed": {name: getattr(model, name) for name in _OBSERVED},
-        "env": [_wrapper_state(layer) for layer in _env_layers(model)],
+        "env": [_layer_state(layer) for layer in _env_layers(model)],
         "random": _random_states(model),
         "counters": {name: getattr(model, name) for name in _COUNTERS},
         "episodes": {
@@ -99,8 +99,8 @@ def capture(model: OnPolicyAlgorithm, callbacks: Mapping[str, StatefulCallback])
     arrays: dict[str, Array] = {}
     values: dict[str, Any] = {}
     for name, part in parts.items():
-        values[name], found = pack(part, name)
-        arrays.update(found)
+        values[name], part_arrays = pack(part, name)
+        arrays.update(part_arrays)
     return ResumeState(values, arrays)
 
 
@@ -110,13 +110,13 @@ def restore(
     callbacks: Mapping[str, StatefulCallback],
     allow_inexact: bool = False,
 ) -> None:
-    """Put everything back into a model that was built from the same settings.
+    """Put a captured state into a model that was built from the same settings.
 
     Then call `learn(total - model.num_timesteps, reset_num_timesteps=False)`: Stable-Baselines3
-    adds the steps it is given to those already done. Raises InputError if the state does
-    not fit the model (names and shapes are compared before anything changes), or if the machine,
-    the software or the hyperparameters differ and `allow_inexact` is false; a different number of
-    environments is never accepted.
+    adds these steps to the earlier ones. Raises InputError if the state does not fit the model
+    (names and shapes are compared before anything changes), or if the machine, the software or the
+    hyperparameters differ and `allow_inexact` is false: each difference is named. A different
+    number of environments is never accepted.
     """
     try:
         parts = {name: unpack(part, state.arrays) for name, part in state.values.items()}
@@ -139,38 +139,25 @@ def _restore_parts(
     tensors = {name: torch.from_numpy(array) for name, array in parts["policy"].items()}
     model.policy.load_state_dict(tensors, strict=True)
     model.policy.optimizer.load_state_dict(_optimizer_state(parts["optimizer"]))
-    _restore_lstm(parts["lstm"], model)
-    for name in _OBSERVED:
-        setattr(model, name, parts["observed"][name])
-    for name in _COUNTERS:
-        setattr(model, name, parts["counters"][name])
+    if parts["lstm"] is not None:
+        pi, vf = (
+            tuple(torch.from_numpy(array).to(model.device) for array in parts["lstm"][net])
+            for net in ("pi", "vf")
+        )
+        setattr(model, "_last_lstm_states", RNNStates(pi, vf))  # noqa: B010  # PPO has none
+    for part, names in (("observed", _OBSERVED), ("counters", _COUNTERS)):
+        for name in names:
+            setattr(model, name, parts[part][name])
     window = model._stats_window_size
     model.ep_info_buffer = deque(parts["episodes"]["infos"], maxlen=window)
     model.ep_success_buffer = deque(parts["episodes"]["successes"], maxlen=window)
     for layer, layer_state in zip(_env_layers(model), parts["env"], strict=True):
-        _restore_wrapper(layer, layer_state)
+        _restore_layer(layer, layer_state)
     for name, callback in callbacks.items():
         if name in parts["callbacks"]:
             callback.load_state_dict(parts["callbacks"][name])
-    # Last, so that nothing above can have drawn from them.
+    # Last, so that nothing above can draw from them.
     _restore_random(parts["random"], model)
-
-
-def _lstm_states(model: OnPolicyAlgorithm) -> dict[str, Any] | None:
-    """None for an agent without memory."""
-    states: Any = getattr(model, "_last_lstm_states", None)
-    return None if states is None else {"pi": tuple(states.pi), "vf": tuple(states.vf)}
-
-
-def _restore_lstm(saved: dict[str, Any] | None, model: OnPolicyAlgorithm) -> None:
-    if saved is None:
-        return
-    states = {
-        net: tuple(torch.from_numpy(array).to(model.device) for array in saved[net])
-        for net in ("pi", "vf")
-    }
-    untyped: Any = model
-    untyped._last_lstm_states = RNNStates(states["pi"], states["vf"])
 
 
 def _optimizer_state(saved: dict[str, Any]) -> dict[str, Any]:
@@ -202,14 +189,13 @@ def _env_layers(model: OnPolicyAlgorithm) -> list[Any]:
     return layers
 
 
-def _wrapper_state(layer: Any) -> dict[str, Any]:
+def _layer_state(layer: Any) -> dict[str, Any]:
     if isinstance(layer, VecMonitor):
         return {name: getattr(layer, name) for name in _MONITORED}
-    state: dict[str, Any] = layer.get_state()
-    return state
+    return cast(dict[str, Any], layer.get_state())
 
 
-def _restore_wrapper(layer: Any, state: dict[str, Any]) -> None:
+def _restore_layer(layer: Any, state: dict[str, Any]) -> None:
     if isinstance(layer, VecMonitor):
         for name in _MONITORED:
             setattr(layer, name, state[name])

@@ -1,4 +1,4 @@
-"""Reading JSON that somebody else may have written: bounded, finite, unambiguous."""
+"""Reading JSON from untrusted files: bounded in size, finite, no key repeated."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MAX_JSON_BYTES = 16 * 2**20
 def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
     """The JSON object in a file.
 
-    Raises InputError if the file is missing or larger than `max_bytes`, is not UTF-8 JSON, is not
-    an object, names a key twice, or holds NaN or an infinity.
+    Raises InputError if the file is missing or larger than `max_bytes`, is not UTF-8 JSON or not
+    an object, repeats a key, or holds NaN or an infinity.
     """
     return parse_json(read_bytes(path, max_bytes), str(path))
 
@@ -31,7 +31,7 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     if len(content) > max_bytes:
-        raise InputError(f"{path} is larger than {max_bytes} bytes", "It is not what it claims")
+        raise InputError(f"{path} is larger than {max_bytes} bytes", "It is another kind of file")
     return content
 
 
@@ -42,7 +42,7 @@ def parse_json(content: bytes, where: str) -> dict[str, Any]:
             content.decode("utf-8"),
             object_pairs_hook=_unique,
             parse_float=_finite,
-            parse_constant=_refuse_constant,
+            parse_constant=_finite,  # NaN, Infinity, -Infinity
         )
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
@@ -56,8 +56,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"key {twice!r} stands twice")
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key {repeated!r} is repeated")
     return values
 
 
@@ -66,7 +66,3 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"number {text} is not finite")
     return value
-
-
-def _refuse_constant(text: str) -> float:
-    raise ValueError(f"number {text} is not finite")

@@ -1,4 +1,4 @@
-"""Positions and market conditions, as a person gives them, as one observation of the allocation."""
+"""Positions and market conditions as a user states them, made an observation for the agent."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ _CASH_TOLERANCE = 0.01  # between a cash_ratio and the cash among the positions
 
 @dataclass(frozen=True)
 class Positions:
-    """What is held: assets in the agent's order."""
+    """What the portfolio holds; assets in the agent's order."""
 
     assets: tuple[str, ...]  # A names
     value: FloatArray  # (A,) in one currency, none negative
-    cash: float | None  # in the same; None where it was not told
+    cash: float | None  # in the same currency; None: not given
 
 
 def read_positions(
     portfolio: Mapping[str, float], count: int, names: Sequence[str] | None
 ) -> Positions:
-    """Check values by asset, `cash` perhaps among them, and put them in order.
+    """Check values by asset, possibly with `cash`, and put them in the agent's order.
 
-    With `names`, an asset that is not there is not held, and no other is known. Without, there
-    must be `count` of them, in alphabetical order. InputError for anything else, for a short
-    position and for what is no finite number.
+    With `names`, a missing asset is not held, and others are refused. Without, there must be
+    `count` assets, which are sorted alphabetically. InputError for anything else, for a short
+    position and for a value that is not a finite number.
     """
     value = {asset: checked_number(f"portfolio: {asset}", x) for asset, x in portfolio.items()}
-    for asset, worth in value.items():
-        if worth < 0.0:
+    for asset, position in value.items():
+        if position < 0.0:
             raise InputError(
-                f"portfolio: {asset} is {worth:g}", "The agent holds nothing short: give 0 or more"
+                f"portfolio: {asset} is {position:g}", "The agent is never short: give 0 or more"
             )
     cash = value.pop(CASH, None)
     if names is not None:
@@ -69,8 +69,8 @@ def read_positions(
 def observe(positions: Positions, conditions: Conditions, features: Sequence[Feature]) -> ObsArray:
     """The observation (3A + 2,): weights, last returns, volatilities, cash ratio, value ratio.
 
-    Scaled and cut as `features` say. InputError for conditions that are unknown, missing or not
-    possible.
+    Scaled and clipped as `features` say. InputError for conditions that are unknown, missing or
+    impossible.
     """
     _refuse_unknown("market_conditions", conditions, CONDITIONS)
     assets = positions.assets
@@ -84,21 +84,22 @@ def observe(positions: Positions, conditions: Conditions, features: Sequence[Fea
 
 
 def _cash_ratio(positions: Positions, conditions: Conditions) -> float:
-    """Share of cash: as told, or as it stands among the positions; both must agree."""
-    told = _number(conditions, "cash_ratio", 0.0)
-    if not 0.0 <= told <= 1.0:
-        raise InputError(f"market_conditions: cash_ratio is {told}", "Give a share from 0 to 1")
+    """Share of cash, as given or from the positions' cash; both must agree."""
+    given = _number(conditions, "cash_ratio", 0.0)
+    if not 0.0 <= given <= 1.0:
+        raise InputError(f"market_conditions: cash_ratio is {given}", "Give a share from 0 to 1")
     invested = float(positions.value.sum())
     if positions.cash is None and invested:
-        return told
+        return given
     total = invested + (positions.cash or 0.0)
-    held = 1.0 - invested / total if total else 1.0
-    if "cash_ratio" in conditions and abs(told - held) > _CASH_TOLERANCE:
+    actual = 1.0 - invested / total if total else 1.0
+    if "cash_ratio" in conditions and abs(given - actual) > _CASH_TOLERANCE:
         raise InputError(
-            f"market_conditions: cash_ratio is {told:g}, but {held:.4g} of the portfolio is cash",
+            f"market_conditions: cash_ratio is {given:g}, but {actual:.4g} of the portfolio is "
+            "cash",
             f"Leave cash_ratio out, or {CASH!r} among the positions",
         )
-    return held
+    return actual
 
 
 def _returns(assets: tuple[str, ...], conditions: Conditions) -> FloatArray:
@@ -121,16 +122,16 @@ def _returns(assets: tuple[str, ...], conditions: Conditions) -> FloatArray:
 def _volatilities(assets: tuple[str, ...], conditions: Conditions) -> FloatArray:
     """Annual volatilities (A,)."""
     if "volatilities" in conditions:
-        found, name = _by_asset(assets, conditions, "volatilities"), "volatilities"
+        annual, name = _by_asset(assets, conditions, "volatilities"), "volatilities"
     elif "volatility" in conditions:
-        found, name = np.full(len(assets), _number(conditions, "volatility", 0.0)), "volatility"
+        annual, name = np.full(len(assets), _number(conditions, "volatility", 0.0)), "volatility"
     else:
         raise _missing("volatility", "volatilities")
-    if found.min() < 0.0:
+    if annual.min() < 0.0:
         raise InputError(
-            f"market_conditions: {name} of {found.min():g}", "Give annual decimals, 0 or more"
+            f"market_conditions: {name} of {annual.min():g}", "Give annual decimals, 0 or more"
         )
-    return found
+    return annual
 
 
 def _by_asset(assets: tuple[str, ...], conditions: Conditions, name: str) -> FloatArray:
@@ -164,8 +165,8 @@ def _missing(name: str, by_asset: str) -> InputError:
     )
 
 
-def _refuse_unknown(where: str, found: Iterable[str], known: Sequence[str]) -> None:
-    for name in found:
+def _refuse_unknown(where: str, names: Iterable[str], known: Sequence[str]) -> None:
+    for name in names:
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1)
             hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}"

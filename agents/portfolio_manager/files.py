@@ -1,4 +1,4 @@
-"""A trained portfolio manager in a folder: policy, optimiser and all that it was trained with.
+"""A trained portfolio manager in a folder: policy, optimiser and the settings of its training.
 
 `policy.safetensors` and `policy.json` are those of `agents.persistence.policy_file`, so that the
 policy can be used like any other; `optimizer.safetensors` has Adam's moments. Nothing in them can
@@ -16,11 +16,16 @@ from typing import Annotated, Any, Literal
 import safetensors.torch
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from agents.factory import PPOSettings
-from agents.persistence.policy_file import DESCRIPTION, WEIGHTS, load_policy, save_policy
+from agents.persistence.policy_file import (
+    DESCRIPTION,
+    WEIGHTS,
+    load_policy,
+    parse_tensors,
+    save_policy,
+)
 from agents.persistence.strict_json import read_bytes
 from conf.errors import InputError
 from conf.files import new_folder
@@ -42,7 +47,7 @@ class ModelMetadata:
 
     kind: Literal["portfolio_manager"] = "portfolio_manager"
     asset_count: Annotated[int, Field(ge=1)]
-    assets: tuple[str, ...] | None  # None: they have no names
+    assets: tuple[str, ...] | None  # None: unnamed
     features: tuple[Feature, ...]  # of the observation
     episodes: Annotated[int, Field(ge=0)]
     update_interval: Annotated[int, Field(ge=2)]  # of the last training
@@ -53,48 +58,45 @@ class ModelMetadata:
 
 @dataclass(frozen=True)
 class TrainedWeights:
-    """What training left behind."""
+    """The trained policy and Adam's moments, from which training can continue."""
 
     policy: ActorCriticPolicy
-    moments: dict[str, torch.Tensor]  # of Adam, "<parameter>.<name>"
+    moments: dict[str, torch.Tensor]  # by "<parameter>.<name>"
 
 
 @dataclass(frozen=True)
 class Model:
-    """A trained model, whole."""
+    """A trained model: its weights, and the settings of its training."""
 
     weights: TrainedWeights
     metadata: ModelMetadata
 
 
 def folder_of(model_path: str | Path) -> Path:
-    """The folder for a model path: the path itself, or without the ending of a pickle.
+    """The folder for a model path: the path itself, without the suffix of a pickle.
 
-    `models/ppo_agent.pt` is kept in `models/ppo_agent/`. Raises InputError where that would mean
-    to read a pickle, or to replace a folder that holds something else.
+    `models/ppo_agent.pt` is kept in `models/ppo_agent/`. Raises InputError if the path is a file,
+    or a folder that holds something else than a model.
     """
     path = Path(model_path).expanduser()
     folder = path.with_suffix("") if path.suffix.lower() in _PICKLED else path
-    for found in (path, folder):
-        if found.is_file():
+    for candidate in (path, folder):
+        if candidate.is_file():
             raise InputError(
-                f"{found} is a file, and models are kept in a folder: pickles are never loaded",
+                f"{candidate} is a file, and models are kept in a folder: pickles are never loaded",
                 "Move it away, or choose another model_path",
             )
-    own = {OPTIMIZER, WEIGHTS, DESCRIPTION}
-    foreign = (
-        [item.name for item in folder.iterdir() if item.name not in own] if _is(folder) else []
-    )
+    foreign = sorted(_content(folder) - {OPTIMIZER, WEIGHTS, DESCRIPTION})
     if foreign:
         raise InputError(
-            f"{folder} holds other things than a model: {', '.join(sorted(foreign)[:3])}",
+            f"{folder} holds other things than a model: {', '.join(foreign[:3])}",
             "Choose another model_path: saving replaces the whole folder",
         )
     return folder
 
 
 def save_model(model: Model, folder: Path) -> None:
-    """Write everything in one step, in place of what stood there."""
+    """Write all files in one step; they replace the whole folder."""
     content = safetensors.torch.save(model.weights.moments)
     digest = {_DIGEST: hashlib.sha256(content).hexdigest()}
     with new_folder(folder) as temporary:
@@ -103,31 +105,23 @@ def save_model(model: Model, folder: Path) -> None:
 
 
 def load_model(folder: Path, device: str = "cpu") -> Model | None:
-    """What `save_model` wrote; None where there is nothing.
+    """What `save_model` wrote; None if the folder is empty or does not exist.
 
     Raises InputError for files that are damaged, altered or incomplete, and for a policy that is
     not a portfolio manager's.
     """
-    if not _is(folder) or not any(folder.iterdir()):
+    if not _content(folder):
         return None
     loaded = load_policy(folder, device)
     saved = dict(loaded.metadata)
     digest = saved.pop(_DIGEST, None)
     if digest is None:
         raise InputError(
-            f"{folder} holds a policy, but none of a portfolio manager",
+            f"{folder} holds a policy, but not a portfolio manager's",
             "Choose another model_path",
         )
     content = read_bytes(folder / OPTIMIZER, _MAX_OPTIMIZER_BYTES)
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise InputError(
-            f"{folder / OPTIMIZER} is not the file that {DESCRIPTION} describes (checksum)",
-            "Copy all files again",
-        )
-    try:
-        moments = safetensors.torch.load(content)
-    except (SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{folder / OPTIMIZER} is not a safetensors file: {error}") from None
+    moments = parse_tensors(content, folder / OPTIMIZER, digest)
     metadata: ModelMetadata = build_settings(
         ModelMetadata, saved, f"{folder / DESCRIPTION}: metadata"
     )
@@ -135,7 +129,7 @@ def load_model(folder: Path, device: str = "cpu") -> Model | None:
 
 
 def moments_of(policy: ActorCriticPolicy) -> dict[str, torch.Tensor]:
-    """Copies of what Adam remembers of each parameter."""
+    """Copies of Adam's state of each parameter."""
     state: Mapping[int, Mapping[str, Any]] = policy.optimizer.state_dict()["state"]
     return {
         f"{index}.{name}": torch.as_tensor(value).detach().cpu().contiguous().clone()
@@ -144,25 +138,28 @@ def moments_of(policy: ActorCriticPolicy) -> dict[str, torch.Tensor]:
     }
 
 
-def give_moments(policy: ActorCriticPolicy, moments: Mapping[str, torch.Tensor]) -> None:
-    """Put back what `moments_of` took; learning rates and the like stay the policy's own.
+def load_moments(policy: ActorCriticPolicy, moments: Mapping[str, torch.Tensor]) -> None:
+    """Put back what `moments_of` copied; the optimiser's settings stay the policy's own.
 
-    Raises InputError where it was taken from another network.
+    Raises InputError if it was copied from another network.
     """
     shapes = [p.shape for group in policy.optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in moments.items():
         index, _, name = key.partition(".")
         if not index.isdecimal() or int(index) >= len(shapes):
-            raise InputError(f"the optimiser remembers a parameter {index} that is not there")
+            raise InputError(f"the saved optimiser has a parameter {index}, this policy has not")
         if value.shape not in (torch.Size([]), shapes[int(index)]):
-            raise InputError(f"the optimiser's {name} of parameter {index} does not fit")
+            raise InputError(f"the saved optimiser's {name} of parameter {index} does not fit")
         state.setdefault(int(index), {})[name] = value
     groups = policy.optimizer.state_dict()["param_groups"]
     policy.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def _is(folder: Path) -> bool:
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is no folder", "Choose another model_path")
-    return folder.is_dir()
+def _content(folder: Path) -> set[str]:
+    """Names in a folder; none if it does not exist."""
+    if not folder.exists():
+        return set()
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder", "Choose another model_path")
+    return {item.name for item in folder.iterdir()}

@@ -1,4 +1,4 @@
-"""A portfolio manager in one object: train an agent, ask it for weights, size positions."""
+"""A portfolio manager in one object: trains an agent, allocates by it, sizes positions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from agents.factory import PPOSettings
-from agents.portfolio_manager.conditions import (
-    CONDITIONS,
-    Conditions,
-    observe,
-    read_positions,
-)
+from agents.portfolio_manager.conditions import CONDITIONS, Conditions, observe, read_positions
 from agents.portfolio_manager.files import (
     Model,
     ModelMetadata,
@@ -36,15 +31,15 @@ _NETWORK = ("net_arch", "activation", "distribution")
 
 
 class RLPortfolioManager:
-    """Trains PPO to allocate between `asset_count` assets and cash, and asks it for weights.
+    """Trains PPO to allocate between `asset_count` assets and cash, and gives its weights.
 
-    model_path: the folder that the model is kept in and, where there is one, loaded from; an ending
-    like `.pt` is dropped, for nothing is ever pickled (`models/ppo_agent.pt` stands in
-    `models/ppo_agent/`); None keeps nothing. assets: their names in the agent's order; None: those
-    of the data it is trained on or, in a simulated market, any, in alphabetical order. data, env
-    and agent: what to train on and with; None: as the loaded model was, or the defaults, a
-    simulated market of calm and stress in which all assets are alike. num_envs: episodes side by
-    side. leverage_range and target_volatility (annual): for `compute_leverage`.
+    model_path: the folder to save the model in and, if there is a model, to load it from; a suffix
+    like `.pt` is dropped, since nothing is ever pickled (`models/ppo_agent.pt` becomes
+    `models/ppo_agent/`); None saves nothing. assets: their names in the agent's order; None: those
+    of the training data or, in a simulated market, any names, in alphabetical order. data, env and
+    agent: the settings of training; None: the loaded model's, or the defaults, a simulated market
+    of calm and stress in which all assets are alike. num_envs: parallel episodes. leverage_range
+    and target_volatility (annual): for `compute_leverage`.
 
     It is an `Allocator` of `risk.manager.AdvancedRiskManager`. InputError for settings that do not
     go together, and for a model that is damaged or made for something else.
@@ -69,37 +64,37 @@ class RLPortfolioManager:
             raise InputError(f"asset_count is {asset_count!r}", "Give a whole number, 1 or more")
         self.asset_count = asset_count
         self.leverage_range, self.target_volatility = leverage_range, target_volatility
-        self.compute_leverage(target_volatility)  # refuses a range that is none
+        self.compute_leverage(target_volatility)  # refuses an impossible range
         self.folder = None if model_path is None else folder_of(model_path)
         self.assets = None if assets is None else _checked_names(assets, asset_count)
         self._num_envs, self._seed, self._device = num_envs, seed, device
         self._model = None if self.folder is None else load_model(self.folder, device)
-        was = None if self._model is None else self._model.metadata
-        if was is not None:
-            self._refuse_other_model(was, agent)
-            self.assets = self.assets or was.assets
-        self.agent = agent or (was.agent if was else PPOSettings(reward_scale=REWARD_SCALE))
-        self.env = env or (was.env if was else AllocationSettings())
-        self.data: PanelSettings = data or (was.data if was else default_data(asset_count))
+        saved = None if self._model is None else self._model.metadata
+        if saved is not None:
+            self._refuse_other_model(saved, agent)
+            self.assets = self.assets or saved.assets
+        self.agent = agent or (saved.agent if saved else PPOSettings(reward_scale=REWARD_SCALE))
+        self.env = env or (saved.env if saved else AllocationSettings())
+        self.data: PanelSettings = data or (saved.data if saved else default_data(asset_count))
 
     @property
     def is_trained(self) -> bool:
-        """Whether there is an agent to be asked."""
+        """Whether there is a trained agent."""
         return self._model is not None
 
     @property
     def episodes(self) -> int:
-        """Trained so far, in all."""
+        """Trained so far, over all calls of `train`."""
         return 0 if self._model is None else self._model.metadata.episodes
 
     def train(self, episodes: int = 1000, update_interval: int = 20) -> list[float]:
-        """Train on, and return the reward sum of each episode, in the order they finish.
+        """Train further, and return the reward sum of each episode, in the order they finish.
 
-        Up to `num_envs` episodes run side by side, and all of them take `update_interval` steps
-        (sessions) between two updates: a rollout has update_interval x num_envs steps. Every 50
-        episodes and at the end the model is saved. A second call goes on from the first, with
-        other draws. Raises InputError for numbers that are too small and a market that does not
-        have `asset_count` assets.
+        Up to `num_envs` episodes run in parallel, and each takes `update_interval` steps
+        (sessions) between two updates: a rollout has update_interval x num_envs steps. The model
+        is saved every 50 episodes and at the end. A second call continues the first with other
+        random numbers. Raises InputError for numbers that are too small and for a market without
+        `asset_count` assets.
         """
         seed, before = self._seed, self.episodes
         if before:
@@ -107,42 +102,42 @@ class RLPortfolioManager:
         plan = TrainingPlan(
             episodes, update_interval, self._num_envs, seed, self._device, self.agent
         )
-        market, used = self._market()
+        market, data = self._market()
 
-        def keep(weights: TrainedWeights, done: int) -> None:
+        def save(weights: TrainedWeights, finished: int) -> None:
             metadata = ModelMetadata(
                 asset_count=self.asset_count,
                 assets=self.assets,
                 features=market.features,
-                episodes=before + done,
+                episodes=before + finished,
                 update_interval=update_interval,
                 agent=self.agent,
                 env=self.env,
-                data=used,
+                data=data,
             )
             self._model = Model(weights, metadata)
             if self.folder is not None:
                 save_model(self._model, self.folder)
 
         weights = None if self._model is None else self._model.weights
-        return learn(plan, market, self.env, weights, keep)
+        return learn(plan, market, self.env, weights, save)
 
     def rebalance(
         self, portfolio: Mapping[str, float], market_conditions: Conditions
     ) -> dict[str, float]:
-        """Weights by asset and of `cash`, which sum to 1, that the agent would hold now.
+        """The agent's weights for the portfolio, by asset and of `cash`; they sum to 1.
 
-        portfolio: what each asset held is worth, in one currency; `cash` may be among them.
-        market_conditions: `volatility` (annual) and `trend` (annual: a 252nd of it stands for the
-        last session's return) of all assets alike, or by asset `volatilities` (annual) and
-        `returns` (simple, of the last session); `cash_ratio` (share of the portfolio; 0 unless
-        given, or as the portfolio's `cash` has it) and `portfolio_value_ratio` (value over the
-        initial value; 1 unless given). Raises InputError before training, for unknown assets or
-        conditions, a wrong number of them, and for what is not finite or not possible.
+        portfolio: the value of each position, in one currency; `cash` may be among them.
+        market_conditions: either `volatility` (annual) and `trend` (annual; divided by 252 it is
+        the last session's return) of all assets alike, or by asset `volatilities` (annual) and
+        `returns` (simple, of the last session); `cash_ratio` (share of the portfolio; default: from
+        the portfolio's `cash`, or 0) and `portfolio_value_ratio` (value over the initial value;
+        default 1). Raises InputError before training, for unknown assets or conditions, a wrong
+        number of them, and for values that are not finite or impossible.
         """
         if self._model is None:
             raise InputError(
-                "there is no trained agent to ask" + (f" in {self.folder}" if self.folder else ""),
+                "there is no trained agent" + (f" in {self.folder}" if self.folder else ""),
                 "Call train(...), or give the model_path of a trained one",
             )
         positions = read_positions(portfolio, self.asset_count, self.assets)
@@ -155,7 +150,7 @@ class RLPortfolioManager:
     def __call__(
         self, market_state: Mapping[str, float], positions: Mapping[str, float]
     ) -> dict[str, float]:
-        """`rebalance` for a risk manager, whose market state may say more than the agent sees."""
+        """`rebalance` for a risk manager, whose market state may have more than the agent uses."""
         known = {name: value for name, value in market_state.items() if name in CONDITIONS}
         return self.rebalance(positions, known)
 
@@ -167,10 +162,8 @@ class RLPortfolioManager:
         """Half-Kelly fraction of capital to risk, 1 to 25 %, or 0 without an edge."""
         return kelly_fraction(win_rate, avg_win, avg_loss)
 
-    # --- what it is made of ----------------------------------------------------------------------
-
     def _market(self) -> tuple[PanelMarket, PanelSettings]:
-        """The market to train in, and where it really comes from."""
+        """The market to train in, and the settings of the data that was really loaded."""
         loaded = load_panel(self.data)
         history = loaded.history
         if history.num_assets != self.asset_count:
@@ -195,17 +188,19 @@ class RLPortfolioManager:
             )
         return market, loaded.settings
 
-    def _refuse_other_model(self, was: ModelMetadata, agent: PPOSettings | None) -> None:
-        """InputError unless the loaded model is one for what was asked for."""
-        told = {"asset_count": self.asset_count, "assets": self.assets}
-        told |= {f"agent.{name}": getattr(agent, name, None) for name in _NETWORK}
-        found = {"asset_count": was.asset_count, "assets": was.assets}
-        found |= {f"agent.{name}": getattr(was.agent, name) for name in _NETWORK}
-        for name, value in told.items():
-            if value is not None and found[name] not in (None, value):
+    def _refuse_other_model(self, saved: ModelMetadata, agent: PPOSettings | None) -> None:
+        """InputError unless the loaded model has the assets and the network of the request."""
+        pairs = {
+            "asset_count": (saved.asset_count, self.asset_count),
+            "assets": (saved.assets, self.assets),
+        }
+        for name in _NETWORK:
+            pairs[f"agent.{name}"] = getattr(saved.agent, name), getattr(agent, name, None)
+        for name, (own, requested) in pairs.items():
+            if requested is not None and own not in (None, requested):
                 raise InputError(
-                    f"the model in {self.folder} has {name} = {found[name]!r}, not {value!r}",
-                    "Ask for what it has, or choose another model_path",
+                    f"the model in {self.folder} has {name} = {own!r}, not {requested!r}",
+                    "Request what it has, or choose another model_path",
                 )
 
 
@@ -219,5 +214,5 @@ def _checked_names(assets: Sequence[str], count: int) -> tuple[str, ...]:
     return names
 
 
-def _scales(made: PanelMarket | ModelMetadata) -> list[tuple[float, ...]]:
-    return [(item.scale, item.low, item.high, item.center) for item in made.features]
+def _scales(source: PanelMarket | ModelMetadata) -> list[tuple[float, ...]]:
+    return [(item.scale, item.low, item.high, item.center) for item in source.features]

@@ -1,4 +1,4 @@
-"""Training of the portfolio manager's agent on a market of its own."""
+"""Training of the portfolio manager's agent."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.policies import ActorCriticPolicy
 
 from agents.factory import PPOSettings, build_agent
-from agents.portfolio_manager.files import TrainedWeights, give_moments, moments_of
+from agents.portfolio_manager.files import TrainedWeights, load_moments, moments_of
 from conf.errors import InputError
 from envs.allocation.market import AllocationSettings, PanelMarket
 from envs.core.batch import Window
@@ -23,9 +22,9 @@ CHECKPOINT_EPISODES = 50
 
 
 def default_data(asset_count: int) -> PanelSimulatedData:
-    """A market of calm and stress, in which no asset is by law better than another.
+    """A market of calm and stress in which all assets are alike.
 
-    Whoever has no view on the assets should not be taught one; what can be learned is when to
+    Without a view on the assets the agent should not learn to prefer one; it can learn when to
     hold how much of them.
     """
     calm = PanelModel(drift=0.12, vol_annual=0.15, correlation=0.25)
@@ -41,7 +40,7 @@ def default_data(asset_count: int) -> PanelSimulatedData:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How much is to be trained, and on what."""
+    """How long to train, and with which agent."""
 
     episodes: int
     update_interval: int  # steps of each parallel episode between two updates
@@ -57,17 +56,17 @@ class TrainingPlan:
                 raise InputError(f"{name} is {value!r}", f"Give a whole number, {least} or more")
 
     @property
-    def together(self) -> int:
-        """Episodes side by side."""
+    def parallel_episodes(self) -> int:
+        """Never more than there are episodes."""
         return min(self.num_envs, self.episodes)
 
     @property
-    def rollouts(self) -> PPOSettings:
+    def ppo_settings(self) -> PPOSettings:
         """The agent's settings with an update after `update_interval` steps of every episode.
 
-        Minibatches are as near as the rollout divides to the size that was asked for.
+        The batch size is the rollout's divisor nearest to the agent's, by their ratio.
         """
-        steps = self.update_interval * self.together
+        steps = self.update_interval * self.parallel_episodes
         sizes = [size for size in range(2, steps + 1) if steps % size == 0]
         batch = min(sizes, key=lambda size: abs(math.log(size / self.agent.batch_size)))
         return replace(self.agent, rollout_steps=steps, batch_size=batch)
@@ -78,56 +77,51 @@ def learn(
     market: PanelMarket,
     options: AllocationSettings,
     before: TrainedWeights | None,
-    keep: Callable[[TrainedWeights, int], None],
+    save: Callable[[TrainedWeights, int], None],
 ) -> list[float]:
-    """Train, from what was learned before where there is anything; the episodes' reward sums.
+    """Train, from the weights `before` if there are any; the reward sum of each episode.
 
-    `keep` is handed what has been learned and the number of finished episodes, every
+    `save` is called with the weights and the number of finished episodes, every
     CHECKPOINT_EPISODES of them and at the end, after the last update.
     """
-    kernel = open_kernel(
-        market,
-        options,
-        Window(market.first_usable, market.history.num_sessions),
-        plan.together,
-        plan.seed,
-    )
-    agent = plan.rollouts
+    window = Window(market.first_usable, market.history.num_sessions)
+    kernel = open_kernel(market, options, window, plan.parallel_episodes, plan.seed)
+    agent = plan.ppo_settings
     env = KernelVecEnv(kernel, agent.reward_scale)
     model = build_agent(agent, env, plan.seed, plan.device)
     policy = model.policy
     if before is not None:
         policy.load_state_dict(before.policy.state_dict())
-        give_moments(policy, before.moments)
-    watch = _Episodes(lambda done: keep(_learned(policy), done))
-    rounds = -(-plan.episodes // plan.together)
-    steps = rounds * options.episode.sessions * plan.together
-    model.learn(steps, callback=watch)
-    keep(_learned(policy), plan.episodes)
-    return watch.rewards[: plan.episodes]
+        load_moments(policy, before.moments)
+
+    def save_weights(episodes: int) -> None:
+        save(TrainedWeights(policy, moments_of(policy)), episodes)
+
+    progress = _Episodes(save_weights)
+    rounds = math.ceil(plan.episodes / plan.parallel_episodes)
+    steps = rounds * options.episode.sessions * plan.parallel_episodes
+    model.learn(steps, callback=progress)
+    save_weights(plan.episodes)
+    return progress.rewards[: plan.episodes]
 
 
 class _Episodes(BaseCallback):
     """Collects the rewards of finished episodes, in the order in which they finish."""
 
-    def __init__(self, checkpoint: Callable[[int], None]) -> None:
+    def __init__(self, save: Callable[[int], None]) -> None:
         super().__init__()
         self.rewards: list[float] = []
-        self._checkpoint = checkpoint
-        self._kept = 0
+        self._save = save
+        self._saved = 0  # multiples of CHECKPOINT_EPISODES
 
     def _on_rollout_start(self) -> None:
-        done = len(self.rewards) // CHECKPOINT_EPISODES
-        if done > self._kept:
-            self._kept = done
-            self._checkpoint(len(self.rewards))
+        due = len(self.rewards) // CHECKPOINT_EPISODES
+        if due > self._saved:
+            self._saved = due
+            self._save(len(self.rewards))
 
     def _on_step(self) -> bool:
         self.rewards += [
             float(info["episode"]["r"]) for info in self.locals["infos"] if "episode" in info
         ]
         return True
-
-
-def _learned(policy: ActorCriticPolicy) -> TrainedWeights:
-    return TrainedWeights(policy, moments_of(policy))

@@ -1,4 +1,4 @@
-"""The recurrent policy that is trained: stock sb3-contrib networks, few LSTM calls."""
+"""The recurrent policy that is trained: sb3-contrib's networks with few LSTM calls."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import nn
 from agents.ppo.parallel import torch_threads
 from agents.ppo.short_lstm import LstmState, is_plain, run_short
 
-# A step of so few episodes is too little for a second thread, which would rather be waited for:
-# for a long time where other programs keep the cores busy.
+# A step of so few episodes is too little work for a second thread: waiting for it takes longer,
+# much longer where other programs keep the cores busy.
 _FEW_EPISODES = 64
 
 
@@ -24,6 +24,13 @@ class MaskedMlpLstmPolicy(MlpLstmPolicy):
     over all sequences at once from one step at which any of them begins an episode to the next.
     Short sequences take the same time wherever episodes begin in them, see `run_short`.
     """
+
+    @property
+    def device(self) -> torch.device:
+        """The weights' device; before there are any torch's default, so that `meta` works too."""
+        for weight in self.parameters():
+            return weight.device
+        return torch.get_default_device()
 
     def forward(  # type: ignore[override]  # as in sb3-contrib
         self,
@@ -62,7 +69,7 @@ class MaskedMlpLstmPolicy(MlpLstmPolicy):
 
 
 def _is_short(starts: torch.Tensor, lstm: nn.LSTM) -> bool:
-    """`run_short` is faster than the LSTM's own call: measured on a CPU, with gradients."""
+    """Whether `run_short` is faster than the LSTM's own call: measured on a CPU, with gradients."""
     sequences, steps = starts.shape
     on_cpu = starts.device.type == "cpu"
     return on_cpu and torch.is_grad_enabled() and 1 < steps <= sequences and is_plain(lstm)
@@ -71,7 +78,7 @@ def _is_short(starts: torch.Tensor, lstm: nn.LSTM) -> bool:
 def _cuts(starts: torch.Tensor) -> list[int]:
     """The first step, every later step at which any sequence begins an episode, and the end."""
     steps = starts.shape[1]
-    if steps == 1:
+    if steps == 1:  # on a GPU `nonzero` would wait for it
         return [0, 1]
     inner = torch.nonzero((starts[:, 1:] != 0.0).any(dim=0)).flatten() + 1
     return [0, *inner.tolist(), steps]

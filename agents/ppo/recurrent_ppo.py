@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import explained_variance
 from torch.nn.utils import clip_grad_norm_
 
-from agents.ppo.parallel import SideBySide
+from agents.ppo.parallel import RunPair, parallel_pairs
 from agents.ppo.policies import MaskedMlpLstmPolicy
 from agents.ppo.short_lstm import LstmState
 from conf.errors import InputError
@@ -29,13 +29,16 @@ class Minibatch:
 
     observations: torch.Tensor  # (B * L, features)
     actions: torch.Tensor  # (B * L, ...)
-    old_values: torch.Tensor  # (B * L,)
-    old_log_prob: torch.Tensor  # (B * L,)
+    values: torch.Tensor  # (B * L,) of the critic during the rollout
+    log_probs: torch.Tensor  # (B * L,) of the actions during the rollout
     advantages: torch.Tensor  # (B * L,) as the rollout gave them, not normalised
     returns: torch.Tensor  # (B * L,)
     episode_starts: torch.Tensor  # (B * L,) 1 where an episode begins, at any step
     actor_state: LstmState  # before the first step of each sequence, each (layers, B, size)
     critic_state: LstmState
+
+
+_STEP_FIELDS = [field.name for field in fields(Minibatch) if not field.name.endswith("_state")]
 
 
 class RolloutSequences:
@@ -46,16 +49,8 @@ class RolloutSequences:
     ) -> None:
         self._length = length
         self._steps = {
-            name: _to(device, _steps_of_sequences(getattr(buffer, source), length))
-            for name, source in (
-                ("observations", "observations"),
-                ("actions", "actions"),
-                ("old_values", "values"),
-                ("old_log_prob", "log_probs"),
-                ("advantages", "advantages"),
-                ("returns", "returns"),
-                ("episode_starts", "episode_starts"),
-            )
+            name: _to(device, _split_sequences(getattr(buffer, name), length))
+            for name in _STEP_FIELDS
         }
         self._states = {
             name: tuple(_to(device, _first_states(part, length)) for part in parts)
@@ -70,20 +65,20 @@ class RolloutSequences:
         count = len(self._steps["returns"])
         order = torch.from_numpy(np.random.permutation(count))
         order = order.to(self._steps["returns"].device)
-        for chosen in torch.split(order, batch_size // self._length):
-            parts: dict[str, Any] = {
-                name: part[chosen].flatten(0, 1) for name, part in self._steps.items()
+        for rows in torch.split(order, batch_size // self._length):
+            batch: dict[str, Any] = {
+                name: steps[rows].flatten(0, 1) for name, steps in self._steps.items()
             }
             for name, states in self._states.items():
-                parts[name] = tuple(part[chosen].transpose(0, 1).contiguous() for part in states)
-            yield Minibatch(**parts)
+                batch[name] = tuple(state[rows].transpose(0, 1).contiguous() for state in states)
+            yield Minibatch(**batch)
 
 
-def _steps_of_sequences(values: NDArray[Any], length: int) -> NDArray[Any]:
+def _split_sequences(values: NDArray[Any], length: int) -> NDArray[Any]:
     """(steps, episodes, ...) to (sequences, length, ...)."""
     steps, episodes, *rest = values.shape
-    cut = values.reshape(steps // length, length, episodes, *rest)
-    return cut.swapaxes(1, 2).reshape(-1, length, *rest)
+    blocks = values.reshape(steps // length, length, episodes, *rest)
+    return blocks.swapaxes(1, 2).reshape(-1, length, *rest)
 
 
 def _first_states(states: NDArray[Any], length: int) -> NDArray[Any]:
@@ -110,7 +105,7 @@ class SequenceRecurrentPPO(RecurrentPPO):
     Each sequence starts from the LSTM state that the rollout had there. The loss, the optimiser's
     steps and what is logged are those of `RecurrentPPO`, only the composition of the minibatches
     differs; with `sequence_length=None` that, too, is sb3-contrib's. On the CPU, actor and critic
-    are calculated side by side. Raises InputError where the length does not divide the steps that
+    are calculated in parallel. Raises InputError where the length does not divide the steps that
     each episode makes in a rollout, or the minibatch, and for dictionaries as observations.
     """
 
@@ -130,8 +125,8 @@ class SequenceRecurrentPPO(RecurrentPPO):
 
     def _setup_model(self) -> None:
         self._check_sequences()
-        chosen = self.policy_kwargs.get("optimizer_class", torch.optim.Adam)
-        if chosen is torch.optim.Adam and torch.device(self.device).type in FUSED_DEVICES:
+        optimizer = self.policy_kwargs.get("optimizer_class", torch.optim.Adam)
+        if optimizer is torch.optim.Adam and torch.device(self.device).type in FUSED_DEVICES:
             # A copy: the dictionary is the caller's.
             self.policy_kwargs = {"optimizer_kwargs": dict(FUSED_ADAM), **self.policy_kwargs}
         super()._setup_model()
@@ -141,7 +136,7 @@ class SequenceRecurrentPPO(RecurrentPPO):
         if length is None:
             return
         if length < 1:
-            raise InputError(f"sequence_length is {length}", "It is a number of steps")
+            raise InputError(f"sequence_length is {length}", "Give a number of steps, 1 or more")
         for total, what in (
             (self.n_steps, "steps that each episode makes in a rollout"),
             (self.batch_size or 0, "steps of a minibatch"),
@@ -163,28 +158,28 @@ class SequenceRecurrentPPO(RecurrentPPO):
         self._update_learning_rate(self.policy.optimizer)
         buffer: Any = self.rollout_buffer
         rollout = RolloutSequences(buffer, self.sequence_length, self.device)
-        rows: list[torch.Tensor] = []
-        with SideBySide(self._halves_are_apart()) as both:
+        losses: list[torch.Tensor] = []
+        with parallel_pairs(self._separate_on_cpu()) as run_pair:
             for _ in range(self.n_epochs):
-                epoch = len(rows)
-                completed = self._train_epoch(rollout, both, rows)
+                epoch_start = len(losses)
+                completed = self._train_epoch(rollout, run_pair, losses)
                 self._n_updates += 1
                 if not completed:
                     break
-        self._log_update(torch.stack(rows).cpu().numpy(), epoch)
+        self._log_update(torch.stack(losses).cpu().numpy(), epoch_start)
 
     def _train_epoch(
-        self, rollout: RolloutSequences, both: SideBySide, rows: list[torch.Tensor]
+        self, rollout: RolloutSequences, run_pair: RunPair, losses: list[torch.Tensor]
     ) -> bool:
-        """One pass; a row of losses is added for each minibatch. False where it stopped early."""
+        """One pass; adds a row of `_COLUMNS` a minibatch. False if `target_kl` stopped it."""
         parameters = list(self.policy.parameters())
         for batch in rollout.minibatches(self.batch_size or 0):
             self.policy.optimizer.zero_grad(set_to_none=True)
-            actor, critic = both.run(
+            actor, critic = run_pair(
                 partial(self._actor_backward, batch), partial(self._critic_backward, batch)
             )
-            rows.append(torch.cat([actor, critic]))
-            # Read only where it matters: on a GPU every such look waits for it.
+            losses.append(torch.cat([actor, critic]))
+            # Read only if needed: reading a number from a GPU waits for it.
             if self.target_kl is not None and float(actor[2]) > 1.5 * self.target_kl:
                 if self.verbose >= 1:
                     print(f"Early stopping due to reaching max kl: {float(actor[2]):.2f}")
@@ -194,7 +189,7 @@ class SequenceRecurrentPPO(RecurrentPPO):
         return True
 
     def _actor_backward(self, batch: Minibatch) -> torch.Tensor:
-        """Gradients of the actor; policy loss, share clipped, approximate KL, entropy loss (4,)."""
+        """Accumulate the actor's gradients; the first four `_COLUMNS` (4,)."""
         policy: Any = self.policy
         clip_range = self._now(self.clip_range)
         actions = batch.actions
@@ -207,26 +202,27 @@ class SequenceRecurrentPPO(RecurrentPPO):
         advantages = batch.advantages
         if self.normalize_advantage:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-        log_ratio = log_prob - batch.old_log_prob
+        log_ratio = log_prob - batch.log_probs
         ratio = torch.exp(log_ratio)
         clipped = torch.clamp(ratio, 1 - clip_range, 1 + clip_range)
         policy_loss = -torch.min(advantages * ratio, advantages * clipped).mean()
         entropy_loss = log_prob.mean() if entropy is None else -entropy.mean()
         torch.autograd.backward(policy_loss + self.ent_coef * entropy_loss)
         with torch.no_grad():
-            share = (torch.abs(ratio - 1) > clip_range).float().mean()
+            clip_fraction = (torch.abs(ratio - 1) > clip_range).float().mean()
             approx_kl = (ratio - 1 - log_ratio).mean()
-            return torch.stack([policy_loss, share, approx_kl, entropy_loss])
+            return torch.stack([policy_loss, clip_fraction, approx_kl, entropy_loss])
 
     def _critic_backward(self, batch: Minibatch) -> torch.Tensor:
-        """Gradients of the critic; its loss (1,)."""
+        """Accumulate the critic's gradients; its loss (1,)."""
         policy: Any = self.policy
         values = policy.predict_values(
             batch.observations, batch.critic_state, batch.episode_starts
         ).flatten()
         if self.clip_range_vf is not None:
-            reach = self._now(self.clip_range_vf)
-            values = batch.old_values + torch.clamp(values - batch.old_values, -reach, reach)
+            clip_range = self._now(self.clip_range_vf)
+            change = torch.clamp(values - batch.values, -clip_range, clip_range)
+            values = batch.values + change
         value_loss: torch.Tensor = ((batch.returns - values) ** 2).mean()
         torch.autograd.backward(self.vf_coef * value_loss)
         return value_loss.detach().reshape(1)
@@ -234,27 +230,27 @@ class SequenceRecurrentPPO(RecurrentPPO):
     def _now(self, schedule: Any) -> float:
         return float(schedule(self._current_progress_remaining))
 
-    def _halves_are_apart(self) -> bool:
-        """No weight gets gradients from both, and the arithmetic runs on this machine's cores."""
+    def _separate_on_cpu(self) -> bool:
+        """Whether no weight gets gradients from both actor and critic, and the device is a CPU."""
         on_cpu = torch.device(self.device).type == "cpu"
-        return on_cpu and not any(True for _ in self.policy.features_extractor.parameters())
+        return on_cpu and not list(self.policy.features_extractor.parameters())
 
     def _log_update(self, rows: NDArray[Any], last_epoch: int) -> None:
         """Log as `RecurrentPPO` does; the KL divergence is that of the last epoch."""
-        means = dict(zip(_COLUMNS, rows.mean(axis=0), strict=True))
-        means["approx_kl"] = rows[last_epoch:, _COLUMNS.index("approx_kl")].mean()
-        for name in _COLUMNS:
-            self.logger.record(f"train/{name}", means[name])
+        values = dict(zip(_COLUMNS, rows.mean(axis=0), strict=True))
+        values["approx_kl"] = rows[last_epoch:, _COLUMNS.index("approx_kl")].mean()
         policy_loss, _, _, entropy_loss, value_loss = rows[-1]
         loss = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
-        self.logger.record("train/loss", float(loss))
+        values["loss"] = float(loss)
         buffer = self.rollout_buffer
-        explained = explained_variance(buffer.values.flatten(), buffer.returns.flatten())
-        self.logger.record("train/explained_variance", explained)
+        values["explained_variance"] = explained_variance(
+            buffer.values.flatten(), buffer.returns.flatten()
+        )
         if hasattr(self.policy, "log_std"):
-            self.logger.record("train/std", torch.exp(self.policy.log_std).mean().item())
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self.logger.record("train/clip_range", self._now(self.clip_range))
+            values["std"] = torch.exp(self.policy.log_std).mean().item()
+        values["clip_range"] = self._now(self.clip_range)
         if self.clip_range_vf is not None:
-            reach = self._now(self.clip_range_vf)
-            self.logger.record("train/clip_range_vf", reach)
+            values["clip_range_vf"] = self._now(self.clip_range_vf)
+        for name, value in values.items():
+            self.logger.record(f"train/{name}", value)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")

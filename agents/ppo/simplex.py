@@ -19,26 +19,28 @@ from conf.errors import InputError
 
 DistributionName = Literal["dirichlet", "softmax_gaussian"]
 
-# A float32 still holds it as a normal number, and its logarithm is -83. A sampled weight below it
-# is raised to it; the mass out there must be negligible, for its density is not that of the floor.
+# A smaller sampled weight is raised to this, which is far too little to move the sum. It is still a
+# normal float32, with a logarithm of -83. Samples below it must be rare: the density computed for
+# them is that of the floor.
 FLOOR = 1e-36
 
-# Each weight's least concentration: at 0.05 a share of 0.016 of its samples would lie below FLOOR.
+# Of each weight: at 0.05 a share of 0.016 of its samples lies below FLOOR.
 LEAST_CONCENTRATION = 0.05
 
 
 class SimplexDistribution(Distribution):
     """K weights >= 0 that sum to one, from the outputs of a head and a learned spread.
 
-    `log_prob` depends on the weights alone, so that it comes out the same from a stored action.
+    `log_prob` depends on the weights alone, so that it is the same for a stored action.
     """
 
+    distribution: torch.distributions.Distribution
     head_size: int  # outputs of the network
 
     def __init__(self, num_weights: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if num_weights < 2:
-            raise InputError(f"a simplex of {num_weights} weights", "It has two weights or more")
+            raise InputError(f"a simplex of {num_weights} weights", "Give two weights or more")
         self.num_weights = num_weights
         self._dtype = torch.float32
 
@@ -55,20 +57,12 @@ class SimplexDistribution(Distribution):
         """Set the parameters: the head's outputs (N, head_size) and the spread."""
 
     @abstractmethod
-    def _draw(self) -> torch.Tensor:
-        """Weights (N, K) in float64 with gradients to the parameters; any may be zero."""
-
-    @abstractmethod
-    def _central(self) -> torch.Tensor:
-        """The deterministic weights (N, K) in float64."""
+    def _to_weights(self, values: torch.Tensor) -> torch.Tensor:
+        """Weights (N, K), any of which may be zero, from values of `self.distribution`."""
 
     @abstractmethod
     def _log_density(self, log_weights: torch.Tensor) -> torch.Tensor:
         """(N,) from the weights' logarithms (N, K)."""
-
-    @abstractmethod
-    def _entropy(self) -> torch.Tensor:
-        """(N,) in float64."""
 
     def proba_distribution_net(
         self, latent_dim: int, log_std_init: float = -1.0, concentration_init: float = 100.0
@@ -83,21 +77,25 @@ class SimplexDistribution(Distribution):
         It is 0 where all weights are 0: with such rows sb3-contrib pads its minibatches, and a
         density there that overflows would turn the masked loss's gradient into NaN.
         """
-        log_density = self._log_density(_above_floor(actions.double()).log())
+        log_density = self._log_density(actions.double().clamp_min(FLOOR).log())
         padding = (actions == 0.0).all(dim=-1)
         return log_density.masked_fill(padding, 0.0).to(self._dtype)
 
     def entropy(self) -> torch.Tensor:
-        """Differential entropy (N,), or an estimate of it whose mean is right."""
+        """Differential entropy (N,), or an unbiased estimate of it."""
         return self._entropy().to(self._dtype)
+
+    def _entropy(self) -> torch.Tensor:
+        entropy: torch.Tensor = self.distribution.entropy()
+        return entropy
 
     def sample(self) -> torch.Tensor:
         """Weights (N, K) with gradients to the parameters, each at least FLOOR."""
-        return _above_floor(self._draw()).to(self._dtype)
+        return self._to_weights(self.distribution.rsample()).clamp_min(FLOOR).to(self._dtype)
 
     def mode(self) -> torch.Tensor:
         """The deterministic action (N, K)."""
-        return _above_floor(self._central()).to(self._dtype)
+        return self._to_weights(self.distribution.mean).clamp_min(FLOOR).to(self._dtype)
 
     def actions_from_params(self, *params: torch.Tensor, deterministic: bool = False) -> Any:
         """Weights of the distribution with these parameters."""
@@ -143,20 +141,13 @@ class DirichletDistribution(SimplexDistribution):
         self.distribution = Dirichlet(self._concentration)
         return self
 
-    def _draw(self) -> torch.Tensor:
-        return self.distribution.rsample()
-
-    def _central(self) -> torch.Tensor:
-        return self.distribution.mean
+    def _to_weights(self, values: torch.Tensor) -> torch.Tensor:
+        return values
 
     def _log_density(self, log_weights: torch.Tensor) -> torch.Tensor:
         # Not torch's own: it refuses float32 weights whose sum is a millionth from one.
-        each = (self._concentration - 1.0) * log_weights - torch.lgamma(self._concentration)
-        return each.sum(dim=-1) + torch.lgamma(self._concentration.sum(dim=-1))
-
-    def _entropy(self) -> torch.Tensor:
-        entropy: torch.Tensor = self.distribution.entropy()  # type: ignore[no-untyped-call]
-        return entropy
+        terms = (self._concentration - 1.0) * log_weights - torch.lgamma(self._concentration)
+        return terms.sum(dim=-1) + torch.lgamma(self._concentration.sum(dim=-1))
 
 
 class SoftmaxGaussianDistribution(SimplexDistribution):
@@ -191,11 +182,8 @@ class SoftmaxGaussianDistribution(SimplexDistribution):
         self.distribution = Normal(mean, spread.double().exp().expand_as(mean))
         return self
 
-    def _draw(self) -> torch.Tensor:
-        return torch.softmax(_with_zero(self.distribution.rsample()), dim=-1)
-
-    def _central(self) -> torch.Tensor:
-        return torch.softmax(_with_zero(self.distribution.mean), dim=-1)
+    def _to_weights(self, values: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(_with_zero(values), dim=-1)
 
     def _log_density(self, log_weights: torch.Tensor) -> torch.Tensor:
         log_ratios = log_weights[..., :-1] - log_weights[..., -1:]
@@ -214,8 +202,7 @@ class SoftmaxGaussianDistribution(SimplexDistribution):
         step = std * torch.randn_like(mean)
         mirrored = _with_zero(torch.stack([mean + step, mean - step]))
         log_jacobian = torch.log_softmax(mirrored, dim=-1).sum(dim=-1).mean(dim=0)
-        gaussian: torch.Tensor = self.distribution.entropy()  # type: ignore[no-untyped-call]
-        return gaussian.sum(dim=-1) + log_jacobian
+        return super()._entropy().sum(dim=-1) + log_jacobian
 
 
 DISTRIBUTIONS: dict[str, type[SimplexDistribution]] = {
@@ -231,11 +218,6 @@ def make_simplex_distribution(name: str, num_weights: int) -> SimplexDistributio
             f"distribution is {name!r}", f"Choose one of {', '.join(sorted(DISTRIBUTIONS))}"
         )
     return DISTRIBUTIONS[name](num_weights)
-
-
-def _above_floor(weights: torch.Tensor) -> torch.Tensor:
-    """Raised to FLOOR where below; far too little to move the sum."""
-    return weights.clamp_min(FLOOR)
 
 
 def _with_zero(logits: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 from gymnasium import spaces
@@ -39,43 +39,30 @@ class SharedLayers(nn.Module):
         self.latent_dim_pi = self.latent_dim_vf = [inputs, *widths][-1]
 
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(N, inputs) to what actor and critic see, the same for both."""
+        """Features (N, inputs) to the inputs of the actor's and the critic's last layer."""
         latent = self.layers(features)
         return latent, latent
 
     def forward_actor(self, features: torch.Tensor) -> torch.Tensor:
-        """For the actor alone."""
+        """For the actor alone; `forward_critic` is the same."""
         latent: torch.Tensor = self.layers(features)
         return latent
 
-    def forward_critic(self, features: torch.Tensor) -> torch.Tensor:
-        """For the critic alone."""
-        return self.forward_actor(features)
+    forward_critic = forward_actor
 
 
 class SharedMlpPolicy(ActorCriticPolicy):
     """`MlpPolicy` of Stable-Baselines3 whose `net_arch` (a list) is shared by actor and critic."""
 
-    def __init__(
-        self,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Space[Any],
-        lr_schedule: Schedule,
-        net_arch: Sequence[int] = (256, 256),
-        **options: Any,  # those of ActorCriticPolicy, and of the other base where there is one
-    ) -> None:
-        super().__init__(
-            observation_space, action_space, lr_schedule, net_arch=list(net_arch), **options
-        )
-
     def _build_mlp_extractor(self) -> None:
-        widths: Any = self.net_arch
-        shared: Any = SharedLayers(self.features_dim, widths, self.activation_fn)
+        if not isinstance(self.net_arch, list):
+            raise InputError(f"net_arch is {self.net_arch!r}", "Give a list of widths")
+        shared: Any = SharedLayers(self.features_dim, self.net_arch, self.activation_fn)
         self.mlp_extractor = shared
 
 
 class SimplexHead(ActorCriticPolicy):
-    """Gives the policy that it is mixed into an actor that draws points of the simplex.
+    """Mixed into a policy, it makes the actor draw points of the simplex.
 
     `log_std_init` is the initial spread of softmax_gaussian, `concentration_init` that of
     dirichlet. The untrained deterministic action is close to equal weights.
@@ -103,9 +90,11 @@ class SimplexHead(ActorCriticPolicy):
     @property
     def log_std(self) -> torch.Tensor:  # type: ignore[override]  # only ever read
         """The spread as logarithms of standard deviations; Stable-Baselines3 logs their mean."""
-        dist: Any = self.action_dist
-        log_std: torch.Tensor = dist.log_std(self.spread)
-        return log_std
+        return self._simplex_dist.log_std(self.spread)
+
+    @property
+    def _simplex_dist(self) -> SimplexDistribution:
+        return cast(SimplexDistribution, self.action_dist)
 
     def _build(self, lr_schedule: Schedule) -> None:
         if not isinstance(self.action_space, Simplex):
@@ -130,13 +119,11 @@ class SimplexHead(ActorCriticPolicy):
             ):
                 module.apply(partial(self.init_weights, gain=gain))
         self.init_weights(self.action_net, gain=_HEAD_GAIN)
-        make: Any = self.optimizer_class
-        self.optimizer = make(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+        optimizer: Any = self.optimizer_class
+        self.optimizer = optimizer(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
 
     def _get_action_dist_from_latent(self, latent_pi: torch.Tensor) -> Distribution:
-        dist: Any = self.action_dist
-        made: SimplexDistribution = dist.proba_distribution(self.action_net(latent_pi), self.spread)
-        return made
+        return self._simplex_dist.proba_distribution(self.action_net(latent_pi), self.spread)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return super()._get_constructor_parameters() | {
@@ -154,4 +141,4 @@ class SimplexLstmPolicy(SimplexHead, MaskedMlpLstmPolicy):
 
 
 class StockSimplexLstmPolicy(SimplexHead, MlpLstmPolicy):
-    """The same on sb3-contrib's own network, for `RecurrentPPO`."""
+    """Points of the simplex from sb3-contrib's own network, for `RecurrentPPO`."""

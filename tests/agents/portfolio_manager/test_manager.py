@@ -12,7 +12,7 @@ import torch
 
 from agents.factory import PPOSettings
 from agents.persistence.policy_file import load_policy
-from agents.portfolio_manager.manager import RLPortfolioManager
+from agents.portfolio_manager import RLPortfolioManager
 from agents.portfolio_manager.training import TrainingPlan
 from conf.errors import InputError
 from envs.allocation.market import AllocationSettings
@@ -171,8 +171,8 @@ def test_more_episodes_than_fit_side_by_side_and_fewer():
 @pytest.mark.parametrize(("steps", "batch"), [(5, 10), (19, 38), (64, 128), (640, 128), (131, 131)])
 def test_minibatches_divide_the_rollout(steps, batch):
     plan = TrainingPlan(2, steps, 2, 0, "cpu", PPOSettings())
-    assert plan.rollouts.rollout_steps == 2 * steps
-    assert plan.rollouts.batch_size == batch
+    assert plan.ppo_settings.rollout_steps == 2 * steps
+    assert plan.ppo_settings.batch_size == batch
 
 
 def test_training_goes_on_where_it_was_loaded(tmp_path):
@@ -298,7 +298,7 @@ def test_settings_that_do_not_go_together_are_refused(changes, message):
 def test_an_untrained_agent_gives_no_advice(tmp_path):
     manager = small(tmp_path / "none.pt")
     assert not manager.is_trained
-    with pytest.raises(InputError, match=r"no trained agent to ask in .*none"):
+    with pytest.raises(InputError, match=r"no trained agent in .*none"):
         manager.rebalance(POSITIONS, CONDITIONS)
 
 
@@ -342,7 +342,7 @@ def test_another_kind_of_policy_is_refused(copy, trained):
     from agents.persistence.policy_file import save_policy
 
     save_policy(trained._model.weights.policy, copy, {"asset_count": 3})
-    with pytest.raises(InputError, match="none of a portfolio manager"):
+    with pytest.raises(InputError, match="not a portfolio manager's"):
         small(copy)
 
 

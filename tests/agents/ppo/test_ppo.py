@@ -324,6 +324,6 @@ def test_what_makes_no_sense_is_refused():
     with pytest.raises(InputError, match="use_sde"):
         SimplexPolicy(observation, simplex, lambda _: 1e-3, use_sde=True)
     with pytest.raises(InputError, match="distribution is 'beta'"):
-        SimplexPolicy(observation, simplex, lambda _: 1e-3, distribution="beta")
+        SimplexPolicy(observation, simplex, lambda _: 1e-3, distribution="beta", net_arch=[])
     with pytest.raises(InputError, match="does not divide among num_envs = 3"):
         build_agent(PPOSettings(rollout_steps=64, batch_size=64), DriftEnv(), 0, "cpu")

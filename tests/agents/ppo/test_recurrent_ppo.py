@@ -13,7 +13,7 @@ from stable_baselines3.common.logger import Logger
 
 from agents.factory import RecurrentPPOSettings, build_agent
 from agents.ppo import policies
-from agents.ppo.parallel import SideBySide
+from agents.ppo.parallel import parallel_pairs
 from agents.ppo.policies import MaskedMlpLstmPolicy
 from agents.ppo.recurrent_ppo import RolloutSequences, SequenceRecurrentPPO
 from agents.ppo.short_lstm import run_short
@@ -362,8 +362,8 @@ def test_the_factory_builds_what_the_settings_say(kind):
 @pytest.mark.parametrize("threads", THREADS.values(), ids=THREADS)
 def test_an_error_on_either_side_is_raised_and_threads_are_put_back(threads):
     for pair in ((lambda: 1 / 0, lambda: 1), (lambda: 1, lambda: 1 / 0)):
-        with threads(), pytest.raises(ZeroDivisionError), SideBySide(True) as both:
-            both.run(*pair)
+        with threads(), pytest.raises(ZeroDivisionError), parallel_pairs(True) as run_pair:
+            run_pair(*pair)
 
 
 def test_both_sides_are_under_way_at_once_with_half_of_the_threads_each():
@@ -373,5 +373,5 @@ def test_both_sides_are_under_way_at_once_with_half_of_the_threads_each():
         meeting.wait()
         return torch.get_num_threads()
 
-    with two_threads(), SideBySide(True) as both:
-        assert both.run(meet, meet) == (1, 1)
+    with two_threads(), parallel_pairs(True) as run_pair:
+        assert run_pair(meet, meet) == (1, 1)
