@@ -1,11 +1,15 @@
-"""A run's configuration as plain data: resolved once, hashed, and never evaluated again."""
+"""A run's configuration as plain data: resolved once, hashed, and never evaluated again.
+
+Plain data is what JSON holds exactly; `plain_config` makes it from a composed configuration, and
+`refuse_evaluated` checks what is read back from a file.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -16,13 +20,17 @@ from experiments.runs.cli import explain_value
 
 
 def plain_config(config: DictConfig) -> dict[str, Any]:
-    """The configuration as plain JSON data, every interpolation resolved once and for all.
+    """The configuration as plain JSON data, every interpolation resolved.
 
-    Raises InputError for a missing value, for one that JSON cannot hold, and for `oc.env`: what
-    the environment holds may be a secret, and a run folder is passed on.
+    Raises InputError for a missing value, for one that JSON cannot hold, and for `oc.env`:
+    environment variables may hold secrets, and a run folder is passed on.
     """
-    raw = OmegaConf.to_container(config, resolve=False)
-    _refuse_environment(raw, "")
+    for path, text in _texts(OmegaConf.to_container(config, resolve=False), ""):
+        if "oc.env" in text:
+            raise InputError(
+                f"setting {path} = {text!r} reads the environment",
+                "Settings are recorded with the run; keep secrets out of them",
+            )
     try:
         values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -38,50 +46,45 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 
 def check_plain(value: Any, where: str = "config") -> Any:
-    """`value` as it stands if JSON holds it exactly (tuples become lists); InputError otherwise."""
+    """`value` if JSON holds it exactly (tuples become lists); InputError otherwise."""
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
-                raise InputError(f"{where} has the key {key!r}", "Keys are text")
+                raise InputError(f"{where} has the key {key!r}", "Give keys as text")
         return {key: check_plain(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [check_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"{where} = {value} is not a finite number")
+        raise InputError(f"{where} = {value} is not a finite number", "Give one, or null")
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise InputError(f"{where} is a {type(value).__name__}", "Use numbers, text, lists, mappings")
 
 
-def _refuse_environment(value: Any, where: str) -> None:
-    for path, text in _texts(value, where):
-        if "oc.env" in text:
-            raise InputError(
-                f"setting {path} = {text!r} reads the environment",
-                "Settings are recorded with the run; keep secrets out of them",
-            )
-
-
 def refuse_evaluated(config: Mapping[str, Any], where: str) -> None:
-    """InputError if a configuration library would evaluate anything in `config`, a file's content.
+    """InputError if a configuration library would evaluate anything in `config`, read from `where`.
 
     That is an interpolation (`${...}`) or a reserved key such as `_target_`.
     """
     for path, text in _texts(config, ""):
         if "${" in text:
-            raise InputError(f"{where}: {path} = {text!r} is an interpolation")
+            raise InputError(
+                f"{where}: {path} = {text!r} is an interpolation", "Write the value itself"
+            )
         name = path.rpartition(".")[2]
         if name.startswith("_") and name.endswith("_"):
-            raise InputError(f"{where}: {path} is a reserved name")
+            raise InputError(f"{where}: {path} is a reserved name", "Take it out of the file")
 
 
-def _texts(value: Any, where: str) -> list[tuple[str, str]]:
+def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
     """Every text in nested plain data with its dotted path; a key counts as text too."""
     if isinstance(value, Mapping):
-        found = [(f"{where}.{key}".lstrip("."), str(key)) for key in value]
         for key, item in value.items():
-            found += _texts(item, f"{where}.{key}".lstrip("."))
-        return found
-    if isinstance(value, list):
-        return [pair for i, item in enumerate(value) for pair in _texts(item, f"{where}[{i}]")]
-    return [(where, value)] if isinstance(value, str) else []
+            path = f"{where}.{key}".lstrip(".")
+            yield path, str(key)
+            yield from _texts(item, path)
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _texts(item, f"{where}[{i}]")
+    elif isinstance(value, str):
+        yield where, value

@@ -1,4 +1,4 @@
-"""The trained model as a file for other tools."""
+"""Export of a trained model to a zip of Stable-Baselines3, for other tools."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from agents.ppo.policies import MaskedMlpLstmPolicy
 from conf.files import write_atomically
 
-_STOCK_TWINS = (MaskedMlpLstmPolicy, MlpLstmPolicy)
+_EXPORTABLE = (MaskedMlpLstmPolicy, MlpLstmPolicy)
 
 
 def export_sb3_zip(model: OnPolicyAlgorithm, path: Path) -> None:
     """Write an SB3 zip that `sb3_contrib.RecurrentPPO.load` reads without this package.
 
-    The weights fit the stock policy, so that is the class it names; a policy that has no such twin
-    is not written. This package itself never reads the file: loading such a zip can run code.
+    The zip names the stock policy, which the weights fit; nothing is written for other policies.
+    This package itself never reads the file: loading such a zip can run code.
     """
     own = model.policy_class
-    if own not in _STOCK_TWINS:
+    if own not in _EXPORTABLE:
         return
     content = io.BytesIO()
     model.policy_class = MlpLstmPolicy

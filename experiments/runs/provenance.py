@@ -1,4 +1,4 @@
-"""Which code, packages and machine made a run. Nothing that names a person or holds a secret."""
+"""The code, packages and machine behind a run; nothing that names a person or holds a secret."""
 
 from __future__ import annotations
 
@@ -28,16 +28,11 @@ def gather_provenance() -> dict[str, Any]:
     """Git state of this package, versions, hardware and thread count, as plain data."""
     import torch  # commands that never train should not wait for it
 
-    packages: dict[str, str] = {}
-    for name in _PACKAGES:
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            continue
+    installed = {name: _version(name) for name in _PACKAGES}
     return {
         "code": _git_state(),
         "python": platform.python_version(),
-        "packages": packages,
+        "packages": {name: number for name, number in installed.items() if number is not None},
         "machine": {
             "system": platform.system(),
             "architecture": platform.machine(),
@@ -49,25 +44,28 @@ def gather_provenance() -> dict[str, Any]:
     }
 
 
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 def _git_state() -> dict[str, Any] | None:
     """Commit and dirty flag of this package's own checkout; None outside of one."""
-    here = Path(__file__).resolve()
+    file = Path(__file__).resolve()
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(
-                ["git", "-C", str(here.parent), *arguments],
-                capture_output=True,
-                text=True,
-                timeout=10,
-                check=True,
-            )
+            command = ["git", "-C", str(file.parent), *arguments]
+            return subprocess.check_output(
+                command, stderr=subprocess.DEVNULL, text=True, timeout=10
+            ).strip()
         except (OSError, subprocess.SubprocessError):
             return None
-        return done.stdout.strip()
 
     # An installed copy may lie inside somebody else's repository.
-    if git("ls-files", "--error-unmatch", here.name) is None:
+    if git("ls-files", "--error-unmatch", file.name) is None:
         return None
     commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain")
     if commit is None or changes is None:

@@ -1,4 +1,4 @@
-"""What a run folder says about its run: `manifest.json` and `config.json`."""
+"""The files that describe a run in its folder: `config.json` and `manifest.json`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 from agents.persistence.strict_json import read_json
@@ -20,16 +19,22 @@ CONFIG = "config.json"
 RUN_FORMAT = 1
 
 Status = Literal["running", "finished", "failed", "interrupted"]
+_KINDS: dict[str, Any] = {
+    "data": dict,
+    "created": str,
+    "steps": int,
+    "attempts": int,
+    "wall_seconds": int | float,
+}
 
 
 class RunRecord:
-    """Keeps a run's manifest and configuration true while the block runs.
+    """Writes a run's configuration and keeps its manifest up to date while the block runs.
 
     On entry it writes `config.json` and a manifest with status "running"; on exit the manifest
     says "finished", "interrupted" (Ctrl-C) or "failed", with wall time and speed. `progress`
-    updates both on the way, so that a killed run still tells how far it came. Entered again on a
-    resumed run it keeps the date of creation and adds the wall times up; the configuration must
-    be the same then, or InputError is raised.
+    updates the manifest, so that a killed run's shows how far it came. On a resumed run the date of
+    creation is kept and wall times add up; InputError if its configuration was another one.
     """
 
     def __init__(
@@ -68,30 +73,25 @@ class RunRecord:
         self._write("running")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self._write("finished")
-        else:
-            self._write("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        early: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        self._write("finished" if error is None else early)
 
     def start_at(self, steps: int) -> None:
-        """Tell where a resumed run goes on, so that its speed counts only the new steps."""
+        """Set where a resumed run goes on, so that its speed counts only the new steps."""
         self._first_steps = self._steps = steps
 
     def progress(self, steps: int) -> None:
-        """Record that `steps` environment steps are done in all."""
+        """Record the number of environment steps in all."""
         self._steps = steps
         self._write("running")
 
     def _write(self, status: Status) -> None:
         elapsed = time.monotonic() - self._clock
         new_steps = self._steps - self._first_steps
-        speed = new_steps / max(elapsed, 1e-9)
+        speed = self._before.get("steps_per_second")
+        if new_steps:
+            speed = round(new_steps / max(elapsed, 1e-9), 1)
         write_json(
             self.folder / MANIFEST,
             {
@@ -104,9 +104,7 @@ class RunRecord:
                 "config_hash": config_hash(self._config),
                 "steps": self._steps,
                 "wall_seconds": round(self._before.get("wall_seconds", 0.0) + elapsed, 3),
-                "steps_per_second": round(speed, 1)
-                if new_steps
-                else self._before.get("steps_per_second"),
+                "steps_per_second": speed,
                 "attempts": self._before.get("attempts", 0) + 1,
                 **self._facts,
             },
@@ -118,7 +116,7 @@ def _now() -> str:
 
 
 def load_run_config(run: Path) -> dict[str, Any]:
-    """The configuration that a run was made with, as plain data.
+    """The configuration of a run as plain data.
 
     Raises InputError if it is missing, damaged or changed since the run, or if it holds anything
     that a configuration library would evaluate (an interpolation, a `_target_`).
@@ -142,14 +140,8 @@ def load_manifest(run: Path) -> dict[str, Any]:
             f"{RUN_FORMAT}",
             "Use the version of this package that wrote it",
         )
-    kinds: dict[str, Any] = {
-        "data": dict,
-        "steps": int,
-        "created": str,
-        "wall_seconds": (int, float),
-        "attempts": int,
-    }
-    for key, kind in kinds.items():
-        if not isinstance(manifest.get(key), kind) or isinstance(manifest.get(key), bool):
-            raise InputError(f"{run / MANIFEST}: {key} is {manifest.get(key)!r}")
+    for key, kind in _KINDS.items():
+        value = manifest.get(key)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise InputError(f"{run / MANIFEST}: {key} is {value!r}", "Put back the original file")
     return manifest
