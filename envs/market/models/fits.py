@@ -8,13 +8,16 @@ import numpy as np
 
 from conf.errors import InputError
 from conf.types import FloatArray
-from envs.market.history import MarketHistory
+from envs.market.history import DAYS_PER_YEAR, MarketHistory
 from envs.market.models.garch import MIN_FIT_SESSIONS
-from envs.market.models.gbm import DAYS_PER_YEAR, GbmModel
+from envs.market.models.gbm import GbmModel
 from envs.market.models.heston import VIX_DAYS, HestonModel
-from envs.market.models.regime_fit import fit_two_regimes
 from envs.market.models.regimes import IndexRegimes, IndexState
 from risk.metrics import SESSIONS_PER_YEAR
+
+_ROUNDS = 200
+_TOLERANCE = 1e-5  # of the log likelihood, at which a round no longer counts
+_FLOOR = 1e-300  # of a density, so that an absurd return does not end the filter
 
 
 class Moves(NamedTuple):
@@ -129,3 +132,86 @@ def by_calendar_day(transition: FloatArray) -> tuple[tuple[float, float], tuple[
     memory = max(1.0 - leave.sum(), 1e-9) ** (SESSIONS_PER_YEAR / DAYS_PER_YEAR)
     slower = leave / leave.sum() * (1.0 - memory)
     return ((1.0 - slower[0], slower[0]), (slower[1], 1.0 - slower[1]))
+
+
+class TwoRegimes(NamedTuple):
+    """The law of returns, a session each; the calmer regime first."""
+
+    mean: FloatArray  # (2,)
+    variance: FloatArray  # (2,)
+    transition: FloatArray  # (2, 2) row: from this regime
+    share: FloatArray  # (2,) of the sessions of the sample
+    log_likelihood: float
+
+
+def fit_two_regimes(returns: FloatArray) -> TwoRegimes:
+    """Fit to returns (S,); InputError where there is only one regime in them."""
+    spread = float(returns.std())
+    if not spread > 0.0:
+        raise InputError("the returns never differ", "Fit to other years, or leave regime out")
+    loud = np.abs(returns - returns.mean()) > np.quantile(np.abs(returns - returns.mean()), 0.75)
+    mean = np.full(2, returns.mean())
+    variance = np.array([returns[~loud].var(), returns[loud].var()])
+    transition = np.array([[0.98, 0.02], [0.05, 0.95]])
+    first = np.array([0.5, 0.5])
+    best = -np.inf
+    for _ in range(_ROUNDS):
+        density = _densities(returns, mean, variance)
+        smoothed, pairs, likelihood = smooth(density, transition, first)
+        weight = smoothed.sum(axis=0)
+        mean = smoothed.T @ returns / weight
+        variance = (smoothed * (returns[:, None] - mean) ** 2).sum(axis=0) / weight
+        transition = pairs / pairs.sum(axis=1, keepdims=True)
+        first = smoothed[0]
+        if not (variance > 1e-12 * spread**2).all() or not np.isfinite(transition).all():
+            raise InputError(
+                "there are no two regimes in the returns",
+                "Fit to other years, or leave regime out",
+            )
+        if likelihood - best < _TOLERANCE:
+            break
+        best = likelihood
+    order = np.argsort(variance)
+    return TwoRegimes(
+        mean[order],
+        variance[order],
+        transition[np.ix_(order, order)],
+        (weight / weight.sum())[order],
+        likelihood,
+    )
+
+
+def smooth(
+    density: FloatArray, transition: FloatArray, first: FloatArray
+) -> tuple[FloatArray, FloatArray, float]:
+    """Chances of the two regimes given all returns (S, 2), mean moves (2, 2), log likelihood.
+
+    density (S, 2): of each return in each regime; first (2,): probabilities before the first.
+    """
+    (stay, leave), (enter, remain) = transition.tolist()
+    calm, storm = first.tolist()
+    forward: list[tuple[float, float]] = []
+    scales: list[float] = []
+    # Plain numbers: two states are too few for an array to pay.
+    for in_calm, in_storm in density.tolist():
+        if forward:
+            calm, storm = calm * stay + storm * enter, calm * leave + storm * remain
+        calm, storm = calm * in_calm, storm * in_storm
+        scale = calm + storm
+        calm, storm = calm / scale, storm / scale
+        forward.append((calm, storm))
+        scales.append(scale)
+    backward: list[tuple[float, float]] = [(1.0, 1.0)]
+    for (in_calm, in_storm), scale in zip(density[:0:-1].tolist(), scales[:0:-1], strict=True):
+        calm, storm = backward[-1]
+        calm, storm = calm * in_calm / scale, storm * in_storm / scale
+        backward.append((stay * calm + leave * storm, enter * calm + remain * storm))
+    ahead, back = np.array(forward), np.array(backward[::-1])
+    scaled = density[1:] * back[1:] / np.array(scales)[1:, None]
+    pairs = transition * (ahead[:-1].T @ scaled)
+    return ahead * back, pairs, float(np.log(scales).sum())
+
+
+def _densities(returns: FloatArray, mean: FloatArray, variance: FloatArray) -> FloatArray:
+    apart = (returns[:, None] - mean) ** 2 / variance
+    return np.maximum(np.exp(-apart / 2) / np.sqrt(2 * np.pi * variance), _FLOOR)

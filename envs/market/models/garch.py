@@ -23,15 +23,17 @@ import numpy as np
 
 from conf.errors import InputError
 from conf.types import FloatArray, IntArray
-from envs.market.history import readonly
-from envs.market.models.gbm import DAYS_PER_YEAR
+from envs.market.history import DAYS_PER_YEAR, MarketHistory, readonly
+from envs.market.models.gbm import Scenario, history_of_steps, with_premium
 from envs.market.models.panel import PanelScenario
 from envs.market.panel import PanelHistory
+from risk.metrics import SESSIONS_PER_YEAR
 
 # Two years: on fewer the likelihood says little about persistence.
 MIN_FIT_SESSIONS = 504
 # Sessions simulated before the first that counts, so that paths start with different volatilities.
 BURN_IN_SESSIONS = 504
+MONTH_SESSIONS = 21  # of 30 calendar days
 
 
 @dataclass(frozen=True)
@@ -150,3 +152,58 @@ def _fit_one(asset: str, excess: FloatArray) -> tuple[tuple[float, ...], FloatAr
     alpha, gamma, beta = (float(found.params[f"{name}[1]"]) for name in ("alpha", "gamma", "beta"))
     parameters = (float(found.params["omega"]) * scale, alpha, gamma, beta, highest)
     return parameters, residuals / residuals.std()
+
+
+@dataclass(frozen=True)
+class IndexGarch:
+    """The fitted law of one index."""
+
+    fit: GarchFit  # of one asset
+    vol_premium: float  # implied volatility less what the model expects, decimal
+
+    def expected_vol(self, following: FloatArray) -> FloatArray:
+        """Root of the mean variance of the next 21 sessions, annual, where the next has h."""
+        fit = self.fit
+        falls = (fit.shocks[:, 0] ** 2 * (fit.shocks[:, 0] < 0)).mean()
+        persistence = float(fit.alpha[0] + fit.gamma[0] * falls + fit.beta[0])
+        # h ahead is affine in the next h: constant + slope h.
+        constant, slope, constants, slopes = 0.0, 1.0, 0.0, 0.0
+        for _ in range(MONTH_SESSIONS):
+            constants, slopes = constants + constant, slopes + slope
+            constant, slope = float(fit.omega[0]) + persistence * constant, persistence * slope
+        mean = (constants + slopes * following) / MONTH_SESSIONS
+        expected: FloatArray = np.sqrt(np.minimum(mean, fit.ceiling[0]) * SESSIONS_PER_YEAR)
+        return expected
+
+
+def fit_index_garch(past: MarketHistory) -> IndexGarch:
+    """Fit to a history of one path, all of it; InputError where that is too short."""
+    prices = past.close[:, :, None]
+    panel = PanelHistory(past.name, ("the index",), past.dates, prices, past.rate)
+    fit = fit_garch(panel, past.num_sessions)
+    model = IndexGarch(fit, 0.0)
+    interest = past.rate[:-1] * past.days_to_next[:-1] / DAYS_PER_YEAR
+    surprises = np.diff(np.log(past.close[0])) - interest - fit.mean[0]
+    variance, following = fit.variance, np.empty(len(surprises))
+    for session, surprise in enumerate(surprises):
+        variance = following_variance(fit, np.array([surprise]), variance)
+        following[session] = variance[0]
+    expected = model.expected_vol(following)
+    return IndexGarch(fit, float((past.implied_vol[0, 1:] - expected).mean()))
+
+
+def simulate_index_garch(
+    model: IndexGarch, scenario: Scenario, rng: np.random.Generator
+) -> MarketHistory:
+    """P paths, each burnt in first; the drift is the past's, `scenario.drift` is not read."""
+    fit, steps = model.fit, len(scenario.days)
+    shape = (scenario.num_paths, BURN_IN_SESSIONS + steps)
+    drawn = rng.integers(0, len(fit.shocks), shape)
+    simulated = list(garch_steps(fit, drawn))
+    shock = np.stack([shock[:, 0] for shock, _ in simulated[BURN_IN_SESSIONS:]], axis=1)
+    # h at each close is that of the session to come.
+    ahead = np.stack([h[:, 0] for _, h in simulated[BURN_IN_SESSIONS - 1 :]], axis=1)
+    interest = scenario.rate * scenario.days / DAYS_PER_YEAR
+    vol = with_premium(model.expected_vol(ahead), model.vol_premium)
+    moves = shock + fit.mean[0] + interest
+    return history_of_steps("synthetic garch", scenario, moves, ahead[:, :-1], vol, rng)

@@ -1,4 +1,4 @@
-"""Synthetic index histories: many price paths under a known law, all on one clock.
+"""Geometric Brownian motion, and what every simulated index history is made of.
 
 Time is calendar days / 365 for prices, variances and contracts alike: sessions are weekdays and a
 weekend carries the variance of three days. The index drifts so that
@@ -17,17 +17,17 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import Field
 
 from conf.errors import InputError
 from conf.settings import settings
 from conf.types import DateArray, FloatArray, IntArray
-from envs.market.history import VOL_OBSERVED, MarketHistory
-from envs.market.models.bridge import bridge_extremes
-from envs.market.models.heston import HestonModel, VolPremium, heston_paths
+from envs.market.history import DAYS_PER_YEAR, VOL_OBSERVED, MarketHistory
 from envs.market.volatility_estimate import MIN_VOL_ANNUAL
 
-DAYS_PER_YEAR = 365.0
+# Implied volatility less what the model expects, decimal: what sellers of options are paid for.
+VolPremium = Annotated[float, Field(gt=-1, lt=1)]
 
 
 @settings
@@ -73,30 +73,59 @@ def weekdays(first_day: dt.date, sessions: int) -> DateArray:
     return np.busday_offset(np.datetime64(first_day), np.arange(sessions), roll="forward")
 
 
-def simulate(
-    model: GbmModel | HestonModel, scenario: Scenario, rng: np.random.Generator
-) -> MarketHistory:
-    """P paths of T sessions under `model`; the same generator state gives the same history.
-
-    `implied_vol` is the model's own, and its `vol_premium` on top: the constant of a GbmModel, the
-    root of the expected variance of the next 30 days of a HestonModel. Volume is 0 (there is none).
-    The first session opens, peaks and closes at `initial_price`.
-    """
-    if isinstance(model, GbmModel):
-        paths = _gbm_paths(model, scenario, rng)
-    else:
-        paths = heston_paths(
-            model, scenario.days, scenario.num_paths, scenario.growth, DAYS_PER_YEAR, rng
-        )
-    log_close, log_high, log_low, vol = paths
-    name = "gbm" if isinstance(model, GbmModel) else "heston"
+def simulate_gbm(model: GbmModel, scenario: Scenario, rng: np.random.Generator) -> MarketHistory:
+    """P paths; the closes are exact, and so is the law of each high and each low given them."""
+    years = scenario.days / DAYS_PER_YEAR
+    variance = model.vol_annual**2 * years
+    shocks = rng.standard_normal((scenario.num_paths, len(years))) * np.sqrt(variance)
+    steps = scenario.growth * years - variance / 2 + shocks
+    vol = np.full((scenario.num_paths, len(scenario.dates)), model.vol_annual)
     vol = with_premium(vol, model.vol_premium)
-    return history_of_paths(f"synthetic {name}", scenario, log_close, log_high, log_low, vol)
+    return history_of_steps("synthetic gbm", scenario, steps, variance, vol, rng)
 
 
 def with_premium(vol: FloatArray, premium: float) -> FloatArray:
     """Implied volatility where options cost `premium` more than the model expects; decimals."""
     return vol if premium == 0.0 else np.maximum(vol + premium, MIN_VOL_ANNUAL)
+
+
+def history_of_steps(
+    name: str,
+    scenario: Scenario,
+    steps: FloatArray,
+    variance: ArrayLike,
+    vol: FloatArray,
+    rng: np.random.Generator,
+) -> MarketHistory:
+    """The history of P paths whose log close moves by `steps` (P, T-1), Brownian in between.
+
+    `variance` (P, T-1), or what broadcasts to it, is that of each step; `vol` is (P, T).
+    """
+    log_close = np.zeros(vol.shape)
+    np.cumsum(steps, axis=1, out=log_close[:, 1:])
+    log_high, log_low = log_close.copy(), log_close.copy()
+    log_high[:, 1:], log_low[:, 1:] = bridge_extremes(
+        log_close[:, :-1], log_close[:, 1:], variance, rng
+    )
+    return history_of_paths(name, scenario, log_close, log_high, log_low, vol)
+
+
+def bridge_extremes(
+    start: FloatArray, end: FloatArray, variance: ArrayLike, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
+    """Maximum and minimum of a Brownian bridge from `start` to `end`, of their shape.
+
+    `variance` (broadcast) is that of the whole stretch. Inverse-transform sampling of
+    P(max > m) = exp(-2 (m - start)(m - end) / variance); each extreme has its exact law, and the
+    two are drawn independently of each other. (Glasserman, Monte Carlo Methods in Financial
+    Engineering, 2003, section 6.4.)
+    """
+    centre, square = (start + end) / 2, (end - start) ** 2
+    reach = [
+        np.sqrt(square + 2.0 * np.asarray(variance) * rng.standard_exponential(start.shape)) / 2
+        for _ in range(2)
+    ]
+    return centre + reach[0], centre - reach[1]
 
 
 def history_of_paths(
@@ -110,7 +139,7 @@ def history_of_paths(
 ) -> MarketHistory:
     """The history of P simulated paths; all arrays (P, T), logarithms relative to the first close.
 
-    Sessions open at the close before unless `log_open` is given.
+    Sessions open at the close before unless `log_open` is given. Volume is 0 (there is none).
     """
     close = scenario.initial_price * np.exp(log_close)
     if log_open is None:
@@ -134,22 +163,3 @@ def history_of_paths(
         rate=np.full(sessions, scenario.rate),
         dividend_yield=np.full(sessions, scenario.dividend_yield),
     )
-
-
-def _gbm_paths(
-    model: GbmModel, scenario: Scenario, rng: np.random.Generator
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Log close, high and low relative to the first close, and the volatility; all (P, T).
-
-    The closes are exact, and so is the law of each high and of each low given the closes.
-    """
-    years = scenario.days / DAYS_PER_YEAR
-    variance = model.vol_annual**2 * years
-    shape = (scenario.num_paths, len(years))
-    shocks = rng.standard_normal(shape) * np.sqrt(variance)
-    log_close = np.zeros((shape[0], shape[1] + 1))
-    np.cumsum(scenario.growth * years - variance / 2 + shocks, axis=1, out=log_close[:, 1:])
-    log_high, log_low = log_close.copy(), log_close.copy()
-    high, low = bridge_extremes(log_close[:, :-1], log_close[:, 1:], variance, rng)
-    log_high[:, 1:], log_low[:, 1:] = high, low
-    return log_close, log_high, log_low, np.full_like(log_close, model.vol_annual)

@@ -17,11 +17,16 @@ from pydantic import Field
 
 from conf.settings import settings
 from conf.types import FloatArray, IntArray
-from envs.market.models.bridge import bridge_extremes
+from envs.market.history import DAYS_PER_YEAR, MarketHistory
+from envs.market.models.gbm import (
+    Scenario,
+    VolPremium,
+    bridge_extremes,
+    history_of_paths,
+    with_premium,
+)
 
 VIX_DAYS = 30.0
-# Implied volatility less what the model expects, decimal: what sellers of options are paid for.
-VolPremium = Annotated[float, Field(gt=-1, lt=1)]
 # Above this ratio of variance to squared mean the quadratic form cannot match both moments.
 _PSI_SWITCH = 1.5
 
@@ -47,6 +52,17 @@ class HestonModel:
         weight = -np.expm1(-pull) / pull
         expected: FloatArray = self.long_run_variance + weight * (variance - self.long_run_variance)
         return expected
+
+
+def simulate_heston(
+    model: HestonModel, scenario: Scenario, rng: np.random.Generator
+) -> MarketHistory:
+    """P paths of T sessions, their implied volatility that of `heston_paths` and the premium."""
+    log_close, log_high, log_low, vol = heston_paths(
+        model, scenario.days, scenario.num_paths, scenario.growth, DAYS_PER_YEAR, rng
+    )
+    vol = with_premium(vol, model.vol_premium)
+    return history_of_paths("synthetic heston", scenario, log_close, log_high, log_low, vol)
 
 
 def heston_paths(
@@ -93,8 +109,7 @@ class _QuadraticExponential:
     spread_constant: float
     k1: float
     k2: float
-    k3: float
-    k4: float
+    k3: float  # and k4, which is the same for a central discretisation
 
     @classmethod
     def of(cls, model: HestonModel, dt: float) -> _QuadraticExponential:
@@ -102,7 +117,6 @@ class _QuadraticExponential:
         xi, rho = model.vol_of_vol, model.correlation
         decay = float(np.exp(-kappa * dt))
         half = dt / 2 * (kappa * rho / xi - 0.5)
-        loose = dt / 2 * (1.0 - rho * rho)
         return cls(
             theta=theta,
             decay=decay,
@@ -110,8 +124,7 @@ class _QuadraticExponential:
             spread_constant=theta * xi * xi / (2.0 * kappa) * (1.0 - decay) ** 2,
             k1=half - rho / xi,
             k2=half + rho / xi,
-            k3=loose,
-            k4=loose,
+            k3=dt / 2 * (1.0 - rho * rho),
         )
 
     def advance(
@@ -122,7 +135,7 @@ class _QuadraticExponential:
         psi = (variance * self.spread_level + self.spread_constant) / mean**2
         normal, uniform = rng.standard_normal(variance.shape), rng.random(variance.shape)
         shock = rng.standard_normal(variance.shape)
-        tilt = self.k2 + self.k4 / 2
+        tilt = self.k2 + self.k3 / 2
 
         inverse = 2.0 / np.minimum(psi, _PSI_SWITCH)
         b_square = inverse - 1.0 + np.sqrt(inverse * (inverse - 1.0))
@@ -143,5 +156,5 @@ class _QuadraticExponential:
         # E[exp(tilt * following)] in closed form is what keeps the index a martingale.
         correction = -np.where(calm, quadratic_log, exponential_log)
         correction -= (self.k1 + self.k3 / 2) * variance
-        noise = np.sqrt(self.k3 * variance + self.k4 * following) * shock
+        noise = np.sqrt(self.k3 * variance + self.k3 * following) * shock
         return following, correction + self.k1 * variance + self.k2 * following + noise

@@ -9,9 +9,9 @@ import numpy as np
 from conf.types import DateArray
 from envs.market.history import MarketHistory
 from envs.market.models.bootstrap import DayPool, simulate_bootstrap
-from envs.market.models.gbm import GbmModel, Scenario, simulate, weekdays
-from envs.market.models.heston import HestonModel
-from envs.market.models.index_garch import IndexGarch, simulate_index_garch
+from envs.market.models.garch import IndexGarch, simulate_index_garch
+from envs.market.models.gbm import GbmModel, Scenario, simulate_gbm, weekdays
+from envs.market.models.heston import HestonModel, simulate_heston
 from envs.market.models.panel import trading_days
 from envs.market.models.regimes import IndexRegimes, simulate_index_regimes
 
@@ -42,4 +42,6 @@ def simulate_index(
         return simulate_index_garch(model, scenario, rng)
     if isinstance(model, IndexRegimes):
         return simulate_index_regimes(model, scenario, rng)[0]
-    return simulate(model, scenario, rng)
+    if isinstance(model, HestonModel):
+        return simulate_heston(model, scenario, rng)
+    return simulate_gbm(model, scenario, rng)

@@ -16,25 +16,50 @@ holidays, 252 in a year to within one, so both clocks run equally fast.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from conf.errors import InputError
 from conf.settings import settings
 from conf.types import DateArray, FloatArray, IntArray
 from envs.market.exchange_calendar import scheduled_holidays
-from envs.market.models.gbm import DAYS_PER_YEAR
-from envs.market.models.per_asset import Correlation, PerAsset, correlation_root, each_asset
-from envs.market.models.regimes import chain_paths, checked_probabilities, stationary_shares
+from envs.market.history import DAYS_PER_YEAR
+from envs.market.models.regimes import MarkovRegimes
 from envs.market.panel import PanelHistory
 from risk.metrics import SESSIONS_PER_YEAR
 
-_TRANSITION = "data.regime_switching.transition"
 _MAX_VOL = 5.0
 _MAX_DRIFT = 5.0
+# Rounding of a matrix that somebody typed, and of its eigenvalues.
+_TOLERANCE = 1e-8
+# An even spread, from the first asset's number to the last's: "0.1..0.3".
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_SPREAD = re.compile(rf"\s*({_NUMBER})\s*\.\.\s*({_NUMBER})\s*")
+
+
+def _one_message(value: Any, build: ValidatorFunctionWrapHandler) -> Any:
+    # Of a union, pydantic complains once a member and names it in the path.
+    try:
+        if not isinstance(value, str) or _SPREAD.fullmatch(value):
+            return build(value)
+    except ValidationError:
+        pass
+    raise ValueError("write one number, a list with one number an asset, or a spread: 0.1..0.3")
+
+
+def _square(value: Any, build: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return build(value)
+    except ValidationError:
+        raise ValueError("write one number or a square matrix as a list of its rows") from None
+
+
+PerAsset = Annotated[float | tuple[float, ...] | str, WrapValidator(_one_message)]
+Correlation = Annotated[float | tuple[tuple[float, ...], ...], WrapValidator(_square)]
 
 
 @settings
@@ -47,7 +72,7 @@ class PanelModel:
 
 
 @settings
-class RegimeModel:
+class RegimeModel(MarkovRegimes):
     """A market that switches between regimes, all assets at once; nobody is told which holds.
 
     J. D. Hamilton, A new approach to the economic analysis of nonstationary time series and the
@@ -67,16 +92,9 @@ class RegimeModel:
             correlation=0.6,
         ),
     )
-    # Row: from this state; column: to that one, with the next session.
+    # With the next session.
     transition: tuple[tuple[float, ...], ...] = ((0.99, 0.01), (0.04, 0.96))
-
-    def transition_matrix(self) -> FloatArray:
-        """The checked transition matrix, (K, K)."""
-        return checked_probabilities(self.transition, len(self.states), _TRANSITION)
-
-    def stationary(self) -> FloatArray:
-        """How often each state holds in the long run, (K,); InputError if that is not unique."""
-        return stationary_shares(self.transition_matrix(), _TRANSITION)
+    _key: ClassVar[str] = "data.regime_switching"
 
 
 @dataclass(frozen=True)
@@ -134,7 +152,7 @@ def simulate_regimes(
     model: RegimeModel, scenario: PanelScenario, rng: np.random.Generator
 ) -> tuple[PanelHistory, IntArray]:
     """P paths of a market that switches regimes, and the regime of each step, (P, T-1)."""
-    states = _regime_paths(model, scenario, rng)
+    states = model.state_paths(scenario.num_paths, len(scenario.dates) - 1, rng)
     shocks = _shocks(scenario, rng)
     steps = np.empty_like(shocks)
     for number, law in enumerate(model.states):
@@ -173,11 +191,65 @@ def _shocks(scenario: PanelScenario, rng: np.random.Generator) -> FloatArray:
     return rng.standard_normal((scenario.num_paths, len(scenario.dates) - 1, len(scenario.assets)))
 
 
-def _regime_paths(
-    model: RegimeModel, scenario: PanelScenario, rng: np.random.Generator
-) -> IntArray:
-    """The state of each step, (P, T-1)."""
-    steps = len(scenario.dates) - 1
-    return chain_paths(
-        model.transition_matrix(), model.stationary(), scenario.num_paths, steps, rng
-    )
+def each_asset(value: PerAsset, assets: int, name: str) -> FloatArray:
+    """The number of every asset, (A,); InputError where a list has another length."""
+    if isinstance(value, str):
+        ends = _SPREAD.fullmatch(value)
+        if ends is None:
+            raise InputError(f"{name} = {value!r} is no spread", "Write it as 0.1..0.3")
+        return np.linspace(float(ends[1]), float(ends[2]), assets)
+    if isinstance(value, tuple):
+        if len(value) != assets:
+            raise InputError(
+                f"{name} has {len(value)} numbers for {assets} assets",
+                "Give one number an asset, or set data.assets",
+            )
+        return np.array(value, np.float64)
+    return np.full(assets, float(value))
+
+
+def correlation_root(value: Correlation, assets: int, name: str) -> FloatArray:
+    """The symmetric square root of the correlation matrix, (A, A).
+
+    A single number is the correlation of each pair. Raises InputError unless the matrix is
+    symmetric with ones on its diagonal and no negative eigenvalue.
+    """
+    matrix = _matrix(value, assets, name)
+    eigenvalues, vectors = np.linalg.eigh(matrix)
+    if eigenvalues[0] < -_TOLERANCE:
+        lowest = f"; {assets} assets allow {-1 / (assets - 1):.4f} or more" if assets > 1 else ""
+        raise InputError(
+            f"{name} is no correlation matrix: its smallest eigenvalue is {eigenvalues[0]:.4g}",
+            "Correlations must agree with each other"
+            + (lowest if not isinstance(value, tuple) else ""),
+        )
+    # Unlike the vectors' own signs, this root is the same whatever the library returns.
+    root: FloatArray = (vectors * np.sqrt(np.maximum(eigenvalues, 0.0))) @ vectors.T
+    return root
+
+
+def _matrix(value: Correlation, assets: int, name: str) -> FloatArray:
+    if not isinstance(value, tuple):
+        matrix = np.full((assets, assets), float(value))
+        np.fill_diagonal(matrix, 1.0)
+    else:
+        if len(value) != assets or any(len(row) != assets for row in value):
+            lengths = sorted({len(row) for row in value})
+            raise InputError(
+                f"{name} has {len(value)} rows of {lengths} numbers for {assets} assets",
+                "Give a square matrix with a row an asset, or one number for all pairs",
+            )
+        matrix = np.array(value, np.float64)
+    unsymmetric = np.abs(matrix - matrix.T) > _TOLERANCE
+    if unsymmetric.any():
+        i, j = (int(k) for k in np.argwhere(unsymmetric)[0])
+        raise InputError(
+            f"{name}[{i}][{j}] is {matrix[i, j]:g} but [{j}][{i}] is {matrix[j, i]:g}",
+            "Give a symmetric matrix",
+        )
+    if (np.abs(np.diag(matrix) - 1.0) > _TOLERANCE).any() or np.abs(matrix).max() > 1 + _TOLERANCE:
+        raise InputError(
+            f"{name} has a diagonal that is not 1 or an entry outside -1 to 1",
+            "Give correlations, not covariances",
+        )
+    return matrix

@@ -17,9 +17,9 @@ from envs.market.indicators import WARMUP_SESSIONS
 from envs.market.loaded import Loaded
 from envs.market.loaded import settings_to_json as settings_to_json
 from envs.market.models.bootstrap import pool_days
+from envs.market.models.garch import fit_index_garch
 from envs.market.models.gbm import GbmModel, Scenario
 from envs.market.models.heston import HestonModel
-from envs.market.models.index_garch import fit_index_garch
 from envs.market.models.index_models import IndexModel, model_dates, simulate_index
 from envs.market.models.regimes import IndexRegimes
 from envs.market.sources.bundled import load_embedded

@@ -9,9 +9,9 @@ from scipy import stats
 
 from conf.errors import InputError
 from envs.market.history import MarketHistory
-from envs.market.models.bridge import bridge_extremes
-from envs.market.models.gbm import GbmModel, Scenario, simulate, weekdays
+from envs.market.models.gbm import GbmModel, Scenario, bridge_extremes, weekdays
 from envs.market.models.heston import HestonModel, heston_paths
+from envs.market.models.index_models import simulate_index
 
 MONDAY = dt.date(2001, 1, 1)
 FAIR = Scenario(
@@ -26,7 +26,7 @@ FAIR = Scenario(
 
 @pytest.fixture(scope="module")
 def gbm() -> MarketHistory:
-    return simulate(GbmModel(vol_annual=0.25), FAIR, np.random.default_rng(7))
+    return simulate_index(GbmModel(vol_annual=0.25), FAIR, np.random.default_rng(7))
 
 
 def years(history: MarketHistory) -> float:
@@ -60,21 +60,21 @@ def test_a_weekend_carries_three_days_of_variance(gbm: MarketHistory) -> None:
 
 @pytest.mark.parametrize("model", [GbmModel(vol_annual=0.25), HestonModel()])
 def test_discounted_index_with_dividends_is_a_martingale(model: GbmModel | HestonModel) -> None:
-    history = simulate(model, FAIR, np.random.default_rng(11))
+    history = simulate_index(model, FAIR, np.random.default_rng(11))
     tau = years(history)
     discounted = history.close[:, -1] * np.exp((0.015 - 0.04) * tau)
     assert within(discounted, 1000.0)
 
 
 def test_drift_counts_dividends_in(gbm: MarketHistory) -> None:
-    history = simulate(GbmModel(), replace(FAIR, drift=0.5), np.random.default_rng(3))
+    history = simulate_index(GbmModel(), replace(FAIR, drift=0.5), np.random.default_rng(3))
     assert within(history.close[:, -1], 1000.0 * np.exp((0.5 - 0.015) * years(history)))
 
 
 @pytest.mark.parametrize("model", [GbmModel(), HestonModel()])
 def test_bars_hold_together(model: GbmModel | HestonModel) -> None:
     scenario = replace(FAIR, num_paths=50, dates=weekdays(MONDAY, 300))
-    history = simulate(model, scenario, np.random.default_rng(5))
+    history = simulate_index(model, scenario, np.random.default_rng(5))
     assert history.close.shape == (50, 300)
     assert (history.low <= np.minimum(history.open, history.close)).all()
     assert (history.high >= np.maximum(history.open, history.close)).all()
@@ -108,9 +108,9 @@ def test_bridge_maximum_has_its_exact_law() -> None:
 def test_same_seed_same_history_and_another_seed_another() -> None:
     scenario = replace(FAIR, num_paths=2)
     for model in (GbmModel(), HestonModel()):
-        first = simulate(model, scenario, np.random.default_rng(1))
-        again = simulate(model, scenario, np.random.default_rng(1))
-        other = simulate(model, scenario, np.random.default_rng(2))
+        first = simulate_index(model, scenario, np.random.default_rng(1))
+        again = simulate_index(model, scenario, np.random.default_rng(1))
+        other = simulate_index(model, scenario, np.random.default_rng(2))
         assert first.fingerprint == again.fingerprint
         assert first.fingerprint != other.fingerprint
 
@@ -160,7 +160,7 @@ def test_heston_without_vol_of_vol_is_geometric_brownian_motion() -> None:
     calm = HestonModel(
         initial_variance=0.04, long_run_variance=0.04, vol_of_vol=0.01, correlation=0.0
     )
-    history = simulate(calm, replace(FAIR, num_paths=4000), np.random.default_rng(9))
+    history = simulate_index(calm, replace(FAIR, num_paths=4000), np.random.default_rng(9))
     log_return = np.log(history.close[:, -1] / history.close[:, 0])
     assert log_return.std() == pytest.approx(0.2 * np.sqrt(years(history)), rel=0.04)
     assert history.implied_vol.std() < 0.005

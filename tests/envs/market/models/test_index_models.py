@@ -13,12 +13,19 @@ from scipy import stats
 from conf.errors import InputError
 from envs.market.history import MarketHistory
 from envs.market.models.bootstrap import DayPool, pool_days, simulate_bootstrap
-from envs.market.models.fits import by_calendar_day, fit_gbm, fit_heston, fit_regimes, moves_of
-from envs.market.models.garch import GarchFit
-from envs.market.models.gbm import GbmModel, HestonModel, Scenario, simulate, weekdays
-from envs.market.models.index_garch import IndexGarch, fit_index_garch, simulate_index_garch
+from envs.market.models.fits import (
+    by_calendar_day,
+    fit_gbm,
+    fit_heston,
+    fit_regimes,
+    fit_two_regimes,
+    moves_of,
+    smooth,
+)
+from envs.market.models.garch import GarchFit, IndexGarch, fit_index_garch, simulate_index_garch
+from envs.market.models.gbm import GbmModel, Scenario, weekdays
+from envs.market.models.heston import HestonModel
 from envs.market.models.index_models import model_dates, simulate_index
-from envs.market.models.regime_fit import fit_two_regimes, smooth
 from envs.market.models.regimes import IndexRegimes, IndexState, simulate_index_regimes
 from envs.market.sources.index import Sp500Data, SyntheticData, load_market, past_of
 
@@ -238,7 +245,7 @@ def test_the_regimes_that_made_the_returns_are_found() -> None:
 def test_gbm_is_fitted_to_volatility_drift_and_premium() -> None:
     model = GbmModel(vol_annual=0.25, vol_premium=0.03)
     scenario = replace(SCENARIO, dates=weekdays(MONDAY, 10_000), num_paths=1, drift=0.2)
-    past = simulate(model, scenario, rng(15))
+    past = simulate_index(model, scenario, rng(15))
     fitted = fit_gbm(past)
     assert fitted.vol_annual == pytest.approx(0.25, rel=0.03)
     assert fitted.vol_annual + fitted.vol_premium == pytest.approx(0.28)
@@ -252,7 +259,7 @@ def test_heston_finds_the_law_that_made_the_prices() -> None:
         correlation=-0.7, vol_premium=0.02,
     )  # fmt: skip
     scenario = replace(SCENARIO, dates=weekdays(MONDAY, 12_000), num_paths=1)
-    fitted = fit_heston(simulate(model, scenario, rng(16)))
+    fitted = fit_heston(simulate_index(model, scenario, rng(16)))
     assert fitted.long_run_variance == pytest.approx(0.04, rel=0.1)
     assert fitted.mean_reversion == pytest.approx(4.0, rel=0.3)
     assert fitted.vol_of_vol == pytest.approx(0.5, rel=0.1)
@@ -265,8 +272,8 @@ def test_a_premium_moves_implied_volatility_and_nothing_else(
     model: GbmModel | HestonModel,
 ) -> None:
     scenario = replace(SCENARIO, num_paths=3)
-    plain = simulate(model, scenario, rng(17))
-    dear = simulate(replace(model, vol_premium=0.05), scenario, rng(17))
+    plain = simulate_index(model, scenario, rng(17))
+    dear = simulate_index(replace(model, vol_premium=0.05), scenario, rng(17))
     assert np.array_equal(plain.close, dear.close)
     np.testing.assert_allclose(dear.implied_vol, plain.implied_vol + 0.05)
 
