@@ -1,22 +1,22 @@
 """What a chart shows, apart from who draws it: plotly in the report, matplotlib for the PNGs.
 
 A chart is one or more panels above each other that share the x axis. Percentages are given as
-such (12.5, not 0.125); NaN is drawn as a gap. Everything checks itself when it is built and
-raises InputError.
+such (12.5, not 0.125); NaN is drawn as a gap. All parts check their lengths when they are built
+and raise InputError.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from conf.errors import InputError
 from conf.types import DateArray, FloatArray
+from experiments.reporting.style import QUIET
 
 XArray = DateArray | FloatArray  # dates, or numbers
 
@@ -28,7 +28,7 @@ _KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 @dataclass(frozen=True)
 class Line:
-    """A curve, or points joined; `group` puts several under one legend entry."""
+    """A curve; `group` puts several under one legend entry."""
 
     name: str
     x: XArray  # (n,)
@@ -37,7 +37,6 @@ class Line:
     dash: bool = False
     fill: bool = False  # down to zero
     muted: bool = False  # in the background: thin, and silent under the pointer
-    markers: bool = False
     group: str = ""
     width: float = 1.7  # pixels
 
@@ -47,29 +46,7 @@ class Line:
     @property
     def pointlike(self) -> bool:
         """Too few values for a line to be seen."""
-        return self.markers or int(np.isfinite(self.y).sum()) <= 3
-
-    def at(self, index: NDArray[np.intp]) -> Line:
-        """The same line with only these points."""
-        return replace(self, x=self.x[index], y=self.y[index])
-
-
-@dataclass(frozen=True)
-class Band:
-    """The area between two curves."""
-
-    name: str
-    x: XArray  # (n,)
-    low: FloatArray  # (n,)
-    high: FloatArray  # (n,)
-    colour: str
-
-    def __post_init__(self) -> None:
-        _check_lengths(self.name, len(self.x), low=self.low, high=self.high)
-
-    def at(self, index: NDArray[np.intp]) -> Band:
-        """The same band with only these points."""
-        return replace(self, x=self.x[index], low=self.low[index], high=self.high[index])
+        return int(np.isfinite(self.y).sum()) <= 3
 
 
 @dataclass(frozen=True)
@@ -111,17 +88,11 @@ class Intervals:
     values: FloatArray  # (n,)
     low: FloatArray  # (n,)
     high: FloatArray  # (n,)
-    words: tuple[str, ...]  # a verdict for each, which chooses colour and marker
+    outcomes: tuple[str, ...]  # of a comparison each; they choose colour and marker
 
     def __post_init__(self) -> None:
-        _check_lengths(
-            self.name,
-            len(self.labels),
-            values=self.values,
-            low=self.low,
-            high=self.high,
-            words=self.words,
-        )
+        arrays = {"values": self.values, "low": self.low, "high": self.high}
+        _check_lengths(self.name, len(self.labels), **arrays, outcomes=self.outcomes)
 
 
 @dataclass(frozen=True)
@@ -143,7 +114,7 @@ class Heatmap:
             )
 
 
-Series = Line | Band | Bars | Histogram | Intervals | Heatmap
+Series = Line | Bars | Histogram | Intervals | Heatmap
 
 
 @dataclass(frozen=True)
@@ -153,7 +124,7 @@ class Mark:
     axis: Literal["x", "y"]  # where `value` is measured
     value: float | np.datetime64
     label: str = ""
-    colour: str = "#5b6472"
+    colour: str = QUIET
     dash: bool = True
 
 
@@ -163,11 +134,25 @@ class Panel:
 
     label: str  # what the y axis measures, with its unit
     series: tuple[Series, ...]  # the first lies on top
-    unit: Unit = "number"  # of the values: y, or x where bars or intervals lie on their side
+    unit: Unit = "number"  # of the values: y, or x where bars or intervals are horizontal
     marks: tuple[Mark, ...] = ()
     share: float = 1.0  # of the height
     from_zero: bool = False  # the y axis begins there
-    note: str = ""  # said in the middle of a panel in which nothing can be drawn
+    note: str = "no data"  # said in the middle of a panel in which nothing can be drawn
+
+    @property
+    def drawable(self) -> bool:
+        """Whether it holds at least one number."""
+        return any(np.isfinite(_values(series)).any() for series in self.series)
+
+    @property
+    def row_labels(self) -> tuple[str, ...]:
+        """The labels of what stands in rows; empty for everything else."""
+        first = self.series[0] if self.series else None
+        if isinstance(first, Heatmap):
+            return first.rows
+        in_rows = isinstance(first, Intervals) or (isinstance(first, Bars) and first.horizontal)
+        return first.labels if isinstance(first, Intervals | Bars) and in_rows else ()
 
 
 @dataclass(frozen=True)
@@ -181,7 +166,7 @@ class Chart:
     x_label: str = ""  # with its unit; dates need none
     x_unit: Unit = "number"
     height: int = 380  # pixels
-    description: str = ""  # for who cannot see it; the title and subtitle go before it
+    description: str = ""  # for readers who cannot see it; title and subtitle go before it
     scale_ends: tuple[str, str] | None = None  # of a heatmap's colours
 
     def __post_init__(self) -> None:
@@ -201,11 +186,8 @@ class Chart:
     @property
     def has_dates(self) -> bool:
         """Whether x is time."""
-        return any(
-            isinstance(series, Line | Band | Heatmap) and series.x.dtype.kind == "M"
-            for panel in self.panels
-            for series in panel.series
-        )
+        series = [each for panel in self.panels for each in panel.series]
+        return any(isinstance(s, Line | Heatmap) and s.x.dtype.kind == "M" for s in series)
 
 
 @dataclass(frozen=True)
@@ -216,21 +198,17 @@ class LegendEntry:
     colour: str
     symbol: Symbol
     switchable: bool = True  # False for marks, which stay
-    outcome: str = ""  # verdict, where the marker is that of a word
+    outcome: str = ""  # of a comparison, which chooses the marker
 
 
 def legend_of(chart: Chart) -> tuple[LegendEntry, ...]:
     """The entries of a chart in the order of its panels, each name once; none if there is one."""
-    found: dict[str, LegendEntry] = {}
+    entries: dict[str, LegendEntry] = {}
     for panel in chart.panels:
-        for series in panel.series:
-            for entry in _entries(series):
-                found.setdefault(entry.label, entry)
-        for mark in panel.marks:
-            if mark.label:
-                symbol: Symbol = "dash" if mark.dash else "line"
-                found.setdefault(mark.label, LegendEntry(mark.label, mark.colour, symbol, False))
-    return tuple(found.values()) if len(found) > 1 else ()
+        for part in (*panel.series, *panel.marks):
+            for entry in _entries(part):
+                entries.setdefault(entry.label, entry)
+    return tuple(entries.values()) if len(entries) > 1 else ()
 
 
 def group_of(series: Series) -> str:
@@ -238,30 +216,25 @@ def group_of(series: Series) -> str:
     return getattr(series, "group", "") or series.name
 
 
-def drawable(panel: Panel) -> bool:
-    """Whether there is at least one number in it."""
-    return any(np.isfinite(_values(series)).any() for series in panel.series)
-
-
-def _entries(series: Series) -> Iterable[LegendEntry]:
-    if isinstance(series, Intervals):
-        for outcome in dict.fromkeys(series.words):
-            yield LegendEntry(outcome, "", "marker", True, outcome)
-    elif (isinstance(series, Bars) and series.colours) or isinstance(series, Heatmap):
-        return
-    else:
-        symbol: Symbol = "bar" if isinstance(series, Bars) else "area"
-        if isinstance(series, Line):
-            symbol = "dash" if series.dash else "line"
-        yield LegendEntry(group_of(series), series.colour, symbol)
+def _entries(part: Series | Mark) -> Iterable[LegendEntry]:
+    if isinstance(part, Mark):
+        if part.label:
+            yield LegendEntry(part.label, part.colour, "dash" if part.dash else "line", False)
+    elif isinstance(part, Intervals):
+        for outcome in dict.fromkeys(part.outcomes):
+            yield LegendEntry(outcome, "", "marker", outcome=outcome)
+    elif isinstance(part, Line):
+        yield LegendEntry(group_of(part), part.colour, "dash" if part.dash else "line")
+    elif isinstance(part, Histogram):
+        yield LegendEntry(part.name, part.colour, "area")
+    elif isinstance(part, Bars) and not part.colours:
+        yield LegendEntry(part.name, part.colour, "bar")
 
 
 def _values(series: Series) -> FloatArray:
     if isinstance(series, Line):
         return series.y
-    if isinstance(series, Histogram):
-        return series.heights
-    return series.low if isinstance(series, Band) else series.values
+    return series.heights if isinstance(series, Histogram) else series.values
 
 
 def _check_lengths(name: str, expected: int, **values: Any) -> None:

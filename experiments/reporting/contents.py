@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from conf.errors import InputError
@@ -18,20 +18,20 @@ _FOLDED_ABOVE = 24  # rows
 
 @dataclass(frozen=True)
 class Text:
-    """Paragraphs, a blank line between them; as `code` a block in which every space counts."""
+    """Paragraphs, a blank line between them."""
 
     body: str
     title: str = ""
-    kind: Literal["plain", "note", "warning", "code"] = "plain"
+    kind: Literal["plain", "note", "warning"] = "plain"
 
 
 @dataclass(frozen=True)
 class Table:
     """Rows under columns; the first column names the row.
 
-    Cells are text as it shall stand there, or numbers, which are written with two decimals
-    (whole numbers without). None and NaN are undefined. Columns of numbers are set to the right.
-    A cell that is a verdict's word is shown as one.
+    Cells are text as it is to be shown, or numbers, which are written with two decimals (whole
+    numbers without). None and NaN are undefined. Columns of numbers are set to the right. A cell
+    that is an outcome is coloured as one.
     """
 
     title: str
@@ -83,10 +83,10 @@ class Report:
     title: str
     verdict_text: str
     sections: tuple[Section, ...]
-    outcome: str = NO_VERDICT  # or one of `experiments.statistics.comparison.Word`
+    outcome: str = NO_VERDICT  # or an `experiments.statistics.comparison.Outcome`
     subtitle: str = ""
     key_numbers: tuple[KeyNumber, ...] = ()
-    footer: tuple[str, ...] = field(default=())
+    footer: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.outcome not in (*OUTCOME_STYLES, NO_VERDICT):
@@ -95,10 +95,10 @@ class Report:
                 f"Use one of {', '.join((*OUTCOME_STYLES, NO_VERDICT))}",
             )
         keys = [chart.key for chart in self.charts]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
-        if twice:
+        repeated = sorted({key for key in keys if keys.count(key) > 1})
+        if repeated:
             raise InputError(
-                f"several charts are called {', '.join(twice)}", "Give each chart its own key"
+                f"several charts are called {', '.join(repeated)}", "Give each chart its own key"
             )
 
     @property

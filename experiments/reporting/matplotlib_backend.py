@@ -14,12 +14,12 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from experiments.reporting.charts import (
-    Band,
     Bars,
     Chart,
     Heatmap,
@@ -27,11 +27,8 @@ from experiments.reporting.charts import (
     Intervals,
     LegendEntry,
     Line,
-    Mark,
     Panel,
-    Series,
     Unit,
-    drawable,
     legend_of,
 )
 from experiments.reporting.style import (
@@ -39,10 +36,12 @@ from experiments.reporting.style import (
     GRID,
     INK,
     MUTED,
+    PERCENT,
     QUIET,
     compact,
     compact_dollars,
     outcome_style,
+    shortened,
     signed,
 )
 
@@ -57,51 +56,33 @@ def figure_of(chart: Chart) -> Figure:
     head = 0.42 + 0.2 * len(subtitle) + 0.06
     foot = 0.32 if legend_of(chart) else 0.0
     height = chart.height / _PIXELS_PER_INCH + head + foot
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained", facecolor="white")
-    engine = figure.get_layout_engine()
-    if engine is not None:
-        engine.set(rect=(0.0, 0.0, 1.0, 1.0 - head / height), h_pad=0.06, w_pad=0.08)  # type: ignore[call-arg]
+    below_head = (0.0, 0.0, 1.0, 1.0 - head / height)
+    layout = ConstrainedLayoutEngine(rect=below_head, h_pad=0.06, w_pad=0.08)
+    figure = Figure(figsize=(_WIDTH, height), layout=layout, facecolor="white")
     _write_head(figure, chart.title, subtitle, height)
-    grid = figure.subplots(
-        len(chart.panels),
-        1,
-        sharex=True,
-        squeeze=False,
-        height_ratios=[panel.share for panel in chart.panels],
-    )
-    total = sum(panel.share for panel in chart.panels)
+    shares = [panel.share for panel in chart.panels]
+    grid = figure.subplots(len(shares), sharex=True, squeeze=False, height_ratios=shares)
     for axes, panel in zip(grid[:, 0], chart.panels, strict=True):
-        pixels = chart.height * panel.share / total
+        pixels = chart.height * panel.share / sum(shares)
         _draw_panel(axes, panel, steps=int(np.clip(pixels / 32.0, 3, 7)))
     _finish_x(grid[-1, 0], chart)
     _legend(figure, chart)
     return figure
 
 
-def png_of(figure: Figure) -> bytes:
-    """The figure as a PNG, the same bytes for the same figure."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=130, metadata={"Software": None})
-    return content.getvalue()
-
-
 def chart_png(chart: Chart) -> bytes:
-    """A chart as a PNG."""
-    return png_of(figure_of(chart))
+    """A chart as a PNG, the same bytes for the same chart."""
+    content = io.BytesIO()
+    figure_of(chart).savefig(content, format="png", dpi=130, metadata={"Software": None})
+    return content.getvalue()
 
 
 def _write_head(figure: Figure, title: str, subtitle: list[str], height: float) -> None:
     top = 1.0 - 0.12 / height
-    common: dict[str, Any] = {"x": 0.012, "ha": "left", "va": "top", "parse_math": False}
-    figure.text(y=top, s=title, fontsize=12.5, fontweight="bold", color=INK, **common)
-    figure.text(
-        y=top - 0.26 / height,
-        s="\n".join(subtitle),
-        fontsize=9,
-        color=QUIET,
-        linespacing=1.4,
-        **common,
-    )
+    corner: dict[str, Any] = {"ha": "left", "va": "top", "parse_math": False}
+    figure.text(0.012, top, title, fontsize=12.5, fontweight="bold", color=INK, **corner)
+    text, below = "\n".join(subtitle), top - 0.26 / height
+    figure.text(0.012, below, text, fontsize=9, color=QUIET, linespacing=1.4, **corner)
 
 
 def _draw_panel(axes: Axes, panel: Panel, steps: int) -> None:
@@ -113,43 +94,38 @@ def _draw_panel(axes: Axes, panel: Panel, steps: int) -> None:
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.margins(x=0.01)
-    if not drawable(panel):
-        note = panel.note or "no data"
-        axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", va="center", color=QUIET)
+    if not panel.drawable:
+        middle: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "center"}
+        axes.text(0.5, 0.5, panel.note, color=QUIET, **middle)
         axes.set_yticks([])
         axes.tick_params(axis="x", bottom=False, labelbottom=False)
         axes.grid(visible=False)
         return
-    upright = [s for s in panel.series if isinstance(s, Bars) and not s.horizontal]
     # matplotlib draws the last on top.
-    for series in reversed(panel.series):
-        if isinstance(series, Bars) and not series.horizontal:
-            _upright_bars(axes, series, upright.index(series), len(upright))
-        else:
-            _draw(axes, series, panel.unit)
+    for place in reversed(range(len(panel.series))):
+        _draw(axes, panel, place)
     for mark in panel.marks:
-        _draw_mark(axes, mark)
+        draw: Callable[..., Artist] = axes.axvline if mark.axis == "x" else axes.axhline
+        draw(mark.value, color=mark.colour, linestyle=_dashes(mark.dash), linewidth=1.2)
     if panel.from_zero:
         axes.set_ylim(bottom=0.0)
-    if not any(_in_rows(series) for series in panel.series):
-        axes.yaxis.set_major_formatter(_formatter(panel.unit))
-        axes.yaxis.set_major_locator(MaxNLocator(steps, steps=[1, 2, 2.5, 5, 10]))
-        low, high = axes.get_ylim()
-        if low < 0.0 < high:
-            axes.axhline(0.0, color=MUTED, linewidth=0.9, zorder=0.5)
+    if panel.row_labels:
+        _name_rows(axes, panel.row_labels)
+        return
+    axes.yaxis.set_major_formatter(_formatter(panel.unit))
+    axes.yaxis.set_major_locator(MaxNLocator(steps, steps=[1, 2, 2.5, 5, 10]))
+    low, high = axes.get_ylim()
+    if low < 0.0 < high:
+        axes.axhline(0.0, color=MUTED, linewidth=0.9, zorder=0.5)
 
 
-def _in_rows(series: Series) -> bool:
-    lies = isinstance(series, Bars) and series.horizontal
-    return lies or isinstance(series, Intervals | Heatmap)
-
-
-def _draw(axes: Axes, series: Series, unit: Unit) -> None:
+def _draw(axes: Axes, panel: Panel, place: int) -> None:
+    series = panel.series[place]
     if isinstance(series, Line):
         axes.plot(
             series.x,
             series.y,
-            "--" if series.dash else "-",
+            _dashes(series.dash),
             marker="o" if series.pointlike else None,
             markersize=4,
             color=series.colour,
@@ -158,10 +134,6 @@ def _draw(axes: Axes, series: Series, unit: Unit) -> None:
         )
         if series.fill:
             axes.fill_between(series.x, series.y, 0.0, color=series.colour, alpha=0.22, linewidth=0)
-    elif isinstance(series, Band):
-        axes.fill_between(
-            series.x, series.low, series.high, color=series.colour, alpha=0.18, linewidth=0
-        )
     elif isinstance(series, Histogram):
         widths = np.diff(series.edges)
         left = series.edges[:-1] + 0.03 * widths
@@ -169,44 +141,36 @@ def _draw(axes: Axes, series: Series, unit: Unit) -> None:
     elif isinstance(series, Intervals):
         _draw_intervals(axes, series)
     elif isinstance(series, Heatmap):
-        _draw_heatmap(axes, series, unit)
+        _draw_heatmap(axes, series, panel.unit)
+    elif series.horizontal:
+        _draw_horizontal_bars(axes, series, panel.unit)
     else:
-        _lying_bars(axes, series, unit)
+        _draw_upright_bars(axes, series, place, len(panel.series))
 
 
-def _upright_bars(axes: Axes, bars: Bars, i: int, count: int) -> None:
+def _draw_upright_bars(axes: Axes, bars: Bars, place: int, count: int) -> None:
     width = 0.76 / count
-    place = np.arange(len(bars.labels)) + (i - (count - 1) / 2.0) * width
-    axes.bar(place, bars.values, width * 0.94, color=list(bars.colours) or bars.colour, zorder=2)
+    x = np.arange(len(bars.labels)) + (place - (count - 1) / 2.0) * width
+    axes.bar(x, bars.values, width * 0.94, color=list(bars.colours) or bars.colour, zorder=2)
     axes.set_xticks(np.arange(len(bars.labels)), bars.labels, parse_math=False)
     axes.grid(axis="x", visible=False)
 
 
-def _lying_bars(axes: Axes, bars: Bars, unit: Unit) -> None:
-    rows = np.arange(len(bars.labels))
-    drawn = axes.barh(rows, bars.values, 0.72, color=list(bars.colours) or bars.colour, zorder=2)
+def _draw_horizontal_bars(axes: Axes, bars: Bars, unit: Unit) -> None:
+    colours = list(bars.colours) or bars.colour
+    drawn = axes.barh(np.arange(len(bars.labels)), bars.values, 0.72, color=colours, zorder=2)
     ends = [compact(value, unit).replace("$", r"\$") for value in bars.values]
     axes.bar_label(drawn, ends, padding=4, fontsize=9, color=INK)
     axes.margins(x=0.14)
     axes.axvline(0.0, color=MUTED, linewidth=0.9)
-    _rows(axes, bars.labels)
 
 
 def _draw_intervals(axes: Axes, intervals: Intervals) -> None:
-    for row, outcome in enumerate(intervals.words):
-        style = outcome_style(outcome)
-        value = intervals.values[row]
-        axes.plot([intervals.low[row], intervals.high[row]], [row, row], color=style.colour, lw=1.5)
-        axes.plot(
-            value,
-            row,
-            style.matplotlib_marker,
-            color=style.colour,
-            markerfacecolor="white" if style.hollow else style.colour,
-            markersize=6,
-            markeredgewidth=1.5,
-        )
-    _rows(axes, intervals.labels)
+    for row, outcome in enumerate(intervals.outcomes):
+        ends = [intervals.low[row], intervals.high[row]]
+        axes.plot(ends, [row, row], color=outcome_style(outcome).colour, lw=1.5)
+        marker = _marker(outcome)
+        axes.plot(intervals.values[row], row, ls="", markersize=6, markeredgewidth=1.5, **marker)
 
 
 def _draw_heatmap(axes: Axes, heatmap: Heatmap, unit: Unit) -> None:
@@ -214,7 +178,6 @@ def _draw_heatmap(axes: Axes, heatmap: Heatmap, unit: Unit) -> None:
     rows = np.arange(len(heatmap.rows))
     axes.pcolormesh(heatmap.x, rows, heatmap.values, cmap=_COLOURS, norm=norm, shading="nearest")
     axes.grid(visible=False)
-    _rows(axes, heatmap.rows)
     bar = axes.figure.colorbar(
         ScalarMappable(norm, _COLOURS), ax=axes, pad=0.01, aspect=34, format=_formatter(unit)
     )
@@ -222,17 +185,12 @@ def _draw_heatmap(axes: Axes, heatmap: Heatmap, unit: Unit) -> None:
     bar.ax.tick_params(labelsize=8, colors=QUIET, length=0)
 
 
-def _rows(axes: Axes, labels: tuple[str, ...]) -> None:
+def _name_rows(axes: Axes, labels: tuple[str, ...]) -> None:
     step = len(labels) // 50 + 1
-    short = [label if len(label) <= 30 else label[:29] + "…" for label in labels]
+    short = [shortened(label, 30) for label in labels]
     axes.set_yticks(np.arange(0, len(labels), step), short[::step], parse_math=False)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
-
-
-def _draw_mark(axes: Axes, mark: Mark) -> None:
-    draw: Callable[..., Artist] = axes.axvline if mark.axis == "x" else axes.axhline
-    draw(mark.value, color=mark.colour, linestyle="--" if mark.dash else "-", linewidth=1.2)
 
 
 def _finish_x(axes: Axes, chart: Chart) -> None:
@@ -270,22 +228,27 @@ def _handle(entry: LegendEntry) -> Artist:
         alpha = 0.55 if entry.symbol == "area" else 1.0
         return Patch(color=entry.colour, alpha=alpha, linewidth=0)
     if entry.symbol == "marker":
-        style = outcome_style(entry.outcome)
-        return Line2D(
-            [],
-            [],
-            color=style.colour,
-            marker=style.matplotlib_marker,
-            markerfacecolor="white" if style.hollow else style.colour,
-        )
-    dashed = entry.symbol == "dash"
-    return Line2D([], [], color=entry.colour, ls="--" if dashed else "-", linewidth=1.6)
+        return Line2D([], [], **_marker(entry.outcome))
+    return Line2D([], [], color=entry.colour, ls=_dashes(entry.symbol == "dash"), linewidth=1.6)
+
+
+def _dashes(dash: bool) -> str:
+    return "--" if dash else "-"
+
+
+def _marker(outcome: str) -> dict[str, Any]:
+    style = outcome_style(outcome)
+    return {
+        "color": style.colour,
+        "marker": style.matplotlib_marker,
+        "markerfacecolor": "white" if style.hollow else style.colour,
+    }
 
 
 def _formatter(unit: Unit) -> FuncFormatter:
     def written(value: float, _: int | None) -> str:
         if unit == "dollars":
             return compact_dollars(value)
-        return signed(f"{value:,.6g}") + ("\u00a0%" if unit == "percent" else "")
+        return signed(f"{value:,.6g}") + (PERCENT if unit == "percent" else "")
 
     return FuncFormatter(written)

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from conf.types import BoolArray, FloatArray
+from conf.types import FloatArray
 from experiments.reporting.charts import (
-    Band,
     Bars,
     Chart,
     Heatmap,
@@ -26,7 +25,6 @@ from experiments.reporting.charts import (
     Series,
     Unit,
     XArray,
-    drawable,
     group_of,
 )
 from experiments.reporting.style import (
@@ -35,12 +33,42 @@ from experiments.reporting.style import (
     INK,
     MUTED,
     PAPER,
+    PERCENT,
     QUIET,
     compact,
     number,
     outcome_style,
+    shortened,
     signed,
 )
+
+Json = dict[str, Any]
+
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+_TOP, _BARE_TOP, _BOTTOM, _BETWEEN = 26, 8, 34, 44  # pixels, for panel labels and ticks
+_LONGEST_LABEL = 24  # letters beside an axis; the pointer shows the rest
+_TEXT, _LABEL = {"size": 12, "color": INK}, {"size": 12, "color": QUIET}
+_AXIS = {"gridcolor": GRID, "tickfont": {"size": 11, "color": QUIET}, "fixedrange": True}
+_TICKS: dict[Unit, Json] = {
+    "percent": {"ticksuffix": PERCENT},
+    "number": {"tickformat": ",~g"},
+    "dollars": {"tickformat": "$~s"},
+}
+_HOVER: dict[Unit, str] = {"percent": ",.2f", "number": ",.3~f", "dollars": "$,.0f"}
+
+
+def plotly_figure(chart: Chart) -> Json:
+    """The chart as `{"data": [...], "layout": {...}}`, plain JSON without NaN."""
+    chart = thinned(chart)
+    data: list[Json] = []
+    for i, panel in enumerate(chart.panels):
+        for place, series in enumerate(panel.series):
+            common: Json = {"name": safe(series.name), "meta": group_of(series), "yaxis": _y(i)}
+            if isinstance(series, Line):
+                # The first lies on top; plotly itself puts the last there.
+                common["zorder"] = 100 - place
+            data += [{**common, **trace} for trace in _traces(series, panel.unit)]
+    return {"data": data, "layout": _layout(chart)}
 
 
 def thinned(chart: Chart, most: int = 1500) -> Chart:
@@ -49,176 +77,112 @@ def thinned(chart: Chart, most: int = 1500) -> Chart:
     Of every stretch the highest and the lowest point stay, so no spike is lost: those of the
     first line of each panel, and all lines keep the same dates.
     """
-    lines = [s for panel in chart.panels for s in panel.series if isinstance(s, Line | Band)]
-    longest = max((len(line.x) for line in lines), default=0)
+    lines = [[s for s in panel.series if isinstance(s, Line)] for panel in chart.panels]
+    longest = max((len(line.x) for panel in lines for line in panel), default=0)
     if longest <= most:
         return chart
-    kept = _Kept(longest)
-    leading = [_leading(panel, longest) for panel in chart.panels]
-    leaders = [line for line in leading if line is not None]
-    for line in leaders:
-        kept.add_extremes(line.y, most // (2 * len(leaders)))
-    if not leaders:
-        kept.keep[:: longest // most + 1] = True
-    panels = tuple(
-        replace(panel, series=tuple(_thin(series, kept) for series in panel.series))
-        for panel in chart.panels
-    )
-    return replace(chart, panels=panels)
+    whole = [[line for line in panel if len(line.x) == longest] for panel in lines]
+    leading = [panel[0] for panel in whole if panel]
+    keep = np.zeros(longest, np.bool_)
+    keep[[0, -1]] = True
+    for y in (line.y for line in leading):
+        for stretch in np.array_split(np.arange(longest), most // (2 * len(leading))):
+            finite = stretch[np.isfinite(y[stretch])]
+            points = finite if finite.size else stretch[:1]
+            keep[[points[np.argmin(y[points])], points[np.argmax(y[points])]]] = True
+
+    def thin(series: Series) -> Series:
+        if not isinstance(series, Line) or not len(series.x):
+            return series
+        points = np.union1d(np.flatnonzero(keep[: len(series.x)]), len(series.x) - 1)
+        return replace(series, x=series.x[points], y=series.y[points])
+
+    panels = [replace(panel, series=tuple(map(thin, panel.series))) for panel in chart.panels]
+    return replace(chart, panels=tuple(panels))
 
 
-def _leading(panel: Panel, length: int) -> Line | None:
-    return next((s for s in panel.series if isinstance(s, Line) and len(s.x) == length), None)
-
-
-def _thin(series: Series, kept: _Kept) -> Series:
-    if not isinstance(series, Line | Band) or len(series.x) < 3:
-        return series
-    keep = kept.keep[: len(series.x)].copy()
-    keep[-1] = True
-    return series.at(np.flatnonzero(keep))
-
-
-@dataclass
-class _Kept:
-    """Which points of lines over the same dates stay, so that they still share their dates."""
-
-    length: int
-    keep: BoolArray = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.keep = np.zeros(self.length, np.bool_)
-        self.keep[[0, -1]] = True
-
-    def add_extremes(self, y: FloatArray, buckets: int) -> None:
-        for part in np.array_split(np.arange(len(y)), buckets):
-            known = part[np.isfinite(y[part])]
-            chosen = known if known.size else part[:1]
-            self.keep[[chosen[np.argmin(y[chosen])], chosen[np.argmax(y[chosen])]]] = True
-
-
-Json = dict[str, Any]
-
-_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-_TOP, _BARE_TOP, _BOTTOM, _BETWEEN = 26, 8, 34, 44  # pixels, for panel labels and ticks
-_LONGEST_LABEL = 24  # letters beside an axis; the pointer shows the rest
-
-
-def plotly_layout(chart: Chart) -> Json:
-    """The `layout` of a figure."""
-    timed = chart.has_dates
+def _layout(chart: Chart) -> Json:
     heatmap = any(isinstance(s, Heatmap) for p in chart.panels for s in p.series)
     bottom = _BOTTOM + (22 if chart.x_label else 0)
     top = _TOP if chart.panels[0].label else _BARE_TOP
-    layout: Json = {
+    domains = _domains(chart, chart.height - top - bottom)
+    panels = list(zip(chart.panels, domains, strict=True))
+    axes = {f"yaxis{i + 1 if i else ''}": _y_axis(*panel) for i, panel in enumerate(panels)}
+    return {
         "height": chart.height,
-        "autosize": True,
         "margin": {"l": 8, "r": 14, "t": top, "b": bottom},
-        "paper_bgcolor": PAPER,
-        "plot_bgcolor": PAPER,
-        "font": {"family": _FONT, "size": 12, "color": INK},
-        "hovermode": "x unified" if timed and not heatmap else "closest",
-        "hoverlabel": {
-            "bgcolor": PAPER,
-            "bordercolor": MUTED,
-            "font": {"size": 12, "color": INK},
-            "namelength": -1,
-        },
+        "font": {"family": _FONT, **_TEXT},
+        "hovermode": "x unified" if chart.has_dates and not heatmap else "closest",
+        "hoverlabel": {"bgcolor": PAPER, "bordercolor": MUTED, "font": _TEXT, "namelength": -1},
         "showlegend": False,
         "dragmode": False,
-        "barmode": "group",
         "bargap": 0.28,
         "xaxis": _x_axis(chart),
-        "shapes": [],
-        "annotations": [],
+        **axes,
+        "shapes": [_mark(mark, i) for i, panel in enumerate(chart.panels) for mark in panel.marks],
+        "annotations": [label for panel in panels for label in _labels(*panel)],
     }
-    domains = _domains(chart, chart.height - top - bottom)
-    for i, (panel, domain) in enumerate(zip(chart.panels, domains, strict=True)):
-        layout["yaxis" + ("" if i == 0 else str(i + 1))] = _y_axis(panel, domain)
-        layout["shapes"] += [_mark(mark, i) for mark in panel.marks]
-        layout["annotations"] += _labels(panel, domain)
-    return layout
 
 
 def _domains(chart: Chart, height: int) -> list[tuple[float, float]]:
     """Where the panels stand, as shares of the height, the first on top."""
-    gaps = _BETWEEN / height
-    free = 1.0 - gaps * (len(chart.panels) - 1)
-    total, top = sum(panel.share for panel in chart.panels), 1.0
+    gap, top = _BETWEEN / height, 1.0
+    free = (1.0 - gap * (len(chart.panels) - 1)) / sum(panel.share for panel in chart.panels)
     domains = []
     for panel in chart.panels:
-        bottom = top - free * panel.share / total
+        bottom = top - free * panel.share
         domains.append((round(max(bottom, 0.0), 5), round(top, 5)))
-        top = bottom - gaps
+        top = bottom - gap
     return domains
 
 
 def _x_axis(chart: Chart) -> Json:
     first = chart.panels[0].series[0] if chart.panels[0].series else None
-    axis: Json = {
-        "anchor": axis_name("y", len(chart.panels) - 1),
-        "gridcolor": GRID,
+    axis = _AXIS | {
+        "anchor": _y(len(chart.panels) - 1),
         "linecolor": MUTED,
         "showline": True,
         "zeroline": False,
         "ticks": "outside",
         "ticklen": 4,
         "tickcolor": MUTED,
-        "tickfont": {"color": QUIET, "size": 11},
         "tickangle": 0,
-        "fixedrange": True,
         "showgrid": not isinstance(first, Heatmap),
     }
     if chart.x_label:
-        axis["title"] = {
-            "text": safe(chart.x_label),
-            "font": {"color": QUIET, "size": 12},
-            "standoff": 8,
-        }
+        axis["title"] = {"text": safe(chart.x_label), "font": _LABEL, "standoff": 8}
     if chart.has_dates:
         return {**axis, "type": "date", "hoverformat": "%a %d %b %Y"}
     if isinstance(first, Bars) and not first.horizontal:
         return {**axis, "type": "category", "showgrid": False}
-    axis |= {"type": "linear", **_ticks(chart.x_unit)}
-    if isinstance(first, Bars):
-        axis |= {"range": _roomy(first.values)}
-    return axis
+    axis |= {"type": "linear", **_TICKS[chart.x_unit]}
+    return axis | {"range": _with_margins(first.values)} if isinstance(first, Bars) else axis
 
 
 def _y_axis(panel: Panel, domain: tuple[float, float]) -> Json:
-    first = panel.series[0] if panel.series else None
-    axis: Json = {
+    axis = _AXIS | {
         "domain": list(domain),
         "automargin": True,
-        "gridcolor": GRID,
         "zerolinecolor": MUTED,
-        "zerolinewidth": 1,
-        "ticks": "",
+        "ticks": "",  # plotly puts them beside heatmaps
         "ticklabelstandoff": 4,
-        "tickfont": {"color": QUIET, "size": 11},
-        "fixedrange": True,
-        "showline": False,
-        "visible": drawable(panel),
+        "visible": panel.drawable,
     }
-    rows = row_labels(first) if first is not None else ()
-    if rows:
+    if rows := panel.row_labels:
         # Rows have numbers, so that two of the same name stay two; the first is on top.
         step = len(rows) // 50 + 1
-        axis |= {"type": "linear", "range": [len(rows) - 0.5, -0.5]}
-        axis |= {"tickvals": list(range(0, len(rows), step)), "zeroline": False}
-        axis |= {"ticktext": [short_label(row) for row in rows[::step]]}
-        return {**axis, "showgrid": isinstance(first, Intervals)}
+        return axis | {
+            "type": "linear",
+            "range": [len(rows) - 0.5, -0.5],
+            "tickvals": list(range(0, len(rows), step)),
+            "ticktext": [_tick_label(row) for row in rows[::step]],
+            "zeroline": False,
+            "showgrid": isinstance(panel.series[0], Intervals),
+        }
+    if panel.from_zero:
+        axis["rangemode"] = "tozero"
     # Few steps in low panels, or their labels would stand on each other.
-    axis |= {"rangemode": "tozero"} if panel.from_zero else {}
-    return {**axis, "nticks": 7 if domain[1] - domain[0] > 0.4 else 4, **_ticks(panel.unit)}
-
-
-def row_labels(series: Series) -> tuple[str, ...]:
-    """The labels of what stands in rows; empty for everything else."""
-    if isinstance(series, Heatmap):
-        return series.rows
-    lies = isinstance(series, Intervals) or (isinstance(series, Bars) and series.horizontal)
-    return series.labels if isinstance(series, Intervals | Bars) and lies else ()
+    return {**axis, "nticks": 7 if domain[1] - domain[0] > 0.4 else 4, **_TICKS[panel.unit]}
 
 
 def _labels(panel: Panel, domain: tuple[float, float]) -> list[Json]:
@@ -232,48 +196,41 @@ def _labels(panel: Panel, domain: tuple[float, float]) -> list[Json]:
         "yanchor": "bottom",
         "yshift": 4,
         "showarrow": False,
-        "font": {"size": 12, "color": QUIET},
+        "font": _LABEL,
     }
-    if drawable(panel):
+    if panel.drawable:
         return [label]
-    middle = {"x": 0.5, "xanchor": "center", "y": (domain[0] + domain[1]) / 2, "yanchor": "middle"}
-    return [label, {**label, **middle, "text": safe(panel.note or "no data")}]
+    middle = {"x": 0.5, "xanchor": "center", "y": sum(domain) / 2, "yanchor": "middle"}
+    return [label, {**label, **middle, "text": safe(panel.note)}]
 
 
 def _mark(mark: Mark, i: int) -> Json:
     value = str(mark.value) if isinstance(mark.value, np.datetime64) else float(mark.value)
-    line = {"color": mark.colour, "width": 1.4, "dash": "4px,3px" if mark.dash else "solid"}
-    here, across = axis_name("x", 0), axis_name("y", i)
-    ends: Json = {"x0": value, "x1": value, "y0": 0, "y1": 1, "xref": here}
-    ends["yref"] = f"{across} domain"
-    if mark.axis == "y":
-        ends = {"y0": value, "y1": value, "x0": 0, "x1": 1, "yref": across}
-        ends["xref"] = f"{here} domain"
-    return {"type": "line", "line": line, **ends}
+    along, across = ("x", "y") if mark.axis == "x" else ("y", "x")
+    names = {"x": "x", "y": _y(i)}
+    return {
+        "type": "line",
+        "line": {"color": mark.colour, "width": 1.4, "dash": "4px,3px" if mark.dash else "solid"},
+        **{f"{along}ref": names[along], f"{along}0": value, f"{along}1": value},
+        **{f"{across}ref": f"{names[across]} domain", f"{across}0": 0, f"{across}1": 1},
+    }
 
 
-def _ticks(unit: Unit) -> Json:
-    if unit == "dollars":
-        return {"tickformat": "$~s"}
-    return {"tickformat": ",~g"} if unit == "number" else {"ticksuffix": "\u00a0%"}
-
-
-def _roomy(values: FloatArray) -> list[float]:
+def _with_margins(values: FloatArray) -> list[float]:
     """A range that leaves room for numbers at the ends of bars."""
-    known = values[np.isfinite(values)]
-    low, high = min(0.0, known.min(initial=0.0)), max(0.0, known.max(initial=0.0))
+    finite = values[np.isfinite(values)]
+    low, high = finite.min(initial=0.0), finite.max(initial=0.0)
     span = (high - low) or 1.0
     return [float(low - (0.34 * span if low < 0 else 0.02 * span)), float(high + 0.34 * span)]
 
 
-def axis_name(axis: str, i: int) -> str:
-    """The name by which a trace refers to its i-th axis."""
-    return axis if i == 0 else f"{axis}{i + 1}"
+def _y(i: int) -> str:
+    """The name by which traces and shapes refer to the i-th panel's y axis."""
+    return f"y{i + 1}" if i else "y"
 
 
-def short_label(label: str) -> str:
-    """What stands beside an axis."""
-    return safe(label if len(label) <= _LONGEST_LABEL else label[: _LONGEST_LABEL - 1] + "…")
+def _tick_label(label: str) -> str:
+    return safe(shortened(label, _LONGEST_LABEL))
 
 
 def safe(text: str) -> str:
@@ -281,46 +238,16 @@ def safe(text: str) -> str:
     return html.escape(text, quote=False).replace("%{", "%\u200b{")
 
 
-def hover_format(unit: Unit) -> str:
-    """How a value is written under the pointer."""
-    return {"percent": ",.2f", "number": ",.3~f", "dollars": "$,.0f"}[unit]
-
-
-def suffix(unit: Unit) -> str:
-    """What follows a value."""
-    return "\u00a0%" if unit == "percent" else ""
-
-
-def plotly_figure(chart: Chart) -> Json:
-    """The chart as `{"data": [...], "layout": {...}}`, plain JSON without NaN."""
-    chart = thinned(chart)
-    data = [
-        {**trace, "yaxis": axis_name("y", i), "xaxis": "x", **_depth(series, place)}
-        for i, panel in enumerate(chart.panels)
-        for place, series in enumerate(panel.series)
-        for trace in _traces(series, panel.unit)
-    ]
-    return {"data": data, "layout": plotly_layout(chart)}
-
-
-def _depth(series: Series, place: int) -> Json:
-    """Lines lie on each other with the first on top; plotly itself puts the last there."""
-    return {"zorder": 100 - place} if isinstance(series, Line | Band) else {}
-
-
 def _traces(series: Series, unit: Unit) -> list[Json]:
-    common = {"name": safe(series.name), "meta": group_of(series), "showlegend": False}
     if isinstance(series, Line):
-        return [{**common, **_line(series, unit)}]
-    if isinstance(series, Band):
-        return _band(series, common)
+        return [_line(series, unit)]
     if isinstance(series, Bars):
-        return [{**common, **_bars(series, unit)}]
+        return [_bars(series, unit)]
     if isinstance(series, Histogram):
-        return [{**common, **_histogram(series)}]
+        return [_histogram(series)]
     if isinstance(series, Intervals):
-        return _intervals(series, common)
-    return [{**common, **_heatmap(series, unit)}]
+        return [_intervals(series, outcome) for outcome in dict.fromkeys(series.outcomes)]
+    return [_heatmap(series, unit)]
 
 
 def _line(line: Line, unit: Unit) -> Json:
@@ -333,108 +260,89 @@ def _line(line: Line, unit: Unit) -> Json:
         "line": {"color": line.colour, "width": width, "dash": "5px,3px" if line.dash else "solid"},
         "marker": {"color": line.colour, "size": 6},
         # Not a template, for only this way plotly writes true minus signs.
-        "yhoverformat": hover_format(unit),
+        "yhoverformat": _HOVER[unit],
     }
     if line.fill:
         trace |= {"fill": "tozeroy", "fillcolor": _faded(line.colour, 0.22)}
     if line.muted:
-        trace |= {"hoverinfo": "skip"}
+        trace["hoverinfo"] = "skip"
     return trace
 
 
-def _band(band: Band, common: Json) -> list[Json]:
-    edge: Json = {**common, "type": "scatter", "mode": "lines", "x": _x(band.x)}
-    edge |= {"line": {"width": 0, "color": band.colour}, "hoverinfo": "skip"}
-    filled = {"fill": "tonexty", "fillcolor": _faded(band.colour, 0.18)}
-    return [
-        {**edge, "y": _numbers(band.low)},
-        {**edge, "y": _numbers(band.high), **filled},
-    ]
-
-
 def _bars(bars: Bars, unit: Unit) -> Json:
-    horizontal = bars.horizontal
-    values: list[Any] = _numbers(bars.values)
-    labels = list(range(len(values))) if horizontal else [short_label(x) for x in bars.labels]
-    return {
+    ends = [compact(value, unit) for value in bars.values]
+    texts = [f"{safe(label)}: {end}" for label, end in zip(bars.labels, ends, strict=True)]
+    trace: Json = {
         "type": "bar",
-        "orientation": "h" if horizontal else "v",
-        "x": values if horizontal else labels,
-        "y": labels if horizontal else values,
         "marker": {"color": list(bars.colours) or bars.colour},
-        "text": [compact(value, unit) for value in bars.values] if horizontal else None,
+        "hovertext": texts,
+        "hovertemplate": "%{hovertext}" + ("<extra></extra>" if bars.colours else ""),
+    }
+    values = _numbers(bars.values)
+    if not bars.horizontal:
+        return {**trace, "x": [_tick_label(label) for label in bars.labels], "y": values}
+    return trace | {
+        "orientation": "h",
+        "x": values,
+        "y": list(range(len(values))),
+        "text": ends,
         "textposition": "outside",
         "textfont": {"size": 11},
         "cliponaxis": False,
-        "hovertext": [
-            f"{safe(label)}: {compact(value, unit)}"
-            for label, value in zip(bars.labels, bars.values, strict=True)
-        ],
-        "hovertemplate": "%{hovertext}" + ("<extra></extra>" if bars.colours else ""),
     }
 
 
 def _histogram(histogram: Histogram) -> Json:
     edges = histogram.edges
+    bins = zip(edges[:-1], edges[1:], histogram.heights, strict=True)
     return {
         "type": "bar",
         "x": _numbers((edges[:-1] + edges[1:]) / 2.0),
         "width": _numbers(np.diff(edges) * 0.94),
         "y": _numbers(histogram.heights),
         "marker": {"color": _faded(histogram.colour, 0.55)},
-        "hovertext": [
-            f"{signed(f'{a:.2f}')} to {signed(f'{b:.2f}')}: {height:,g}"
-            for a, b, height in zip(edges[:-1], edges[1:], histogram.heights, strict=True)
-        ],
+        "hovertext": [f"{signed(f'{a:.2f}')} to {signed(f'{b:.2f}')}: {n:,g}" for a, b, n in bins],
         "hovertemplate": "%{hovertext}<extra></extra>",
     }
 
 
-def _intervals(intervals: Intervals, common: Json) -> list[Json]:
-    rows = []
-    for outcome in dict.fromkeys(intervals.words):
-        style = outcome_style(outcome)
-        chosen = np.array([other == outcome for other in intervals.words])
-        places = np.flatnonzero(chosen).tolist()
-        labels = [intervals.labels[i] for i in places]
-        value, low, high = (
-            array[chosen] for array in (intervals.values, intervals.low, intervals.high)
-        )
-        rows.append(
-            {
-                **common,
-                "name": safe(outcome),
-                "meta": outcome,
-                "type": "scatter",
-                "mode": "markers",
-                "x": _numbers(value),
-                "y": places,
-                "text": [
-                    f"{safe(label)}: {number(v)} ({number(a)} to {number(b)})"
-                    for label, v, a, b in zip(labels, value, low, high, strict=True)
-                ],
-                "error_x": {
-                    "type": "data",
-                    "array": _numbers(high - value),
-                    "arrayminus": _numbers(value - low),
-                    "color": style.colour,
-                    "thickness": 1.6,
-                    "width": 3,
-                },
-                "marker": {
-                    "symbol": style.plotly_marker,
-                    "color": PAPER if style.hollow else style.colour,
-                    "size": 9,
-                    "line": {"width": 2, "color": style.colour},
-                },
-                "hovertemplate": "%{text}",
-            }
-        )
-    return rows
+def _intervals(intervals: Intervals, outcome: str) -> Json:
+    """The rows with this outcome."""
+    style = outcome_style(outcome)
+    rows = np.flatnonzero([other == outcome for other in intervals.outcomes])
+    values, low, high = intervals.values[rows], intervals.low[rows], intervals.high[rows]
+    labels = [safe(intervals.labels[row]) for row in rows]
+    return {
+        "name": safe(outcome),
+        "meta": outcome,
+        "type": "scatter",
+        "mode": "markers",
+        "x": _numbers(values),
+        "y": rows.tolist(),
+        "text": [
+            f"{label}: {number(v)} ({number(a)} to {number(b)})"
+            for label, v, a, b in zip(labels, values, low, high, strict=True)
+        ],
+        "error_x": {
+            "array": _numbers(high - values),
+            "arrayminus": _numbers(values - low),
+            "color": style.colour,
+            "thickness": 1.6,
+            "width": 3,
+        },
+        "marker": {
+            "symbol": style.plotly_marker,
+            "color": PAPER if style.hollow else style.colour,
+            "size": 9,
+            "line": {"width": 2, "color": style.colour},
+        },
+        "hovertemplate": "%{text}",
+    }
 
 
 def _heatmap(heatmap: Heatmap, unit: Unit) -> Json:
-    stops = np.linspace(0.0, 1.0, len(DIVERGING))
+    stops = np.linspace(0.0, 1.0, len(DIVERGING)).tolist()
+    z = "%{z:" + _HOVER[unit] + "}" + (PERCENT if unit == "percent" else "")
     return {
         "type": "heatmap",
         "x": _x(heatmap.x),
@@ -442,13 +350,9 @@ def _heatmap(heatmap: Heatmap, unit: Unit) -> Json:
         "z": [_numbers(row, digits=4) for row in heatmap.values],
         "zmin": -heatmap.limit,
         "zmax": heatmap.limit,
-        "colorscale": [[float(at), colour] for at, colour in zip(stops, DIVERGING, strict=True)],
+        "colorscale": [list(stop) for stop in zip(stops, DIVERGING, strict=True)],
         "showscale": False,
-        "hovertemplate": "%{x|%d %b %Y}<br>%{y}: %{z:"
-        + hover_format(unit)
-        + "}"
-        + suffix(unit)
-        + "<extra></extra>",
+        "hovertemplate": "%{x|%d %b %Y}<br>%{y}: " + z + "<extra></extra>",
     }
 
 

@@ -2,15 +2,15 @@
 (async () => {
   const root = document.documentElement;
   const plots = [...document.querySelectorAll(".plot")];
-  // Paper is narrower than most screens: CSS pixels between the margins of A4.
+  // In CSS pixels, between the margins of A4.
   const PAPER_WIDTH = 660;
   const PAPER_HEIGHT = 0.72; // of the height on a screen
 
   async function loadPlotly() {
     const text = document.getElementById("plotly").textContent;
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-    const packed = new Blob([bytes]).stream();
-    const stream = packed.pipeThrough(new DecompressionStream("gzip"));
+    const compressed = new Blob([bytes]).stream();
+    const stream = compressed.pipeThrough(new DecompressionStream("gzip"));
     const script = document.createElement("script");
     script.textContent = await new Response(stream).text();
     document.head.append(script);
@@ -60,7 +60,7 @@
     await loadPlotly();
     for (const plot of plots) {
       await draw(plot);
-      // Between figures the page stays alive.
+      // Let the browser respond between figures.
       await new Promise((resume) => setTimeout(resume));
     }
     window.addEventListener("beforeprint", () => fitPaper(true));

@@ -28,7 +28,7 @@ DIVERGING = ("#9c3a1f", "#dd9b7f", "#f8f8f6", "#85b2d6", "#17558f")
 
 @dataclass(frozen=True)
 class OutcomeStyle:
-    """How a verdict looks; each differs by shape as well as by colour."""
+    """How the outcome of a comparison looks; each differs by shape as well as by colour."""
 
     colour: str
     tint: str
@@ -43,12 +43,12 @@ OUTCOME_STYLES = {
     Outcome.UNDERPERFORMS.value: OutcomeStyle("#b3261e", "#fbe9e7", "✕", "diamond", "D", False),
     Outcome.INCONCLUSIVE.value: OutcomeStyle("#96640a", "#fdf3dc", "≈", "square", "s", True),
 }
-NO_VERDICT = OutcomeStyle("#4a5563", "#eef1f4", "–", "circle", "o", True)
+_NO_VERDICT = OutcomeStyle("#4a5563", "#eef1f4", "–", "circle", "o", True)
 
 
 def outcome_style(outcome: str) -> OutcomeStyle:
-    """The look of a verdict; that of none for any other word."""
-    return OUTCOME_STYLES.get(str(outcome), NO_VERDICT)
+    """The look of an outcome; that of no verdict for any other text."""
+    return OUTCOME_STYLES.get(str(outcome), _NO_VERDICT)
 
 
 def book_colours(names: Iterable[str]) -> dict[str, str]:
@@ -66,11 +66,16 @@ def shown_name(name: str) -> str:
     return name.replace("_", " ")
 
 
-MINUS, DASH, SPACE = "−", "–", "\u00a0"
+MINUS, DASH, PERCENT = "−", "–", "\u00a0%"
 
 _NUMERIC = re.compile(
     r"[+\-−]?\s?[$€£]?[\d.,\u00a0]*\d(\s?(%|bp|×|x|k|M|d|s|h|min|days|sessions))?([ \u00a0]\(.*\))?"
 )
+
+
+def shortened(label: str, letters: int) -> str:
+    """The label itself, or its beginning with an ellipsis."""
+    return label if len(label) <= letters else label[: letters - 1] + "…"
 
 
 def number(value: float | None, decimals: int = 2, *, plus: bool = False) -> str:
@@ -84,27 +89,25 @@ def percent(share: float | None, decimals: int = 1, *, plus: bool = False) -> st
     """A decimal share as a percentage: 0.125 is 12.5 %."""
     if share is None or not math.isfinite(share):
         return DASH
-    return number(100.0 * share, decimals, plus=plus) + SPACE + "%"
+    return number(100.0 * share, decimals, plus=plus) + PERCENT
 
 
 def dollars(value: float | None, decimals: int = 0) -> str:
     """$1,234, −$1,234."""
-    if value is None or not math.isfinite(value):
+    text = number(value, decimals)
+    if text == DASH:
         return DASH
-    text = f"{abs(value):,.{decimals}f}"
-    return ("−$" if value < 0 and float(text.replace(",", "")) else "$") + text
+    return f"{MINUS}${text[1:]}" if text.startswith(MINUS) else f"${text}"
 
 
 def compact_dollars(value: float) -> str:
     """$950, $1.5k, −$2M."""
     if not math.isfinite(value):
         return DASH
-    size, letter = abs(value), ""
-    for step, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if size >= step:
-            size, letter = size / step, name
-            break
-    return f"{'−' if value < 0 else ''}${size:.3g}{letter}"
+    size = abs(value)
+    scales = ((1e9, "B"), (1e6, "M"), (1e3, "k"), (0.0, ""))
+    step, letter = next(scale for scale in scales if size >= scale[0])
+    return f"{MINUS if value < 0 else ''}${size / (step or 1.0):.3g}{letter}"
 
 
 def compact(value: float, unit: str) -> str:
@@ -113,7 +116,7 @@ def compact(value: float, unit: str) -> str:
         return ""
     if unit == "dollars":
         return compact_dollars(value)
-    return number(value, 1) + SPACE + "%" if unit == "percent" else number(value)
+    return number(value, 1) + PERCENT if unit == "percent" else number(value)
 
 
 def signed(text: str) -> str:

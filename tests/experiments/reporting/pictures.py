@@ -9,7 +9,7 @@ from experiments.statistics.comparison import Difference, Outcome
 
 EVIL = '<script>alert("x")</script><b>bold</b> %{y} $x$'
 BOOKS = ("policy", "managed", "buy_and_hold", "cash", "collar", "strangle", EVIL)
-WORDS = tuple(Outcome)
+OUTCOMES = tuple(Outcome)
 
 
 def days(sessions: int) -> np.ndarray:
@@ -27,15 +27,14 @@ def equity(by_book: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def differences(count: int) -> list[Difference]:
-    """Names that get longer and longer, all three words, one that is undefined."""
-    made = []
+    """Names of growing length, all three outcomes, one undefined difference."""
+    rows = []
     for i in range(count):
         value = float("nan") if i == 3 else 0.3 * i - 0.8
         name = EVIL if i == 0 else f"baseline {'with a long name ' * i}".strip()
-        made.append(
-            Difference(name, 0.5, 0.1, value, value - 0.4, value + 0.4, 0.2, 0, -1, 1, WORDS[i % 3])
-        )
-    return made
+        low, high, outcome = value - 0.4, value + 0.4, OUTCOMES[i % 3]
+        rows.append(Difference(name, 0.5, 0.1, value, low, high, 0.2, 0, -1, 1, outcome))
+    return rows
 
 
 def all_charts(sessions: int = 130, slots: int = 20) -> list[Chart]:
@@ -51,9 +50,6 @@ def all_charts(sessions: int = 130, slots: int = 20) -> list[Chart]:
         figures.rolling_sharpe_chart(dates[1:], by_book, np.zeros(sessions)),
         figures.yearly_returns_chart(dates[1:], by_book),
         figures.sharpe_difference_chart(differences(7)),
-        figures.cost_sensitivity_chart(
-            np.array([0.0, 1.0, 2.0]), {"policy": np.array([0.9, 0.5, np.nan])}
-        ),
         book_figures.position_heatmap(
             dates[1:],
             tuple(f"call 30d {EVIL if i == 0 else i}" for i in range(slots)),
@@ -83,7 +79,6 @@ def report(charts: list[Chart] | None = None, outcome: str = Outcome.INCONCLUSIV
                     Table("Long", columns, rows, (EVIL,), frozenset({1})),
                     Table(f"Wide {EVIL}", wide, ((EVIL, *[0.123] * 15),)),
                     Text(EVIL, EVIL, "warning"),
-                    Text(f"python -m experiments.evaluate run={EVIL}", kind="code"),
                 ),
             ),
         ),

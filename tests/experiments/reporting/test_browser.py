@@ -39,18 +39,18 @@ def file(tmp_path_factory) -> Path:
 
 
 class Visit:
-    """A page that has been drawn, and what it did meanwhile."""
+    """A drawn page, with its console messages and network requests."""
 
     def __init__(self, browser, file: Path, size: tuple[int, int]):
-        self.complaints: list[str] = []
+        self.messages: list[str] = []
         self.requests: list[str] = []
         self.page = browser.new_page(viewport={"width": size[0], "height": size[1]})
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", lambda message: self.messages.append(message.text))
+        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(file.as_uri())
-        drawn = "html[data-drawn], html[data-failed]"
-        self.page.wait_for_selector(drawn, state="attached", timeout=120_000)
+        ended = "html[data-drawn], html[data-failed]"
+        self.page.wait_for_selector(ended, state="attached", timeout=120_000)
 
 
 @pytest.fixture(scope="module", params=SCREENS)
@@ -60,9 +60,9 @@ def visit(request, browser, file):
     visit.page.close()
 
 
-def test_it_draws_every_figure_without_complaint(visit):
+def test_every_figure_is_drawn_without_console_messages(visit):
     page = visit.page
-    assert visit.complaints == []
+    assert visit.messages == []
     assert page.get_attribute("html", "data-failed") is None
     assert page.get_attribute("html", "data-drawn") == str(len(report().charts))
     for plot in page.query_selector_all(".plot"):
@@ -72,7 +72,7 @@ def test_it_draws_every_figure_without_complaint(visit):
     assert not page.is_visible("#unable")
 
 
-def test_it_asks_nothing_of_anybody(visit, file):
+def test_the_page_makes_no_network_request(visit, file):
     assert visit.requests == [file.as_uri()]
 
 
@@ -81,7 +81,7 @@ def test_the_verdict_is_seen_first(visit):
     assert visit.page.locator(".verdict").bounding_box()["y"] < 500
 
 
-def test_nothing_sticks_out_of_the_page(visit):
+def test_nothing_is_wider_than_the_page(visit):
     page = visit.page
     assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
     width = page.viewport_size["width"]
@@ -106,15 +106,15 @@ def test_the_legend_switches_curves(visit):
     assert page.evaluate(shown) == [False, False]
     entry.click()
     assert page.evaluate(shown) == [True, True]
-    assert visit.complaints == []
+    assert visit.messages == []
 
 
-def test_text_in_figures_is_shown_as_it_is(visit):
+def test_markup_in_figure_labels_is_shown_as_text(visit):
     labels = visit.page.text_content("#plot-positions")
     assert "call 30d <script>" in labels
 
 
-def test_it_prints(browser, file):
+def test_the_page_prints_without_navigation(browser, file):
     visit = Visit(browser, file, SCREENS["laptop"])
     page = visit.page
     page.emulate_media(media="print")
@@ -123,11 +123,11 @@ def test_it_prints(browser, file):
     assert pdf.startswith(b"%PDF")
     assert page.evaluate("document.querySelectorAll('details[open]').length") == 0
     assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
-    assert visit.complaints == []
+    assert visit.messages == []
     page.close()
 
 
-def test_a_browser_that_cannot_unpack_is_told_where_the_pictures_are(browser, file):
+def test_a_browser_without_decompression_names_the_png_files(browser, file):
     page = browser.new_page()
     page.add_init_script("delete window.DecompressionStream")
     page.goto(file.as_uri())
@@ -137,7 +137,7 @@ def test_a_browser_that_cannot_unpack_is_told_where_the_pictures_are(browser, fi
     page.close()
 
 
-def test_without_scripts_it_says_so(browser, file):
+def test_without_scripts_the_page_names_the_png_files(browser, file):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(file.as_uri())

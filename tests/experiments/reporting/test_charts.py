@@ -1,11 +1,11 @@
 import json
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 
 from conf.errors import InputError
 from experiments.reporting.charts import (
-    Band,
     Bars,
     Chart,
     Heatmap,
@@ -23,20 +23,19 @@ from tests.experiments.reporting.pictures import EVIL, all_charts, days
 
 X = days(9)
 Y = np.linspace(-1.0, 2.0, 10)
-NOTHING = np.full(10, np.nan)
+UNDEFINED = np.full(10, np.nan)
 
 SERIES = {
     "line": Line("a", X, Y, "#005f9e", dash=True),
     "filled": Line("a", X, Y, "#005f9e", fill=True, muted=True),
-    "points": Line("a", Y, Y, "#005f9e", markers=True),
+    "numbers": Line("a", Y, Y, "#005f9e"),
     "infinite": Line("a", X, np.append(Y[:-1], np.inf), "#005f9e"),
-    "band": Band("a", X, Y - 1, Y + 1, "#005f9e"),
     "bars": Bars("a", ("x", EVIL, "2016"), np.array([1.0, -2.0, np.nan]), "#005f9e"),
     "lying": Bars("a", ("x", "y"), np.array([1e6, -2.0]), "#005f9e", ("#111111", "#222222"), True),
     "histogram": Histogram("a", Y, np.arange(9.0), "#005f9e"),
     "intervals": Intervals("a", ("x", "x"), Y[:2], Y[:2] - 1, Y[:2] + 1, ("OUTPERFORMS", "?")),
-    "heatmap": Heatmap("a", X, ("x", "x"), np.stack([Y, NOTHING]), 2.0),
-    "nothing": Line("a", X, NOTHING, "#005f9e"),
+    "heatmap": Heatmap("a", X, ("x", "x"), np.stack([Y, UNDEFINED]), 2.0),
+    "undefined": Line("a", X, UNDEFINED, "#005f9e"),
 }
 
 
@@ -75,9 +74,9 @@ def test_text_reaches_plotly_without_markup_or_placeholders():
 
 
 def test_an_empty_panel_says_why():
-    figure = plotly_figure(chart_of(SERIES["nothing"], note="fewer than 60 sessions"))
-    said = [note["text"] for note in figure["layout"]["annotations"]]
-    assert "fewer than 60 sessions" in said
+    figure = plotly_figure(chart_of(SERIES["undefined"], note="fewer than 60 sessions"))
+    texts = [note["text"] for note in figure["layout"]["annotations"]]
+    assert "fewer than 60 sessions" in texts
 
 
 def test_the_first_series_lies_on_top():
@@ -91,7 +90,7 @@ def test_rows_of_the_same_name_stay_two():
 
 
 def test_legend_has_each_name_once_and_none_for_a_single_entry():
-    assert legend_of(chart_of(SERIES["line"], SERIES["band"])) == ()
+    assert legend_of(chart_of(SERIES["line"], SERIES["filled"])) == ()
     chart = chart_of(SERIES["line"], SERIES["filled"], marks=(Mark("x", 1.0, "here"),))
     assert [entry.label for entry in legend_of(chart)] == ["a", "here"]
     assert [entry.switchable for entry in legend_of(chart)] == [True, False]
@@ -115,19 +114,22 @@ def test_thinning_keeps_spikes_ends_and_common_dates():
     assert np.isnan(a.y[0])
 
 
-def test_thinning_leaves_short_series_alone_and_knows_bands():
+def test_thinning_leaves_short_series_alone():
     chart = chart_of(SERIES["line"])
     assert thinned(chart) is chart
-    x, y = days(2999), np.zeros(3000)
-    (band,) = thinned(chart_of(Band("a", x, y, y, "#005f9e")), 300).panels[0].series
-    assert len(band.x) <= 302
+
+
+def test_every_figure_is_valid_plotly():
+    for chart in [*all_charts(), *map(chart_of, SERIES.values())]:
+        go.Figure(plotly_figure(chart))
+    with pytest.raises(ValueError, match="linecolour"):
+        go.Figure({"layout": {"xaxis": {"linecolour": "#111111"}}})
 
 
 @pytest.mark.parametrize(
     "make",
     [
         lambda: Line("a", X, Y[:-1], "#005f9e"),
-        lambda: Band("a", X, Y, Y[:-1], "#005f9e"),
         lambda: Bars("a", ("x",), Y, "#005f9e"),
         lambda: Bars("a", ("x",), Y[:1], "#005f9e", ("#111111",) * 2),
         lambda: Histogram("a", Y, Y, "#005f9e"),
@@ -138,12 +140,12 @@ def test_thinning_leaves_short_series_alone_and_knows_bands():
         lambda: Chart("x", "t", ()),
     ],
 )
-def test_what_does_not_fit_is_refused(make):
+def test_mismatched_lengths_and_bad_keys_are_refused(make):
     with pytest.raises(InputError):
         make()
 
 
-def test_numbers_are_written_as_people_write_them():
+def test_numbers_have_true_minus_signs_separators_and_units():
     assert number(-1234.5) == "−1,234.50"
     assert number(-0.001) == "0.00"
     assert number(0.5, plus=True) == "+0.50"
@@ -155,7 +157,7 @@ def test_numbers_are_written_as_people_write_them():
     assert [compact_dollars(v) for v in (950, -1500, 2e6)] == ["$950", "−$1.5k", "$2M"]
 
 
-def test_cells_that_are_numbers_are_told_from_names():
+def test_numeric_cells_are_told_apart_from_names():
     assert all(map(looks_numeric, ("1.5", "−4.0 %", "+0.31", "-", "–", "1,234", "$5k", "17.6 ×")))
     assert all(map(looks_numeric, ("0.31 (0.05 to 0.60)", "−$1,234", "2.1\u00a0%")))
     assert not any(

@@ -82,7 +82,7 @@ def test_constant_returns_have_a_histogram_without_a_normal(r):
     assert drawn(chart)
 
 
-def test_wild_returns_do_not_make_thousands_of_bins():
+def test_outliers_do_not_make_thousands_of_bins():
     r = np.append(np.full(1000, 1e-4) + 1e-6 * np.arange(1000), -0.9)
     assert len(figures.return_histogram(r).panels[0].series[0].heights) <= 60
 
@@ -110,12 +110,12 @@ def test_yearly_bars_stand_beside_each_other():
     assert np.prod(1.0 + policy.values / 100.0) == pytest.approx(np.prod(1.0 + r["policy"]))
 
 
-def test_differences_are_sorted_and_coloured_by_word():
+def test_differences_are_sorted_and_coloured_by_outcome():
     chart = figures.sharpe_difference_chart([d for d in differences(7) if d.difference < 9])
     values = chart.panels[0].series[0].values
     assert (np.diff(values) <= 0).all()
-    words = {entry.label for entry in legend_of(chart)}
-    assert words == {"OUTPERFORMS", "UNDERPERFORMS", "INCONCLUSIVE"}
+    outcomes = {entry.label for entry in legend_of(chart)}
+    assert outcomes == {"OUTPERFORMS", "UNDERPERFORMS", "INCONCLUSIVE"}
     assert drawn(chart)
     assert drawn(figures.sharpe_difference_chart([]))
 
@@ -179,7 +179,7 @@ def test_turnover_is_summed_over_its_window():
     assert "limit, 200 %" in [entry.label for entry in legend_of(chart)]
 
 
-def test_every_chart_can_be_read_aloud():
+def test_every_chart_has_a_description_for_screen_readers():
     for chart in all_charts():
         assert chart.alt.startswith(chart.title)
         assert len(chart.alt) > len(chart.title) or chart.key == "attribution_totals"

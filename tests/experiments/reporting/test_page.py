@@ -19,7 +19,7 @@ SVG = {"path", "rect", "circle"}
 
 
 class Page(HTMLParser):
-    """Reads a page, checks that its elements close, and keeps what tests ask for."""
+    """A parsed page: checks that its elements close, keeps elements and scripts."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -74,14 +74,14 @@ def test_everything_is_escaped(text, page):
     assert handlers == []
 
 
-def test_nothing_points_outside(text, page):
+def test_all_links_stay_inside_the_page(text, page):
     assert "http" not in re.sub(r"http-equiv", "", re.sub(r'id="plotly">[^<]*<', "", text))
     links = [attrs["href"] for tag in ("a", "link") for attrs in page.of(tag)]
     assert all(link.startswith(("#", "data:")) for link in links)
     assert not [attrs for _, attrs in page.elements if "src" in attrs]
 
 
-def test_links_of_the_contents_lead_somewhere(page):
+def test_links_of_the_contents_lead_to_sections(page):
     ids = [attrs["id"] for _, attrs in page.elements if attrs.get("id")]
     assert len(ids) == len(set(ids))
     for attrs in page.of("a"):
@@ -101,18 +101,18 @@ def test_the_policy_names_the_hashes_of_both_scripts(page, text):
     assert "default-src 'none'" in policy
 
 
-def test_figures_have_words_and_data(text, page):
+def test_figures_have_descriptions_and_data(text, page):
     plots = [attrs for attrs in page.of("div") if attrs.get("class") == "plot"]
     assert [plot["aria-label"] for plot in plots] == [chart.alt for chart in report().charts]
     assert all(plot["role"] == "img" for plot in plots)
-    found = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text)
-    for source in found:
+    sources = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text)
+    for source in sources:
         figure = json.loads(source)
         assert all(isinstance(trace["x"], int) for trace in figure["data"])
 
 
 @pytest.mark.parametrize("outcome", [*Outcome, NO_VERDICT])
-def test_the_verdict_is_told_by_word_sign_and_colour(outcome):
+def test_the_verdict_is_shown_by_word_sign_and_colour(outcome):
     banner = re.search(r'<section class="verdict".*?</section>', render(report([], outcome)), re.S)
     assert f"<strong>{outcome}</strong>" in banner.group()
     assert 'class="icon"' in banner.group()
@@ -128,7 +128,7 @@ def test_tables_align_numbers_and_fold_when_long(text):
     assert "tabindex" in re.search(r'<div class="scroll"[^>]*>', text).group()
 
 
-def test_what_does_not_fit_is_refused():
+def test_ragged_rows_and_repeated_chart_keys_are_refused():
     with pytest.raises(InputError, match="row 1 has 1 cells for 2 columns"):
         Table("t", ("a", "b"), (("x", 1), ("y",)))
     chart = Chart("k", "t", (Panel("", ()),))
@@ -143,4 +143,4 @@ def test_an_empty_report_is_a_page():
 
 def test_the_page_is_small(text):
     assert len(text.encode()) < 3_000_000
-    assert len(all_charts()) == 11
+    assert len(all_charts()) == 10
