@@ -1,4 +1,4 @@
-"""What a chart shows, apart from who draws it: plotly in the report, matplotlib for the PNGs.
+"""Charts as data, which plotly draws in the report and matplotlib for the PNGs.
 
 A chart is one or more panels above each other that share the x axis. Percentages are given as
 such (12.5, not 0.125); NaN is drawn as a gap. All parts check their lengths when they are built
@@ -138,7 +138,7 @@ class Panel:
     marks: tuple[Mark, ...] = ()
     share: float = 1.0  # of the height
     from_zero: bool = False  # the y axis begins there
-    note: str = "no data"  # said in the middle of a panel in which nothing can be drawn
+    note: str = "no data"  # in the middle of a panel without a number
 
     @property
     def drawable(self) -> bool:
