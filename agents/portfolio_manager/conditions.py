@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from conf.errors import InputError
-from conf.numbers import checked_number, checked_positive
+from conf.numbers import checked_number
+from conf.settings import build_settings, settings
 from conf.types import FloatArray, ObsArray
 from envs.core.features import Feature, Scaling
 from risk.manager import CASH
@@ -17,15 +20,21 @@ from risk.metrics import SESSIONS_PER_YEAR
 
 Conditions = Mapping[str, float | Mapping[str, float]]
 
-CONDITIONS = (
-    "volatility",
-    "trend",
-    "cash_ratio",
-    "portfolio_value_ratio",
-    "returns",
-    "volatilities",
-)
+NonNegative = Annotated[float, Field(ge=0.0)]
+
 _CASH_TOLERANCE = 0.01  # between a cash_ratio and the cash among the positions
+
+
+@settings
+class MarketConditions:
+    """The market as the agent sees it: one number for all assets, or one for each."""
+
+    volatility: NonNegative | None = None  # annual, of every asset
+    volatilities: dict[str, NonNegative] | None = None  # annual, by asset
+    trend: float | None = None  # annual; divided by 252 it is the last session's return
+    returns: dict[str, Annotated[float, Field(gt=-1.0)]] | None = None  # of the last session
+    cash_ratio: Annotated[float, Field(ge=0.0, le=1.0)] | None = None  # of the portfolio
+    portfolio_value_ratio: Annotated[float, Field(gt=0.0)] = 1.0  # value over initial value
 
 
 @dataclass(frozen=True)
@@ -69,31 +78,31 @@ def read_positions(
 def observe(positions: Positions, conditions: Conditions, features: Sequence[Feature]) -> ObsArray:
     """The observation (3A + 2,): weights, last returns, volatilities, cash ratio, value ratio.
 
-    Scaled and clipped as `features` say. InputError for conditions that are unknown, missing or
-    impossible.
+    Scaled and clipped as `features` say. `conditions` are those of `MarketConditions`; InputError
+    if they are unknown, missing or impossible.
     """
-    _refuse_unknown("market_conditions", conditions, CONDITIONS)
+    given: MarketConditions = build_settings(MarketConditions, conditions, "market_conditions")
     assets = positions.assets
-    cash_ratio = _cash_ratio(positions, conditions)
+    cash_ratio = _cash_ratio(positions, given.cash_ratio)
     invested = float(positions.value.sum())
     weights = positions.value / invested * (1.0 - cash_ratio) if invested else positions.value
-    value_ratio = _number(conditions, "portfolio_value_ratio", 1.0, positive=True)
-    returns, volatilities = _returns(assets, conditions), _volatilities(assets, conditions)
-    raw = np.concatenate([weights, returns, volatilities, [cash_ratio, value_ratio]])
-    return Scaling(features).apply(raw)
+    daily = None if given.trend is None else given.trend / SESSIONS_PER_YEAR
+    returns = _by_asset(assets, "returns", given.returns, "trend", daily)
+    volatilities = _by_asset(
+        assets, "volatilities", given.volatilities, "volatility", given.volatility
+    )
+    ratios = [cash_ratio, given.portfolio_value_ratio]
+    return Scaling(features).apply(np.concatenate([weights, returns, volatilities, ratios]))
 
 
-def _cash_ratio(positions: Positions, conditions: Conditions) -> float:
-    """Share of cash, as given or from the positions' cash; both must agree."""
-    given = _number(conditions, "cash_ratio", 0.0)
-    if not 0.0 <= given <= 1.0:
-        raise InputError(f"market_conditions: cash_ratio is {given}", "Give a share from 0 to 1")
+def _cash_ratio(positions: Positions, given: float | None) -> float:
+    """Share of cash, as given (default 0) or from the positions' cash; both must agree."""
     invested = float(positions.value.sum())
     if positions.cash is None and invested:
-        return given
+        return given or 0.0
     total = invested + (positions.cash or 0.0)
     actual = 1.0 - invested / total if total else 1.0
-    if "cash_ratio" in conditions and abs(given - actual) > _CASH_TOLERANCE:
+    if given is not None and abs(given - actual) > _CASH_TOLERANCE:
         raise InputError(
             f"market_conditions: cash_ratio is {given:g}, but {actual:.4g} of the portfolio is "
             "cash",
@@ -102,45 +111,21 @@ def _cash_ratio(positions: Positions, conditions: Conditions) -> float:
     return actual
 
 
-def _returns(assets: tuple[str, ...], conditions: Conditions) -> FloatArray:
-    """Last simple returns (A,) of a session."""
-    if "returns" not in conditions:
-        if "trend" not in conditions:
-            raise _missing("trend", "returns")
-        daily = _number(conditions, "trend", 0.0) / SESSIONS_PER_YEAR
-        return np.full(len(assets), daily)
-    returns = _by_asset(assets, conditions, "returns")
-    if returns.min() <= -1.0:
-        asset = assets[int(returns.argmin())]
+def _by_asset(
+    assets: tuple[str, ...],
+    name: str,
+    values: Mapping[str, float] | None,
+    common_name: str,
+    common: float | None,
+) -> FloatArray:
+    """(A,) values by asset where they are given, otherwise the common value of all assets."""
+    if values is None and common is None:
         raise InputError(
-            f"market_conditions: returns: {asset} is {returns.min():g}",
-            "Give simple returns, above -1",
+            f"market_conditions has neither {common_name!r} nor {name!r}",
+            f"Give one number for all assets as {common_name!r}, or one for each as {name!r}",
         )
-    return returns
-
-
-def _volatilities(assets: tuple[str, ...], conditions: Conditions) -> FloatArray:
-    """Annual volatilities (A,)."""
-    if "volatilities" in conditions:
-        annual, name = _by_asset(assets, conditions, "volatilities"), "volatilities"
-    elif "volatility" in conditions:
-        annual, name = np.full(len(assets), _number(conditions, "volatility", 0.0)), "volatility"
-    else:
-        raise _missing("volatility", "volatilities")
-    if annual.min() < 0.0:
-        raise InputError(
-            f"market_conditions: {name} of {annual.min():g}", "Give annual decimals, 0 or more"
-        )
-    return annual
-
-
-def _by_asset(assets: tuple[str, ...], conditions: Conditions, name: str) -> FloatArray:
-    values = conditions[name]
-    if not isinstance(values, Mapping):
-        raise InputError(
-            f"market_conditions: {name} is a {type(values).__name__}",
-            f"Give a number by asset: {{{assets[0]!r}: ...}}",
-        )
+    if values is None:
+        return np.full(len(assets), common, np.float64)
     _refuse_unknown(f"market_conditions: {name}", values, assets)
     missing = [asset for asset in assets if asset not in values]
     if missing:
@@ -148,21 +133,7 @@ def _by_asset(assets: tuple[str, ...], conditions: Conditions, name: str) -> Flo
             f"market_conditions: {name} has {len(values)} of {len(assets)} assets",
             f"Add {', '.join(missing[:5])}",
         )
-    return np.array(
-        [checked_number(f"market_conditions: {name}: {asset}", values[asset]) for asset in assets]
-    )
-
-
-def _number(conditions: Conditions, name: str, default: float, *, positive: bool = False) -> float:
-    check = checked_positive if positive else checked_number
-    return check(f"market_conditions: {name}", conditions.get(name, default))
-
-
-def _missing(name: str, by_asset: str) -> InputError:
-    return InputError(
-        f"market_conditions has neither {name!r} nor {by_asset!r}",
-        f"Give one number for all assets as {name!r}, or one for each as {by_asset!r}",
-    )
+    return np.array([values[asset] for asset in assets])
 
 
 def _refuse_unknown(where: str, names: Iterable[str], known: Sequence[str]) -> None:

@@ -29,10 +29,9 @@ from agents.persistence.policy_file import (
 from agents.persistence.strict_json import read_bytes
 from conf.errors import InputError
 from conf.files import new_folder
-from conf.settings import build_settings, settings
+from conf.settings import build_settings, settings, settings_to_json
 from envs.allocation.market import AllocationSettings
 from envs.core.features import Feature
-from envs.market.loaded import settings_to_json
 from envs.market.sources.panel import PanelSettings
 
 OPTIMIZER = "optimizer.safetensors"

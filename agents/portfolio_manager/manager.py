@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
 from agents.factory import PPOSettings
-from agents.portfolio_manager.conditions import CONDITIONS, Conditions, observe, read_positions
+from agents.portfolio_manager.conditions import (
+    Conditions,
+    MarketConditions,
+    observe,
+    read_positions,
+)
 from agents.portfolio_manager.files import (
     Model,
     ModelMetadata,
@@ -128,12 +134,10 @@ class RLPortfolioManager:
         """The agent's weights for the portfolio, by asset and of `cash`; they sum to 1.
 
         portfolio: the value of each position, in one currency; `cash` may be among them.
-        market_conditions: either `volatility` (annual) and `trend` (annual; divided by 252 it is
-        the last session's return) of all assets alike, or by asset `volatilities` (annual) and
-        `returns` (simple, of the last session); `cash_ratio` (share of the portfolio; default: from
-        the portfolio's `cash`, or 0) and `portfolio_value_ratio` (value over the initial value;
-        default 1). Raises InputError before training, for unknown assets or conditions, a wrong
-        number of them, and for values that are not finite or impossible.
+        market_conditions: those of `MarketConditions`, trend or returns and volatility or
+        volatilities among them; `cash_ratio` is by default that of the portfolio's `cash`, or 0.
+        Raises InputError before training, for unknown assets or conditions, a wrong number of
+        them, and for values that are not finite or impossible.
         """
         if self._model is None:
             raise InputError(
@@ -151,8 +155,8 @@ class RLPortfolioManager:
         self, market_state: Mapping[str, float], positions: Mapping[str, float]
     ) -> dict[str, float]:
         """`rebalance` for a risk manager, whose market state may have more than the agent uses."""
-        known = {name: value for name, value in market_state.items() if name in CONDITIONS}
-        return self.rebalance(positions, known)
+        names = {field.name for field in fields(MarketConditions)} & market_state.keys()
+        return self.rebalance(positions, {name: market_state[name] for name in names})
 
     def compute_leverage(self, volatility: float) -> float:
         """Leverage that brings an annual volatility to its target, inside `leverage_range`."""
