@@ -65,14 +65,21 @@ def apply_limits(
         held_exposure = np.where(sound[:, None], held_exposure, 0.0)
         requested_exposure = np.where(sound[:, None], requested_exposure, 0.0)
     bounds = Bounds(book, limits, held_exposure, requested_exposure)
-    tally = _Tally.empty(len(requested))
+    every = np.arange(len(requested))
+    clipped = np.zeros((len(requested), len(RULES)))
+    bound = np.zeros_like(clipped, np.bool_)
+
+    def count(rows: IntArray, rule: IntArray, taken: FloatArray, book: Book) -> None:
+        if taken.any():
+            clipped[rows, rule] += book.value(taken)
+            bound[rows, rule] |= (taken != 0.0).any(axis=-1)
 
     fitted, fitted_exposure = _fit_positions(requested, bounds)
     if fitted is not requested:
-        tally.count(np.full(len(requested), POSITION), requested, fitted, book)
+        count(every, np.full(len(requested), POSITION), requested - fitted, book)
     share, rule = bounds.share_of(fitted_exposure)
     allowed = fitted * share[:, None]
-    tally.count(rule, fitted, allowed, book)
+    count(every, rule, fitted - allowed, book)
 
     traded = book.value(allowed - book.quantity)
     at_once = traded <= bounds.turnover_left()
@@ -82,42 +89,12 @@ def apply_limits(
         slow_bounds, slow_request = bounds.rows(slow), requested[slow]
         paced, traded[slow], rule = _reduce_first(slow_request, allowed[slow], slow_bounds, opening)
         # Where nothing may be opened, it is not the limits that took the openings.
+        clipped[slow[~opening]], bound[slow[~opening]] = 0.0, False
         reductions = reduced(slow_bounds.book.quantity, slow_request)
         before = np.where(opening[:, None], allowed[slow], reductions)
-        tally.forget(slow[~opening])
-        tally.count(np.where(opening, TURNOVER, rule), before, paced, slow_bounds.book, slow)
+        count(slow, np.where(opening, TURNOVER, rule), before - paced, slow_bounds.book)
         allowed[slow] = paced
-    return LimitResult(allowed, tally.clipped, tally.bound, ~sound, traded)
-
-
-@dataclass(frozen=True)
-class _Tally:
-    """What each rule took from each book; fields as in LimitResult."""
-
-    clipped: FloatArray
-    bound: BoolArray
-
-    @classmethod
-    def empty(cls, books: int) -> _Tally:
-        return cls(np.zeros((books, len(RULES))), np.zeros((books, len(RULES)), np.bool_))
-
-    def count(
-        self,
-        rule: IntArray,
-        before: FloatArray,
-        after: FloatArray,
-        book: Book,
-        rows: IntArray | None = None,
-    ) -> None:
-        change = before - after
-        if not change.any():
-            return
-        index = np.arange(len(rule)) if rows is None else rows
-        self.clipped[index, rule] += book.value(change)
-        self.bound[index, rule] |= (change != 0.0).any(axis=-1)
-
-    def forget(self, rows: IntArray) -> None:
-        self.clipped[rows], self.bound[rows] = 0.0, False
+    return LimitResult(allowed, clipped, bound, ~sound, traded)
 
 
 def _fit_positions(requested: FloatArray, bounds: Bounds) -> tuple[FloatArray, FloatArray]:
