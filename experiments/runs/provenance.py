@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,14 @@ def gather_provenance() -> dict[str, Any]:
     """Git state of this package, versions, hardware and thread count, as plain data."""
     import torch  # commands that never train should not wait for it
 
-    installed = {name: _version(name) for name in _PACKAGES}
+    packages: dict[str, str] = {}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            packages[name] = version(name)
     return {
         "code": _git_state(),
         "python": platform.python_version(),
-        "packages": {name: number for name, number in installed.items() if number is not None},
+        "packages": packages,
         "machine": {
             "system": platform.system(),
             "architecture": platform.machine(),
@@ -42,13 +46,6 @@ def gather_provenance() -> dict[str, Any]:
         },
         "threads": torch.get_num_threads(),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _git_state() -> dict[str, Any] | None:
@@ -74,10 +71,8 @@ def _git_state() -> dict[str, Any] | None:
 
 
 def _processor() -> str:
-    try:
+    with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-    except OSError:
-        pass
     return platform.processor() or "unknown"
