@@ -46,6 +46,12 @@ def build_settings(kind: Any, values: Mapping[str, Any], where: str) -> Any:
         raise _explain(error, where, kind) from None
 
 
+def settings_to_json(used: object) -> dict[str, Any]:
+    """Settings as plain JSON data; `build_settings` of their kind reads them back."""
+    plain: dict[str, Any] = TypeAdapter(type(used)).dump_python(used, mode="json")
+    return plain
+
+
 def _explain(error: ValidationError, where: str, kind: Any) -> InputError:
     first, known = error.errors(include_url=False)[0], _known_keys(kind)
     location = first["loc"]

@@ -14,9 +14,9 @@ from envs.core.batch import Window
 from envs.core.kernel import BookKernel
 from envs.core.market import BookMarket, BookOptions
 from envs.gymnasium_adapters import KernelEnv, KernelVectorEnv
-from envs.market.loaded import Loaded
 from envs.market.sources.index import DataSettings, LoadedMarket, load_market
 from envs.market.sources.panel import LoadedPanel, PanelSettings, load_panel
+from envs.market.splits import Loaded
 from envs.option_portfolio.env import OptionPortfolioKernel
 from envs.option_portfolio.market import (
     OptionMarket,

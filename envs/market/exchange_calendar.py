@@ -31,5 +31,13 @@ def exchange_sessions(start: dt.date, end: dt.date) -> DateArray:
     return open_days
 
 
+def trading_days(first_day: dt.date, sessions: int) -> DateArray:
+    """`sessions` consecutive sessions from `first_day` on, (T,): no weekends, regular holidays."""
+    last_day = first_day + dt.timedelta(days=2 * sessions + 30)
+    holidays = scheduled_holidays(first_day, last_day)
+    steps = np.arange(sessions)
+    return np.busday_offset(np.datetime64(first_day), steps, roll="forward", holidays=holidays)
+
+
 def _days(timestamps: pd.DatetimeIndex | list[pd.Timestamp]) -> DateArray:
     return pd.DatetimeIndex(timestamps).to_numpy().astype("datetime64[D]")

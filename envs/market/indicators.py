@@ -1,13 +1,24 @@
-"""The seven market features, each computed from the past and present only."""
+"""What is known at the close of a session, from the past and the present only.
+
+Seven features of an index, and the last return and the volatility of each asset of a panel.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from conf.errors import InputError
 from conf.types import FloatArray
 from envs.market.history import MarketHistory
+from envs.market.panel import PanelHistory
 from risk.metrics import SESSIONS_PER_YEAR
+
+# Sessions up to and including the first at which every market feature is defined.
+WARMUP_SESSIONS = 50
+VOLATILITY_WINDOW = 20
 
 
 def recursive_filter(
@@ -20,9 +31,6 @@ def recursive_filter(
         state = filtered[:, session] = value + decay * state
     return filtered
 
-
-# Sessions that must lie behind a session before every feature is defined there.
-WARMUP_SESSIONS = 50
 
 MARKET_FEATURES = (
     "log_price",
@@ -101,8 +109,7 @@ def volume_ratio(volume: FloatArray, window: int) -> FloatArray:
 
 def exponential_average(values: FloatArray, span: float) -> FloatArray:
     """Recursive exponential average with weight 2/(span+1), started at the first value, (P, T)."""
-    alpha = 2.0 / (span + 1.0)
-    return _recursive_average(values, alpha, values[:, :1])
+    return _recursive_average(values[:, :1], values[:, 1:], 2.0 / (span + 1.0))
 
 
 def relative_strength_index(close: FloatArray, window: int) -> FloatArray:
@@ -118,8 +125,7 @@ def relative_strength_index(close: FloatArray, window: int) -> FloatArray:
     averages = []
     for moves in (np.maximum(change, 0.0), np.maximum(-change, 0.0)):
         first = moves[:, :window].mean(axis=1, keepdims=True)
-        later = _recursive_average(moves[:, window:], 1.0 / window, first, include_first=True)
-        averages.append(later)
+        averages.append(_recursive_average(first, moves[:, window:], 1.0 / window))
     gain, loss = averages
     total = gain + loss
     share = np.divide(gain, total, out=np.full_like(gain, 0.5), where=total > 0)
@@ -133,13 +139,41 @@ def macd_signal(close: FloatArray) -> FloatArray:
     return exponential_average(macd, 9)
 
 
-def _recursive_average(
-    values: FloatArray, alpha: float, first: FloatArray, *, include_first: bool = False
-) -> FloatArray:
-    """y[t] = y[t-1] + alpha (x[t] - y[t-1]), from y = first.
-
-    With `include_first` the result has `first` put before the smoothed values.
-    """
-    body = values if include_first else values[:, 1:]
-    smoothed = recursive_filter(body, alpha, 1.0 - alpha, first)
+def _recursive_average(first: FloatArray, later: FloatArray, alpha: float) -> FloatArray:
+    """`first` (P, 1), then y[t] = y[t-1] + alpha (x[t] - y[t-1]) for `later` (P, T-1): (P, T)."""
+    smoothed = recursive_filter(later, alpha, 1.0 - alpha, first)
     return np.concatenate([first, smoothed], axis=1)
+
+
+@dataclass(frozen=True)
+class PanelFeatures:
+    """Features of every path, session and asset; NaN where there is not enough past."""
+
+    returns: FloatArray  # (P, T, A) simple return from the close before
+    volatility: FloatArray  # (P, T, A) annualised standard deviation of the last returns
+
+
+def panel_warmup(window: int = VOLATILITY_WINDOW) -> int:
+    """Sessions up to and including the first where every feature is defined.
+
+    One more than the window: the first session has no return.
+    """
+    return window + 1
+
+
+def panel_features(history: PanelHistory, window: int = VOLATILITY_WINDOW) -> PanelFeatures:
+    """Last return, and volatility (ddof=1, 252 sessions a year) over the last `window` returns.
+
+    Defined from session `panel_warmup(window)` - 1 on. Raises InputError for a window under two.
+    """
+    if window < 2:
+        raise InputError(
+            f"a volatility over {window} returns is not defined", "Give a window of 2 or more"
+        )
+    returns = simple_returns(history.close)
+    volatility = np.empty_like(returns)
+    for path in range(history.num_paths):  # one at a time: the windows take `window` times as much
+        # Side by side in memory, an asset's sums do not depend on what stands beside it.
+        by_asset = np.ascontiguousarray(returns[path].T)
+        volatility[path] = realised_volatility(by_asset, window).T
+    return PanelFeatures(returns, volatility)

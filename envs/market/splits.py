@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from dataclasses import dataclass
-from typing import Annotated, Any
+from functools import cached_property
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from pydantic import (
@@ -18,6 +19,7 @@ from pydantic import (
 from conf.errors import InputError
 from conf.settings import settings
 from conf.types import DateArray
+from envs.market.history import PricePaths
 
 SPLIT_NAMES = ("train", "validation", "test", "all")
 # A month: on fewer sessions no figure means anything.
@@ -164,3 +166,39 @@ def _split(dates: DateArray, name: str, start: int, next_start: int, embargo_day
             "Give more data, or move data.splits.train_end and data.splits.validation_end",
         )
     return Split(name, start, stop)
+
+
+class _SplitSettings(Protocol):
+    @property
+    def splits(self) -> SplitDates: ...
+
+
+HistoryT = TypeVar("HistoryT", bound=PricePaths)
+SettingsT = TypeVar("SettingsT", bound=_SplitSettings)
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[HistoryT, SettingsT]):
+    """A history, its splits, and how it came about."""
+
+    history: HistoryT
+    settings: SettingsT  # what was really used: after a fallback, not what was asked for
+    notices: tuple[str, ...]  # what a person should be told, one line each
+    embargo_days: int  # calendar days between splits
+    warmup_sessions: int
+
+    @cached_property
+    def splits(self) -> Splits:
+        """Train, validation and test; InputError where the history is too short for them."""
+        return split_history(
+            self.history.dates,
+            self.settings.splits,
+            embargo_days=self.embargo_days,
+            warmup_sessions=self.warmup_sessions,
+        )
+
+    def split(self, name: str) -> Split:
+        """The split of that name; `all`, everything after the warm-up, needs no other to fit."""
+        if name == "all":
+            return Split("all", max(self.warmup_sessions - 1, 0), self.history.num_sessions)
+        return self.splits.named(name)

@@ -18,16 +18,16 @@ import numpy as np
 import pandas as pd
 
 from conf.errors import InputError
+from conf.settings import settings_to_json
 from conf.types import BoolArray, FloatArray
 from envs.allocation.market import AllocationSettings, PanelMarket
 from envs.core.batch import Window
 from envs.core.costs import CostSettings, FlatCosts
 from envs.core.market import BookMarket, BookOptions
-from envs.market.loaded import settings_to_json
 from envs.option_portfolio.market import OptionMarket, OptionPortfolioSettings
 from experiments.backtests.backtest import FLOOR_USD, Backtest, index_equity
 from experiments.backtests.plain_ledger import Entry
-from experiments.evaluation.attribution import first_session
+from experiments.environments.attribution import first_session
 
 
 def build_trade_log(

@@ -12,16 +12,16 @@ from rich.console import Console
 from scipy import stats
 
 from agents.baselines.reference import Cash, RandomPolicy
+from envs.market.exchange_calendar import trading_days
 from envs.market.models.gbm import Scenario
 from envs.market.models.index_models import simulate_index
-from envs.market.models.panel import trading_days
 from envs.market.sources.index import LoadedMarket, Sp500Data, SyntheticData, load_market
 from envs.option_portfolio.market import OptionPortfolioSettings, build_option_market
 from envs.options.surface import FlatSurface, VixSurface
 from experiments import monte_carlo
 from experiments.reporting.page import render
 from experiments.reporting.style import number
-from experiments.runs.settings import OptionMarketSettings
+from experiments.environments.option_book import OptionMarketSettings
 from experiments.simulation import models as monte_carlo_models
 from experiments.simulation import statistics as monte_carlo_statistics
 from experiments.simulation import years as monte_carlo_years

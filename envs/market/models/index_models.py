@@ -7,12 +7,12 @@ import datetime as dt
 import numpy as np
 
 from conf.types import DateArray
+from envs.market.exchange_calendar import trading_days
 from envs.market.history import MarketHistory
 from envs.market.models.bootstrap import DayPool, simulate_bootstrap
 from envs.market.models.garch import IndexGarch, simulate_index_garch
 from envs.market.models.gbm import GbmModel, Scenario, simulate_gbm, weekdays
 from envs.market.models.heston import HestonModel, simulate_heston
-from envs.market.models.panel import trading_days
 from envs.market.models.regimes import IndexRegimes, simulate_index_regimes
 
 IndexModel = GbmModel | HestonModel | IndexRegimes | IndexGarch | DayPool

@@ -15,7 +15,6 @@ holidays, 252 in a year to within one, so both clocks run equally fast.
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -26,7 +25,6 @@ from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapV
 from conf.errors import InputError
 from conf.settings import settings
 from conf.types import DateArray, FloatArray, IntArray
-from envs.market.exchange_calendar import scheduled_holidays
 from envs.market.history import DAYS_PER_YEAR
 from envs.market.models.regimes import MarkovRegimes
 from envs.market.panel import PanelHistory
@@ -128,14 +126,6 @@ def asset_names(count: int) -> tuple[str, ...]:
     """asset_01, asset_02, ... with digits enough that they sort in order."""
     digits = max(len(str(count)), 2)
     return tuple(f"asset_{number:0{digits}d}" for number in range(1, count + 1))
-
-
-def trading_days(first_day: dt.date, sessions: int) -> DateArray:
-    """`sessions` consecutive sessions from `first_day` on, (T,): no weekends, regular holidays."""
-    last_day = first_day + dt.timedelta(days=2 * sessions + 30)
-    holidays = scheduled_holidays(first_day, last_day)
-    steps = np.arange(sessions)
-    return np.busday_offset(np.datetime64(first_day), steps, roll="forward", holidays=holidays)
 
 
 def simulate_gbm(

@@ -14,8 +14,6 @@ from conf.errors import InputError
 from conf.settings import settings
 from envs.market.history import MarketHistory
 from envs.market.indicators import WARMUP_SESSIONS
-from envs.market.loaded import Loaded
-from envs.market.loaded import settings_to_json as settings_to_json
 from envs.market.models.bootstrap import pool_days
 from envs.market.models.garch import fit_index_garch
 from envs.market.models.gbm import GbmModel, Scenario
@@ -25,7 +23,7 @@ from envs.market.models.regimes import IndexRegimes
 from envs.market.sources.bundled import load_embedded
 from envs.market.sources.index_file import load_file
 from envs.market.sources.yahoo_index import YahooWindow, load_yahoo
-from envs.market.splits import Day, SplitDates
+from envs.market.splits import Day, Loaded, SplitDates
 
 AnnualRate = Annotated[float, Field(gt=-1, lt=1)]
 

@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 
 from conf.errors import InputError
 from conf.settings import settings
-from envs.market.loaded import Loaded
+from envs.market.exchange_calendar import trading_days
+from envs.market.indicators import panel_warmup
 from envs.market.models.garch import fit_garch, simulate_garch
 from envs.market.models.panel import (
     PanelModel,
@@ -21,17 +22,15 @@ from envs.market.models.panel import (
     asset_names,
     simulate_gbm,
     simulate_regimes,
-    trading_days,
 )
 from envs.market.panel import PanelHistory
-from envs.market.panel_features import panel_warmup
 from envs.market.sources.bundled import load_stocks
 from envs.market.sources.index import AnnualRate
 from envs.market.sources.panel_file import load_panel_file
 from envs.market.sources.panel_gaps import Incomplete, PriceTable
 from envs.market.sources.yahoo_index import YahooWindow
 from envs.market.sources.yahoo_panel import load_yahoo_panel
-from envs.market.splits import Day, SplitDates
+from envs.market.splits import Day, Loaded, SplitDates
 
 DEFAULT_ASSETS = 10
 

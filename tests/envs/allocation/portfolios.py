@@ -10,8 +10,8 @@ from envs.allocation.env import AllocationKernel
 from envs.allocation.market import AllocationSettings
 from envs.core.batch import Window
 from envs.core.reward import TERMS
+from envs.market.indicators import panel_warmup
 from envs.market.panel import PanelHistory
-from envs.market.panel_features import panel_warmup
 from risk.overlay import RiskSettings
 from tests.panels import allocation_of, panel_market_of, panel_of
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from conf.errors import InputError
+from envs.market.exchange_calendar import trading_days
+from envs.market.indicators import panel_features, panel_warmup
 from envs.market.models.panel import (
     PanelModel,
     PanelScenario,
     asset_names,
     simulate_gbm,
-    trading_days,
 )
 from envs.market.panel import PanelHistory
-from envs.market.panel_features import panel_features, panel_warmup
 
 
 def panel(paths: int = 3, sessions: int = 60) -> PanelHistory:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from conf.errors import InputError
+from envs.market.exchange_calendar import trading_days
 from envs.market.models.garch import GarchFit, fit_garch, garch_returns, simulate_garch
-from envs.market.models.panel import PanelScenario, trading_days
+from envs.market.models.panel import PanelScenario
 from envs.market.panel import PanelHistory
 
 RATE = 0.03

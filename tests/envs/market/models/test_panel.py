@@ -10,7 +10,7 @@ from scipy import stats
 
 from conf.errors import InputError
 from conf.settings import build_settings
-from envs.market.exchange_calendar import exchange_sessions
+from envs.market.exchange_calendar import exchange_sessions, trading_days
 from envs.market.models.panel import (
     PanelModel,
     PanelScenario,
@@ -20,7 +20,6 @@ from envs.market.models.panel import (
     each_asset,
     simulate_gbm,
     simulate_regimes,
-    trading_days,
 )
 
 RATE = 0.04

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from conf.errors import InputError
-from conf.settings import build_settings
+from conf.settings import build_settings, settings_to_json
 from envs.market.sources import index as sources
 from envs.market.sources.index import (
     DataSettings,
@@ -21,7 +21,6 @@ from envs.market.sources.index import (
     SyntheticData,
     YahooData,
     load_market,
-    settings_to_json,
     simulate_market,
 )
 

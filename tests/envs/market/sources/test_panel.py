@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from conf.errors import InputError
-from conf.settings import build_settings
-from envs.market.loaded import settings_to_json
+from conf.settings import build_settings, settings_to_json
 from envs.market.sources import panel as panel_sources
 from envs.market.sources.panel import (
     GarchModel,
