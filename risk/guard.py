@@ -141,7 +141,6 @@ class Guard:
 
     def observe(self, equity: FloatArray, index_return: FloatArray) -> Restrictions:
         """Take in a close: equity (N,) dollars and the index's return (N,) since the last one."""
-        halted = self.state == GuardState.HALTED
         known = np.isfinite(equity) & (equity > 0.0)
         now = np.where(known, equity, self.equity)
         opened = self.equity > 0.0
@@ -153,34 +152,27 @@ class Guard:
         self.equity = now
         self.peak = np.maximum(self.peak, now)
 
-        reducing = self._check_daily_triggers(returned)
-        fallen = _at_least(1.0 - now / self.peak, self.options.halt_at_drawdown)
-        self.reason[fallen] = REASONS.index("drawdown")
-        self.reason[~sound] = REASONS.index("not_finite")
-        halted = halted | fallen | ~sound
+        options = self.options
+        hits = {
+            "day_loss": _at_least(-returned, options.reduce_at_daily_loss),
+            "beta": self._beta_breached(),
+            "day_crash": _at_least(-returned, options.close_at_daily_loss),
+            "drawdown": _at_least(1.0 - now / self.peak, options.halt_at_drawdown),
+            "not_finite": ~sound,
+        }
+        self.reason = np.zeros(len(now), np.int8)
+        for reason, hit in hits.items():
+            self.reason[hit] = REASONS.index(reason)
+        loss = hits["day_loss"] | hits["day_crash"]
+        reducing = loss | hits["beta"] | (self.cooldown > 0.0)
+        halted = hits["drawdown"] | hits["not_finite"] | (self.state == GuardState.HALTED)
         state = np.where(halted, GuardState.HALTED, np.where(reducing, GuardState.REDUCING, 0))
         self.state = state.astype(np.int8)
+        self.close = hits["beta"] | hits["day_crash"]
+        shorter = np.maximum(self.cooldown - 1.0, 0.0)
+        self.cooldown = np.where(loss, options.cooldown_sessions - 1.0, shorter)
         self.scale = self._scale()
         return self.restrictions
-
-    def _check_daily_triggers(self, returned: FloatArray) -> BoolArray:
-        """Set what a day's return (N,) and the beta close; True where nothing may be opened."""
-        options = self.options
-        self.reason = np.zeros(len(returned), np.int8)
-        self.close = np.zeros(len(returned), np.bool_)
-        reducing = np.asarray(self.cooldown > 0.0)
-        self.cooldown = np.maximum(self.cooldown - 1.0, 0.0)
-        for trigger, hit, closes in (
-            ("day_loss", _at_least(-returned, options.reduce_at_daily_loss), False),
-            ("beta", self._beta_breached(), True),
-            ("day_crash", _at_least(-returned, options.close_at_daily_loss), True),
-        ):
-            self.reason[hit] = REASONS.index(trigger)
-            reducing = reducing | hit
-            self.close = self.close | (hit & closes)
-            if trigger != "beta":
-                self.cooldown = np.where(hit, options.cooldown_sessions - 1.0, self.cooldown)
-        return reducing
 
     def _scale(self) -> FloatArray:
         """Target over realised volatility, at most 1; 1 until the window is full."""
