@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from conf.errors import InputError
 from conf.numbers import checked_number
@@ -107,12 +107,12 @@ class HedgingStrategy:
         Errors of the client are passed on: an order whose fate is unknown must not look done.
         InputError for an asynchronous client, whose order would never be sent.
         """
-        plan = self._plan(position_size, drawdown)
-        if not plan.amount:
-            return self._without_order(plan)
+        units, plan = self._plan(position_size, drawdown)
+        if not units:
+            return plan
         asynchronous, answer = inspect.iscoroutinefunction(exchange_client.create_order), None
         if not asynchronous:
-            answer = exchange_client.create_order(self.symbol, "market", plan.side, plan.amount)
+            answer = self._send(exchange_client, units)
         if asynchronous or inspect.isawaitable(answer):
             if inspect.iscoroutine(answer):
                 answer.close()
@@ -120,7 +120,7 @@ class HedgingStrategy:
                 "exchange_client.create_order is asynchronous, so the order would never be sent",
                 "Use `await execute_hedge_async(...)`, or a synchronous client",
             )
-        return self._settle(plan, answer)
+        return self._settle(position_size, units, plan.reason, answer)
 
     async def execute_hedge_async(
         self, position_size: float, drawdown: float, exchange_client: ExchangeClient
@@ -129,18 +129,19 @@ class HedgingStrategy:
 
         The order counts as sent while it is under way, so that concurrent calls do not double it.
         """
-        plan = self._plan(position_size, drawdown)
-        if not plan.amount:
-            return self._without_order(plan)
-        self.hedge_units += plan.units
+        units, plan = self._plan(position_size, drawdown)
+        if not units:
+            return plan
+        self.hedge_units += units
         try:
-            sent: Any = exchange_client.create_order(self.symbol, "market", plan.side, plan.amount)
+            sent = self._send(exchange_client, units)
             answer = await sent if inspect.isawaitable(sent) else sent
         finally:
-            self.hedge_units -= plan.units
-        return self._settle(plan, answer)
+            self.hedge_units -= units
+        return self._settle(position_size, units, plan.reason, answer)
 
-    def _plan(self, position_size: float, drawdown: float) -> _Plan:
+    def _plan(self, position_size: float, drawdown: float) -> tuple[float, HedgeResult]:
+        """Units to trade (negative: sell), and the result if there are none."""
         position = checked_number("position_size", position_size)
         ratio = self.hedge_ratio(drawdown)
         target = -position * ratio
@@ -150,43 +151,34 @@ class HedgingStrategy:
         reason = "drawdown within its threshold"
         if ratio:
             reason = f"drawdown {drawdown:.1%} beyond {self.max_drawdown_threshold:.1%}"
-        return _Plan(position, units, reason)
+        hedged = self._ratio(position)
+        if not units:
+            reason = f"{reason}, hedged already" if hedged else reason
+            reason = reason if position else "no position"
+        return units, HedgeResult(hedged > 0.0, hedged, 0.0, None, None, reason)
 
-    def _without_order(self, plan: _Plan) -> HedgeResult:
-        ratio = self._ratio(plan.position)
-        reason = f"{plan.reason}, hedged already" if ratio else plan.reason
-        reason = reason if plan.position else "no position"
-        return HedgeResult(ratio > 0.0, ratio, 0.0, None, None, reason)
+    def _send(self, exchange_client: ExchangeClient, units: float) -> Any:
+        return exchange_client.create_order(self.symbol, "market", _side(units), abs(units))
 
-    def _settle(self, plan: _Plan, answer: Any) -> HedgeResult:
+    def _settle(self, position: float, units: float, reason: str, answer: Any) -> HedgeResult:
         """Count what the exchange says it filled."""
         order = dict(answer) if isinstance(answer, Mapping) else None
         status, filled = (order or {}).get("status"), (order or {}).get("filled")
+        requested = abs(units)
         refused = str(status).lower() in _REFUSED
-        amount = (0.0 if refused else plan.amount) if filled is None else float(filled)
+        amount = (0.0 if refused else requested) if filled is None else float(filled)
         # An open order may still be filled: it counts, so that it is not sent twice.
-        counted = plan.amount if str(status).lower() == "open" else amount
-        self.hedge_units += math.copysign(counted, plan.units)
-        reason = plan.reason
-        if amount < plan.amount:
-            reason += f"; the exchange filled {amount:g} of {plan.amount:g} ({status})"
-        ratio = self._ratio(plan.position)
-        return HedgeResult(amount > 0.0 and ratio > 0.0, ratio, amount, plan.side, order, reason)
+        counted = requested if str(status).lower() == "open" else amount
+        self.hedge_units += math.copysign(counted, units)
+        if amount < requested:
+            reason += f"; the exchange filled {amount:g} of {requested:g} ({status})"
+        ratio, traded = self._ratio(float(position)), amount > 0.0
+        return HedgeResult(traded and ratio > 0.0, ratio, amount, _side(units), order, reason)
 
     def _ratio(self, position: float) -> float:
         """Share of the position that the units traded so far hedge."""
         return min(max(-self.hedge_units / position, 0.0), 1.0) if position else 0.0
 
 
-class _Plan(NamedTuple):
-    position: float
-    units: float  # to be traded, signed
-    reason: str
-
-    @property
-    def side(self) -> str:
-        return "sell" if self.units < 0.0 else "buy"
-
-    @property
-    def amount(self) -> float:
-        return abs(self.units)
+def _side(units: float) -> str:
+    return "sell" if units < 0.0 else "buy"
