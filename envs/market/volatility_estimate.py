@@ -15,11 +15,13 @@ The coefficients are a regression on VIX closes of 1999-2013.
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from conf.types import FloatArray
 from envs.market.history import VOL_ESTIMATED, VOL_OBSERVED, MarketHistory
 from envs.market.indicators import recursive_filter
+from risk.metrics import SESSIONS_PER_YEAR
 
 CONSTANT = 0.0384
 RETURN_WEIGHT, RETURN_HALF_LIFE = 0.3865, 90.0
@@ -28,7 +30,6 @@ LOSS_WEIGHT, LOSS_HALF_LIFE = 0.3920, 5.0
 
 # Half of the lowest VIX on record: a long calm rise must not push the estimate to zero.
 MIN_VOL_ANNUAL = 0.045
-_SESSIONS_PER_YEAR = 252.0
 
 
 def estimate_implied_vol(high: ArrayLike, low: ArrayLike, close: ArrayLike) -> FloatArray:
@@ -46,7 +47,7 @@ def estimate_implied_vol(high: ArrayLike, low: ArrayLike, close: ArrayLike) -> F
     returns_rms[:, 1:] = np.sqrt(weighted_mean(returns**2, RETURN_HALF_LIFE))
     losses[:, 1:] = -weighted_mean(returns, LOSS_HALF_LIFE)
     slopes = RETURN_WEIGHT * returns_rms + RANGE_WEIGHT * ranges + LOSS_WEIGHT * losses
-    estimate: FloatArray = CONSTANT + slopes * np.sqrt(_SESSIONS_PER_YEAR)
+    estimate: FloatArray = CONSTANT + slopes * np.sqrt(SESSIONS_PER_YEAR)
     return np.maximum(estimate, MIN_VOL_ANNUAL)
 
 
@@ -63,6 +64,30 @@ def fill_implied_vol(
     known = np.isfinite(given)
     source = np.where(known[0], VOL_OBSERVED, VOL_ESTIMATED).astype(np.int8)
     return np.where(known, given, estimate), source
+
+
+def history_of_bars(
+    name: str, bars: pd.DataFrame, rate: float, dividend_yield: float
+) -> MarketHistory:
+    """The history of daily bars by date, with constant continuous annual decimals for the rates.
+
+    Columns open, high, low, close (index points), volume and vix (points; estimated where NaN).
+    """
+    columns: dict[str, FloatArray] = {
+        column: bars[column].to_numpy(np.float64)
+        for column in ("open", "high", "low", "close", "volume")
+    }
+    high, low, close = columns["high"], columns["low"], columns["close"]
+    vol, source = fill_implied_vol(bars["vix"].to_numpy(np.float64) / 100.0, high, low, close)
+    return MarketHistory(
+        name=name,
+        dates=bars.index.to_numpy().astype("datetime64[D]"),
+        **columns,
+        implied_vol=vol,
+        implied_vol_source=source,
+        rate=np.full(len(bars), rate),
+        dividend_yield=np.full(len(bars), dividend_yield),
+    )
 
 
 def estimate_notices(history: MarketHistory) -> tuple[str, ...]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from conf.errors import InputError
 from envs.market.history import MarketHistory
 from envs.market.sources.panel_gaps import PriceTable
-from envs.market.volatility_estimate import estimate_notices, fill_implied_vol
+from envs.market.volatility_estimate import estimate_notices, history_of_bars
 
 
 def load_embedded(
@@ -25,36 +24,22 @@ def load_embedded(
     Known defects of the series: until 2014 the open mostly equals the previous close.
     """
     tables = data_folder() if folder is None else folder
-    prices = _read(tables, "sp500")
-    vix = _read(tables, "vix")["vix"].reindex(prices.index)
-    high, low, close = (prices[name].to_numpy(np.float64) for name in ("High", "Low", "Close"))
-    vol, source = fill_implied_vol(vix.to_numpy(np.float64) / 100.0, high, low, close)
-    history = MarketHistory(
-        name="sp500",
-        dates=prices.index.to_numpy().astype("datetime64[D]"),
-        open=prices["Open"].to_numpy(np.float64),
-        high=high,
-        low=low,
-        close=close,
-        volume=prices["Volume"].to_numpy(np.float64),
-        implied_vol=vol,
-        implied_vol_source=source,
-        rate=np.full(len(prices), rate),
-        dividend_yield=np.full(len(prices), dividend_yield),
-    )
+    bars = _read(tables, "sp500").rename(columns=str.lower)
+    bars["vix"] = _read(tables, "vix")["vix"].reindex(bars.index)
+    history = history_of_bars("sp500", bars, rate, dividend_yield)
     return history, estimate_notices(history)
 
 
 def data_folder() -> Path:
     """Where `arch` keeps its tables; found without importing it, which would take seconds."""
-    found = find_spec("arch")
-    if found is None or found.origin is None:
+    package = find_spec("arch")
+    if package is None or package.origin is None:
         raise InputError("the embedded data needs the package arch", "Run: pip install arch")
-    return Path(found.origin).parent / "data"
+    return Path(package.origin).parent / "data"
 
 
 def _read(folder: Path, name: str) -> pd.DataFrame:
-    """A table by date; what is no number is missing."""
+    """A table by date; a cell that is not a number is NaN."""
     path = folder / name / f"{name}.csv.gz"
     if not path.is_file():
         raise InputError(f"the package arch lacks {path}", "Install arch 8.x")
@@ -67,11 +52,6 @@ SURVIVORS = (
     "stocks: 20 companies chosen in hindsight, all alive in 2022: their past is better than that "
     "of what could have been bought"
 )
-
-
-def load_stocks() -> tuple[PriceTable, tuple[str, ...]]:
-    """Closing prices adjusted for splits and dividends, 8,313 sessions, and notices about them."""
-    return stocks_table(stock_prices()), (SURVIVORS,)
 
 
 def stock_prices() -> pd.DataFrame:
@@ -93,9 +73,4 @@ def stock_prices() -> pd.DataFrame:
 
 def stocks_table(prices: pd.DataFrame) -> PriceTable:
     """Prices by date and company as the table that a panel is made from."""
-    return PriceTable(
-        name="stocks",
-        assets=tuple(str(name) for name in prices.columns),
-        dates=prices.index.to_numpy().astype("datetime64[D]"),
-        close=prices.to_numpy(np.float64),
-    )
+    return PriceTable.of("stocks", prices)

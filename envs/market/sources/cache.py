@@ -1,4 +1,4 @@
-"""What Yahoo once answered, kept on disk: the network is asked where that has nothing sound."""
+"""Downloads kept on disk, so that the network is asked only for what is not there intact."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ _KEY = b"polyhedgerl.fingerprint"
 
 
 class DamagedTable(Exception):
-    """The file is there but is not what was written."""
+    """The file exists but does not hold what was written."""
 
 
-def default_cache_dir() -> Path:
-    """`polyhedgerl` in the user's cache folder ($XDG_CACHE_HOME or ~/.cache)."""
+def cache_folder(cache_dir: str | None) -> Path:
+    """That folder; None: `polyhedgerl` in the user's cache folder ($XDG_CACHE_HOME or ~/.cache)."""
+    if cache_dir:
+        return Path(cache_dir).expanduser()
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "polyhedgerl"
 
@@ -64,58 +66,62 @@ def read_table(path: Path) -> pd.DataFrame | None:
     try:
         stored = pq.read_table(BytesIO(content))
         table: pd.DataFrame = stored.to_pandas()
-        promised = (stored.schema.metadata or {}).get(_KEY, b"").decode()
-        found = table_fingerprint(table)
+        recorded = (stored.schema.metadata or {}).get(_KEY, b"").decode()
+        intact = table_fingerprint(table) == recorded
     except Exception as error:
         raise DamagedTable(f"not readable, {type(error).__name__}") from None
-    if promised != found:
+    if not intact:
         raise DamagedTable("its content does not match its fingerprint")
     return table
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A table of prices by date, and whether it comes from the network."""
+class CachedTable:
+    """A table of prices by date, from the cache or fresh from the network."""
 
+    path: Path  # its place in the cache
     table: pd.DataFrame
-    fresh: bool  # not in the cache yet: keep it once it has proved usable
+    fresh: bool  # not in the cache yet: to be kept once it has proved usable
     notices: tuple[str, ...]
 
+    def keep(self) -> tuple[str, ...]:
+        """Put a fresh table into the cache; a notice if that fails."""
+        try:
+            if self.fresh:
+                write_table(self.path, self.table)
+        except OSError as error:
+            return (
+                f"yahoo: the download could not be kept in {self.path.parent} "
+                f"({error.strerror}); set data.cache_dir",
+            )
+        return ()
 
-def answer_of(path: Path, end: dt.date, ask: Callable[[], pd.DataFrame], remedy: str) -> Answer:
-    """The table cached at `path`, or what `ask` brings from the network.
 
-    `end` is the last day wanted: it must be over before the network is asked. Raises InputError,
-    with `remedy` where that error is not `ask`'s own.
+def cached_or_downloaded(
+    path: Path, end: dt.date, download: Callable[[], pd.DataFrame], remedy: str
+) -> CachedTable:
+    """The table cached at `path`, or what `download` brings from the network.
+
+    `end`, the last day requested, must be over before the network is asked. Raises InputError,
+    with `remedy` where that error is not `download`'s own.
     """
-    damaged = ""
+    damage = ""
+    notices: tuple[str, ...] = ()
     try:
         table = read_table(path)
         if table is not None:
-            return Answer(table, False, ())
-    except DamagedTable as damage:
-        damaged = f"the cached file {path} is damaged"
-        notices = (f"yahoo: {damaged} ({damage}): downloaded again",)
+            return CachedTable(path, table, False, ())
+    except DamagedTable as reason:
+        damage = f"the cached file {path} is damaged"
+        notices = (f"yahoo: {damage} ({reason}): downloaded again",)
     if end >= dt.date.today():
         raise InputError(
             f"data.end = {end} is not over yet, so its session has no close",
             "Choose a day before today: data.end=YYYY-MM-DD",
         )
     try:
-        return Answer(ask(), True, notices if damaged else ())
+        return CachedTable(path, download(), True, notices)
     except InputError as error:
-        if not damaged:
+        if not damage:
             raise
-        raise InputError(f"{error.problem}; {damaged}", remedy) from None
-
-
-def keep(path: Path, table: pd.DataFrame) -> tuple[str, ...]:
-    """Put a fresh table into the cache; a notice if that fails."""
-    try:
-        write_table(path, table)
-    except OSError as error:
-        return (
-            f"yahoo: the download could not be kept in {path.parent} ({error.strerror}); "
-            "set data.cache_dir",
-        )
-    return ()
+        raise InputError(f"{error.problem}; {damage}", remedy) from None

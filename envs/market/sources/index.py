@@ -49,7 +49,7 @@ class YahooData:
     end: Day = dt.date(2025, 10, 17)  # inclusive
     cache_dir: str | None = None  # null: polyhedgerl under the user's cache folder
     timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 15.0  # for everything together
-    fallback: Literal["sp500"] | None = None  # what to train on where Yahoo cannot be reached
+    fallback: Literal["sp500"] | None = None  # what to use where Yahoo cannot be reached
     rate: AnnualRate = 0.025
     dividend_yield: AnnualRate = 0.015
     splits: SplitDates = SplitDates(
@@ -126,9 +126,9 @@ class LoadedMarket(Loaded[MarketHistory, DataSettings]):
 
 
 def load_market(
-    wanted: DataSettings, *, embargo_days: int, warmup_sessions: int = WARMUP_SESSIONS
+    data: DataSettings, *, embargo_days: int, warmup_sessions: int = WARMUP_SESSIONS
 ) -> LoadedMarket:
-    """Load what the settings ask for.
+    """Load the history that the settings describe.
 
     `embargo_days` is the longest contract life in calendar days, `warmup_sessions` what the
     features need. If Yahoo fails and its settings name a fallback, that is loaded instead, the
@@ -136,78 +136,73 @@ def load_market(
     InputError for data that cannot be had or used.
     """
     try:
-        used, (history, notices) = wanted, _load(wanted)
+        used, (history, notices) = data, _load(data)
     except InputError as error:
-        if not isinstance(wanted, YahooData) or wanted.fallback is None:
+        if not isinstance(data, YahooData) or data.fallback is None:
             raise
-        used = Sp500Data(rate=wanted.rate, dividend_yield=wanted.dividend_yield)
+        used = Sp500Data(rate=data.rate, dividend_yield=data.dividend_yield)
         history, notices = _load(used)
-        notices = (_fallback_notice(error, history), *notices)
+        notices = (
+            f"FALLBACK: Yahoo's data could not be had, so the embedded S&P 500 of "
+            f"{history.dates[0]} to {history.dates[-1]} is used instead ({error.problem})",
+            *notices,
+        )
     if isinstance(used, FileData):
         used = replace(used, path=str(Path(used.path).expanduser().resolve()))
     return LoadedMarket(history, used, notices, embargo_days, warmup_sessions)
 
 
-def _load(wanted: DataSettings) -> tuple[MarketHistory, tuple[str, ...]]:
-    constants = (wanted.rate, wanted.dividend_yield)
-    if isinstance(wanted, Sp500Data):
+def _load(data: DataSettings) -> tuple[MarketHistory, tuple[str, ...]]:
+    if isinstance(data, SyntheticData):
+        return _simulate(data, np.random.default_rng(data.seed), data.paths)
+    constants = (data.rate, data.dividend_yield)
+    if isinstance(data, Sp500Data):
         return load_embedded(*constants)
-    if isinstance(wanted, FileData):
-        return load_file(Path(wanted.path), *constants)
-    if isinstance(wanted, SyntheticData):
-        model, notices = _model_of(wanted)
-        return _simulated(model, wanted, np.random.default_rng(wanted.seed), wanted.paths), notices
-    window = YahooWindow(wanted.start, wanted.end)
-    return load_yahoo(window, wanted.cache_dir, wanted.timeout_seconds, *constants)
+    if isinstance(data, FileData):
+        return load_file(Path(data.path), *constants)
+    window = YahooWindow(data.start, data.end)
+    return load_yahoo(window, data.cache_dir, data.timeout_seconds, *constants)
 
 
 def simulate_market(
-    wanted: SyntheticData, rng: np.random.Generator, *, paths: int | None = None
+    data: SyntheticData, rng: np.random.Generator, *, paths: int | None = None
 ) -> MarketHistory:
     """The synthetic history of these settings from a generator of one's own.
 
     `paths` overrides the number of paths; the settings' seed is not used.
     """
-    model, _ = _model_of(wanted)
-    return _simulated(model, wanted, rng, wanted.paths if paths is None else paths)
+    return _simulate(data, rng, data.paths if paths is None else paths)[0]
 
 
-def _simulated(
-    model: IndexModel, wanted: SyntheticData, rng: np.random.Generator, paths: int
-) -> MarketHistory:
-    scenario = Scenario(
-        dates=model_dates(model, wanted.start, wanted.sessions),
-        num_paths=paths,
-        initial_price=wanted.initial_price,
-        drift=wanted.rate if wanted.drift is None else wanted.drift,
-        rate=wanted.rate,
-        dividend_yield=wanted.dividend_yield,
-    )
-    return simulate_index(model, scenario, rng)
-
-
-def _model_of(wanted: SyntheticData) -> tuple[IndexModel, tuple[str, ...]]:
-    """The model with its numbers, fitted where it is one that is, and notices about its data."""
-    if wanted.model == "garch":
-        past, notices = _past(wanted.garch.fit_to, "train")
-        return fit_index_garch(past), notices
-    if wanted.model == "bootstrap":
-        past, notices = _past(wanted.bootstrap.fit_to, "validation")
-        return pool_days(past, wanted.bootstrap.mean_block), notices
-    known: dict[str, IndexModel] = {
-        "gbm": wanted.gbm,
-        "heston": wanted.heston,
-        "regime": wanted.regime,
-    }
-    return known[wanted.model], ()
-
-
-def _past(
-    wanted: Sp500Data | YahooData | FileData, last_split: str
+def _simulate(
+    data: SyntheticData, rng: np.random.Generator, paths: int
 ) -> tuple[MarketHistory, tuple[str, ...]]:
-    """Real data up to the end of a split, and notices about it."""
-    loaded = load_market(wanted, embargo_days=0)
-    return past_of(loaded, last_split), loaded.notices
+    model, notices = _model_of(data)
+    scenario = Scenario(
+        dates=model_dates(model, data.start, data.sessions),
+        num_paths=paths,
+        initial_price=data.initial_price,
+        drift=data.rate if data.drift is None else data.drift,
+        rate=data.rate,
+        dividend_yield=data.dividend_yield,
+    )
+    return simulate_index(model, scenario, rng), notices
+
+
+def _model_of(data: SyntheticData) -> tuple[IndexModel, tuple[str, ...]]:
+    """The model, fitted to real data where it needs any, and notices about these."""
+    if data.model == "garch":
+        real = load_market(data.garch.fit_to, embargo_days=0)
+        return fit_index_garch(past_of(real, "train")), real.notices
+    if data.model == "bootstrap":
+        real = load_market(data.bootstrap.fit_to, embargo_days=0)
+        return pool_days(past_of(real, "validation"), data.bootstrap.mean_block), real.notices
+    models: dict[str, IndexModel] = {
+        "gbm": data.gbm,
+        "heston": data.heston,
+        "regime": data.regime,
+    }
+    return models[data.model], ()
 
 
 def past_of(loaded: LoadedMarket, last_split: str) -> MarketHistory:
@@ -217,10 +212,3 @@ def past_of(loaded: LoadedMarket, last_split: str) -> MarketHistory:
     """
     splits = loaded.splits
     return loaded.history.sessions(splits.train.start, splits.named(last_split).stop)
-
-
-def _fallback_notice(error: InputError, history: MarketHistory) -> str:
-    return (
-        f"FALLBACK: Yahoo's data could not be had, so the embedded S&P 500 of {history.dates[0]} "
-        f"to {history.dates[-1]} is used instead ({error.problem})"
-    )

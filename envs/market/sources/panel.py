@@ -24,7 +24,7 @@ from envs.market.models.panel import (
     simulate_regimes,
 )
 from envs.market.panel import PanelHistory
-from envs.market.sources.bundled import load_stocks
+from envs.market.sources.bundled import SURVIVORS, stock_prices, stocks_table
 from envs.market.sources.index import AnnualRate
 from envs.market.sources.panel_file import load_panel_file
 from envs.market.sources.panel_gaps import Incomplete, PriceTable
@@ -83,7 +83,7 @@ class PanelYahooData:
     )
 
     @model_validator(mode="after")
-    def _check_question(self) -> PanelYahooData:
+    def _check_request(self) -> PanelYahooData:
         if self.start >= self.end:
             raise ValueError(f"start {self.start} must come before end {self.end}")
         if len(set(self.tickers)) < len(self.tickers):
@@ -120,7 +120,7 @@ class PanelSimulatedData:
 
     @model_validator(mode="after")
     def _check_years(self) -> PanelSimulatedData:
-        # Beyond them pandas has no holidays.
+        # Within these years every session has its holidays.
         if not 1900 <= self.start.year <= 2050:
             raise ValueError(f"start {self.start} is not between 1900 and 2050")
         return self
@@ -139,101 +139,96 @@ class LoadedPanel(Loaded[PanelHistory, PanelSettings]):
 
 
 def load_panel(
-    wanted: PanelSettings, *, embargo_days: int = 0, warmup_sessions: int | None = None
+    data: PanelSettings, *, embargo_days: int = 0, warmup_sessions: int | None = None
 ) -> LoadedPanel:
-    """Load what the settings ask for.
+    """Load the history that the settings describe.
 
     Spot assets do not expire, so there is no embargo by default; `warmup_sessions` is what the
-    features need (null: `panel_warmup()`). If Yahoo fails and its settings name a fallback, that
+    features need (None: `panel_warmup()`). If Yahoo fails and its settings name a fallback, that
     is loaded instead, the first notice says so and why, and `settings` of the result are the
     fallback's. Raises InputError for data that cannot be had or used.
     """
     warmup = panel_warmup() if warmup_sessions is None else warmup_sessions
-    if isinstance(wanted, PanelSimulatedData):
-        history, notices = _simulate(wanted, np.random.default_rng(wanted.seed), wanted.paths)
-        return LoadedPanel(history, wanted, notices, embargo_days, warmup)
-    used, history, notices = _load_prices(wanted)
+    if isinstance(data, PanelSimulatedData):
+        history, notices = _simulate(data, np.random.default_rng(data.seed), data.paths)
+        return LoadedPanel(history, data, notices, embargo_days, warmup)
+    used, history, notices = _load_prices(data)
     return LoadedPanel(history, used, notices, embargo_days, warmup)
 
 
 def simulate_panel(
-    wanted: PanelSimulatedData, rng: np.random.Generator, *, paths: int | None = None
+    data: PanelSimulatedData, rng: np.random.Generator, *, paths: int | None = None
 ) -> PanelHistory:
     """The simulated history of these settings from a generator of one's own.
 
     `paths` overrides the number of paths; the settings' seed is not used.
     """
-    return _simulate(wanted, rng, wanted.paths if paths is None else paths)[0]
+    return _simulate(data, rng, data.paths if paths is None else paths)[0]
 
 
 def _simulate(
-    wanted: PanelSimulatedData, rng: np.random.Generator, paths: int
+    data: PanelSimulatedData, rng: np.random.Generator, paths: int
 ) -> tuple[PanelHistory, tuple[str, ...]]:
     scenario = PanelScenario(
-        assets=asset_names(wanted.assets or DEFAULT_ASSETS),
-        dates=trading_days(wanted.start, wanted.sessions),
+        assets=asset_names(data.assets or DEFAULT_ASSETS),
+        dates=trading_days(data.start, data.sessions),
         num_paths=paths,
-        initial_price=wanted.initial_price,
-        rate=wanted.rate,
+        initial_price=data.initial_price,
+        rate=data.rate,
     )
-    if wanted.model == "gbm":
-        return simulate_gbm(wanted.gbm, scenario, rng), ()
-    if wanted.model == "regime_switching":
-        return simulate_regimes(wanted.regime_switching, scenario, rng)[0], ()
-    used, prices, notices = _load_prices(wanted.garch.fit_to)
-    if wanted.assets not in (None, prices.num_assets):
+    if data.model == "gbm":
+        return simulate_gbm(data.gbm, scenario, rng), ()
+    if data.model == "regime_switching":
+        return simulate_regimes(data.regime_switching, scenario, rng)[0], ()
+    real = load_panel(data.garch.fit_to)
+    if data.assets not in (None, real.history.num_assets):
         raise InputError(
-            f"data.assets = {wanted.assets}, but {prices.name} has {prices.num_assets} to fit to",
+            f"data.assets = {data.assets}, but {real.history.name} has "
+            f"{real.history.num_assets} to fit to",
             "Leave data.assets null and choose them in data.garch.fit_to",
         )
-    train = LoadedPanel(prices, used, (), embargo_days=0, warmup_sessions=panel_warmup()).splits
-    fit = fit_garch(prices, train.train.stop)
-    return simulate_garch(fit, replace(scenario, assets=fit.assets), rng), notices
+    fit = fit_garch(real.history, real.splits.train.stop)
+    return simulate_garch(fit, replace(scenario, assets=fit.assets), rng), real.notices
 
 
-def _load_prices(wanted: PricedSettings) -> tuple[PricedSettings, PanelHistory, tuple[str, ...]]:
-    """What was really used, its history, and notices."""
-    if isinstance(wanted, PanelStocksData):
-        return wanted, *_stocks(wanted)
-    if isinstance(wanted, PanelFileData):
-        path = Path(wanted.path).expanduser()
-        loaded = load_panel_file(path, wanted.rate, wanted.assets, wanted.incomplete)
-        return replace(wanted, path=str(path.resolve())), *loaded
-    window = YahooWindow(wanted.start, wanted.end)
+def _load_prices(data: PricedSettings) -> tuple[PricedSettings, PanelHistory, tuple[str, ...]]:
+    """The settings that were used in the end, their history, and notices."""
+    if isinstance(data, PanelStocksData):
+        return data, *_load_stocks(data)
+    if isinstance(data, PanelFileData):
+        path = Path(data.path).expanduser()
+        loaded = load_panel_file(path, data.rate, data.assets, data.incomplete)
+        return replace(data, path=str(path.resolve())), *loaded
+    window = YahooWindow(data.start, data.end)
     try:
-        return wanted, *load_yahoo_panel(
-            wanted.tickers,
+        return data, *load_yahoo_panel(
+            data.tickers,
             window,
-            wanted.cache_dir,
-            wanted.timeout_seconds,
-            wanted.rate,
-            wanted.incomplete,
+            data.cache_dir,
+            data.timeout_seconds,
+            data.rate,
+            data.incomplete,
         )
     except InputError as error:
-        if wanted.fallback is None:
+        if data.fallback is None:
             raise
-        used = PanelStocksData(rate=wanted.rate)
-        history, notices = _stocks(used)
-        return used, history, (_fallback_notice(error, history), *notices)
+        stocks = PanelStocksData(rate=data.rate)
+        history, notices = _load_stocks(stocks)
+        fallback = (
+            f"FALLBACK: Yahoo's data could not be had, so {history.num_assets} stocks of "
+            f"{history.dates[0]} to {history.dates[-1]} are used instead ({error.problem})"
+        )
+        return stocks, history, (fallback, *notices)
 
 
-def _stocks(wanted: PanelStocksData) -> tuple[PanelHistory, tuple[str, ...]]:
-    table, notices = load_stocks()
-    history, gaps = stocks_history(wanted, table)
-    return history, (*notices, *gaps)
+def _load_stocks(data: PanelStocksData) -> tuple[PanelHistory, tuple[str, ...]]:
+    history, gaps = stocks_history(data, stocks_table(stock_prices()))
+    return history, (SURVIVORS, *gaps)
 
 
 def stocks_history(
-    wanted: PanelStocksData, table: PriceTable
+    data: PanelStocksData, table: PriceTable
 ) -> tuple[PanelHistory, tuple[str, ...]]:
     """The history of a table of stocks, and notices about its gaps."""
-    prices, gaps = table.chosen(wanted.assets).complete("error")
-    rate = np.full(len(prices.dates), wanted.rate)
-    return PanelHistory(prices.name, prices.assets, prices.dates, prices.close, rate), gaps
-
-
-def _fallback_notice(error: InputError, history: PanelHistory) -> str:
-    return (
-        f"FALLBACK: Yahoo's data could not be had, so {history.num_assets} stocks of "
-        f"{history.dates[0]} to {history.dates[-1]} are used instead ({error.problem})"
-    )
+    complete, gaps = table.chosen(data.assets).complete("error")
+    return complete.history(data.rate), gaps

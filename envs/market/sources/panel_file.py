@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from conf.errors import InputError
+from conf.types import FloatArray
 from envs.market.panel import PanelHistory
 from envs.market.sources.panel_gaps import Incomplete, PriceTable
 from envs.market.sources.table import FileTable, read_file_table
@@ -39,15 +40,12 @@ def load_panel_file(
         )
     asset_column = next((name for name in ASSET_COLUMNS if name in table.columns), None)
     prices, notices = _long(table, asset_column) if asset_column else _wide(table, assets)
-    whole, gaps = prices.chosen(assets).complete(incomplete)
-    earned = np.full(len(whole.dates), rate)
-    if not asset_column and "rate" in table.columns:
+    complete, gaps = prices.chosen(assets).complete(incomplete)
+    rates: float | FloatArray = rate
+    if not asset_column:
         # Only leading sessions are ever left out.
-        earned = table.annual_rate("rate", rate)[-len(whole.dates) :]
-    history = PanelHistory(
-        name=prices.name, assets=whole.assets, dates=whole.dates, close=whole.close, rate=earned
-    )
-    return history, (*notices, *gaps)
+        rates = table.annual_rate("rate", rate)[-len(complete.dates) :]
+    return complete.history(rates), (*notices, *gaps)
 
 
 def _wide(table: FileTable, assets: Sequence[str] | None) -> tuple[PriceTable, tuple[str, ...]]:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 
 from conf.errors import InputError
 from conf.types import DateArray, FloatArray
+from envs.market.panel import PanelHistory
 
 # What to do about missing prices; nothing is ever filled in.
 Incomplete = Literal["error", "drop_assets", "start_later"]
@@ -24,6 +26,18 @@ class PriceTable:
     assets: tuple[str, ...]  # A names
     dates: DateArray  # (T,) days, strictly increasing
     close: FloatArray  # (T, A) dollars, NaN where there is none
+
+    @classmethod
+    def of(cls, name: str, prices: pd.DataFrame) -> PriceTable:
+        """The table of prices by date and asset."""
+        assets = tuple(str(asset) for asset in prices.columns)
+        dates = prices.index.to_numpy().astype("datetime64[D]")
+        return cls(name, assets, dates, prices.to_numpy(np.float64))
+
+    def history(self, rate: float | FloatArray) -> PanelHistory:
+        """The prices as a history, `rate` a constant or (T,); InputError where one is missing."""
+        rates = np.broadcast_to(rate, len(self.dates))
+        return PanelHistory(self.name, self.assets, self.dates, self.close, rates)
 
     def chosen(self, assets: Sequence[str] | None) -> PriceTable:
         """The table with these assets alone, in this order; None: all. InputError for others."""

@@ -1,16 +1,18 @@
-"""One question to Yahoo Finance, through yfinance, answered or failed within a deadline."""
+"""One request to Yahoo Finance, through yfinance, answered or failed within a deadline."""
 
 from __future__ import annotations
 
 import datetime as dt
 import logging
 import re
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from logging.handlers import BufferingHandler
 from pathlib import Path
 
 import pandas as pd
@@ -28,13 +30,13 @@ _HEADLINE = re.compile(r"\d+ Failed downloads?:?")
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked for: daily bars of symbols, both days inclusive."""
+class Request:
+    """Daily bars of symbols, both days inclusive."""
 
     symbols: tuple[str, ...]
     start: dt.date
     end: dt.date
-    remedy: str  # what a person can do if there is no answer
+    remedy: str  # what to do if there is no answer
 
     def __str__(self) -> str:
         *others, last = self.symbols
@@ -42,7 +44,7 @@ class Question:
         return f"{names}, {self.start} to {self.end}"
 
     def failure(self, complaint: str) -> InputError:
-        """The error that says what was asked and what came of it."""
+        """The error that names the request and what came of it."""
         words = " ".join(complaint.split())
         if len(words) > _MAX_COMPLAINT:
             words = words[: _MAX_COMPLAINT - 3] + "..."
@@ -57,14 +59,14 @@ def download(
     Columns open, high, low, close, volume and vix (points, NaN where there is none), indexed by
     date, one row for each session that Yahoo has a close of the index for. Else as `ask_yahoo`.
     """
-    question = Question((INDEX_SYMBOL, VIX_SYMBOL), start, end, REMEDY)
-    frame = ask_yahoo(question, timeout_seconds=timeout_seconds, scratch=scratch)
+    request = Request((INDEX_SYMBOL, VIX_SYMBOL), start, end, REMEDY)
+    frame = ask_yahoo(request, timeout_seconds=timeout_seconds, scratch=scratch)
     table = pd.DataFrame({name.lower(): frame[name, INDEX_SYMBOL] for name in _COLUMNS})
     table["vix"] = frame["Close", VIX_SYMBOL]
     return table[table["close"].notna()]
 
 
-def ask_yahoo(question: Question, *, timeout_seconds: float, scratch: Path) -> pd.DataFrame:
+def ask_yahoo(request: Request, *, timeout_seconds: float, scratch: Path) -> pd.DataFrame:
     """Daily bars as Yahoo has them: columns (Open .. Volume and Adj Close, symbol) by date.
 
     `scratch` is a folder for yfinance's own small cache. Raises InputError when there is no answer
@@ -76,16 +78,16 @@ def ask_yahoo(question: Question, *, timeout_seconds: float, scratch: Path) -> p
 
     yfinance.set_tz_cache_location(str(scratch))
     answer: list[pd.DataFrame | Exception] = []
-    said: list[logging.LogRecord] = []
+    log = BufferingHandler(sys.maxsize)
 
     def ask() -> None:
-        with _overheard(said):
+        with _logged_to(log):
             try:
                 answer.append(
                     yfinance.download(
-                        list(question.symbols),
-                        start=question.start.isoformat(),
-                        end=(question.end + dt.timedelta(days=1)).isoformat(),  # exclusive there
+                        list(request.symbols),
+                        start=request.start.isoformat(),
+                        end=(request.end + dt.timedelta(days=1)).isoformat(),  # exclusive there
                         interval="1d",
                         actions=False,
                         auto_adjust=False,
@@ -107,58 +109,44 @@ def ask_yahoo(question: Question, *, timeout_seconds: float, scratch: Path) -> p
     worker.join(max(deadline - time.monotonic(), 0.0))
     if not answer:
         raise InputError(
-            f"Yahoo Finance gave no answer within {timeout_seconds:g} s (asked for {question})",
-            question.remedy,
+            f"Yahoo Finance gave no answer within {timeout_seconds:g} s (asked for {request})",
+            request.remedy,
         )
     if isinstance(answer[0], Exception):
-        raise question.failure(str(answer[0]) or type(answer[0]).__name__)
-    return _checked(answer[0], question, said)
+        raise request.failure(str(answer[0]) or type(answer[0]).__name__)
+    return _checked(answer[0], request, log.buffer)
 
 
-def _checked(
-    frame: pd.DataFrame, question: Question, said: list[logging.LogRecord]
-) -> pd.DataFrame:
+def _checked(frame: pd.DataFrame, request: Request, log: list[logging.LogRecord]) -> pd.DataFrame:
     """The frame as floats by day; InputError if one of the symbols is missing."""
-    for symbol in question.symbols:
+    for symbol in request.symbols:
         if ("Close", symbol) not in frame.columns or frame["Close", symbol].isna().all():
-            raise question.failure(_complaints(said) or f"no prices for {symbol}")
+            raise request.failure(_complaints(log) or f"no prices for {symbol}")
     frame = frame.astype("float64")
     frame.index = pd.DatetimeIndex(frame.index).normalize().rename("date")
     return frame
 
 
-def _complaints(said: list[logging.LogRecord]) -> str:
-    """The first thing yfinance called an error, and the refusal that it does not mention."""
-    codes = [_STATUS.fullmatch(record.getMessage().strip()) for record in said]
+def _complaints(log: list[logging.LogRecord]) -> str:
+    """The first error that yfinance logged, and the HTTP status, which it logs apart from that."""
+    codes = [_STATUS.fullmatch(record.getMessage().strip()) for record in log]
     refused = [code[1] for code in codes if code and int(code[1]) >= 400]
-    errors = [" ".join(r.getMessage().split()) for r in said if r.levelno >= logging.ERROR]
+    errors = [" ".join(r.getMessage().split()) for r in log if r.levelno >= logging.ERROR]
     reason = _CURL_MANUAL.sub("", next((e for e in errors if not _HEADLINE.fullmatch(e)), ""))
     if "Expecting value" in reason:
         reason = "the answer is not JSON"
-    reason = reason.replace("possibly delisted; ", "")  # said of everything that failed
+    reason = reason.replace("possibly delisted; ", "")  # yfinance says so of every failure
     parts = [f"HTTP status {refused[0]}" if refused else "", reason.rstrip(".: ")]
     return ", ".join(part for part in parts if part)
 
 
-class _Listener(logging.Handler):
-    """Keeps what is said instead of letting it reach the screen."""
-
-    def __init__(self, said: list[logging.LogRecord]) -> None:
-        super().__init__()
-        self._said = said
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep the record."""
-        self._said.append(record)
-
-
 @contextmanager
-def _overheard(said: list[logging.LogRecord]) -> Iterator[None]:
-    """Collect all that yfinance logs in `said` and keep it off every other handler."""
+def _logged_to(handler: logging.Handler) -> Iterator[None]:
+    """Send everything that yfinance logs to this handler and to no other."""
     logger = logging.getLogger("yfinance")
     before = logger.handlers[:], logger.propagate, logger.level
-    logger.handlers, logger.propagate = [_Listener(said)], False
-    logger.setLevel(logging.DEBUG)  # HTTP status codes are told at this level only
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(logging.DEBUG)  # the only level at which HTTP status codes are logged
     try:
         yield
     finally:

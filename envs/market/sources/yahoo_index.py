@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,9 +11,9 @@ import pandas as pd
 from conf.errors import InputError
 from envs.market.exchange_calendar import exchange_sessions
 from envs.market.history import MarketHistory
-from envs.market.sources.cache import answer_of, default_cache_dir, keep
+from envs.market.sources.cache import cache_folder, cached_or_downloaded
 from envs.market.sources.yahoo_client import REMEDY, download
-from envs.market.volatility_estimate import estimate_notices, fill_implied_vol
+from envs.market.volatility_estimate import estimate_notices, history_of_bars
 
 # What may be missing without the answer being called partial.
 MAX_MISSING_SESSIONS = 5
@@ -23,7 +22,7 @@ MAX_MISSING_VIX_SHARE = 0.01
 
 @dataclass(frozen=True)
 class YahooWindow:
-    """The days wanted, both inclusive."""
+    """The days to download, both inclusive."""
 
     start: dt.date
     end: dt.date
@@ -47,39 +46,43 @@ def load_yahoo(
     that has nothing sound; `rate` and `dividend_yield` are constant continuous annual decimals.
     Raises InputError within about `timeout_seconds` if Yahoo gives no answer or a partial one.
     """
-    folder = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
-    path = folder / window.cache_name
+    folder = cache_folder(cache_dir)
 
     def ask() -> pd.DataFrame:
         return download(
             window.start, window.end, timeout_seconds=timeout_seconds, scratch=folder / "yfinance"
         )
 
-    answer = answer_of(path, window.end, ask, REMEDY)
+    answer = cached_or_downloaded(folder / window.cache_name, window.end, ask, REMEDY)
     missing = _check_complete(answer.table, window)
-    history = _to_history(answer.table, rate, dividend_yield)
-    kept = keep(path, answer.table) if answer.fresh else ()
-    return history, (*answer.notices, *missing, *kept, *estimate_notices(history))
+    if not (answer.table[["high", "low", "close"]] > 0).all(axis=None):
+        raise InputError("Yahoo Finance gave a price that is missing or not positive", REMEDY)
+    try:
+        history = history_of_bars("yahoo", answer.table, rate, dividend_yield)
+    except InputError as error:
+        raise InputError(f"Yahoo Finance gave unusable data: {error.problem}", REMEDY) from None
+    notices = (*answer.notices, *missing, *answer.keep())
+    return history, (*notices, *estimate_notices(history))
 
 
 def _check_complete(table: pd.DataFrame, window: YahooWindow) -> list[str]:
-    """Hold the sessions against the exchange's calendar and VIX against the sessions."""
-    wanted = exchange_sessions(window.start, window.end)
+    """Compare the sessions with the exchange's calendar, and VIX with the sessions."""
+    sessions = exchange_sessions(window.start, window.end)
     dates = table.index.to_numpy().astype("datetime64[D]")
-    missing = np.setdiff1d(wanted, dates)
-    strangers = np.setdiff1d(dates, wanted)
-    ends_there = len(wanted) and not np.isin(wanted[[0, -1]], missing).any()
-    if not ends_there or len(missing) > MAX_MISSING_SESSIONS:
+    missing = np.setdiff1d(sessions, dates)
+    extra = np.setdiff1d(dates, sessions)
+    reaches_both_ends = len(sessions) and not np.isin(sessions[[0, -1]], missing).any()
+    if not reaches_both_ends or len(missing) > MAX_MISSING_SESSIONS:
         covered = f"from {dates.min()} to {dates.max()}" if len(dates) else "none at all"
         raise InputError(
-            f"Yahoo Finance gave a partial answer: {len(wanted) - len(missing)} of "
-            f"{len(wanted)} sessions from {window.start} to {window.end} ({covered})",
+            f"Yahoo Finance gave a partial answer: {len(sessions) - len(missing)} of "
+            f"{len(sessions)} sessions from {window.start} to {window.end} ({covered})",
             REMEDY,
         )
-    if len(strangers) > MAX_MISSING_SESSIONS:
+    if len(extra) > MAX_MISSING_SESSIONS:
         raise InputError(
-            f"Yahoo Finance gave {len(strangers)} rows on days without a session, the first on "
-            f"{strangers[0]}",
+            f"Yahoo Finance gave {len(extra)} rows on days without a session, the first on "
+            f"{extra[0]}",
             REMEDY,
         )
     without_vix = int(table["vix"].isna().sum())
@@ -93,28 +96,3 @@ def _check_complete(table: pd.DataFrame, window: YahooWindow) -> list[str]:
         return []
     days = ", ".join(str(day) for day in missing)
     return [f"yahoo: {len(missing)} sessions are missing from the answer: {days}"]
-
-
-def _to_history(table: pd.DataFrame, rate: float, dividend_yield: float) -> MarketHistory:
-    high, low, close, vix = (
-        table[name].to_numpy(np.float64) for name in ("high", "low", "close", "vix")
-    )
-    if not all((prices > 0).all() for prices in (high, low, close)):
-        raise InputError("Yahoo Finance gave a price that is missing or not positive", REMEDY)
-    vol, source = fill_implied_vol(vix / 100.0, high, low, close)
-    try:
-        return MarketHistory(
-            name="yahoo",
-            dates=table.index.to_numpy().astype("datetime64[D]"),
-            open=table["open"].to_numpy(np.float64),
-            high=high,
-            low=low,
-            close=close,
-            volume=table["volume"].to_numpy(np.float64),
-            implied_vol=vol,
-            implied_vol_source=source,
-            rate=np.full(len(table), rate),
-            dividend_yield=np.full(len(table), dividend_yield),
-        )
-    except InputError as error:
-        raise InputError(f"Yahoo Finance gave unusable data: {error.problem}", REMEDY) from None

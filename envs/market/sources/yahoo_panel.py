@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,9 +12,9 @@ from conf.errors import InputError
 from conf.types import BoolArray
 from envs.market.exchange_calendar import exchange_sessions
 from envs.market.panel import PanelHistory
-from envs.market.sources.cache import answer_of, default_cache_dir, keep
+from envs.market.sources.cache import cache_folder, cached_or_downloaded
 from envs.market.sources.panel_gaps import Incomplete, PriceTable
-from envs.market.sources.yahoo_client import Question, ask_yahoo
+from envs.market.sources.yahoo_client import Request, ask_yahoo
 from envs.market.sources.yahoo_index import MAX_MISSING_SESSIONS, YahooWindow
 
 REMEDY = "Check the network and try again later, or use stocks that need none: data=panel_stocks"
@@ -36,29 +35,22 @@ def load_yahoo_panel(
     left out for all and named; what lies before its first is up to `incomplete`. The cache and
     the errors are those of `load_yahoo`.
     """
-    folder = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
-    path = folder / panel_cache_name(tickers, window)
-    question = Question(tickers, window.start, window.end, REMEDY)
+    folder = cache_folder(cache_dir)
+    request = Request(tickers, window.start, window.end, REMEDY)
 
     def ask() -> pd.DataFrame:
-        frame = ask_yahoo(question, timeout_seconds=timeout_seconds, scratch=folder / "yfinance")
-        return pd.DataFrame({ticker: frame["Adj Close", ticker] for ticker in tickers})
+        bars = ask_yahoo(request, timeout_seconds=timeout_seconds, scratch=folder / "yfinance")
+        return pd.DataFrame({ticker: bars["Adj Close", ticker] for ticker in tickers})
 
-    answer = answer_of(path, window.end, ask, REMEDY)
+    path = folder / panel_cache_name(tickers, window)
+    answer = cached_or_downloaded(path, window.end, ask, REMEDY)
     prices, left_out = _on_common_sessions(answer.table[list(tickers)], window)
-    whole, gaps = prices.complete(incomplete)
+    complete, gaps = prices.complete(incomplete)
     try:
-        history = PanelHistory(
-            name="yahoo",
-            assets=whole.assets,
-            dates=whole.dates,
-            close=whole.close,
-            rate=np.full(len(whole.dates), rate),
-        )
+        history = complete.history(rate)
     except InputError as error:
         raise InputError(f"Yahoo Finance gave unusable data: {error.problem}", REMEDY) from None
-    kept = keep(path, answer.table) if answer.fresh else ()
-    return history, (*answer.notices, *left_out, *gaps, *kept)
+    return history, (*answer.notices, *left_out, *gaps, *answer.keep())
 
 
 def panel_cache_name(tickers: tuple[str, ...], window: YahooWindow) -> str:
@@ -72,23 +64,17 @@ def _on_common_sessions(
 ) -> tuple[PriceTable, tuple[str, ...]]:
     """The answer on the sessions that count, holes only before a ticker's first price."""
     days = answer.index.to_numpy().astype("datetime64[D]")
-    on_weekends = answer.to_numpy(np.float64)[~np.is_busday(days)]
-    always_open = [str(ticker) for ticker in answer.columns[(~np.isnan(on_weekends)).any(axis=0)]]
-    everything = len(always_open) == len(answer.columns)
-    wanted = (
+    on_weekends = answer[~np.is_busday(days)]
+    always_open = [str(ticker) for ticker in answer.columns[on_weekends.notna().any()]]
+    all_open = len(always_open) == len(answer.columns)
+    sessions = (
         np.arange(np.datetime64(window.start), np.datetime64(window.end) + 1)
-        if everything
+        if all_open
         else exchange_sessions(window.start, window.end)
     )
-    on_sessions = answer.set_axis(days, axis=0).reindex(wanted)
-    table = PriceTable(
-        name="yahoo",
-        assets=tuple(str(ticker) for ticker in answer.columns),
-        dates=wanted,
-        close=on_sessions.to_numpy(np.float64),
-    )
-    table, notices = _without_missing_sessions(table)
-    if always_open and not everything:
+    prices = answer.set_axis(days, axis=0).reindex(sessions)
+    table, notices = _without_missing_sessions(PriceTable.of("yahoo", prices))
+    if always_open and not all_open:
         notices += (
             f"yahoo: {', '.join(always_open)} trade every day; only the sessions of the exchange "
             "are used, and their closes, at midnight UTC, come hours after the exchange's",
@@ -100,13 +86,12 @@ def _without_missing_sessions(table: PriceTable) -> tuple[PriceTable, tuple[str,
     present = ~np.isnan(table.close)
     drop: BoolArray = np.zeros(len(table.dates), bool)
     for column, asset in enumerate(table.assets):
-        begun = np.logical_or.accumulate(present[:, column])
-        missing = begun & ~present[:, column]
-        if not begun.any() or not present[-1, column] or missing.sum() > MAX_MISSING_SESSIONS:
-            held = table.dates[present[:, column]]
-            covered = f"from {held[0]} to {held[-1]}" if len(held) else "none at all"
+        missing = np.logical_or.accumulate(present[:, column]) & ~present[:, column]
+        if not present[-1, column] or missing.sum() > MAX_MISSING_SESSIONS:
+            priced = table.dates[present[:, column]]
+            covered = f"from {priced[0]} to {priced[-1]}" if len(priced) else "none at all"
             raise InputError(
-                f"Yahoo Finance gave a partial answer: {asset} has a price on {len(held)} of "
+                f"Yahoo Finance gave a partial answer: {asset} has a price on {len(priced)} of "
                 f"{len(table.dates)} sessions from {table.dates[0]} to {table.dates[-1]} "
                 f"({covered})",
                 "Choose data.end and tickers that trade on the New York exchange's sessions. "
@@ -115,6 +100,6 @@ def _without_missing_sessions(table: PriceTable) -> tuple[PriceTable, tuple[str,
         drop |= missing
     if not drop.any():
         return table, ()
-    named = ", ".join(str(day) for day in table.dates[drop])
+    days = ", ".join(str(day) for day in table.dates[drop])
     kept = replace(table, dates=table.dates[~drop], close=table.close[~drop])
-    return kept, (f"yahoo: sessions without a price of every ticker are left out: {named}",)
+    return kept, (f"yahoo: sessions without a price of every ticker are left out: {days}",)

@@ -8,7 +8,7 @@ import pytest
 
 from envs.market.sources.cache import (
     DamagedTable,
-    default_cache_dir,
+    cache_folder,
     read_table,
     table_fingerprint,
     write_table,
@@ -67,7 +67,7 @@ def test_default_folder_follows_the_desktop_standard(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_cache_dir() == tmp_path / "polyhedgerl"
+    assert cache_folder(None) == tmp_path / "polyhedgerl"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative/ones/are/ignored")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_cache_dir() == tmp_path / ".cache" / "polyhedgerl"
+    assert cache_folder(None) == tmp_path / ".cache" / "polyhedgerl"
