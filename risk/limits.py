@@ -6,8 +6,8 @@ The rule, for each book:
    is too large by itself is cut alone, as far as that raises no net exposure of the request.
 2. The result is held if the trade to it is within the month's turnover.
 3. Where turnover is short, or nothing may be opened at all, reductions go first and are not
-   limited by it: every position that is smaller in the request shrinks to its size there. What
-   turnover they leave opens positions, as one share of the way from there to the book of 1.
+   limited by it: every position that is smaller in the request shrinks to its size there. The
+   turnover they leave opens positions: one share of the way from the reduced book to that of 1.
 4. A reduction is held back where it would raise a net exposure over its limit, or above both the
    one held and the one requested: closing one leg of a hedge is no reduction. Nothing is opened
    then.

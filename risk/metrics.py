@@ -3,7 +3,7 @@
 Every function reads the last axis and keeps the others: a path (T,) gives one number, a batch
 (N, T) gives (N,), each row exactly as if it were alone. Returns are simple daily returns,
 decimals; `risk_free` holds what cash earned on the same days (a number, or an array that
-broadcasts). Equity has one value more than there are returns: it starts before the first.
+broadcasts). Equity has one value more than the returns: the one before the first day.
 
 What is not defined (a ratio with a denominator of 0, the deviation of a single day) is NaN, with
 one exception: 0 / 0 counts as 0 for Sharpe, Sortino and Calmar, because a book that holds cash
@@ -33,7 +33,7 @@ NEGLIGIBLE = 1e-12
 def simple_returns(equity: ArrayLike) -> FloatArray:
     """Daily returns (..., T) of an equity curve (..., T + 1).
 
-    Only the last value may be zero or negative: after ruin there are no returns, so cut there.
+    Only the last value may be zero or negative: cut the curve at the session of ruin.
     """
     curve = _curve(equity)
     ruined = curve[..., :-1] <= 0

@@ -1,6 +1,6 @@
 """The risk module as one object: from the quantities an agent requests to those it may trade.
 
-The same object stands in backtests, in training where that is asked for, and in paper trading.
+The same object serves backtests, training (with `in_training`) and paper trading.
 After each close `observe` shows it the account; before each trade `apply` takes the requested
 quantities through the guard and then the limits, and says what was changed and by which rule.
 """
