@@ -1,4 +1,4 @@
-"""From settings to an agent that can learn."""
+"""Builds a trainable agent from its settings."""
 
 from __future__ import annotations
 
@@ -144,8 +144,8 @@ def build_agent(
     """A fresh agent for a vectorised environment.
 
     On a `Simplex` its actions are points of the simplex, on another box they are Gaussian. Raises
-    InputError where the rollout does not divide among the parallel episodes, or what each of them
-    gets does not divide into sequences.
+    InputError if the rollout does not divide among the parallel episodes, or their steps not into
+    sequences.
     """
     rate: float | LinearSchedule = options.learning_rate
     if options.learning_rate_end is not None:
@@ -198,5 +198,5 @@ def _steps_each(rollout_steps: int, num_envs: int) -> int:
 
 
 def num_parameters(model: OnPolicyAlgorithm) -> int:
-    """How many weights are trained."""
+    """The number of trained weights."""
     return sum(parameter.numel() for parameter in model.policy.parameters())

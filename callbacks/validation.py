@@ -1,4 +1,4 @@
-"""Evaluates the policy on unseen years while it learns, and keeps the best one."""
+"""Evaluates the policy on unseen years during training, and saves the best one."""
 
 from __future__ import annotations
 

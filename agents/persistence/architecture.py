@@ -38,7 +38,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 Flag = Annotated[bool, Field(strict=True)]
 Width = Annotated[int, Field(strict=True, ge=1, le=4096)]
 Widths = Annotated[list[Width], Field(max_length=8)]
-# None stands for "no bound", since JSON has no infinity.
+# None: no bound, since JSON has no infinity.
 Bound = Annotated[float, Field(strict=True)] | None
 Bounds = Annotated[list[Bound], Field(min_length=1, max_length=16384)]
 
@@ -127,10 +127,10 @@ _MLP = (SharedMlpPolicy, SimplexPolicy)
 
 
 def describe_architecture(policy: BasePolicy) -> dict[str, Any]:
-    """The architecture of a policy as plain data; InputError for what the settings cannot say.
+    """The architecture of a policy as plain data; InputError if the settings cannot describe it.
 
-    The stock `MlpLstmPolicy` has the same weights and computes the same function, so it is written
-    as well as the masked one.
+    The stock `MlpLstmPolicy` has the weights of the masked one and computes the same function, so
+    both are described alike.
     """
     if not isinstance(policy, ActorCriticPolicy) or type(policy) not in _LSTM + _MLP:
         raise InputError(
@@ -163,7 +163,7 @@ def describe_architecture(policy: BasePolicy) -> dict[str, Any]:
         "activation": activation,
     }
     if type(policy) in _MLP:
-        return spaces_and_network | {"kind": "mlp", "net_arch": _widths(policy.net_arch)}
+        return spaces_and_network | {"kind": "mlp", "net_arch": policy.net_arch}
     return spaces_and_network | _describe_lstm(policy)
 
 
@@ -177,13 +177,9 @@ def _describe_lstm(policy: Any) -> dict[str, Any]:
         "n_lstm_layers": policy.lstm_actor.num_layers,
         "enable_critic_lstm": policy.enable_critic_lstm,
         "shared_lstm": policy.shared_lstm,
-        "net_arch_pi": _widths(layers.get("pi", [])),
-        "net_arch_vf": _widths(layers.get("vf", [])),
+        "net_arch_pi": layers.get("pi", []),
+        "net_arch_vf": layers.get("vf", []),
     }
-
-
-def _widths(layers: Any) -> list[int]:
-    return [int(width) for width in layers]
 
 
 def expected_shapes(
@@ -196,9 +192,9 @@ def expected_shapes(
 
 
 def build_policy(architecture: LstmArchitecture | MlpArchitecture) -> ActorCriticPolicy:
-    """A policy of that architecture, on torch's default device, whose weights are yet to be loaded.
+    """A policy of that architecture, on torch's default device, with weights yet to be loaded.
 
-    The caller's random stream is left alone.
+    It leaves the caller's random stream alone.
     """
     observation = _box(architecture.observation_low, architecture.observation_high)
     action: spaces.Box = _box(architecture.action_low, architecture.action_high)

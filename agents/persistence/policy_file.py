@@ -35,7 +35,7 @@ _KEYS = {"format", "architecture", "metadata", "weights_sha256", "checksum"}
 _MAX_DESCRIPTION_BYTES = 4 * 2**20
 _MAX_HEADER_BYTES = 2**20
 _FLOAT_BYTES = 4
-# A device that is not there, a shape that overflows.
+# For a missing device or a shape that overflows.
 _TORCH_ERRORS = (RuntimeError, AssertionError, OverflowError)
 
 
@@ -48,11 +48,11 @@ class LoadedPolicy:
 
 
 def save_policy(policy: BasePolicy, folder: Path, metadata: Mapping[str, Any]) -> Path:
-    """Write a policy and what is needed to use it into `folder`; returns that folder.
+    """Write a policy's weights and description into `folder`; returns that folder.
 
     `metadata` is plain JSON data (feature names, scalings, where it was trained). The weights are
-    written first and the description, which carries their checksum, last, each in one step: what
-    a kill leaves in between is refused by `load_policy`. Raises InputError for a policy that the
+    written first and the description, which carries their checksum, last, each in one step: after
+    a kill between them `load_policy` refuses the folder. Raises InputError for a policy that the
     format cannot describe, for weights that are not finite and for metadata that JSON cannot hold.
     """
     weights = {
@@ -81,7 +81,7 @@ def load_policy(folder: Path, device: str = "cpu") -> LoadedPolicy:
 
     The description is checked before the weights are read, and names, shapes and checksum of the
     weights before the network is allocated, which therefore is never larger than the file. Raises
-    InputError if a file is missing, damaged, altered or something else than it claims.
+    InputError if a file is missing, damaged, altered or of another kind.
     """
     description = _read_description(folder)
     plain = description["architecture"]
@@ -134,7 +134,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
         )
     if description.keys() != _KEYS:
         odd = sorted(description.keys() ^ _KEYS)
-        raise InputError(f"{path} lacks or has too much: {', '.join(odd)[:200]}")
+        raise InputError(f"{path} lacks or must not have: {', '.join(odd)[:200]}")
     for key in ("architecture", "metadata"):
         if not isinstance(description[key], dict):
             raise InputError(f"{path}: {key} is a {type(description[key]).__name__}")
@@ -149,7 +149,7 @@ def _check_weights(
     """InputError unless names, types and shapes are those of the network."""
     if weights.keys() != shapes.keys():
         odd = ", ".join(sorted(weights.keys() ^ shapes.keys()))[:200]
-        raise InputError(f"{path} has too many or too few weights: {odd!r}")
+        raise InputError(f"{path} lacks or must not have these weights: {odd!r}")
     for name, weight in weights.items():
         if weight.dtype != torch.float32 or weight.shape != shapes[name]:
             raise InputError(

@@ -111,7 +111,7 @@ def check_setup(
         raise InputError(
             f"the checkpoint has callbacks {sorted(parts['callbacks'])}, this run has "
             f"{sorted(callbacks)}",
-            "Resume with the same callbacks, or go on without: allow_inexact_resume=true",
+            "Resume with the same callbacks, or accept others: allow_inexact_resume=true",
         )
 
 

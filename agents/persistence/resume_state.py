@@ -30,7 +30,7 @@ _MONITORED = ("episode_returns", "episode_lengths", "episode_count")
 
 @runtime_checkable
 class StatefulEnv(Protocol):
-    """A vectorised environment whose whole state, its random generators included, can be moved."""
+    """A vectorised environment whose whole state, with its random generators, can be saved."""
 
     def get_state(self) -> dict[str, Any]:
         """Plain data: numbers (integers of any size), text, lists, tuples, mappings, arrays."""

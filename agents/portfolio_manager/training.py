@@ -57,7 +57,7 @@ class TrainingPlan:
 
     @property
     def parallel_episodes(self) -> int:
-        """Never more than there are episodes."""
+        """`num_envs`, or fewer if there are fewer episodes."""
         return min(self.num_envs, self.episodes)
 
     @property

@@ -20,9 +20,9 @@ _FEW_EPISODES = 64
 class MaskedMlpLstmPolicy(MlpLstmPolicy):
     """`MlpLstmPolicy` that computes the same function without a Python loop over time.
 
-    Where an episode begins, forgetting means masking the state before that step: the LSTM runs
-    over all sequences at once from one step at which any of them begins an episode to the next.
-    Short sequences take the same time wherever episodes begin in them, see `run_short`.
+    The state is masked before a step that begins an episode: the LSTM runs over all sequences at
+    once from one step at which any of them begins an episode to the next. `run_short` takes short
+    sequences in one call.
     """
 
     @property

@@ -31,7 +31,7 @@ class Minibatch:
     actions: torch.Tensor  # (B * L, ...)
     values: torch.Tensor  # (B * L,) of the critic during the rollout
     log_probs: torch.Tensor  # (B * L,) of the actions during the rollout
-    advantages: torch.Tensor  # (B * L,) as the rollout gave them, not normalised
+    advantages: torch.Tensor  # (B * L,) not normalised
     returns: torch.Tensor  # (B * L,)
     episode_starts: torch.Tensor  # (B * L,) 1 where an episode begins, at any step
     actor_state: LstmState  # before the first step of each sequence, each (layers, B, size)
@@ -42,7 +42,7 @@ _STEP_FIELDS = [field.name for field in fields(Minibatch) if not field.name.ends
 
 
 class RolloutSequences:
-    """The steps of a full rollout buffer as S sequences of L steps, on the device, made once."""
+    """The steps of a full rollout buffer as S sequences of L steps, on the device."""
 
     def __init__(
         self, buffer: RecurrentRolloutBuffer, length: int, device: torch.device | str
@@ -91,22 +91,22 @@ def _to(device: torch.device | str, values: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(values)).to(device)
 
 
-# Stable-Baselines3 gives its policies this eps only where no other argument is given.
+# Stable-Baselines3 uses this eps only if it is given no optimizer arguments.
 FUSED_ADAM: Mapping[str, Any] = {"eps": 1e-5, "fused": True}
 FUSED_DEVICES = ("cpu", "cuda")
 
-# One row a minibatch of what the update logs.
+# What the update logs of each minibatch.
 _COLUMNS = ("policy_gradient_loss", "clip_fraction", "approx_kl", "entropy_loss", "value_loss")
 
 
 class SequenceRecurrentPPO(RecurrentPPO):
     """`RecurrentPPO` whose minibatches are shuffled sequences of `sequence_length` steps.
 
-    Each sequence starts from the LSTM state that the rollout had there. The loss, the optimiser's
-    steps and what is logged are those of `RecurrentPPO`, only the composition of the minibatches
-    differs; with `sequence_length=None` that, too, is sb3-contrib's. On the CPU, actor and critic
-    are calculated in parallel. Raises InputError where the length does not divide the steps that
-    each episode makes in a rollout, or the minibatch, and for dictionaries as observations.
+    Each sequence starts from the LSTM state of the rollout. The loss, the optimiser's steps and
+    the logs are those of `RecurrentPPO`, only the composition of the minibatches differs; with
+    `sequence_length=None` that, too, is sb3-contrib's. On the CPU, actor and critic are calculated
+    in parallel. Raises InputError if the length does not divide the steps of each episode in a
+    rollout, or the minibatch, and for dictionaries as observations.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpLstmPolicy": MaskedMlpLstmPolicy}
@@ -138,7 +138,7 @@ class SequenceRecurrentPPO(RecurrentPPO):
         if length < 1:
             raise InputError(f"sequence_length is {length}", "Give a number of steps, 1 or more")
         for total, what in (
-            (self.n_steps, "steps that each episode makes in a rollout"),
+            (self.n_steps, "steps of each episode in a rollout"),
             (self.batch_size or 0, "steps of a minibatch"),
         ):
             if total % length or not total:

@@ -1,9 +1,9 @@
-"""An LSTM through short sequences on the CPU, with its gradients.
+"""An LSTM over short sequences on the CPU, with its gradients.
 
-`torch.nn.LSTM` reorders all weights there whenever it is called, which over a few steps takes as
-long as the steps themselves. Here every product takes the weights as they are stored. TorchScript
-runs the loops outside Python's global lock, so that two networks can be under way at once; as
-ordinary Python the same functions give the same results.
+There each call of `torch.nn.LSTM` reorders all weights, which takes as long as a few steps. Here
+every product uses the weights as they are stored. TorchScript runs the loops without Python's
+global lock, so that two networks can run at once; as ordinary Python the same functions give the
+same results.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def is_plain(lstm: nn.LSTM) -> bool:
-    """It has biases and none of the options of `nn.LSTM` that would change the calculation."""
+    """Whether it has biases and no option of `nn.LSTM` that would change the calculation."""
     changed = lstm.bidirectional or lstm.proj_size or lstm.dropout or lstm.batch_first
     return lstm.bias and not changed
 
@@ -32,8 +32,8 @@ def run_short(
 ) -> tuple[Tensor, LstmState]:
     """Outputs (steps, sequences, size) of a plain LSTM for inputs (steps, sequences, inputs).
 
-    The state is forgotten where `starts` (sequences, steps) is 1. Gradients reach inputs and
-    weights through the outputs; the initial state and the last one, also returned, have none.
+    The state is reset before each step where `starts` (sequences, steps) is 1. Gradients reach
+    inputs and weights through the outputs; neither the initial nor the returned last state has any.
     """
     remember = 1.0 - starts.t()
     forgets = (remember != 1.0).any(dim=1).tolist()
@@ -51,7 +51,7 @@ def run_short(
 class _Layer(torch.autograd.Function):
     """Inputs (T steps, inputs, B sequences) to outputs (T, size, B) and the last cell (size, B).
 
-    With the sequences last, a step's gates are `W @ h`, and each of them is one block of memory.
+    With the sequences last, a step's gates are `W @ h`, and each gate is one block of memory.
     """
 
     @staticmethod
@@ -60,8 +60,8 @@ class _Layer(torch.autograd.Function):
         inputs: Tensor,
         hidden: Tensor,  # (size, B), as is the cell
         cell: Tensor,
-        remember: Tensor,  # (T, 1, B), 0 where the state is forgotten before the step
-        forgets: list[bool],  # of each step: some sequence's state is
+        remember: Tensor,  # (T, 1, B), 0 where the state is reset before the step
+        forgets: list[bool],  # (T), whether any sequence's state is
         *weights: Tensor,  # as in `nn.LSTM.all_weights`
     ) -> tuple[Tensor, Tensor]:
         columns = inputs.transpose(0, 1).flatten(1)
@@ -89,8 +89,8 @@ class _Layer(torch.autograd.Function):
 def _scripted(function: Function) -> Function:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        made: Function = torch.jit.script(function)
-    return made
+        scripted: Function = torch.jit.script(function)
+    return scripted
 
 
 @_scripted
@@ -145,7 +145,7 @@ def _backward(
     before_h, before_c = hiddens[:-1], cells[:-1]
     if any(forgets):
         before_h, before_c = before_h * remember, before_c * remember
-    # First the factors that are known for all steps, then times the gradient of cell or hidden.
+    # First the factors known for all steps; the loop multiplies by the gradients of cell or hidden.
     i, f, g, o = gates.chunk(4, dim=1)
     d_gates = torch.empty_like(gates)
     d_i, d_f, d_g, d_o = d_gates.chunk(4, dim=1)

@@ -50,7 +50,7 @@ class SimplexDistribution(Distribution):
 
     @abstractmethod
     def log_std(self, spread: torch.Tensor) -> torch.Tensor:
-        """Logarithm of the standard deviations that the spread stands for, for logs."""
+        """Logarithm of the standard deviations that follow from the spread, for logs."""
 
     @abstractmethod
     def proba_distribution(self, head: torch.Tensor, spread: torch.Tensor) -> Self:
@@ -111,10 +111,10 @@ class DirichletDistribution(SimplexDistribution):
     """Dirichlet with concentrations `least + exp(spread) * softmax(head)`.
 
     The spread (1,) is the logarithm of the total concentration, the same in every state: the
-    larger, the narrower. The deterministic action is the mean. The mode would lie on the border as
-    soon as a concentration falls below one, and jump from corner to corner as they go on falling;
-    the mean is smooth in the head's outputs, and wherever the wealth of the next session is linear
-    in the weights it is worth what the samples are worth on average.
+    larger, the narrower. The deterministic action is the mean, which is smooth in the outputs of
+    the head and, where wealth is linear in the weights, earns what samples earn on average. The
+    mode would lie on the border as soon as a concentration falls below one, and jump between
+    corners.
     """
 
     distribution: Dirichlet
@@ -145,7 +145,7 @@ class DirichletDistribution(SimplexDistribution):
         return values
 
     def _log_density(self, log_weights: torch.Tensor) -> torch.Tensor:
-        # Not torch's own: it refuses float32 weights whose sum is a millionth from one.
+        # Torch's own refuses float32 weights whose sum is a millionth from one.
         terms = (self._concentration - 1.0) * log_weights - torch.lgamma(self._concentration)
         return terms.sum(dim=-1) + torch.lgamma(self._concentration.sum(dim=-1))
 
@@ -156,9 +156,8 @@ class SoftmaxGaussianDistribution(SimplexDistribution):
     The head gives the means (N, K - 1) and the spread is the logarithm of the standard deviations
     (K - 1,), the same in every state. With the additive log-ratio alr(w) = log(w_i / w_K), whose
     Jacobian determinant is 1 / prod(w), log p(w) = log N(alr(w)) - sum_i log w_i (Aitchison and
-    Shen 1980). The deterministic action is the softmax of the Gaussian's mean: mean and mode of the
-    weights have no closed form and the latter moves to the border as the spread grows, while this
-    is the median of every ratio of two weights and does not depend on the spread.
+    Shen 1980). The deterministic action is the softmax of the Gaussian's mean, the median of every
+    ratio of two weights whatever the spread; mean and mode of the weights have no closed form.
     """
 
     distribution: Normal
@@ -193,10 +192,10 @@ class SoftmaxGaussianDistribution(SimplexDistribution):
     def _entropy(self) -> torch.Tensor:
         """That of the Gaussian, which is exact, and E[sum_i log w_i] from two mirrored draws.
 
-        The second term has no closed form. Were the answer None, Stable-Baselines3 would take the
-        mean of -log p over stored actions for the entropy: its gradient is zero in expectation at
-        the first update and points away from the policy that acted at later ones. The draws are
-        reparametrised, so value and gradient are right in expectation.
+        The second term has no closed form. Without an entropy, Stable-Baselines3 would use the
+        mean of -log p over stored actions: its gradient is zero in expectation at the first update
+        and points away from the acting policy at later ones. The draws are reparametrised, so
+        value and gradient are unbiased.
         """
         mean, std = self.distribution.mean, self.distribution.stddev
         step = std * torch.randn_like(mean)

@@ -14,9 +14,14 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.persistence.checkpoint import newest_checkpoint, restore_checkpoint, save_checkpoint
+from agents.persistence.checkpoint import (
+    newest_checkpoint,
+    read_checkpoint,
+    restore_checkpoint,
+    save_checkpoint,
+)
 from agents.persistence.packing import pack, unpack
-from agents.persistence.resume_state import ResumeState
+from agents.persistence.resume_state import ResumeState, capture, restore
 from agents.ppo.policies import MaskedMlpLstmPolicy
 from agents.ppo.recurrent_ppo import SequenceRecurrentPPO
 from agents.ppo.simplex_policies import SimplexLstmPolicy, SimplexPolicy
@@ -198,9 +203,34 @@ def unpacked(state):
 def packed(parts):
     values, arrays = {}, {}
     for name, part in parts.items():
-        values[name], found = pack(part, name)
-        arrays.update(found)
+        values[name], part_arrays = pack(part, name)
+        arrays.update(part_arrays)
     return ResumeState(values, arrays)
+
+
+def halfway(folder):
+    return folder / f"step_{HALF:09d}"
+
+
+def weights_without(part, folder, build_model):
+    """Final weights of a run resumed halfway in which one part is that of a new run."""
+    state = unpacked(read_checkpoint(halfway(folder)))
+    model, callback = build_model(), Adapting()
+    model._setup_learn(TOTAL, callback)
+    target, source = state, unpacked(capture(model, {"adapting": callback}))
+    *parents, leaf = part.split(".")
+    for name in parents:
+        target, source = target[name], source[name]
+    target[leaf] = source[leaf]
+    restore(packed(state), model, {"adapting": callback})
+    model.learn(TOTAL - HALF, callback, reset_num_timesteps=False)
+    return weights(model)
+
+
+def part_names(folder, split):
+    """The parts of a checkpoint; those in `split` by their members."""
+    state = unpacked(read_checkpoint(halfway(folder)))
+    return {f"{part}.{leaf}" for part in split for leaf in state[part]} | (state.keys() - split)
 
 
 def run_process(folder, kill_at, kind="recurrent"):

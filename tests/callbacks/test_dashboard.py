@@ -31,13 +31,13 @@ def test_every_chart_shows_exactly_one_scalar_that_a_run_writes(events):
         assert len([tag for tag in tags if re.search(pattern, tag)]) == 1, chart.title
 
 
-def test_categories_stand_in_their_order(events):
+def test_categories_are_sorted_by_their_number(events):
     titles = [category.title for category in written_layout(events).category]
     assert titles == sorted(titles)
     assert [title[0] for title in titles] == ["1", "2", "3", "4", "5"]
 
 
-def test_the_hyperparameters_stand_beside_results_that_exist(events):
+def test_hyperparameters_are_logged_with_scalars_that_exist(events):
     metadata = events.summary_metadata["_hparams_/session_start_info"].plugin_data
     start = plugin_data_pb2.HParamsPluginData.FromString(metadata.content).session_start_info
     assert start.hparams["agent.learning_rate"].number_value == pytest.approx(1e-3)
@@ -46,7 +46,7 @@ def test_the_hyperparameters_stand_beside_results_that_exist(events):
     assert set(RESULT_SCALARS) <= set(events.Tags()["scalars"])
 
 
-def test_an_anchored_tag_takes_no_other_scalar_along():
+def test_an_anchored_tag_matches_no_other_scalar():
     ((_, [pattern]),) = [layout(["pnl"], [])["4 Reward, mean a step"]["pnl"]]
     assert re.search(pattern, "reward/pnl")
     assert not re.search(pattern, "reward/pnl_squared")

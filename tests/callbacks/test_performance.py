@@ -28,22 +28,22 @@ def logged(kernel: BatchKernel) -> dict[str, float]:
 
 def test_an_allocation_is_logged_with_its_exposures():
     kernel = allocation_kernel(wandering_panel(), 2, random_start=True, episode=EPISODE)
-    found = logged(kernel)
-    assert {f"book/{name}" for name in kernel.book_scalars()} <= set(found)
-    assert 0.0 < found["book/invested"] <= 1.0
-    assert 1.0 <= found["book/effective_assets"] <= 4.0
-    assert found["book/cash"] + found["book/invested"] == pytest.approx(1.0, abs=0.05)
-    assert found["reward/total"] == pytest.approx(found["reward/portfolio_return"], rel=1e-4)
-    assert found["episode/sessions"] == 12
+    scalars = logged(kernel)
+    assert {f"book/{name}" for name in kernel.book_scalars()} <= set(scalars)
+    assert 0.0 < scalars["book/invested"] <= 1.0
+    assert 1.0 <= scalars["book/effective_assets"] <= 4.0
+    assert scalars["book/cash"] + scalars["book/invested"] == pytest.approx(1.0, abs=0.05)
+    assert scalars["reward/total"] == pytest.approx(scalars["reward/portfolio_return"], rel=1e-4)
+    assert scalars["episode/sessions"] == 12
 
 
 def test_an_option_book_is_logged_with_its_greeks():
     kernel = kernel_of(random_walk(150), 2, options_of(episode=EPISODE), random_start=True)
-    found = logged(kernel)
-    books = {name for name in found if name.startswith("book/")}
+    scalars = logged(kernel)
+    books = {name for name in scalars if name.startswith("book/")}
     names = ("delta", "gamma", "vega", "theta", "gross_notional", "drawdown", "cash")
     assert books == {f"book/{name}" for name in names}
-    assert all(np.isfinite(list(found.values())))
+    assert all(np.isfinite(list(scalars.values())))
 
 
 def test_another_environment_is_refused():

@@ -42,7 +42,7 @@ def model():
 
 def validating(model, tmp_path, validation, train, patience=None):
     callback = Validation(
-        100, tmp_path / "best", Scores(*validation), Scores(*train), {"made": "here"}, patience
+        100, tmp_path / "best", Scores(*validation), Scores(*train), {"run": "toy"}, patience
     )
     callback.model = model
     return callback
@@ -58,7 +58,7 @@ def test_the_best_on_validation_is_kept_whatever_training_says(model, tmp_path):
     callback = validating(model, tmp_path, [0.1, 0.7, 0.4], [0.2, 0.3, 5.0])
     run_to(callback, model, 0, 100, 150, 210, 320)
     assert (callback.best_sharpe, callback.best_step) == (0.7, 210)
-    assert load_policy(tmp_path / "best").metadata == {"made": "here", "step": 210}
+    assert load_policy(tmp_path / "best").metadata == {"run": "toy", "step": 210}
     kept = json.loads((tmp_path / "best" / "validation.json").read_text())
     assert kept == {"step": 210, "metrics": {"sharpe": 0.7, "ruined": 0.0}}
 

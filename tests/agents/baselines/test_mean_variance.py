@@ -27,7 +27,7 @@ def test_weights_of_two_assets_by_hand():
     np.testing.assert_allclose(tangency(mean, covariance, 1000), expected, rtol=1e-12)
 
 
-def test_with_data_without_end_it_is_the_portfolio_of_markowitz():
+def test_with_unlimited_data_it_is_the_portfolio_of_markowitz():
     covariance = np.array([[4e-4, 1e-4], [1e-4, 1e-4]])
     mean = np.array([3e-4, -2e-4])
     determinant = 3e-8

@@ -68,7 +68,7 @@ def test_what_only_pickle_could_write_is_refused(value):
         pack(value, "part")
 
 
-def test_the_newest_complete_one_is_found_past_damaged_ones(tmp_path):
+def test_the_newest_complete_checkpoint_is_chosen_over_damaged_ones(tmp_path):
     assert newest_checkpoint(tmp_path) is None
     assert newest_checkpoint(tmp_path / "nowhere") is None
     for step in (10, 20, 30, 40, 50, 60):
@@ -95,7 +95,7 @@ def test_a_renamed_checkpoint_is_refused(tmp_path):
         read_checkpoint(moved)
 
 
-def test_any_flipped_bit_is_noticed(tmp_path):
+def test_any_flipped_bit_is_detected(tmp_path):
     path = write_checkpoint(state_at(10), tmp_path)
     rng = np.random.default_rng(1)
     for name in SAVED:
@@ -206,7 +206,7 @@ def test_a_kill_at_any_write_boundary_leaves_a_complete_checkpoint(tmp_path, sce
 
 
 @pytest.mark.parametrize("scene", ["a new checkpoint", "the same step again"])
-def test_a_full_disk_at_any_write_boundary_leaves_the_old_ones_and_no_litter(tmp_path, scene):
+def test_a_full_disk_at_any_write_boundary_leaves_the_earlier_checkpoints(tmp_path, scene):
     refusals, reached, number = 0, True, 0
     while reached:
         number, reached = number + 1, False
@@ -229,7 +229,7 @@ def test_a_full_disk_at_any_write_boundary_leaves_the_old_ones_and_no_litter(tmp
     assert refusals > 4
 
 
-def test_a_write_cut_short_is_never_picked_up(tmp_path):
+def test_a_truncated_checkpoint_is_never_chosen(tmp_path):
     whole = write_checkpoint(state_at(10), tmp_path)
     for name in SAVED:
         size = (whole / name).stat().st_size

@@ -16,6 +16,8 @@ import torch
 from gymnasium import spaces
 from sb3_contrib.ppo_recurrent.policies import MlpLstmPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from agents.persistence.architecture import build_policy, expected_shapes, read_architecture
 from agents.persistence.policy_file import DESCRIPTION, WEIGHTS, _checksum, load_policy, save_policy
@@ -109,6 +111,32 @@ def test_the_expected_shapes_are_those_of_the_network(layers, critic):
         assert expected_shapes(architecture) == {n: tuple(t.shape) for n, t in real.items()}
 
 
+class LargestTensor(TorchDispatchMode):
+    """Records the most numbers that any tensor holds which is not on the meta device."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor) and not leaf.is_meta:
+                self.numel = max(self.numel, leaf.numel())
+        return result
+
+
+def test_the_largest_network_is_refused_before_it_is_allocated(copy):
+    def enlarge(description):
+        description["architecture"] |= {"lstm_hidden_size": 4096, "n_lstm_layers": 8}
+
+    redescribe(copy, enlarge)
+    with LargestTensor() as largest, pytest.raises(InputError, match="these weights"):
+        load_policy(copy)
+    assert 0 < largest.numel < 1000
+    with LargestTensor() as largest:
+        make(lstm_hidden_size=64)
+    assert largest.numel == 4 * 64 * 64
+
+
 def test_loading_leaves_the_random_stream_alone(saved):
     torch.manual_seed(3)
     before = torch.get_rng_state()
@@ -137,7 +165,7 @@ def test_what_the_format_cannot_describe_is_refused_and_leaves_nothing(tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_stock_policy_is_written_too_and_acts_alike(tmp_path):
+def test_the_stock_policy_is_saved_too_and_acts_alike(tmp_path):
     stock = MlpLstmPolicy(OBS, ACTION, lambda _: 1e-3)
     loaded = load_policy(save_policy(stock, tmp_path, {})).policy
     obs = np.stack([OBS.sample() for _ in range(3)])
@@ -197,7 +225,7 @@ DESCRIPTIONS = {
 
 
 @pytest.mark.parametrize("name", DESCRIPTIONS)
-def test_a_description_that_makes_no_sense_is_one_error(copy, name):
+def test_an_impossible_description_is_one_error(copy, name):
     redescribe(copy, DESCRIPTIONS[name])
     with pytest.raises(InputError):
         load_policy(copy)
@@ -218,7 +246,7 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_a_description_that_is_no_proper_json_is_one_error(copy, name):
+def test_a_description_that_is_not_strict_json_is_one_error(copy, name):
     (copy / DESCRIPTION).write_bytes(TEXTS[name])
     with pytest.raises(InputError):
         load_policy(copy)
@@ -252,6 +280,9 @@ def _weights_cases(weights, content):
             entry["data_offsets"] = [0, end - start]
     beyond = json.loads(json.dumps(header))
     beyond[first]["data_offsets"] = [10**15, 10**15 + 4]
+    overflowing, half_bytes = json.loads(json.dumps(header)), json.loads(json.dumps(header))
+    overflowing["x"] = {"dtype": "F32", "shape": [0, 2**62, 2**62], "data_offsets": [len(data)] * 2}
+    half_bytes[first]["dtype"] = "F4"
     infinite = {n: t.clone() for n, t in weights.items()} | {"log_std": torch.full((2,), torch.inf)}
     return {
         "a missing weight": {n: t for n, t in weights.items() if n != "log_std"},
@@ -263,6 +294,8 @@ def _weights_cases(weights, content):
         "nothing": {},
         "overlapping weights": _with_header(overlapping, data),
         "weights beyond the file": _with_header(beyond, data),
+        "an empty weight of overflowing shape": _with_header(overflowing, data),
+        "half bytes": _with_header(half_bytes, data),
         "a header beyond the file": struct.pack("<Q", 2**63) + content[8:],
         "a huge header": _with_header(b"{" + b" " * (2**20 + 9) + b"}", data),
         "an empty file": b"",

@@ -66,9 +66,9 @@ def test_a_loaded_policy_acts_as_the_saved_one(tmp_path, name):
     for name_of_weight, tensor in policy.state_dict().items():
         assert torch.equal(loaded.state_dict()[name_of_weight], tensor)
     for deterministic in (True, False):
-        found, expected = act(loaded, deterministic), act(policy, deterministic)
+        actions, expected = act(loaded, deterministic), act(policy, deterministic)
         # The stock recurrent network takes another route through the same sums.
-        np.testing.assert_allclose(found, expected, atol=1e-6 if "stock" in name else 0.0)
+        np.testing.assert_allclose(actions, expected, atol=1e-6 if "stock" in name else 0.0)
     again = save_policy(loaded, tmp_path / "again", {"note": name})
     assert (again / DESCRIPTION).read_bytes() == (tmp_path / DESCRIPTION).read_bytes()
 
@@ -114,7 +114,7 @@ FORGERIES = {
 
 
 @pytest.mark.parametrize("name", FORGERIES)
-def test_a_description_that_makes_no_sense_is_one_error(tmp_path, name):
+def test_an_impossible_description_is_one_error(tmp_path, name):
     save_policy(POLICIES["dirichlet"](), tmp_path, {})
     description = json.loads((tmp_path / DESCRIPTION).read_text())
     description["architecture"] |= FORGERIES[name]

@@ -7,11 +7,10 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 from agents.persistence.checkpoint import (
     newest_checkpoint,
-    read_checkpoint,
     restore_checkpoint,
     save_checkpoint,
 )
-from agents.persistence.resume_state import capture, restore
+from agents.persistence.resume_state import capture
 from conf.errors import InputError
 from tests.agents.toy_run import (
     HALF,
@@ -20,11 +19,13 @@ from tests.agents.toy_run import (
     Adapting,
     DriftEnv,
     build,
-    packed,
+    halfway,
+    part_names,
     run_process,
     same_weights,
     unpacked,
     weights,
+    weights_without,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -59,10 +60,6 @@ def uninterrupted(tmp_path_factory):
     return weights(model), folder
 
 
-def halfway(folder):
-    return folder / f"step_{HALF:09d}"
-
-
 def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(uninterrupted):
     expected, folder = uninterrupted
     model, callback = build(), Adapting()
@@ -82,44 +79,31 @@ def test_saving_again_right_after_a_resume_writes_nothing(uninterrupted, tmp_pat
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_leaving_out_any_one_part_changes_the_weights(uninterrupted, part, tmp_path):
+def test_leaving_out_any_one_part_changes_the_weights(uninterrupted, part):
     expected, folder = uninterrupted
-    whole = unpacked(read_checkpoint(halfway(folder)))
-    model, callback = build(), Adapting()
-    model._setup_learn(TOTAL, callback)
-    fresh = unpacked(capture(model, {"adapting": callback}))
-    *parents, leaf = part.split(".")
-    target, source = whole, fresh
-    for name in parents:
-        target, source = target[name], source[name]
-    target[leaf] = source[leaf]
-    restore(packed(whole), model, {"adapting": callback})
-    model.learn(TOTAL - HALF, callback, reset_num_timesteps=False)
-    assert not same_weights(weights(model), expected)
+    assert not same_weights(weights_without(part, folder, build), expected)
 
 
 def test_the_ablation_covers_every_part(uninterrupted):
-    """A part added later must be put on the list above, or here with its reason."""
+    """A new part must be added to PARTS, or below with the reason."""
     _, folder = uninterrupted
     no_influence = {
         "fingerprint",  # compared, not restored
         "observed._last_original_obs",  # only VecNormalize has one, which is refused
         "random.cuda",  # none on this device
     }
-    whole = unpacked(read_checkpoint(halfway(folder)))
     split = {"lstm", "observed", "random", "counters", "episodes", "callbacks"}
-    names = {f"{part}.{leaf}" for part in split for leaf in whole[part]}
-    assert names | (whole.keys() - split) == set(PARTS) | no_influence
+    assert part_names(folder, split) == set(PARTS) | no_influence
 
 
 @pytest.mark.slow
 def test_killed_processes_resume_to_the_same_weights(uninterrupted, tmp_path):
     expected, _ = uninterrupted
     for kill_at in (ROLLOUT + 7, HALF + 3 * 5, TOTAL - 3):
-        done = run_process(tmp_path, kill_at)
-        assert done.returncode == -signal.SIGKILL, done.stderr
-    done = run_process(tmp_path, 0)
-    assert done.returncode == 0, done.stderr
+        process = run_process(tmp_path, kill_at)
+        assert process.returncode == -signal.SIGKILL, process.stderr
+    process = run_process(tmp_path, 0)
+    assert process.returncode == 0, process.stderr
     with np.load(tmp_path / "weights.npz") as final:
         assert same_weights(dict(final), expected)
 
@@ -143,7 +127,7 @@ def test_each_difference_is_named_and_can_be_accepted(uninterrupted):
     assert model.num_timesteps == HALF
 
 
-def test_another_length_of_sequences_is_noticed(uninterrupted):
+def test_another_length_of_sequences_is_refused(uninterrupted):
     _, folder = uninterrupted
     with pytest.raises(InputError, match="sequence_length: 4 -> 2"):
         restore_checkpoint(build(sequence_length=2), {"adapting": Adapting()}, halfway(folder))
@@ -152,7 +136,7 @@ def test_another_length_of_sequences_is_noticed(uninterrupted):
 @pytest.mark.parametrize(
     "changes", [{}, {"sequence_length": None}, {"sequence_length": 2}], ids=str
 )
-def test_it_resumes_bit_for_bit_with_actor_and_critic_side_by_side(tmp_path, changes):
+def test_it_resumes_bit_for_bit_with_actor_and_critic_in_parallel(tmp_path, changes):
     torch.set_num_threads(2)
     try:
         whole, again, callback = build(**changes), build(**changes), Adapting()
@@ -164,7 +148,7 @@ def test_it_resumes_bit_for_bit_with_actor_and_critic_side_by_side(tmp_path, cha
     assert same_weights(weights(again), weights(whole))
 
 
-def test_another_thread_count_is_noticed(uninterrupted):
+def test_another_number_of_threads_is_refused(uninterrupted):
     _, folder = uninterrupted
     torch.set_num_threads(2)
     try:

@@ -18,11 +18,14 @@ from tests.agents.toy_run import (
     build,
     build_ppo,
     build_simplex_lstm,
+    halfway,
     packed,
+    part_names,
     run_process,
     same_weights,
     unpacked,
     weights,
+    weights_without,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -59,10 +62,6 @@ def uninterrupted(tmp_path_factory):
     return weights(model), folder
 
 
-def halfway(folder):
-    return folder / f"step_{HALF:09d}"
-
-
 def go_on(model, state, callback):
     restore(state, model, {"adapting": callback})
     model.learn(TOTAL - model.num_timesteps, callback, reset_num_timesteps=False)
@@ -82,22 +81,11 @@ def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(make, tmp_path):
 @pytest.mark.parametrize("part", PARTS)
 def test_leaving_out_any_one_part_changes_the_weights(uninterrupted, part):
     expected, folder = uninterrupted
-    whole = unpacked(read_checkpoint(halfway(folder)))
-    model, callback = build_ppo(), Adapting()
-    model._setup_learn(TOTAL, callback)
-    fresh = unpacked(capture(model, {"adapting": callback}))
-    *parents, leaf = part.split(".")
-    target, source = whole, fresh
-    for name in parents:
-        target, source = target[name], source[name]
-    target[leaf] = source[leaf]
-    restore(packed(whole), model, {"adapting": callback})
-    model.learn(TOTAL - HALF, callback, reset_num_timesteps=False)
-    assert not same_weights(weights(model), expected)
+    assert not same_weights(weights_without(part, folder, build_ppo), expected)
 
 
 def test_the_ablation_covers_every_part(uninterrupted):
-    """A part added later must be put on the list above, or here with its reason."""
+    """A new part must be added to PARTS, or below with the reason."""
     _, folder = uninterrupted
     no_influence = {
         "fingerprint",  # compared, not restored
@@ -106,10 +94,8 @@ def test_the_ablation_covers_every_part(uninterrupted):
         "observed._last_original_obs",  # only VecNormalize has one, which is refused
         "random.cuda",  # none on this device
     }
-    whole = unpacked(read_checkpoint(halfway(folder)))
     split = {"observed", "random", "counters", "episodes", "callbacks"}
-    names = {f"{part}.{leaf}" for part in split for leaf in whole[part]}
-    assert names | (whole.keys() - split) == set(PARTS) | no_influence
+    assert part_names(folder, split) == set(PARTS) | no_influence
 
 
 @pytest.mark.slow
@@ -118,14 +104,14 @@ def test_killed_processes_resume_to_the_same_weights(kind, tmp_path):
     whole = BUILDERS[kind]()
     whole.learn(TOTAL, Adapting(tmp_path / "whole"))
     for kill_at in (ROLLOUT + 7, HALF + 3 * 5):
-        done = run_process(tmp_path / "killed", kill_at, kind)
-        assert done.returncode == -signal.SIGKILL, done.stderr
+        process = run_process(tmp_path / "killed", kill_at, kind)
+        assert process.returncode == -signal.SIGKILL, process.stderr
     model, callback = BUILDERS[kind](), Adapting()
     state = read_checkpoint(tmp_path / "killed" / f"step_{HALF:09d}")
     assert same_weights(go_on(model, state, callback), weights(whole))
 
 
-def test_a_checkpoint_of_before_there_was_a_choice_of_distribution_still_resumes(tmp_path):
+def test_a_checkpoint_without_a_distribution_still_resumes(tmp_path):
     whole, again, callback = build(), build(), Adapting()
     whole.learn(TOTAL, Adapting(tmp_path))
     state = read_checkpoint(halfway(tmp_path))
@@ -133,7 +119,7 @@ def test_a_checkpoint_of_before_there_was_a_choice_of_distribution_still_resumes
     assert same_weights(go_on(again, state, callback), weights(whole))
 
 
-def test_another_distribution_is_noticed(uninterrupted):
+def test_another_distribution_is_refused(uninterrupted):
     _, folder = uninterrupted
     other = build_ppo(distribution="dirichlet")
     with pytest.raises(InputError, match="distribution: softmax_gaussian -> dirichlet"):
@@ -142,7 +128,7 @@ def test_another_distribution_is_noticed(uninterrupted):
         restore_checkpoint(other, {"adapting": Adapting()}, halfway(folder), allow_inexact=True)
 
 
-def test_an_agent_with_memory_and_one_without_are_told_apart(tmp_path):
+def test_a_recurrent_checkpoint_does_not_fit_an_agent_without_memory_nor_the_reverse(tmp_path):
     plain, recurrent = build_ppo(), build_simplex_lstm(SimplexDriftEnv())
     for model in (plain, recurrent):
         model._setup_learn(TOTAL)

@@ -41,23 +41,27 @@ def test_an_observation_is_that_of_the_environment():
         "volatilities": dict(zip(names, volatilities, strict=True)),
         "portfolio_value_ratio": kernel.ledger.equity[0] / 10_000.0,
     }
-    made = observe(read_positions(portfolio, 3, None), conditions, market.features)
-    np.testing.assert_allclose(made, seen, rtol=2e-6, atol=1e-7)
-    assert made.dtype == np.float32
+    built = observe(read_positions(portfolio, 3, None), conditions, market.features)
+    np.testing.assert_allclose(built, seen, rtol=2e-6, atol=1e-7)
+    assert built.dtype == np.float32
 
 
-def test_scalars_stand_for_every_asset():
+def test_one_number_applies_to_every_asset():
     features = allocation_features(("a", "b"))
     positions = read_positions({"b": 30.0, "a": 10.0}, 2, None)
-    found = observe(positions, {"volatility": 0.3, "trend": 0.504, "cash_ratio": 0.2}, features)
+    observation = observe(
+        positions, {"volatility": 0.3, "trend": 0.504, "cash_ratio": 0.2}, features
+    )
     expected = [0.2, 0.6, 0.002 / 0.02, 0.002 / 0.02, 0.3 / 0.2, 0.3 / 0.2, 0.2, 0.0]
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(observation, expected, rtol=1e-6)
     one = {"volatilities": {"a": 0.3, "b": 0.3}, "returns": {"a": 0.002, "b": 0.002}}
-    np.testing.assert_array_equal(observe(positions, {**one, "cash_ratio": 0.2}, features), found)
+    np.testing.assert_array_equal(
+        observe(positions, {**one, "cash_ratio": 0.2}, features), observation
+    )
 
 
 @pytest.mark.parametrize(
-    ("portfolio", "told", "expected"),
+    ("portfolio", "given", "expected"),
     [
         ({"a": 30.0, "b": 10.0}, {}, 0.0),
         ({"a": 30.0, "b": 10.0}, {"cash_ratio": 0.4}, 0.4),
@@ -67,12 +71,12 @@ def test_scalars_stand_for_every_asset():
         ({"a": 0.0, "b": 0.0, "cash": 5.0}, {"cash_ratio": 1.0}, 1.0),
     ],
 )
-def test_cash_is_told_or_held(portfolio, told, expected):
+def test_cash_is_given_or_held(portfolio, given, expected):
     positions = read_positions(portfolio, 2, None)
-    conditions = {"volatility": 0.2, "trend": 0.0, **told}
-    found = observe(positions, conditions, allocation_features(("a", "b")))
-    assert found[-2] == pytest.approx(expected)
-    assert found[0] + found[1] + found[-2] == pytest.approx(1.0)
+    conditions = {"volatility": 0.2, "trend": 0.0, **given}
+    observation = observe(positions, conditions, allocation_features(("a", "b")))
+    assert observation[-2] == pytest.approx(expected)
+    assert observation[0] + observation[1] + observation[-2] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
@@ -114,13 +118,13 @@ def test_cash_is_told_or_held(portfolio, told, expected):
         ),
     ],
 )
-def test_what_makes_no_sense_is_refused(portfolio, changes, message):
+def test_impossible_arguments_are_refused(portfolio, changes, message):
     with pytest.raises(InputError, match=message):
         shown(portfolio, {**CONDITIONS, **changes})
 
 
 @pytest.mark.parametrize("name", ["volatility", "trend"])
-def test_what_is_missing_is_named(name):
+def test_a_missing_condition_is_named(name):
     conditions = {key: value for key, value in CONDITIONS.items() if key != name}
     with pytest.raises(InputError, match=f"neither '{name}' nor"):
         shown(POSITIONS, conditions)

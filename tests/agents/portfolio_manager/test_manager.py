@@ -49,7 +49,7 @@ def trained(tmp_path_factory):
     return manager
 
 
-def test_the_usage_that_was_promised(tmp_path, monkeypatch):
+def test_the_documented_usage(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     current_positions = {f"asset {k}": 100.0 * (k + 1) for k in range(10)}
     manager = RLPortfolioManager(
@@ -83,7 +83,7 @@ def test_the_usage_that_was_promised(tmp_path, monkeypatch):
     assert again.rebalance(current_positions, conditions) == new_weights
 
 
-def test_the_risk_manager_asks_it(trained):
+def test_the_risk_manager_allocates_by_it(trained):
     risk_manager = AdvancedRiskManager(allocator=trained)
     market_state = {"volatility": 0.3, "trend": 0.05, "hedge_price": 2.0}
     portfolio = {**POSITIONS, "cash": 100.0, "current_drawdown": 0.08}
@@ -100,7 +100,7 @@ def test_the_risk_manager_asks_it(trained):
     assert decisions["hedge"].amount == pytest.approx(0.6 * 900.0 / 2.0)
 
 
-def test_the_parts_that_stand_alone():
+def test_hedging_and_sizing_alone():
     exchange = PaperExchange()
     hedger = HedgingStrategy(max_drawdown_threshold=0.05)
     hedge_result = hedger.execute_hedge(position_size=1000, drawdown=0.08, exchange_client=exchange)
@@ -130,7 +130,7 @@ def test_named_assets_keep_their_place_and_may_be_missing():
     assert weights == manager.rebalance({"sol": 0.0, "eth": 500.0}, CONDITIONS)
 
 
-def test_unknown_assets_are_refused_where_they_have_names():
+def test_unknown_assets_are_refused_if_assets_have_names():
     manager = small(assets=("sol", "btc", "eth"))
     manager.train(episodes=1, update_interval=5)
     with pytest.raises(InputError, match=r"portfolio has 'bct', .* 'btc'"):
@@ -151,7 +151,7 @@ def test_rewards_are_those_of_the_episodes():
     assert other.train(episodes=1, update_interval=10) != [reward]
 
 
-def test_it_learns_every_so_many_steps(monkeypatch):
+def test_it_updates_every_update_interval_steps(monkeypatch):
     updates = []
     from stable_baselines3 import PPO
 
@@ -163,7 +163,7 @@ def test_it_learns_every_so_many_steps(monkeypatch):
     assert updates == [10, 20, 30, 40]
 
 
-def test_more_episodes_than_fit_side_by_side_and_fewer():
+def test_more_and_fewer_episodes_than_parallel_ones():
     assert len(small(num_envs=2).train(episodes=5, update_interval=4)) == 5
     assert len(small(num_envs=8).train(episodes=3, update_interval=4)) == 3
 
@@ -175,13 +175,13 @@ def test_minibatches_divide_the_rollout(steps, batch):
     assert plan.ppo_settings.batch_size == batch
 
 
-def test_training_goes_on_where_it_was_loaded(tmp_path):
+def test_training_continues_from_the_loaded_model(tmp_path):
     manager = small(tmp_path / "agent")
     first = manager.train(episodes=2, update_interval=5)
     loaded = RLPortfolioManager(asset_count=3, model_path=tmp_path / "agent", num_envs=2)
     assert loaded.episodes == manager.episodes == 2
     assert (loaded.env, loaded.agent, loaded.data) == (SHORT, SMALL, manager.data)
-    # The same from the file as from memory: weights and Adam's moments are all there is.
+    # The same from the file as from memory: weights and Adam's moments are the whole state.
     again = loaded.train(episodes=2, update_interval=5)
     assert again == manager.train(episodes=2, update_interval=5)
     assert again != first
@@ -191,7 +191,7 @@ def test_training_goes_on_where_it_was_loaded(tmp_path):
         assert torch.equal(tensor, theirs[name]), name
 
 
-def test_training_begins_with_the_weights_that_are_there(tmp_path):
+def test_training_starts_from_the_saved_weights(tmp_path):
     small(tmp_path / "agent").train(episodes=2, update_interval=5)
     before = load_policy(tmp_path / "agent").policy.state_dict()
     still = small(tmp_path / "agent", agent=replace(SMALL, learning_rate=1e-12))
@@ -204,7 +204,7 @@ def loaded_state(manager):
     return manager._model.weights.policy.state_dict()
 
 
-def test_without_adams_moments_training_goes_on_otherwise(tmp_path):
+def test_adams_moments_influence_further_training(tmp_path):
     manager = small(tmp_path / "agent")
     manager.train(episodes=2, update_interval=5)
     with_moments = small(tmp_path / "agent")
@@ -237,7 +237,7 @@ def test_it_is_saved_every_fifty_episodes(tmp_path, monkeypatch):
     assert small(tmp_path / "agent", env=quick).episodes == 120
 
 
-def test_real_prices_give_the_assets_their_names(tmp_path):
+def test_assets_are_named_by_the_data(tmp_path):
     rng = np.random.default_rng(0)
     rows = ["date,AA,BB,CC"]
     days = np.busday_offset("2020-01-01", np.arange(80), roll="forward")
@@ -295,7 +295,7 @@ def test_settings_that_do_not_go_together_are_refused(changes, message):
 # --- what it keeps --------------------------------------------------------------------------------
 
 
-def test_an_untrained_agent_gives_no_advice(tmp_path):
+def test_an_untrained_agent_gives_no_weights(tmp_path):
     manager = small(tmp_path / "none.pt")
     assert not manager.is_trained
     with pytest.raises(InputError, match=r"no trained agent in .*none"):
@@ -330,7 +330,7 @@ def test_damaged_files_are_refused(copy, name):
         small(copy)
 
 
-def test_a_model_for_something_else_is_refused(copy, trained):
+def test_a_model_of_other_assets_or_another_network_is_refused(copy, trained):
     with pytest.raises(InputError, match="has asset_count = 3, not 4"):
         small(copy, asset_count=4)
     with pytest.raises(InputError, match=r"has agent\.net_arch = \(8,\), not \(16,\)"):
@@ -346,11 +346,14 @@ def test_another_kind_of_policy_is_refused(copy, trained):
         small(copy)
 
 
-def test_the_file_says_what_it_is(trained):
-    told = json.loads((trained.folder / "policy.json").read_text())["metadata"]
-    assert told["kind"] == "portfolio_manager"
-    assert (told["asset_count"], told["episodes"], told["update_interval"]) == (3, 4, 5)
-    assert told["agent"]["net_arch"] == [8]
-    assert told["env"]["episode"]["sessions"] == 10
-    assert told["data"]["sessions"] == 80
-    assert [item["name"] for item in told["features"]][:2] == ["weight.asset_01", "weight.asset_02"]
+def test_the_metadata_describe_the_training(trained):
+    metadata = json.loads((trained.folder / "policy.json").read_text())["metadata"]
+    assert metadata["kind"] == "portfolio_manager"
+    assert (metadata["asset_count"], metadata["episodes"], metadata["update_interval"]) == (3, 4, 5)
+    assert metadata["agent"]["net_arch"] == [8]
+    assert metadata["env"]["episode"]["sessions"] == 10
+    assert metadata["data"]["sessions"] == 80
+    assert [item["name"] for item in metadata["features"]][:2] == [
+        "weight.asset_01",
+        "weight.asset_02",
+    ]

@@ -83,7 +83,7 @@ def test_the_buffer_puts_starts_only_at_the_head_of_a_sequence():
         assert not batch.episode_starts.reshape(sequences, -1)[:, 1:].any()
 
 
-def test_the_lstm_runs_once_a_sequence_though_episodes_start(monkeypatch):
+def test_the_lstm_is_called_once_although_episodes_start_inside(monkeypatch):
     _, ours = twins()
     calls = []
     ours.lstm_actor.register_forward_hook(lambda *_: calls.append(1))
@@ -93,7 +93,7 @@ def test_the_lstm_runs_once_a_sequence_though_episodes_start(monkeypatch):
 
 
 def few_and_starting(batch):
-    """Its sequences are few beside their steps, and an episode begins in one."""
+    """It has fewer sequences than steps, and an episode begins inside one."""
     starts = batch.episode_starts.reshape(batch.lstm_states.pi[0].shape[1], -1)
     return len(starts) < starts.shape[1] and bool(starts.any())
 
@@ -131,7 +131,7 @@ def test_acting_is_the_same_without_the_lstm_call(starting, layers):
 
 
 @pytest.mark.parametrize(("episodes", "threads"), [(64, 1), (65, 2)])
-def test_a_rollout_of_few_episodes_takes_one_thread_and_gives_the_others_back(episodes, threads):
+def test_a_rollout_of_few_episodes_uses_one_thread_and_restores_the_number(episodes, threads):
     _, ours = twins()
     seen = []
     ours.value_net.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))

@@ -43,7 +43,7 @@ CONF = Path(__file__).parents[3] / "conf" / "agent"
 
 
 class BestAsset(BatchKernel):
-    """Three weights; the asset that pays is told by the first observation. Episodes of 4 steps."""
+    """Three weights; the first observation names the asset that pays. Episodes of 4 steps."""
 
     def __init__(self, num_envs, seed):
         super().__init__(num_envs, seed)
@@ -231,7 +231,7 @@ def test_sb3s_own_save_and_load_give_the_same_agent(tmp_path, kind):
     loaded.learn(ROLLOUT)
 
 
-def test_a_policy_on_its_own_is_made_again_by_its_class(tmp_path):
+def test_a_policy_is_saved_and_loaded_by_its_class(tmp_path):
     policy = agent("ppo", "dirichlet").policy
     policy.save(tmp_path / "policy.pt")
     again = SimplexPolicy.load(tmp_path / "policy.pt")
@@ -241,7 +241,7 @@ def test_a_policy_on_its_own_is_made_again_by_its_class(tmp_path):
     np.testing.assert_array_equal(*acted)
 
 
-def test_the_callbacks_take_it(tmp_path):
+def test_the_callbacks_accept_it(tmp_path):
     model = agent("ppo")
     model.set_logger(Logger(None, []))
     checkpointing = Checkpointing(tmp_path, ROLLOUT, {})
@@ -254,8 +254,8 @@ def test_the_callbacks_take_it(tmp_path):
 
 def test_the_settings_are_told_apart_by_their_kind():
     assert build_settings(AgentSettings, {"kind": "ppo"}, "agent") == PPOSettings()
-    made = build_settings(AgentSettings, {"kind": "recurrent_ppo_stock"}, "agent")
-    assert made == RecurrentPPOSettings(kind="recurrent_ppo_stock")
+    built = build_settings(AgentSettings, {"kind": "recurrent_ppo_stock"}, "agent")
+    assert built == RecurrentPPOSettings(kind="recurrent_ppo_stock")
     for wrong, complaint in (
         ({"kind": "a2c"}, "a2c"),
         ({}, "kind"),
@@ -268,7 +268,7 @@ def test_the_settings_are_told_apart_by_their_kind():
             build_settings(AgentSettings, wrong, "agent")
 
 
-def test_ppo_has_the_documents_hyperparameters():
+def test_ppo_has_the_documented_hyperparameters():
     model = build_agent(PPOSettings(rollout_steps=960, batch_size=96), DriftEnv(), 0, "cpu")
     assert (model.learning_rate, model.gamma, model.n_epochs) == (3e-4, 0.99, 4)
     assert (model.gae_lambda, model.vf_coef, model.ent_coef) == (0.95, 0.5, 0.01)
@@ -309,15 +309,15 @@ def test_every_setting_reaches_the_agent(kind):
 @pytest.mark.parametrize("name", ["ppo", "recurrent_ppo_allocation"])
 def test_the_files_name_every_setting(name):
     plain = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
-    made = build_settings(AgentSettings, plain, "agent")
-    assert plain.keys() == {field.name for field in dataclasses.fields(made)}
+    built = build_settings(AgentSettings, plain, "agent")
+    assert plain.keys() == {field.name for field in dataclasses.fields(built)}
     if name == "ppo":
-        assert made == PPOSettings(reward_scale=0.05)
+        assert built == PPOSettings(reward_scale=0.05)
     else:
-        assert made == RecurrentPPOSettings(log_std_init=-1.0, reward_scale=0.05)
+        assert built == RecurrentPPOSettings(log_std_init=-1.0, reward_scale=0.05)
 
 
-def test_what_makes_no_sense_is_refused():
+def test_impossible_arguments_are_refused():
     observation, simplex = spaces.Box(-1.0, 1.0, (2,)), Simplex(3)
     with pytest.raises(InputError, match="acts on a Simplex"):
         SimplexPolicy(observation, spaces.Box(0.0, 1.0, (3,)), lambda _: 1e-3)

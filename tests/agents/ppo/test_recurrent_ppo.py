@@ -70,7 +70,7 @@ def fill(model, seed, starts):
     for name in ("hidden_states_pi", "cell_states_pi", "hidden_states_vf", "cell_states_vf"):
         array = getattr(buffer, name)
         array[:] = rng.normal(size=array.shape)
-    if model.policy.shared_lstm:  # one LSTM has one state, in real rollouts as here
+    if model.policy.shared_lstm:  # one LSTM has one state, as in real rollouts
         buffer.hidden_states_vf, buffer.cell_states_vf = (
             buffer.hidden_states_pi.copy(),
             buffer.cell_states_pi.copy(),
@@ -95,16 +95,16 @@ THREADS = {"one thread": nullcontext, "two threads": two_threads}
 
 def gradients_of_an_update(model, monkeypatch):
     """Logged values and the gradients that reach the optimiser in an update of one minibatch."""
-    found = []
+    steps = []
     monkeypatch.setattr(
         model.policy.optimizer,
         "step",
-        lambda: found.append([p.grad for p in model.policy.parameters()]),
+        lambda: steps.append([p.grad for p in model.policy.parameters()]),
     )
     # The stock buffer turns the rollout around at a random place, which cuts one sequence.
     monkeypatch.setattr(np.random, "randint", lambda *_: 0)
     model.train()
-    (gradients,) = found
+    (gradients,) = steps
     return dict(model.logger.name_to_value), gradients
 
 
@@ -130,7 +130,9 @@ def patterns():
 @pytest.mark.parametrize("threads", THREADS.values(), ids=THREADS)
 @pytest.mark.parametrize("critic", CRITICS.values(), ids=CRITICS)
 @pytest.mark.parametrize("starts", [p for _, p in patterns()], ids=[n for n, _ in patterns()])
-def test_loss_and_gradients_are_stocks_with_starts_anywhere(critic, starts, threads, monkeypatch):
+def test_loss_and_gradients_equal_the_stock_ones_wherever_episodes_start(
+    critic, starts, threads, monkeypatch
+):
     same_update_as_stock([stock(critic), ours(critic)], starts, threads, monkeypatch)
 
 
@@ -145,7 +147,9 @@ WIDE = N_STEPS + 5
     ids=str,
 )
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.2, 1.0])
-def test_loss_and_gradients_are_stocks_in_short_sequences(network, share, threads, monkeypatch):
+def test_loss_and_gradients_equal_the_stock_ones_in_short_sequences(
+    network, share, threads, monkeypatch
+):
     ran = []
     monkeypatch.setattr(policies, "run_short", lambda *a: ran.append(1) or run_short(*a))
     wide = {"env": DriftEnv(WIDE), "batch_size": WIDE * N_STEPS}
@@ -155,7 +159,7 @@ def test_loss_and_gradients_are_stocks_in_short_sequences(network, share, thread
     assert ran
 
 
-def test_whole_runs_are_stocks_in_short_sequences(monkeypatch):
+def test_whole_runs_equal_stock_runs_in_short_sequences(monkeypatch):
     monkeypatch.setattr(np.random, "randint", lambda *_: 0)
     runs = []
     for build in (stock, ours):
@@ -197,7 +201,7 @@ def same_gradients(gradients, own_gradients):
     ],
     ids=str,
 )
-def test_each_term_of_the_loss_is_stocks(changes, monkeypatch):
+def test_each_term_of_the_loss_equals_the_stock_one(changes, monkeypatch):
     models = [stock(**changes), ours(**changes)]
     models[1].policy.load_state_dict(models[0].policy.state_dict())
     results = []
@@ -210,7 +214,7 @@ def test_each_term_of_the_loss_is_stocks(changes, monkeypatch):
 
 
 @pytest.mark.parametrize("threads", THREADS.values(), ids=THREADS)
-def test_whole_runs_are_stocks_where_the_minibatch_is_the_rollout(threads, monkeypatch):
+def test_whole_runs_equal_stock_runs_if_the_minibatch_is_the_rollout(threads, monkeypatch):
     monkeypatch.setattr(np.random, "randint", lambda *_: 0)
     # One after the other: the environment draws from the generators that building a model seeds.
     one = weights(stock().learn(4 * ROLLOUT))
@@ -220,7 +224,7 @@ def test_whole_runs_are_stocks_where_the_minibatch_is_the_rollout(threads, monke
     assert not same_weights(one, weights(stock()))
 
 
-def test_whole_runs_are_stocks_with_its_minibatches():
+def test_whole_runs_equal_stock_runs_with_its_minibatches():
     changes = {"batch_size": 12, "n_epochs": 3}
     one = weights(stock(**changes).learn(3 * ROLLOUT))
     two = weights(ours(sequence_length=None, **changes).learn(3 * ROLLOUT))
@@ -284,7 +288,7 @@ def test_sb3s_own_save_and_load_give_the_same_agent(tmp_path, length):
     assert not same_weights(weights(model), weights(loaded))
 
 
-def test_the_optimiser_is_stocks_but_fused():
+def test_the_optimiser_is_the_stock_one_but_fused():
     group, own = (m.policy.optimizer.param_groups[0] for m in (stock(), ours()))
     assert own["fused"]
     different = {name for name in group if name != "params" and group[name] != own[name]}
@@ -292,7 +296,7 @@ def test_the_optimiser_is_stocks_but_fused():
 
 
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
-def test_another_optimiser_is_stocks_own(kind):
+def test_another_optimiser_is_the_stock_one(kind):
     one, two = (build({"optimizer_class": kind}).policy.optimizer for build in (stock, ours))
     assert type(one) is type(two) is kind
     assert one.defaults == two.defaults
@@ -360,13 +364,13 @@ def test_the_factory_builds_what_the_settings_say(kind):
 
 
 @pytest.mark.parametrize("threads", THREADS.values(), ids=THREADS)
-def test_an_error_on_either_side_is_raised_and_threads_are_put_back(threads):
+def test_an_error_in_either_calculation_is_raised_and_threads_are_restored(threads):
     for pair in ((lambda: 1 / 0, lambda: 1), (lambda: 1, lambda: 1 / 0)):
         with threads(), pytest.raises(ZeroDivisionError), parallel_pairs(True) as run_pair:
             run_pair(*pair)
 
 
-def test_both_sides_are_under_way_at_once_with_half_of_the_threads_each():
+def test_both_calculations_run_at_once_with_half_of_the_threads_each():
     meeting = threading.Barrier(2, timeout=30)
 
     def meet():

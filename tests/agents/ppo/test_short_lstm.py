@@ -61,15 +61,18 @@ def test_in_single_precision_it_errs_no_more_than_the_lstms_own_call():
         starts.float(),
     )
     errors = [
-        [float((one - true).detach().abs().max()) for one, true in zip(found, truth, strict=True)]
-        for found in (results(run_short, *single), results(step_by_step, *single))
+        [
+            float((one - true).detach().abs().max())
+            for one, true in zip(results_of_run, truth, strict=True)
+        ]
+        for results_of_run in (results(run_short, *single), results(step_by_step, *single))
     ]
     assert max(errors[0]) < 1e-5
     assert sum(errors[0]) < 2.0 * sum(errors[1])
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4])
-def test_its_gradients_are_those_of_differences(share):
+def test_its_gradients_are_those_of_finite_differences(share):
     lstm, features, state, starts = case(1, 4, 3, 2, 3, share)
     remember = (1.0 - starts.t())[:, None]
     forgets = (remember != 1.0).flatten(1).any(dim=1).tolist()
@@ -82,27 +85,27 @@ def test_its_gradients_are_those_of_differences(share):
     assert torch.autograd.gradcheck(outputs, (rows, *lstm.parameters()))
 
 
-def test_results_repeat_bit_for_bit_from_the_first_call_on_and_beside_another():
+def test_results_repeat_bit_for_bit_from_the_first_call_and_in_parallel():
     """TorchScript rewrites what it has seen a few times; a resumed run begins anew with it."""
     given = case(size=16, inputs=11, sequences=13, dtype=torch.float32)
-    found = [results(run_short, *given) for _ in range(6)]
+    repeats = [results(run_short, *given) for _ in range(6)]
     start = threading.Barrier(2, timeout=30)
 
-    def beside():
+    def repeat():
         start.wait()
         for _ in range(5):
-            found.append(results(run_short, *given))
+            repeats.append(results(run_short, *given))
 
-    other = threading.Thread(target=beside)
+    other = threading.Thread(target=repeat)
     other.start()
-    beside()
+    repeat()
     other.join()
-    assert len(found) == 16
-    for one in found:
-        assert all(torch.equal(a, b) for a, b in zip(one, found[0], strict=True))
+    assert len(repeats) == 16
+    for one in repeats:
+        assert all(torch.equal(a, b) for a, b in zip(one, repeats[0], strict=True))
 
 
-def test_it_is_no_obstacle_to_deterministic_algorithms():
+def test_it_runs_under_deterministic_algorithms():
     given = case(dtype=torch.float32)
     usual = results(run_short, *given)
     torch.use_deterministic_algorithms(True)
@@ -142,7 +145,7 @@ def taken(monkeypatch, lstm, features, state, starts):
     return bool(ran)
 
 
-def test_the_policy_takes_it_for_short_sequences_with_gradients_only(monkeypatch):
+def test_the_policy_uses_it_only_for_short_sequences_with_gradients(monkeypatch):
     assert taken(monkeypatch, *case(steps=7, sequences=7))
     assert not taken(monkeypatch, *case(steps=8, sequences=7))
     assert not taken(monkeypatch, *case(steps=1, sequences=7))

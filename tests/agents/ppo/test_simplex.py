@@ -29,7 +29,7 @@ def _seed():
     torch.manual_seed(0)
 
 
-def made(name, head, spread, dtype=torch.float64):
+def distribution_of(name, head, spread, dtype=torch.float64):
     """The distribution with one state's parameters, or with many of them (N, head_size)."""
     head, spread = torch.as_tensor(head, dtype=dtype), torch.as_tensor(spread, dtype=dtype)
     head = head if head.dim() == 2 else head[None]
@@ -42,7 +42,7 @@ def concentration(head, spread):
 
 
 def many(name, head, spread, count, dtype=torch.float64):
-    return made(name, np.tile(head, (count, 1)), spread, dtype)
+    return distribution_of(name, np.tile(head, (count, 1)), spread, dtype)
 
 
 def triangle(size):
@@ -96,8 +96,8 @@ def test_the_entropy_is_minus_the_mean_log_density(name, num_weights):
     else:
         nodes, shares = np.polynomial.legendre.leggauss(400)
         weights, shares = np.stack([nodes + 1, 1 - nodes], axis=1) / 2, shares / 2
-    found = density(name, head, spread, weights)
-    expected = -(shares * scipy.special.xlogy(found, found)).sum()
+    p = density(name, head, spread, weights)
+    expected = -(shares * scipy.special.xlogy(p, p)).sum()
     entropy = many(name, head, spread, 100_000).entropy().numpy()
     error = max(entropy.std() / math.sqrt(len(entropy)), 1e-9)
     assert entropy.mean() == pytest.approx(expected, abs=5 * error + 1e-6)
@@ -106,13 +106,13 @@ def test_the_entropy_is_minus_the_mean_log_density(name, num_weights):
 def test_dirichlet_agrees_with_scipy_and_torch():
     head, spread = [0.3, -1.0, 2.0, 0.0], [math.log(12.0)]
     alpha = concentration(head, spread)
-    dist = made("dirichlet", head, spread)
+    dist = distribution_of("dirichlet", head, spread)
     weights = np.random.default_rng(0).dirichlet(alpha, 20)
     theirs = torch.distributions.Dirichlet(torch.from_numpy(alpha))
     for row in weights:
-        found = float(dist.log_prob(torch.from_numpy(row[None])))
-        assert found == pytest.approx(scipy.stats.dirichlet.logpdf(row, alpha), rel=1e-10)
-        assert found == pytest.approx(float(theirs.log_prob(torch.from_numpy(row))), rel=1e-10)
+        log_prob = float(dist.log_prob(torch.from_numpy(row[None])))
+        assert log_prob == pytest.approx(scipy.stats.dirichlet.logpdf(row, alpha), rel=1e-10)
+        assert log_prob == pytest.approx(float(theirs.log_prob(torch.from_numpy(row))), rel=1e-10)
     assert float(dist.entropy()) == pytest.approx(scipy.stats.dirichlet.entropy(alpha), rel=1e-10)
     assert float(dist.entropy()) == pytest.approx(float(theirs.entropy()), rel=1e-10)
     np.testing.assert_allclose(dist.mode().numpy()[0], alpha / alpha.sum(), rtol=1e-12)
@@ -132,7 +132,7 @@ def test_dirichlet_samples_have_the_moments_of_the_literature():
 def test_logistic_normal_agrees_with_another_change_of_variables():
     """The Jacobian by automatic differentiation of softmax, the Gaussian by scipy."""
     head, spread = [0.4, -1.2, 0.1], [-0.5, 0.2, -1.0]
-    dist = made("softmax_gaussian", head, spread)
+    dist = distribution_of("softmax_gaussian", head, spread)
 
     def weights_of(logits):
         return torch.softmax(torch.cat([logits, torch.zeros(1, dtype=logits.dtype)]), 0)[:-1]
@@ -210,8 +210,8 @@ def test_extreme_parameters_give_sound_samples_and_finite_gradients(name, head, 
         log_prob = dist.log_prob(weights.detach())
         assert torch.isfinite(log_prob).all()
         for value in (log_prob, dist.entropy()):
-            found = torch.autograd.grad(value.sum(), (head, spread), retain_graph=True)
-            assert all(torch.isfinite(gradient).all() for gradient in found)
+            gradients = torch.autograd.grad(value.sum(), (head, spread), retain_graph=True)
+            assert all(torch.isfinite(gradient).all() for gradient in gradients)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -223,7 +223,7 @@ def test_the_log_density_is_finite_on_the_border(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_rows_that_pad_recurrent_minibatches_count_nothing(name):
+def test_padding_rows_have_log_density_zero_and_no_gradient(name):
     head, spread = SHAPES[name, 3]
     head = torch.tensor([head] * 2, dtype=torch.float64, requires_grad=True)
     dist = make_simplex_distribution(name, 3).proba_distribution(head, torch.tensor(spread))
@@ -253,7 +253,7 @@ def test_a_stored_float32_action_has_the_log_density_it_was_drawn_with(name, spr
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_score_has_mean_zero_even_where_many_weights_are_all_but_none(name):
+def test_the_score_has_mean_zero_even_where_many_weights_are_near_zero(name):
     """Only a density that belongs to the samples has a score of mean zero: the floor must not."""
     head, spread = {
         "dirichlet": ([2.0, -9.0, -9.0, 0.0], [math.log(2.0)]),
@@ -277,7 +277,7 @@ def test_samples_carry_gradients_to_the_parameters(name):
     torch.manual_seed(1)
     dist = make_simplex_distribution(name, 3)
     dist.proba_distribution(parameter.expand(count, -1), torch.tensor(spread).double())
-    (found,) = torch.autograd.grad(dist.sample()[:, 0].mean(), parameter)
+    (gradient,) = torch.autograd.grad(dist.sample()[:, 0].mean(), parameter)
     weights, shares = triangle(200)
 
     def mean_of_first(first):
@@ -285,7 +285,7 @@ def test_samples_carry_gradients_to_the_parameters(name):
         return (shares * density(name, moved, spread, weights) * weights[:, 0]).sum()
 
     expected = (mean_of_first(head[0] + 1e-4) - mean_of_first(head[0] - 1e-4)) / 2e-4
-    assert float(found[0, 0]) == pytest.approx(expected, rel=0.02)
+    assert float(gradient[0, 0]) == pytest.approx(expected, rel=0.02)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -319,10 +319,10 @@ def test_the_floor_is_a_normal_float32():
     assert np.float32(FLOOR) > np.finfo(np.float32).tiny
 
 
-def test_impossible_ones_are_refused():
+def test_unknown_names_and_impossible_parameters_are_refused():
     with pytest.raises(InputError, match="Choose one of dirichlet, softmax_gaussian"):
         make_simplex_distribution("beta", 3)
     with pytest.raises(InputError, match="two weights"):
         make_simplex_distribution("dirichlet", 1)
     with pytest.raises(ValueError, match="Expected parameter"):
-        made("dirichlet", [math.nan, 0.0], [0.0])
+        distribution_of("dirichlet", [math.nan, 0.0], [0.0])
