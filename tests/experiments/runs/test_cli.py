@@ -65,7 +65,7 @@ def train(config):
     return f"{config.seed} {config.name}"
 
 
-def test_a_command_that_is_done_leaves_with_0_and_its_run_folder(shell, tmp_path):
+def test_a_finished_command_exits_with_0_and_keeps_its_run_folder(shell, tmp_path):
     seen = []
     code, _, err = shell(lambda config: seen.append(config.seed), "+exp=quick")
     assert (code, seen, err) == (0, [4], "")
@@ -169,17 +169,17 @@ def test_a_defect_keeps_its_traceback(shell):
 
 
 def test_a_sweep_runs_every_job_and_reports_each_failure_in_a_line(shell, tmp_path):
-    done = []
+    finished = []
 
     def picky(config):
         if config.seed == 2:
             raise InputError("seed 2 is unlucky")
         if config.seed == 3:
             raise GateFailed("seed 3 is poor")
-        done.append(config.seed)
+        finished.append(config.seed)
 
     code, _, err = shell(picky, "-m", "name=x", "seed=1,2,3,4")
-    assert (code, done) == (2, [1, 4])
+    assert (code, finished) == (2, [1, 4])
     assert err.splitlines() == [
         "error: job 1 (name=x seed=2): seed 2 is unlucky",
         "failed: job 2 (name=x seed=3): seed 3 is poor",
@@ -199,7 +199,7 @@ def test_a_mistyped_sweep_is_one_line_too(shell):
 
 
 @pytest.mark.parametrize("flag", ["--help", "--hydra-help", "--version"])
-def test_help_is_printed_and_leaves_with_0(shell, flag, tmp_path):
+def test_help_is_printed_and_exits_with_0(shell, flag, tmp_path):
     code, out, err = shell(train, flag)
     assert (code, err) == (0, "")
     assert len(out) > 5
@@ -212,7 +212,7 @@ def test_the_composed_configuration_can_be_shown(shell):
     assert "seed: 4" in out
 
 
-def test_an_interrupt_tells_how_to_go_on(shell, tmp_path):
+def test_an_interrupt_says_how_to_resume(shell, tmp_path):
     def interrupted(config):
         from hydra.core.hydra_config import HydraConfig
 
@@ -229,7 +229,7 @@ def test_an_interrupt_tells_how_to_go_on(shell, tmp_path):
     assert (code, err) == (130, expected)
 
 
-def test_an_interrupt_of_what_cannot_be_resumed_says_only_that(shell):
+def test_an_interrupt_of_a_command_without_resume_says_only_that(shell):
     def interrupted(config):
         raise KeyboardInterrupt
 
@@ -255,7 +255,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_real_process_leaves_with_the_right_codes(package, tmp_path):
+def test_a_real_process_exits_with_the_right_codes(package, tmp_path):
     (package / "toy_command.py").write_text(textwrap.dedent(SCRIPT))
     path = os.pathsep.join([str(package), str(Path(__file__).parents[3])])
 

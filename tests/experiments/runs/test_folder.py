@@ -58,7 +58,7 @@ def test_a_run_is_found_by_its_path_from_here_or_below_the_root(root, given):
         ("/nothing/here", "not found"),
     ],
 )
-def test_what_is_no_run_is_one_error_that_suggests_the_newest(root, given, complaint, tmp_path):
+def test_a_path_that_is_no_run_is_refused_with_the_newest_runs(root, given, complaint, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "manifest.json").write_text("{}")
     (root / "quick/2026-01-05/away").symlink_to(tmp_path / "other")
@@ -131,7 +131,7 @@ def _lock_in_another_process(folder):
         "except InputError: print('refused')\n"
     )
     root = Path(__file__).parents[3]
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code, str(folder)],
         cwd=root,
         capture_output=True,
@@ -139,7 +139,7 @@ def _lock_in_another_process(folder):
         timeout=60,
         check=True,
     )
-    return done.stdout.strip()
+    return completed.stdout.strip()
 
 
 def test_a_folder_in_which_another_process_has_begun_is_not_removed(tmp_path, monkeypatch):

@@ -36,13 +36,13 @@ def test_the_manifest_follows_the_run(tmp_path):
 @pytest.mark.parametrize(
     ("error", "status"), [(ValueError, "failed"), (KeyboardInterrupt, "interrupted")]
 )
-def test_a_run_that_ends_early_says_so(tmp_path, error, status):
+def test_the_manifest_says_how_a_run_ended(tmp_path, error, status):
     with pytest.raises(error), record(tmp_path):
         raise error
     assert load_manifest(tmp_path)["status"] == status
 
 
-def test_a_resumed_run_adds_up_and_must_have_the_same_settings(tmp_path):
+def test_a_resumed_run_adds_to_the_manifest_and_must_have_the_same_settings(tmp_path):
     with record(tmp_path) as run:
         run.progress(1000)
     first = load_manifest(tmp_path)
@@ -70,7 +70,7 @@ def test_no_environment_variable_reaches_the_run_folder(tmp_path, monkeypatch):
         assert "hunter2" not in str(refusal.value)
 
 
-def test_a_configuration_is_resolved_once_and_for_all():
+def test_interpolations_are_resolved():
     config = OmegaConf.create({"seed": 3, "copy": "${seed}", "nested": {"list": [1, "${copy}"]}})
     assert plain_config(config) == {"seed": 3, "copy": 3, "nested": {"list": [1, 3]}}
 
@@ -125,7 +125,7 @@ def test_a_changed_or_damaged_configuration_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("change", [{"format": 99}, {"created": 5}, {"wall_seconds": "x"}])
-def test_a_manifest_that_makes_no_sense_is_refused(tmp_path, change):
+def test_a_manifest_with_impossible_values_is_refused(tmp_path, change):
     with record(tmp_path):
         pass
     manifest = json.loads((tmp_path / "manifest.json").read_text()) | change

@@ -45,7 +45,7 @@ def test_a_run_belongs_to_the_ledger_of_its_outputs(tmp_path):
     assert ledger_of(outputs / "quick" / "day" / "time") == outputs / "trials.parquet"
     inner = outputs / "sweep" / "outputs"
     assert ledger_of(inner / "run") == inner / "trials.parquet"
-    assert ledger_of(tmp_path / "elsewhere" / "run") == tmp_path / "elsewhere" / "trials.parquet"
+    assert ledger_of(tmp_path / "other" / "run") == tmp_path / "other" / "trials.parquet"
     assert ledger_of(outputs) == tmp_path / "trials.parquet"
 
 
@@ -59,10 +59,10 @@ def test_what_was_recorded_is_read_back(tmp_path):
     rows = [trial(), trial(split="validation", sharpe=math.nan), trial("quick/two", seed=2**40)]
     for row in rows:
         record_trial(ledger, row)
-    found = read_trials(ledger)
-    assert list(found.columns) == [field.name for field in fields(Trial)]
+    rows_read = read_trials(ledger)
+    assert list(rows_read.columns) == [field.name for field in fields(Trial)]
     expected = pd.DataFrame([asdict(row) for row in rows])
-    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+    pd.testing.assert_frame_equal(rows_read, expected, check_dtype=False)
     assert {path.name for path in ledger.parent.iterdir()} == {"trials.parquet", "trials.lock"}
 
 
@@ -84,10 +84,10 @@ def test_the_content_does_not_depend_on_the_order_of_writing(tmp_path):
     assert read_trials(tmp_path / "a" / "trials.parquet")["run"].is_monotonic_increasing
 
 
-def test_no_ledger_is_an_empty_one(tmp_path):
-    found = read_trials(tmp_path / "trials.parquet")
-    assert len(found) == 0
-    assert list(found.columns) == [field.name for field in fields(Trial)]
+def test_a_missing_ledger_counts_as_empty(tmp_path):
+    rows = read_trials(tmp_path / "trials.parquet")
+    assert len(rows) == 0
+    assert list(rows.columns) == [field.name for field in fields(Trial)]
     assert trials_on(tmp_path / "trials.parquet", DATA, "test") == TrialCount(0, None)
     assert not list(tmp_path.iterdir())
 
@@ -109,7 +109,7 @@ def test_trials_are_runs_on_the_same_data(tmp_path):
     assert trials_on(ledger, DATA, "all") == TrialCount(4, None)
 
 
-def test_ten_runs_tell_how_far_results_lie_apart(tmp_path):
+def test_ten_runs_give_a_variance_of_results(tmp_path):
     ledger = tmp_path / "trials.parquet"
     sharpes = [float(i) for i in range(10)]
     for i, sharpe in enumerate(sharpes):
@@ -119,7 +119,7 @@ def test_ten_runs_tell_how_far_results_lie_apart(tmp_path):
     assert trials_on(ledger, DATA, "test") == TrialCount(10, pytest.approx(55 / 6))
 
 
-def test_runs_that_are_alike_do_not_lower_the_bar(tmp_path):
+def test_equal_runs_do_not_lower_the_variance_below_that_of_luck(tmp_path):
     ledger = tmp_path / "trials.parquet"
     for i in range(12):
         record_trial(ledger, trial(f"run{i}", sharpe=0.9 + i / 1e4, sessions=504))
@@ -148,8 +148,8 @@ def test_many_processes_lose_no_row(tmp_path):
     for writer in writers:
         writer.join(120)
         assert writer.exitcode == 0
-    found = read_trials(ledger)
-    assert sorted(found["run"]) == [f"sweep/{n}/{i}" for n in range(4) for i in range(8)]
+    runs = read_trials(ledger)["run"]
+    assert sorted(runs) == [f"sweep/{n}/{i}" for n in range(4) for i in range(8)]
 
 
 def _spoil_end(ledger: Path) -> None:
