@@ -1,6 +1,6 @@
 """Simulated years for a trained policy: `python -m experiments.monte_carlo run=<run> paths=1000`.
 
-The policy trades through years from several laws that are fitted to the past of its own market,
+The policy trades through years from several models that are fitted to the past of its own market,
 without and with the risk module, beside the index, cash and a few baselines. Distributions of
 Sharpe ratio, return and drawdown and the chances of ruin and of a large loss, each with an
 interval, go to `monte_carlo/` in the run folder.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,31 +22,31 @@ from agents.policy import Policy
 from conf.errors import InputError
 from conf.files import new_folder, write_json
 from conf.settings import build_settings, settings
-from experiments.evaluation.open_run import MANAGED, open_trained, own_keys
+from experiments.environments.opening import option_setup
+from experiments.environments.option_book import OptionSetup
+from experiments.evaluation.open_run import MANAGED, open_run, own_keys
 from experiments.evaluation.split import AGENT, INDEX
+from experiments.reporting.contents import Report
 from experiments.reporting.matplotlib_backend import chart_png
-from experiments.reporting.page import Report, render
+from experiments.reporting.page import render
 from experiments.runs.cli import launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import shown_path
-from experiments.runs.market_setup import option_setup
-from experiments.runs.settings import OptionMarketSettings
-from experiments.simulation.models import FittedModel, ModelName, fit_laws
-from experiments.simulation.page import ModelResult, build_page, terminal_tables
-from experiments.simulation.statistics import book_risks
+from experiments.simulation.models import MODELS, FittedModel, ModelName, fit_models
+from experiments.simulation.page import build_page, terminal_tables
+from experiments.simulation.statistics import ModelResult, book_risks
 from experiments.simulation.years import simulate_years
+
+RESULT_FORMAT = 2  # 2: "parameters" was "law"
 
 
 @settings
 class MonteCarloSettings:
-    """What to simulate, how often, and who stands beside the policy."""
+    """What to simulate, how often, and which baselines to compare with."""
 
     run: Annotated[str, Field(min_length=1)]
-    paths: Annotated[int, Field(ge=2, le=100_000)] = 1000  # years a law
-    models: Annotated[tuple[ModelName, ...], Field(min_length=1)] = (
-        *("gbm", "heston", "garch"),
-        *("bootstrap", "regime"),
-    )
+    paths: Annotated[int, Field(ge=2, le=100_000)] = 1000  # years of each model
+    models: Annotated[tuple[ModelName, ...], Field(min_length=1)] = MODELS
     policy: Literal["best", "last"] = "best"
     beside: tuple[str, ...] = ("put_write",)  # baselines
     seed: Annotated[int, Field(ge=0)] = 0
@@ -57,70 +57,62 @@ class MonteCarloSettings:
 
 
 def monte_carlo(config: DictConfig) -> float:
-    """Simulate, trade, print and write; the headline book's mean Sharpe ratio over all laws."""
+    """Simulate, trade, print and write; the headline book's mean Sharpe ratio over all models."""
     plain = plain_config(config)
     request: MonteCarloSettings = build_settings(MonteCarloSettings, own_keys(plain), "monte_carlo")
     if len(set(request.models)) < len(request.models):
         raise InputError("a model is named twice", "Name each once: models=[gbm,bootstrap]")
-    trained = open_trained(plain, request.run, request.policy)
-    setup = option_setup(trained.setup)
-    models = fit_laws(setup.loaded, request.models)
-    results = [_simulate(model, trained.policy, setup.settings, request) for model in models]
+    run = open_run(request.run, request.policy, plain)
+    setup = option_setup(run.setup)
+    models = fit_models(setup.loaded, request.models)
+    results = [_simulate(model, run.policy, setup, request) for model in models]
     header = {
-        **trained.header(request.policy),
+        **run.header(),
         "paths": request.paths,
         "seed": request.seed,
         "level": request.level,
     }
-    folder = trained.folder("monte_carlo")
-    write_results(folder, header, results, build_page(header, results) if request.report else None)
-    console = Console()
-    console.print(f"{header['run']}: {header['policy']} policy (step {header['policy_step']})")
-    for result in results:
-        for table in terminal_tables(result, request.level):
-            console.print(table)
-    console.print(f"written to {shown_path(folder)}")
+    folder = run.folder("monte_carlo")
+    _write(folder, header, results, build_page(header, results) if request.report else None)
+    _print(folder, header, results)
     return sum(r.risks[r.headline].mean["sharpe"].value for r in results) / len(results)
 
 
 def _simulate(
-    model: FittedModel, policy: Policy, wanted: OptionMarketSettings, request: MonteCarloSettings
+    model: FittedModel, policy: Policy, setup: OptionSetup, request: MonteCarloSettings
 ) -> ModelResult:
     begin = time.perf_counter()
     years = simulate_years(
-        model, policy, request.beside, wanted, request.paths, request.seed, request.threads
+        model, policy, request.beside, setup.settings, request.paths, request.seed, request.threads
     )
-    order = [n for n in (AGENT, MANAGED, INDEX) if n in years]
-    years = {name: years[name] for name in [*order, *(n for n in years if n not in order)]}
     seconds = time.perf_counter() - begin
+    order = dict.fromkeys((AGENT, MANAGED, INDEX, *years))
+    years = {name: years[name] for name in order if name in years}
     risks = book_risks(years, request.level, request.resamples, request.seed)
     return ModelResult(model, years, risks, seconds)
 
 
-def write_results(
-    folder: Path, header: Mapping[str, Any], results: list[ModelResult], page: Report | None
+def _write(
+    folder: Path, header: Mapping[str, Any], results: Sequence[ModelResult], page: Report | None
 ) -> None:
     """`monte_carlo.json`, and the page with its pictures, in one step."""
-    models = {
-        result.model.name: {
-            "fitted_to": {
-                "source": result.model.source,
-                "first": result.model.first,
-                "last": result.model.last,
-            },
-            "law": result.model.numbers,
-            "notices": list(result.model.notices),
-            "seconds": round(result.seconds, 3),
-            "books": {name: risk.plain() for name, risk in result.risks.items()},
-        }
-        for result in results
-    }
+    models = {result.model.name: result.plain() for result in results}
     with new_folder(folder) as temporary:
-        write_json(temporary / "monte_carlo.json", {**header, "models": models})
+        content = {"format": RESULT_FORMAT, **header, "models": models}
+        write_json(temporary / "monte_carlo.json", content)
         if page is not None:
             (temporary / "report.html").write_text(render(page), encoding="utf-8")
             for chart in page.charts:
                 (temporary / f"{chart.key}.png").write_bytes(chart_png(chart))
+
+
+def _print(folder: Path, header: Mapping[str, Any], results: Sequence[ModelResult]) -> None:
+    console = Console()
+    console.print(f"{header['run']}: {header['policy']} policy (step {header['policy_step']})")
+    for result in results:
+        for table in terminal_tables(result, header["level"]):
+            console.print(table)
+    console.print(f"written to {shown_path(folder)}")
 
 
 def main() -> int:

@@ -2,8 +2,8 @@
 
 Each window trains on some years, chooses its policy on the next and is tested on the year after;
 the test years are put together and judged as one record. A walk-forward that was killed goes on
-with resume=<its folder>. Windows can be trained side by side: `walk_forward.jobs=2`, or by any
-Hydra launcher with `-m walk_forward.window=2005,2006,...`. The result is made when all are there.
+with resume=<its folder>. Windows can be trained at the same time: `walk_forward.jobs=2`, or by any
+Hydra launcher with `-m walk_forward.window=2005,2006,...`; the result is made when all are trained.
 """
 
 from __future__ import annotations
@@ -23,28 +23,25 @@ from pydantic import Field
 from rich.console import Console
 
 from conf.errors import InputError
-from conf.files import new_folder, remove_leftovers, write_json
 from conf.settings import build_settings, settings
+from experiments.environments.opening import section
 from experiments.evaluation.split import AGENT, INDEX
-from experiments.reporting.matplotlib_backend import chart_png
-from experiments.reporting.page import render
 from experiments.reporting.terminal import performance_table, verdict_text
 from experiments.runs.cli import GateFailed, launch, quoted
 from experiments.runs.config import plain_config
-from experiments.runs.folder import RunLock, check_run_name, is_walk, shown_path
-from experiments.runs.settings import section
+from experiments.runs.folder import check_run_name, is_walk, run_lock, shown_path
 from experiments.runs.training import INVOCATION_KEYS
 from experiments.statistics.comparison import Outcome
 from experiments.windows.folder import RESULT, WalkForwardRun, open_walk, reopen_walk, resolve_walk
 from experiments.windows.page import build_walk_report, terminal_table
-from experiments.windows.results import daily_table, record_walk, walk_numbers
-from experiments.windows.stitching import StitchedComparison, WindowResult, run_test, stitch
-from experiments.windows.training import train_in_parallel, train_window
+from experiments.windows.results import record_walk, write_result
+from experiments.windows.stitching import WalkForwardResult, run_test, stitch_windows
+from experiments.windows.training import train_windows
 from experiments.windows.windows import find_window
 
 log = logging.getLogger(__name__)
 
-# What stands on the terminal; the report has everybody.
+# Baselines shown on the terminal; the report has all.
 SHOWN = (INDEX, "put_write", "weekend_seller", "minimum_variance")
 
 
@@ -59,140 +56,105 @@ class Invocation:
     gate: bool = False
 
 
-_OWN = tuple(Invocation.__dataclass_fields__)
+_INVOCATION = tuple(Invocation.__dataclass_fields__)
 
 
 def walk_forward(config: DictConfig) -> None:
     """Train what is not finished; put the test years together once everything is."""
     plain = plain_config(config)
-    request = section(plain, "walk_forward")
-    own = {name: request.pop(name) for name in _OWN if name in request}
-    invocation: Invocation = build_settings(Invocation, own, "walk_forward")
-    walk = _open(plain, request, invocation)
+    section_settings = section(plain, "walk_forward")
+    chosen = {name: section_settings.pop(name) for name in _INVOCATION if name in section_settings}
+    request: Invocation = build_settings(Invocation, chosen, "walk_forward")
+    walk = _open(plain, section_settings, request)
     log.info("%d windows in %s", len(walk.windows), shown_path(walk.folder))
-    inexact = bool(plain["allow_inexact_resume"])
-    with ExitStack() as held:
-        if invocation.window is None:
-            held.enter_context(RunLock(walk.folder))
-            _train_all(walk, invocation, inexact)
-        elif not invocation.stitch_only:
-            train_window(walk, find_window(walk.windows, invocation.window), allow_inexact=inexact)
-        left = [window.name for window in walk.unfinished]
-        if left and invocation.stitch_only:
-            raise InputError(
-                f"{len(left)} of {len(walk.windows)} windows are not finished: {', '.join(left)}",
-                f"Train them: resume={shown_path(walk.folder)}",
-            )
-        if left:
-            log.info("not finished yet: %s", ", ".join(left))
+    with ExitStack() as locks:
+        if request.window is None:
+            locks.enter_context(run_lock(walk.folder))
+            windows, jobs = walk.unfinished, request.jobs
+        else:
+            windows, jobs = (find_window(walk.windows, request.window),), 1
+        if not request.stitch_only:
+            inexact = bool(plain["allow_inexact_resume"])
+            train_windows(walk, windows, jobs, allow_inexact=inexact)
+        if not _is_complete(walk, request):
             return
-        if invocation.window is not None:
+        if request.window is not None:
             try:
-                held.enter_context(RunLock(walk.folder))
+                locks.enter_context(run_lock(walk.folder))
             except InputError:
                 log.info("all windows are finished; another process puts them together")
                 return
-        finish(walk, invocation)
+        finish(walk, request)
 
 
-def finish(walk: WalkForwardRun, invocation: Invocation) -> None:
-    """Test every window's policy, put the years together, write and print what came out.
+def finish(walk: WalkForwardRun, request: Invocation) -> None:
+    """Test every window's policy, put the years together, write and print the result.
 
     It depends on nothing but the finished windows: called again it writes the same again.
     """
     # A few books at a time: handing them to a second core costs more than it brings.
     torch.set_num_threads(1)
-    results = []
+    windows = []
     for window in walk.windows:
         log.info("testing %s", window.years)
-        results.append(run_test(walk, window))
-    trials = record_walk(walk, results)
-    raw = stitch([result.result.raw for result in results], trials, walk.request.resamples)
-    guarded = [r.result.managed for r in results if r.result.managed is not None]
-    managed = stitch(guarded, trials, walk.request.resamples) if guarded else None
-    _write(walk, results, raw, managed, with_report=invocation.report)
-    _print(walk, results, raw, managed)
-    outcome = (managed or raw).verdict.outcome
-    if invocation.gate and outcome is not Outcome.OUTPERFORMS:
+        windows.append(run_test(walk, window))
+    result = stitch_windows(windows, record_walk(walk, windows), walk.request.resamples)
+    write_result(walk, result, build_walk_report(walk, result) if request.report else None)
+    _print(walk, result)
+    outcome = result.headline.verdict.outcome
+    if request.gate and outcome is not Outcome.OUTPERFORMS:
         raise GateFailed(f"verdict on the test years of all windows: {outcome}")
 
 
 def _open(
-    plain: Mapping[str, Any], request: Mapping[str, Any], invocation: Invocation
+    plain: Mapping[str, Any], section_settings: Mapping[str, Any], request: Invocation
 ) -> WalkForwardRun:
     if plain["resume"] is not None:
         _refuse_other_overrides()
         return reopen_walk(resolve_walk(plain["resume"]))
     others = (*INVOCATION_KEYS, "walk_forward")
     config = {name: value for name, value in plain.items() if name not in others}
-    folder = _folder(invocation)
-    if invocation.stitch_only and not is_walk(folder):
-        raise InputError("there is nothing yet to be put together", "Give resume=<its folder>")
-    return open_walk(config, request, folder, invocation.window)
-
-
-def _folder(invocation: Invocation) -> Path:
-    """In a multirun over windows all jobs work in one folder, that of the multirun."""
     hydra = HydraConfig.get()
-    if hydra.mode == RunMode.MULTIRUN and invocation.window is not None:
-        return Path(hydra.sweep.dir).absolute()
-    return Path(hydra.runtime.output_dir)
+    folder = Path(hydra.runtime.output_dir)
+    if hydra.mode == RunMode.MULTIRUN and request.window is not None:
+        folder = Path(hydra.sweep.dir).absolute()  # all jobs work on one walk-forward
+    if request.stitch_only and not is_walk(folder):
+        raise InputError("there is nothing yet to be put together", "Give resume=<its folder>")
+    return open_walk(config, section_settings, folder, request.window)
 
 
-def _train_all(walk: WalkForwardRun, invocation: Invocation, inexact: bool) -> None:
-    unfinished = walk.unfinished
-    if invocation.stitch_only or not unfinished:
-        return
-    if invocation.jobs > 1:
-        train_in_parallel(walk, unfinished, invocation.jobs, allow_inexact=inexact)
-        return
-    for window in unfinished:
-        train_window(walk, window, allow_inexact=inexact)
-
-
-def _write(
-    walk: WalkForwardRun,
-    results: Sequence[WindowResult],
-    raw: StitchedComparison,
-    managed: StitchedComparison | None,
-    *,
-    with_report: bool,
-) -> None:
-    remove_leftovers(walk.folder)
-    with new_folder(walk.folder / RESULT) as temporary:
-        write_json(temporary / "metrics.json", walk_numbers(walk, results, raw, managed))
-        daily_table(results, raw, managed).to_parquet(temporary / "daily.parquet")
-        if with_report:
-            report = build_walk_report(walk, results, raw, managed)
-            (temporary / "report.html").write_text(render(report), encoding="utf-8")
-            for chart in report.charts:
-                (temporary / f"{chart.key}.png").write_bytes(chart_png(chart))
-
-
-def _print(
-    walk: WalkForwardRun,
-    results: Sequence[WindowResult],
-    raw: StitchedComparison,
-    managed: StitchedComparison | None,
-) -> None:
-    console = Console()
-    console.print(terminal_table(results))
-    shown = {AGENT: raw.performance[AGENT]}
-    if managed is not None:
-        shown["managed"] = managed.performance[AGENT]
-    shown |= {name: raw.performance[name] for name in SHOWN if name in raw.performance}
-    console.print(performance_table("all test years", raw.dates, shown))
-    console.print(verdict_text("all test years, the book without the risk module", raw.verdict))
-    if managed is not None:
-        console.print(
-            verdict_text("all test years, the book under the risk module", managed.verdict)
+def _is_complete(walk: WalkForwardRun, request: Invocation) -> bool:
+    """Whether all windows are finished; InputError where they are not and nothing was trained."""
+    unfinished = [window.name for window in walk.unfinished]
+    if unfinished and request.stitch_only:
+        raise InputError(
+            f"{len(unfinished)} of {len(walk.windows)} windows are not finished: "
+            f"{', '.join(unfinished)}",
+            f"Train them: resume={shown_path(walk.folder)}",
         )
+    if unfinished:
+        log.info("not finished yet: %s", ", ".join(unfinished))
+    return not unfinished
+
+
+def _print(walk: WalkForwardRun, result: WalkForwardResult) -> None:
+    console, raw, managed = Console(), result.raw, result.managed
+    books = {AGENT: raw.performance[AGENT]}
+    if managed is not None:
+        books["managed"] = managed.performance[AGENT]
+    books |= {name: raw.performance[name] for name in SHOWN if name in raw.performance}
+    console.print(terminal_table(result.windows))
+    console.print(performance_table("all test years", raw.dates, books))
+    for which, comparison in (("without", raw), ("under", managed)):
+        if comparison is not None:
+            title = f"all test years, the book {which} the risk module"
+            console.print(verdict_text(title, comparison.verdict))
     console.print(f"written to {shown_path(walk.folder / RESULT)}")
 
 
 def _refuse_other_overrides() -> None:
-    """A walk-forward that goes on is what it was."""
-    allowed = (*INVOCATION_KEYS, *(f"walk_forward.{name}" for name in _OWN))
+    """A walk-forward that is resumed keeps its settings."""
+    allowed = (*INVOCATION_KEYS, *(f"walk_forward.{name}" for name in _INVOCATION))
     for override in HydraConfig.get().overrides.task:
         if override.lstrip("+~").partition("=")[0] not in allowed:
             raise InputError(
@@ -202,9 +164,9 @@ def _refuse_other_overrides() -> None:
 
 
 def _prepared(arguments: Sequence[str]) -> list[str]:
-    """What has to be settled before Hydra makes a folder and writes into it.
+    """The arguments with what Hydra has to know before it makes a folder and writes into it.
 
-    Where one goes on, Hydra logs into its folder and leaves the .hydra folder alone; in a multirun
+    A walk-forward that is resumed is logged into and its .hydra folder left alone; in a multirun
     over windows each job logs into its window's folder.
     """
     prepared = list(arguments)

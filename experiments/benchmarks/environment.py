@@ -12,53 +12,36 @@ import numpy as np
 from conf.types import ObsArray
 from envs.registration import OPTION_PORTFOLIO, register_environments
 from envs.sb3_vec_env import KernelVecEnv
-from experiments.benchmarks.rows import Budget, Row, at_least
+from experiments.benchmarks.rows import Row, at_least
 from experiments.benchmarks.settings import Bench
 from experiments.benchmarks.timing import calls_per_second, in_turn
-from experiments.benchmarks.training import training_kernel
-from experiments.runs.settings import section
+from experiments.environments.opening import section
 
-ONE_STEPS_A_SECOND = 10_000.0
-MANY = 1024
-MANY_STEPS_A_SECOND = 500_000.0
+# Steps a second, by row.
+BUDGETS = {
+    "environment.gymnasium_1": at_least(10_000.0),
+    "environment.vec_env_1024": at_least(500_000.0),
+}
 _DRAWN = 64  # different actions, drawn in advance
 
 
 def environment_rows(bench: Bench) -> list[Row]:
-    """Steps a second: one episode through gymnasium, many through the VecEnv and without it."""
-    request = bench.request
-    steppers: dict[str, tuple[int, Callable[[], object]]] = {"gymnasium_1": (1, _gymnasium(bench))}
-    for size in request.batches:
-        steppers[f"vec_env_{size}"] = size, _vec_env(bench, size)
-        steppers[f"kernel_{size}"] = size, _kernel(bench, size)
+    """Steps a second: one episode through gymnasium, and many through the VecEnv."""
+    request, rows = bench.request, []
+    steppers = {("gymnasium", 1): _gymnasium(bench)}
+    steppers |= {("vec_env", size): _vec_env(bench, size) for size in request.batches}
 
     def measure(episodes: int, step: Callable[[], object]) -> Callable[[], float]:
         return lambda: episodes * calls_per_second(step, request.seconds)
 
-    taken = in_turn(
-        {name: measure(*stepper) for name, stepper in steppers.items()}, request.repeats
-    )
-    return [
-        Row(
-            f"environment.{name}",
-            _what(name, steppers[name][0]),
-            max(values),
-            "steps/s",
-            _budget(name),
-            {"each_repeat": values},
-        )
-        for name, values in taken.items()
-    ]
-
-
-def _what(name: str, episodes: int) -> str:
-    way = {"gymnasium": "gymnasium", "vec_env": "VecEnv", "kernel": "kernel alone"}
-    return f"environment, N = {episodes}, {way[name.rpartition('_')[0]]}"
-
-
-def _budget(name: str) -> Budget | None:
-    bounds = {"gymnasium_1": ONE_STEPS_A_SECOND, f"vec_env_{MANY}": MANY_STEPS_A_SECOND}
-    return at_least(bounds[name]) if name in bounds else None
+    calls = {f"{way}_{size}": measure(size, step) for (way, size), step in steppers.items()}
+    taken = in_turn(calls, request.repeats)
+    for (way, size), values in zip(steppers, taken.values(), strict=True):
+        name = f"environment.{way}_{size}"
+        what = f"environment, N = {size}, {'VecEnv' if way == 'vec_env' else way}"
+        details = {"each_repeat": values}
+        rows.append(Row(name, what, max(values), "steps/s", BUDGETS.get(name), details))
+    return rows
 
 
 def _gymnasium(bench: Bench) -> Callable[[], object]:
@@ -79,24 +62,10 @@ def _gymnasium(bench: Bench) -> Callable[[], object]:
 
 
 def _vec_env(bench: Bench, size: int) -> Callable[[], object]:
-    env = KernelVecEnv(training_kernel(bench, size))
+    env = KernelVecEnv(bench.kernel(size))
     env.reset()
     actions = _actions((size, *(env.action_space.shape or ())))
     return lambda: env.step(next(actions))
-
-
-def _kernel(bench: Bench, size: int) -> Callable[[], object]:
-    kernel = training_kernel(bench, size)
-    kernel.reset()
-    actions = _actions((size, *(kernel.action_space.shape or ())))
-
-    def step() -> None:
-        result = kernel.step(next(actions))
-        done = result.terminated | result.truncated
-        if done.any():
-            kernel.restart(done)
-
-    return step
 
 
 def _actions(shape: tuple[int, ...]) -> cycle[ObsArray]:

@@ -17,7 +17,7 @@ class Budget:
     at_least: bool  # or else at most
 
     def met_by(self, value: float) -> bool:
-        """Does the value keep to it?"""
+        """Whether the value keeps to it."""
         return value >= self.bound if self.at_least else value <= self.bound
 
     def __str__(self) -> str:
@@ -37,14 +37,12 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Is the budget kept? None where there is none."""
+        """Whether the budget is kept; None where there is none."""
         return None if self.budget is None else self.budget.met_by(self.value)
 
     def as_json(self) -> dict[str, Any]:
         """The row as plain data."""
-        budget = None if self.budget is None else asdict(self.budget)
-        fields = {name: getattr(self, name) for name in ("name", "what", "value", "unit")}
-        return {**fields, "budget": budget, "met": self.met, "details": dict(self.details)}
+        return {**asdict(self), "met": self.met}
 
 
 def at_least(bound: float) -> Budget:
@@ -59,9 +57,7 @@ def at_most(bound: float) -> Budget:
 
 def shown(value: float) -> str:
     """A number as a person reads it: three significant digits, thousands separated."""
-    if abs(value) >= 1000.0:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 1000.0 else f"{value:.3g}"
 
 
 def rows_table(rows: Sequence[Row]) -> Table:

@@ -1,32 +1,25 @@
-"""What a benchmark is asked to measure."""
+"""What a benchmark measures, and what it measures it on."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import Field
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from agents.factory import RecurrentPPOSettings
+from agents.factory import RecurrentPPOSettings, build_agent
 from conf.errors import InputError
 from conf.settings import build_settings, settings
-from experiments.runs.market_setup import MarketSetup
-from experiments.runs.settings import SECTIONS, section
+from envs.option_portfolio.env import OptionPortfolioKernel
+from envs.sb3_vec_env import KernelVecEnv
+from experiments.environments.opening import market_settings, open_market, option_setup, section
+from experiments.environments.option_book import OptionSetup
+from experiments.runs.settings import SECTIONS
 
-Part = Literal[
-    "all", "training", "environment", "pricing", "tape", "monte_carlo", "startup", "growth"
-]
+Part = Literal["all", "training", "environment", "pricing", "tape", "monte_carlo", "startup"]
 Count = Annotated[int, Field(ge=1)]
-Sizes = Annotated[tuple[Count, ...], Field(min_length=2)]
-
-
-@settings
-class GrowthSizes:
-    """Sizes at which time and memory are taken to see how they grow."""
-
-    episodes: Sizes = (256, 1024, 4096)  # N
-    paths: Sizes = (32, 128, 512)  # P
-    sessions: Sizes = (2000, 8000, 32000)  # T
 
 
 @settings
@@ -45,7 +38,6 @@ class BenchmarkSettings:
     contracts: Count = 1_000_000
     tape_years: Count = 22
     paths: Count = 1000  # simulated years of the Monte Carlo row
-    growth: GrowthSizes = GrowthSizes()
     train_arguments: tuple[str, ...] = ()  # of the `experiments.train` that is started
     gate: bool = False  # exit code 1 where a budget is missed
 
@@ -56,16 +48,34 @@ class Bench:
 
     request: BenchmarkSettings
     agent: RecurrentPPOSettings
-    setup: MarketSetup
+    setup: OptionSetup
     plain: dict[str, Any]  # the sections of the configuration as they were given
 
-    def wants(self, part: str) -> bool:
-        """Is this part of the table asked for?"""
+    def measures(self, part: str) -> bool:
+        """Whether this part of the table is asked for."""
         return part in self.request.rows or "all" in self.request.rows
 
+    def kernel(self, num_envs: int) -> OptionPortfolioKernel:
+        """Episodes of the training years, as the agent meets them."""
+        setup = self.setup
+        return OptionPortfolioKernel(
+            setup.market,
+            setup.settings.env,
+            setup.window("train"),
+            num_envs,
+            seed=0,
+            risk=setup.training_risk,
+        )
 
-def benchmark_settings(plain: dict[str, Any]) -> tuple[BenchmarkSettings, RecurrentPPOSettings]:
-    """Check the command's own settings and the agent's; InputError for what is wrong."""
+    def model(self, agent: RecurrentPPOSettings, num_envs: int, device: str) -> OnPolicyAlgorithm:
+        """A fresh agent in these episodes."""
+        # Where the divergence of the policy may end an update early, updates are not comparable.
+        agent = replace(agent, target_kl=None)
+        return build_agent(agent, KernelVecEnv(self.kernel(num_envs)), 0, device)
+
+
+def open_bench(plain: dict[str, Any]) -> Bench:
+    """Check the settings and load the market; InputError for what is wrong."""
     own = {name: value for name, value in plain.items() if name not in SECTIONS}
     request: BenchmarkSettings = build_settings(BenchmarkSettings, own, "benchmark")
     agent: RecurrentPPOSettings = build_settings(
@@ -76,4 +86,6 @@ def benchmark_settings(plain: dict[str, Any]) -> tuple[BenchmarkSettings, Recurr
             f"agent.kind is {agent.kind!r}: the benchmark compares recurrent_ppo with it already",
             "Leave agent=recurrent_ppo",
         )
-    return request, agent
+    if request.device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device is {request.device!r}, but torch sees no GPU", "Use cpu")
+    return Bench(request, agent, option_setup(open_market(market_settings(plain))), plain)

@@ -1,19 +1,19 @@
-"""The laws that years are simulated from, fitted to the past of the run's own market."""
+"""The models that years are simulated from, fitted to the past of the run's own market."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from envs.market.loaded import settings_to_json
+from conf.settings import settings_to_json
 from envs.market.models.bootstrap import DayPool, pool_days
 from envs.market.models.fits import fit_gbm, fit_heston, fit_regimes, moves_of
+from envs.market.models.garch import IndexGarch, fit_index_garch
 from envs.market.models.heston import HestonModel
-from envs.market.models.index_garch import IndexGarch, fit_index_garch
 from envs.market.models.index_models import IndexModel
 from envs.market.sources.index import (
     LoadedMarket,
@@ -26,6 +26,7 @@ from envs.market.sources.index import (
 log = logging.getLogger(__name__)
 
 ModelName = Literal["gbm", "heston", "garch", "bootstrap", "regime"]
+MODELS: tuple[ModelName, ...] = get_args(ModelName)
 
 TITLES = {
     "gbm": "Geometric Brownian motion",
@@ -35,13 +36,12 @@ TITLES = {
     "regime": "Two regimes",
 }
 LOWEST_FELLER_RATIO = 0.25  # below which Heston's variance is degenerate
-# Up to the end of which split a model may look.
-_LAST_SPLIT = {"bootstrap": "validation"}
+_LAST_SPLIT = {"bootstrap": "validation"}  # that a model is fitted to; others: train
 
 
 @dataclass(frozen=True)
 class FittedModel:
-    """One fitted model."""
+    """A model of the index with what it was fitted to."""
 
     name: str
     model: IndexModel
@@ -53,15 +53,15 @@ class FittedModel:
     source: str
 
     @property
-    def numbers(self) -> dict[str, Any]:
-        """What the fit found, as plain data."""
+    def parameters(self) -> dict[str, Any]:
+        """The fitted parameters, as plain data."""
         model = self.model
         if isinstance(model, DayPool):
             return {"sessions": len(model.close), "mean_block": model.mean_block}
         if isinstance(model, IndexGarch):
             names = ("mean", "omega", "alpha", "gamma", "beta", "ceiling")
-            found = {name: float(getattr(model.fit, name)[0]) for name in names}
-            return {**found, "vol_premium": model.vol_premium}
+            garch = {name: float(getattr(model.fit, name)[0]) for name in names}
+            return {**garch, "vol_premium": model.vol_premium}
         plain = settings_to_json(model)
         if isinstance(model, HestonModel):
             plain["feller_ratio"] = feller_ratio(model)
@@ -69,7 +69,7 @@ class FittedModel:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What to know before its years are believed, in sentences."""
+        """Warnings about a degenerate fit, in sentences."""
         if not isinstance(self.model, HestonModel):
             return ()
         ratio = feller_ratio(self.model)
@@ -98,7 +98,7 @@ def past_market(loaded: LoadedMarket) -> LoadedMarket:
     return loaded
 
 
-def fit_laws(loaded: LoadedMarket, names: Sequence[ModelName]) -> list[FittedModel]:
+def fit_models(loaded: LoadedMarket, names: Sequence[ModelName]) -> list[FittedModel]:
     """Fit each model to the training years, the bootstrap to those and the validation years."""
     market = past_market(loaded)
     models = [_fit(market, name) for name in names]

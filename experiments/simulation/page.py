@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from rich.table import Table as TerminalTable
 
-from experiments.evaluation.open_run import MANAGED, titled
-from experiments.evaluation.split import AGENT
+from experiments.evaluation.open_run import titled
+from experiments.evaluation.split import AGENT, INDEX
 from experiments.reporting.charts import Bars, Chart, Histogram, Line, Mark, Panel, Series
 from experiments.reporting.contents import KeyNumber, Report, Section, Table, Text
 from experiments.reporting.figures import common_edges
 from experiments.reporting.style import book_colours, number, percent, shown_name
-from experiments.simulation.models import TITLES, FittedModel
-from experiments.simulation.statistics import BookRisk
-from experiments.simulation.years import Years
+from experiments.simulation.models import TITLES
+from experiments.simulation.statistics import BookRisk, ModelResult
 from risk.bootstrap import Interval
 
 _IN_PICTURES = 4  # books that an eye can tell apart in a histogram
-
-
-@dataclass(frozen=True)
-class ModelResult:
-    """One law and what every book came to under it."""
-
-    model: FittedModel
-    years: Mapping[str, Years]
-    risks: Mapping[str, BookRisk]
-    seconds: float
-
-    @property
-    def headline(self) -> str:
-        """The book that would be run: the managed one where there is one."""
-        return MANAGED if MANAGED in self.risks else AGENT
 
 
 COLUMNS = (
@@ -44,51 +27,31 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def result_rows(result: ModelResult) -> list[tuple[str, ...]]:
-    """A row a book, under COLUMNS."""
-    rows: list[tuple[str, ...]] = []
-    for name, risk in result.risks.items():
-        rows.append(
-            (
-                titled(name),
-                _with_ends(risk.mean["sharpe"], number),
-                _with_ends(risk.mean["total_return"], percent),
-                percent(risk.quantile["total_return"][0]),
-                percent(risk.mean["max_drawdown"].value),
-                percent(risk.quantile["max_drawdown"][2]),
-                _with_ends(risk.large_loss, percent),
-                _with_ends(risk.ruin, percent),
-                percent(risk.halted),
-            )
-        )
-    return rows
-
-
 def terminal_tables(result: ModelResult, level: float) -> tuple[TerminalTable, TerminalTable]:
-    """The tables that are printed: what is earned and what is risked, in 80 characters each."""
+    """The tables for the terminal: returns, and risks; no wider than 80 characters each."""
     count = len(result.years[AGENT].sharpe)
-    earned = _terminal_table(
+    returns = _terminal_table(
         f"{TITLES[result.model.name]}: {count:,} years in {result.seconds:.1f} s",
         ("Sharpe", "return, %", "worst in 20, %"),
     )
-    risked = _terminal_table(
+    risks = _terminal_table(
         f"likewise, in %; brackets: {100 * level:g} % intervals",
         ("max drawdown", "loses > 20 %", "ruined"),
     )
     for name, risk in result.risks.items():
-        earned.add_row(
+        returns.add_row(
             titled(name),
             _short(risk.mean["sharpe"], 2),
-            _short(_in_percent(risk.mean["total_return"]), 1),
+            _short(risk.mean["total_return"], 1, scale=100.0),
             number(100.0 * risk.quantile["total_return"][0], 1),
         )
-        risked.add_row(
+        risks.add_row(
             titled(name),
             number(100.0 * risk.mean["max_drawdown"].value, 1),
-            _short(_in_percent(risk.large_loss), 1),
-            _short(_in_percent(risk.ruin), 1),
+            _short(risk.large_loss, 1, scale=100.0),
+            _short(risk.ruin, 1, scale=100.0),
         )
-    return earned, risked
+    return returns, risks
 
 
 def _terminal_table(title: str, columns: Sequence[str]) -> TerminalTable:
@@ -100,7 +63,7 @@ def _terminal_table(title: str, columns: Sequence[str]) -> TerminalTable:
 
 
 def return_chart(result: ModelResult) -> Chart:
-    """How often which return of a year."""
+    """How the returns of a year are distributed under one model."""
     shown = dict(list(result.years.items())[:_IN_PICTURES])
     shown.pop("cash", None)
     first, *others = shown
@@ -130,7 +93,7 @@ def return_chart(result: ModelResult) -> Chart:
 
 
 def risk_chart(results: Sequence[ModelResult]) -> Chart:
-    """Chance of a loss of more than a fifth, by law and book."""
+    """Chance of a loss of more than a fifth, by model and book."""
     shown = [n for n in results[0].risks if n != "cash"][:_IN_PICTURES]
     colours = book_colours(shown)
     labels = tuple(result.model.name for result in results)
@@ -147,37 +110,36 @@ def risk_chart(results: Sequence[ModelResult]) -> Chart:
         "large_losses",
         "Chance of losing more than 20 % in a year",
         (Panel("share of years", bars, "percent", from_zero=True),),
-        subtitle="By the law that the years were simulated from.",
+        subtitle="By the model that the years were simulated from.",
         height=330,
     )
 
 
 def build_page(header: Mapping[str, Any], results: Sequence[ModelResult]) -> Report:
-    """The page: all laws at a glance, then each by itself."""
+    """The page: all models at a glance, then each by itself."""
     sections = [Section("At a glance", (risk_chart(results),), intro=_intro(header))]
     sections += [_model_section(result, header["level"]) for result in results]
     worst = max(results, key=lambda r: r.risks[r.headline].large_loss.value)
-    book = worst.headline
-    risk = worst.risks[book]
+    book, risk = worst.headline, worst.risks[worst.headline]
     return Report(
         title=f"Simulated years of {header['run']}",
-        subtitle=f"{header['paths']:,} years a law · surface {header['surface']} · costs "
+        subtitle=f"{header['paths']:,} years a model · surface {header['surface']} · costs "
         f"{header['costs']} · {header['policy']} policy, step {header['policy_step']}",
-        verdict_text=f"Under {TITLES[worst.model.name]}, the worst of the laws, the {book} book "
+        verdict_text=f"Under {TITLES[worst.model.name]}, the worst of the models, the {book} book "
         f"loses more than 20 % in {_with_ends(risk.large_loss, percent)} of the years and is "
         f"ruined in {_with_ends(risk.ruin, percent)}. A simulation judges no edge: it says how "
-        "the book fares if the market is as the law says.",
+        "the book fares if the market is as the model says.",
         key_numbers=tuple(
             KeyNumber(
                 f"Sharpe ratio, {result.model.name}",
                 number(result.risks[result.headline].mean["sharpe"].value),
-                f"index {number(result.risks['buy_and_hold'].mean['sharpe'].value)}",
+                f"index {number(result.risks[INDEX].mean['sharpe'].value)}",
             )
             for result in results[:5]
         ),
         sections=tuple(sections),
         footer=(
-            "Research, not advice. A law fitted to the past knows nothing that the past did not "
+            "Research, not advice. A model fitted to the past knows nothing that the past did not "
             "hold.",
         ),
     )
@@ -188,12 +150,15 @@ def _model_section(result: ModelResult, level: float) -> Section:
     table = Table(
         "Books",
         COLUMNS,
-        tuple(result_rows(result)),
+        tuple(_row(name, risk) for name, risk in result.risks.items()),
         emphasis=frozenset({list(result.risks).index(result.headline)}),
         notes=(f"Brackets: {100 * level:g} % intervals, for the number of years is finite.",),
     )
-    found = tuple((key, _written(value)) for key, value in model.numbers.items())
-    fitted = Table("What was fitted", ("number", "value"), found, folded=True)
+    parameters = tuple(
+        (name, f"{value:.6g}" if isinstance(value, float) else str(value))
+        for name, value in model.parameters.items()
+    )
+    fitted = Table("Fitted parameters", ("parameter", "value"), parameters, folded=True)
     notices = [Text("\n\n".join(model.notices), "Notice", "warning")] if model.notices else []
     return Section(
         TITLES[model.name],
@@ -202,27 +167,34 @@ def _model_section(result: ModelResult, level: float) -> Section:
     )
 
 
-def _intro(header: Mapping[str, Any]) -> str:
+def _row(name: str, risk: BookRisk) -> tuple[str, ...]:
+    """The cells of COLUMNS."""
     return (
-        f"Every law is fitted to the past up to the end of the training years (real days in blocks:"
-        f" of the validation years); the test years are not read. {header['paths']:,} years are "
-        "simulated from each, options are priced by the run's own surface, and every book trades "
-        "through them under the same costs."
+        titled(name),
+        _with_ends(risk.mean["sharpe"], number),
+        _with_ends(risk.mean["total_return"], percent),
+        percent(risk.quantile["total_return"][0]),
+        percent(risk.mean["max_drawdown"].value),
+        percent(risk.quantile["max_drawdown"][2]),
+        _with_ends(risk.large_loss, percent),
+        _with_ends(risk.ruin, percent),
+        percent(risk.halted),
     )
 
 
-def _with_ends(interval: Interval, write: Any) -> str:
+def _intro(header: Mapping[str, Any]) -> str:
+    return (
+        "Every model is fitted to the past up to the end of the training years (real days in "
+        f"blocks: of the validation years); the test years are not read. {header['paths']:,} years "
+        "are simulated from each, options are priced by the run's own surface, and every book "
+        "trades through them under the same costs."
+    )
+
+
+def _with_ends(interval: Interval, write: Callable[[float], str]) -> str:
     return f"{write(interval.value)} ({write(interval.low)} to {write(interval.high)})"
 
 
-def _written(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _in_percent(interval: Interval) -> Interval:
-    return Interval(*(100.0 * x for x in interval))
-
-
-def _short(interval: Interval, decimals: int) -> str:
-    value, low, high = (number(x, decimals) for x in interval)
+def _short(interval: Interval, decimals: int, scale: float = 1.0) -> str:
+    value, low, high = (number(scale * x, decimals) for x in interval)
     return f"{value} ({low}..{high})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,10 @@ from scipy.special import betaincinv
 
 from conf.errors import InputError
 from conf.types import BoolArray, FloatArray
+from experiments.evaluation.open_run import MANAGED
+from experiments.evaluation.results import plain
+from experiments.evaluation.split import AGENT
+from experiments.simulation.models import FittedModel
 from experiments.simulation.years import Years
 from risk.bootstrap import Interval, percentile_interval
 from risk.metrics import check_level
@@ -22,7 +27,7 @@ _CELLS_AT_ONCE = 4_000_000
 
 
 class BookRisk(NamedTuple):
-    """What a book's simulated years amount to."""
+    """The distribution of a book's simulated years."""
 
     mean: dict[str, Interval]  # by measure
     quantile: dict[str, tuple[float, ...]]  # by measure, at QUANTILES
@@ -33,18 +38,15 @@ class BookRisk(NamedTuple):
 
     def plain(self) -> dict[str, Any]:
         """As JSON can hold it; undefined is null."""
-        measures = {
-            name: {
-                "mean": plain_interval(self.mean[name]),
-                **{
-                    f"p{round(100 * q):02d}": _number(x)
-                    for q, x in zip(QUANTILES, self.quantile[name], strict=True)
-                },
-            }
-            for name in MEASURES
-        }
+        keys = [f"p{round(100 * q):02d}" for q in QUANTILES]
         return {
-            **measures,
+            **{
+                name: {
+                    "mean": plain_interval(self.mean[name]),
+                    **dict(zip(keys, map(plain, self.quantile[name]), strict=True)),
+                }
+                for name in MEASURES
+            },
             "probability_of_ruin": plain_interval(self.ruin),
             "probability_of_loss_over_20_percent": plain_interval(self.large_loss),
             "probability_of_loss": plain_interval(self.loss),
@@ -52,10 +54,36 @@ class BookRisk(NamedTuple):
         }
 
 
+@dataclass(frozen=True)
+class ModelResult:
+    """Every book's years under one model."""
+
+    model: FittedModel
+    years: Mapping[str, Years]
+    risks: Mapping[str, BookRisk]
+    seconds: float
+
+    @property
+    def headline(self) -> str:
+        """The book that would be run: the managed one where there is one."""
+        return MANAGED if MANAGED in self.risks else AGENT
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        model = self.model
+        return {
+            "fitted_to": {"source": model.source, "first": model.first, "last": model.last},
+            "parameters": model.parameters,
+            "notices": list(model.notices),
+            "seconds": round(self.seconds, 3),
+            "books": {name: risk.plain() for name, risk in self.risks.items()},
+        }
+
+
 def book_risks(
     books: Mapping[str, Years], level: float, resamples: int, seed: int
 ) -> dict[str, BookRisk]:
-    """Every book of one model. All are resampled by the same years, so that they compare.
+    """Each book's distribution under one model; all books are resampled by the same years.
 
     Means have percentile intervals of a bootstrap over years, which are independent; probabilities
     have exact binomial ones.
@@ -65,8 +93,8 @@ def book_risks(
     means = resampled_means(np.stack(values), resamples, np.random.default_rng(seed))
     by_book = np.split(means, len(books))
     return {
-        name: _risk_of(years, own, level)
-        for (name, years), own in zip(books.items(), by_book, strict=True)
+        name: _book_risk(years, resampled, level)
+        for (name, years), resampled in zip(books.items(), by_book, strict=True)
     }
 
 
@@ -100,10 +128,10 @@ def proportion_interval(hits: int, trials: int, level: float = 0.95) -> Interval
 
 def plain_interval(interval: Interval) -> dict[str, float | None]:
     """Value and ends, null where undefined."""
-    return {name: _number(x) for name, x in interval._asdict().items()}
+    return {name: plain(x) for name, x in interval._asdict().items()}
 
 
-def _risk_of(years: Years, means: FloatArray, level: float) -> BookRisk:
+def _book_risk(years: Years, means: FloatArray, level: float) -> BookRisk:
     """`means` (K, B) are those of the MEASURES over bootstrap samples."""
     paths = len(years.sharpe)
     mean, quantile = {}, {}
@@ -124,7 +152,3 @@ def _risk_of(years: Years, means: FloatArray, level: float) -> BookRisk:
         chance(years.total_return < 0.0),
         float(years.halted.mean()),
     )
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

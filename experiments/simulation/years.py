@@ -1,11 +1,10 @@
-"""Simulated years: paths drawn, priced and traded in chunks, on as many cores as there are."""
+"""Simulated years: paths drawn, priced and traded in chunks, several chunks at a time."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -14,15 +13,16 @@ from agents.policy import Policy
 from agents.ppo.parallel import torch_threads
 from conf.types import BoolArray, FloatArray
 from envs.core.batch import Window
+from envs.market.exchange_calendar import trading_days
 from envs.market.indicators import WARMUP_SESSIONS
 from envs.market.models.gbm import Scenario
 from envs.market.models.index_models import simulate_index
-from envs.market.models.panel import trading_days
 from envs.option_portfolio.market import build_option_market
 from experiments.backtests.backtest import Backtest
+from experiments.environments.option_book import OptionMarketSettings
 from experiments.evaluation.open_run import CASH, pick, run_beside
 from experiments.evaluation.split import INDEX
-from experiments.runs.settings import OptionMarketSettings
+from experiments.runs.parallel import run_tasks
 from experiments.simulation.models import FittedModel
 from risk import metrics
 from risk.bootstrap import equity_curve
@@ -38,7 +38,7 @@ _INITIAL_PRICE = 1000.0  # index points; only ratios to it matter
 
 @dataclass(frozen=True)
 class Years:
-    """What one book came to on P simulated years."""
+    """One book's P simulated years."""
 
     sharpe: FloatArray  # (P,)
     total_return: FloatArray  # (P,) of the year
@@ -50,41 +50,42 @@ class Years:
 def simulate_years(
     model: FittedModel,
     policy: Policy,
-    beside: Sequence[str],
-    wanted: OptionMarketSettings,
+    baselines: Sequence[str],
+    settings: OptionMarketSettings,
     paths: int,
     seed: int,
     threads: int,
 ) -> dict[str, Years]:
     """A year of every book on each of `paths` paths, by the book's name.
 
-    The policy trades as it wants and, where the risk module is on, under it; the baselines named
-    `beside`, the index and cash are without it. The same seed gives the same years whatever the
-    number of threads.
+    The policy trades raw and, where the risk module is on, under it; the named `baselines`, the
+    index and cash are without it. The same seed gives the same years whatever the number of
+    threads.
     """
     sizes = [min(CHUNK, paths - first) for first in range(0, paths, CHUNK)]
-    # Chunk k is the same whoever works on it.
+    # A seed for each chunk: its paths do not depend on which thread draws them.
     seeds = np.random.SeedSequence((seed, sum(model.name.encode()))).spawn(len(sizes))
 
-    def chunk(size: int, own: np.random.SeedSequence) -> dict[str, Years]:
-        return _simulate_chunk(model, policy, beside, wanted, size, np.random.default_rng(own))
+    def simulate(chunk: tuple[int, np.random.SeedSequence]) -> dict[str, Years]:
+        size, own = chunk
+        return _simulate_chunk(model, policy, baselines, settings, size, np.random.default_rng(own))
 
-    # A core a chunk wastes less than two cores a product.
-    with torch_threads(1), ThreadPoolExecutor(threads) as pool:
-        done = list(pool.map(chunk, sizes, seeds))
-    return {name: _joined([part[name] for part in done]) for name in done[0]}
+    # A core for each chunk wastes less than two cores for each matrix product.
+    with torch_threads(1):
+        chunks = run_tasks(simulate, list(zip(sizes, seeds, strict=True)), threads)
+    return {name: _joined([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
 def _simulate_chunk(
     model: FittedModel,
     policy: Policy,
-    beside: Sequence[str],
-    wanted: OptionMarketSettings,
+    baselines: Sequence[str],
+    settings: OptionMarketSettings,
     paths: int,
     rng: np.random.Generator,
 ) -> dict[str, Years]:
     scenario = Scenario(
-        # The exchange's days for every law: 252 of them are a year by the calendar, too.
+        # The exchange's days under every model: 252 of them are a year by the calendar, too.
         dates=trading_days(_START, WARMUP_SESSIONS + YEAR_SESSIONS),
         num_paths=paths,
         initial_price=_INITIAL_PRICE,
@@ -93,27 +94,30 @@ def _simulate_chunk(
         dividend_yield=model.dividend_yield,
     )
     history = simulate_index(model.model, scenario, rng)
-    market = build_option_market(history, wanted.surface, wanted.env)
+    market = build_option_market(history, settings.surface, settings.env)
     window = Window(market.first_usable, history.num_sessions)
     # Nothing can be fitted to a simulated market without looking ahead in it.
-    known = {b.name: b.policy for b in build_baselines(market, wanted.env, None)}
-    books = pick(beside, known)
-    ran = run_beside(policy, books, market, wanted.env, window, wanted.risk)
-    found = {name: _years(done) for name, done in ran.items()}
+    known = {b.name: b.policy for b in build_baselines(market, settings.env, None)}
+    books = pick(baselines, known)
+    backtests = run_beside(policy, books, market, settings.env, window, settings.risk)
     free = market.cash_return[window.start : window.stop - 1]
     index = equity_curve(market.index_returns(window))
     cash = np.broadcast_to(equity_curve(free), index.shape)
-    return {**found, INDEX: _plain(index, free), CASH: _plain(cash, free)}
+    return {
+        **{name: _years_of(backtest) for name, backtest in backtests.items()},
+        INDEX: _unmanaged(index, free),
+        CASH: _unmanaged(cash, free),
+    }
 
 
-def _years(backtest: Backtest) -> Years:
-    plain = _plain(backtest.equity, backtest.risk_free)
+def _years_of(backtest: Backtest) -> Years:
+    years = _unmanaged(backtest.equity, backtest.risk_free)
     halted = (backtest.guard[:, -1] == GuardState.HALTED) & ~backtest.ruined
-    return Years(plain.sharpe, plain.total_return, plain.max_drawdown, backtest.ruined, halted)
+    return replace(years, ruined=backtest.ruined, halted=halted)
 
 
-def _plain(equity: FloatArray, risk_free: FloatArray) -> Years:
-    """A book that can be neither ruined nor halted."""
+def _unmanaged(equity: FloatArray, risk_free: FloatArray) -> Years:
+    """The years of a book that can be neither ruined nor halted; equity (P, T + 1)."""
     never = np.zeros(len(equity), np.bool_)
     return Years(
         metrics.sharpe_ratio(metrics.simple_returns(equity), risk_free),

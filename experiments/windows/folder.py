@@ -1,8 +1,8 @@
-"""The folder of a walk-forward: what it was asked to be, and a run folder for each window.
+"""The folder of a walk-forward: its settings, and a run folder for each window.
 
-`walk_forward.json` says it all and never changes. A window's folder (`2005/`) is an ordinary run
-folder, whose settings are those of the whole with boundaries of its own: it can be evaluated and
-watched like any other. `walk_forward/` holds the result.
+`walk_forward.json` holds all settings and never changes. A window's folder (`2005/`) is an
+ordinary run folder, whose settings are those of the whole with boundaries of its own: it can be
+evaluated and watched like any other. `walk_forward/` holds the result.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from agents.persistence.policy_file import DESCRIPTION
 from agents.persistence.strict_json import read_json
 from conf.errors import InputError
 from conf.files import write_json
-from conf.settings import build_settings
-from envs.market.loaded import settings_to_json
+from conf.settings import build_settings, settings_to_json
+from experiments.environments.opening import open_market
+from experiments.environments.setup import MarketSetup
 from experiments.runs.config import config_hash, refuse_evaluated
 from experiments.runs.folder import MANIFEST, WALK, is_walk, shown_path
-from experiments.runs.market_setup import MarketSetup, build_model, open_market
 from experiments.runs.record import load_manifest
 from experiments.runs.settings import RunSettings, run_settings
-from experiments.runs.training import prepare_torch
+from experiments.runs.training import build_model, prepare_torch
 from experiments.windows.windows import WalkForwardSettings, YearWindow, find_window, plan_windows
 
 RESULT = "walk_forward"
@@ -46,8 +46,8 @@ class WalkForwardRun:
         """Where the window's run lives."""
         return self.folder / window.name
 
-    def before(self, window: YearWindow) -> YearWindow | None:
-        """The window whose policy this one goes on from; None where it begins afresh."""
+    def previous(self, window: YearWindow) -> YearWindow | None:
+        """The window whose policy this one starts from; None where it starts from fresh weights."""
         place = self.windows.index(window)
         return self.windows[place - 1] if place and self.request.retrain == "fine_tune" else None
 
@@ -55,9 +55,9 @@ class WalkForwardRun:
         """The configuration of the window's run."""
         data = replace(self.setup.loaded.settings, splits=window.dates)
         config = {**self.config, "data": settings_to_json(data)}
-        if self.before(window) is not None:
-            fewer = max(int(config["total_timesteps"]) // FINE_TUNE_SHARE, 1)
-            config["total_timesteps"] = self.request.fine_tune_timesteps or fewer
+        if self.previous(window) is not None:
+            share = max(int(config["total_timesteps"]) // FINE_TUNE_SHARE, 1)
+            config["total_timesteps"] = self.request.fine_tune_timesteps or share
         return config
 
     def settings_of(self, window: YearWindow) -> RunSettings:
@@ -67,8 +67,9 @@ class WalkForwardRun:
     def setup_of(self, window: YearWindow) -> MarketSetup:
         """The market, cut at the window's boundaries."""
         settings, loaded = self.settings_of(window).market, self.setup.loaded
-        cut: Any = replace(loaded, settings=settings.data)  # type: ignore[arg-type]
-        return MarketSetup(cut, self.setup.market, settings)
+        return replace(
+            self.setup, loaded=replace(loaded, settings=settings.data), settings=settings
+        )
 
     def is_finished(self, window: YearWindow) -> bool:
         """Whether the window's run came to its end; InputError if the folder holds another run."""
@@ -98,16 +99,16 @@ class WalkForwardRun:
 def open_walk(
     config: Mapping[str, Any], request: Mapping[str, Any], folder: Path, year: int | None = None
 ) -> WalkForwardRun:
-    """The walk-forward of these settings in `folder`: a new one, or that which stands there.
+    """The walk-forward of these settings in `folder`: a new one, or the one that is already there.
 
-    config: a run's configuration, asked: the section `walk_forward`, both plain; year: a window
+    config: a run's configuration, request: the section `walk_forward`, both plain; year: a window
     that it has to have. Everything is checked before anything is written. Raises InputError where
-    the folder holds another one.
+    the folder holds a walk-forward with other settings.
     """
-    wanted: WalkForwardSettings = build_settings(WalkForwardSettings, request, "walk_forward")
-    identity = config_hash({"config": dict(config), "walk_forward": asdict(wanted)})
+    settings: WalkForwardSettings = build_settings(WalkForwardSettings, request, "walk_forward")
+    identity = config_hash({"config": dict(config), "walk_forward": asdict(settings)})
     if not is_walk(folder):
-        walk = _prepare(config, wanted, folder)
+        walk = _prepare(config, settings, folder)
         first = walk.windows[0] if year is None else find_window(walk.windows, year)
         # Whatever cannot be built is refused here, with nothing written yet.
         build_model(walk.setup_of(first), walk.settings_of(first))
@@ -125,7 +126,7 @@ def open_walk(
 
 
 def reopen_walk(folder: Path) -> WalkForwardRun:
-    """The walk-forward that stands in `folder`; InputError if it is damaged or its data changed."""
+    """The walk-forward in `folder`; InputError if it is damaged or its data has changed."""
     record = _read(folder)
     request: WalkForwardSettings = build_settings(
         WalkForwardSettings, record["walk_forward"], "walk_forward"

@@ -1,4 +1,4 @@
-"""The years that each policy of a walk-forward never saw, put together to one record.
+"""Tests each window's policy on years it never saw, and joins the test years to one record.
 
 Every window's test begins in cash, with a fresh book and a policy that remembers nothing; the
 same holds for every baseline, and those that are fitted are fitted on the window's training years.
@@ -61,6 +61,20 @@ class StitchedComparison:
     ruined: bool  # in any year, on any path
 
 
+@dataclass(frozen=True)
+class WalkForwardResult:
+    """The tests of all windows, and the record that they make together."""
+
+    windows: tuple[WindowResult, ...]
+    raw: StitchedComparison  # without the risk module
+    managed: StitchedComparison | None  # under it, where it is on
+
+    @property
+    def headline(self) -> StitchedComparison:
+        """What would be run: the managed book where there is one."""
+        return self.managed or self.raw
+
+
 def run_test(walk: WalkForwardRun, window: YearWindow) -> WindowResult:
     """Run the window's chosen policy and every baseline through its test years.
 
@@ -70,13 +84,75 @@ def run_test(walk: WalkForwardRun, window: YearWindow) -> WindowResult:
     """
     folder, setup = walk.chosen_policy(window), walk.setup_of(window)
     loaded = load_policy(folder)
-    scored = folder / "validation.json"
-    sharpe = read_json(scored)["metrics"]["sharpe"] if scored.is_file() else None
+    score = folder / "validation.json"
+    sharpe = read_json(score)["metrics"]["sharpe"] if score.is_file() else None
     result = evaluate_split(
         "test", loaded.policy, setup, lambda _: TrialCount(1, None), _YEARS_RESAMPLES
     )
     spans = {name: (first, last) for name, (first, last) in setup.describe_data()["splits"].items()}
     return WindowResult(window, result, spans, int(loaded.metadata["step"]), sharpe)
+
+
+def stitch_windows(
+    windows: Sequence[WindowResult], trials: TrialCount, resamples: int
+) -> WalkForwardResult:
+    """All windows' test years as one record, without and with the risk module."""
+    raw = stitch([window.result.raw for window in windows], trials, resamples)
+    managed = [window.result.managed for window in windows if window.result.managed is not None]
+    return WalkForwardResult(
+        tuple(windows), raw, stitch(managed, trials, resamples) if managed else None
+    )
+
+
+def stitch(
+    comparisons: Sequence[BenchmarkComparison], trials: TrialCount, resamples: int
+) -> StitchedComparison:
+    """Comparisons of years that follow one another as one, judged as `evaluate` judges a split."""
+    agents = [comparison.agent for comparison in comparisons]
+    dates = np.concatenate([agents[0].dates[:1], *[agent.dates[1:] for agent in agents]])
+    risk_free = np.concatenate([agent.risk_free for agent in agents])
+    index_return = np.concatenate([agent.index_return for agent in agents], axis=1)
+    equity = stitched_equity(comparisons)
+    ruined = any(bool(agent.ruined.any()) for agent in agents)
+    returns = {name: simple_returns(curve) for name, curve in equity.items()}
+    verdict = compare(
+        returns.pop(AGENT),
+        returns,
+        risk_free,
+        num_trials=max(trials.num_trials, 1),
+        trial_variance_annual=trials.variance_annual,
+        reps=resamples,
+        ruined=ruined,
+    )
+    agent_usd = {
+        f"{name}_usd": _at_stitched_scale(comparisons, equity[AGENT], name)
+        for name in ("traded", "cost")
+    }
+    performance = {
+        name: summarise(
+            curve,
+            dates,
+            risk_free,
+            market_returns=index_return,
+            **(agent_usd if name == AGENT else {}),
+        )
+        for name, curve in equity.items()
+    }
+    intervals = measured_intervals(equity[AGENT], dates, risk_free, resamples)
+    return StitchedComparison(dates, risk_free, equity, performance, intervals, verdict, ruined)
+
+
+def stitched_equity(comparisons: Sequence[BenchmarkComparison]) -> dict[str, FloatArray]:
+    """Every book's equity through all years; InputError where the years do not join."""
+    for earlier, later in itertools.pairwise(comparisons):
+        if earlier.agent.dates[-1] != later.agent.dates[0]:
+            raise InputError(
+                f"a test ends on {earlier.agent.dates[-1]}, the next begins on "
+                f"{later.agent.dates[0]}",
+                "The windows were made for other data; start a new walk-forward",
+            )
+    names = [name for name in comparisons[0].equity if all(name in c.equity for c in comparisons)]
+    return {name: chained([c.equity[name] for c in comparisons]) for name in names}
 
 
 def chained(parts: Sequence[FloatArray]) -> FloatArray:
@@ -87,58 +163,6 @@ def chained(parts: Sequence[FloatArray]) -> FloatArray:
     return np.concatenate(curve, axis=1)
 
 
-def stitched_equity(comparisons: Sequence[BenchmarkComparison]) -> dict[str, FloatArray]:
-    """Everybody's equity through all years; InputError where the years do not join."""
-    for earlier, later in itertools.pairwise(comparisons):
-        if earlier.agent.dates[-1] != later.agent.dates[0]:
-            raise InputError(
-                f"a test ends on {earlier.agent.dates[-1]}, the next begins on "
-                f"{later.agent.dates[0]}",
-                "The windows were made for other data; start a new walk-forward",
-            )
-    names = [name for name in comparisons[0].equity if all(name in c.equity for c in comparisons)]
-    return {
-        name: chained([comparison.equity[name] for comparison in comparisons]) for name in names
-    }
-
-
-def stitch(
-    comparisons: Sequence[BenchmarkComparison], trials: TrialCount, resamples: int
-) -> StitchedComparison:
-    """All test years as one comparison, judged as `evaluate` judges a single stretch."""
-    agents = [comparison.agent for comparison in comparisons]
-    dates = np.concatenate([agents[0].dates[:1], *[agent.dates[1:] for agent in agents]])
-    risk_free = np.concatenate([agent.risk_free for agent in agents])
-    index_return = np.concatenate([agent.index_return for agent in agents], axis=1)
-    equity = stitched_equity(comparisons)
-    ruined = any(bool(agent.ruined.any()) for agent in agents)
-    returns = {name: simple_returns(curve) for name, curve in equity.items()}
-    benchmarks = {name: days for name, days in returns.items() if name != AGENT}
-    verdict = compare(
-        returns[AGENT],
-        benchmarks,
-        risk_free,
-        num_trials=max(trials.num_trials, 1),
-        trial_variance_annual=trials.variance_annual,
-        reps=resamples,
-        ruined=ruined,
-    )
-    performance = {
-        name: summarise(curve, dates, risk_free, market_returns=index_return)
-        for name, curve in equity.items()
-    }
-    performance[AGENT] = summarise(
-        equity[AGENT],
-        dates,
-        risk_free,
-        market_returns=index_return,
-        traded_usd=_in_step(comparisons, equity[AGENT], "traded"),
-        cost_usd=_in_step(comparisons, equity[AGENT], "cost"),
-    )
-    intervals = measured_intervals(equity[AGENT], dates, risk_free, resamples)
-    return StitchedComparison(dates, risk_free, equity, performance, intervals, verdict, ruined)
-
-
 def measured_intervals(
     equity: FloatArray, dates: DateArray, risk_free: FloatArray, reps: int
 ) -> dict[str, Interval]:
@@ -147,29 +171,27 @@ def measured_intervals(
     One path: the stationary bootstrap of its days. Several: the mean over paths, and the range of
     their central 95 %.
     """
-    measured = summarise(equity, dates, risk_free)
-    draws = measured
+    measured = draws = summarise(equity, dates, risk_free)
     if len(equity) == 1:
         returns = simple_returns(equity)[0]
         days = resampled_days(returns, reps, 0)
         at_once = max(1, _CELLS_AT_ONCE // days.shape[1])
         parts = [
-            summarise(equity_curve(returns[some]), dates, risk_free[some])
-            for some in (days[i : i + at_once] for i in range(0, reps, at_once))
+            summarise(equity_curve(returns[drawn]), dates, risk_free[drawn])
+            for drawn in (days[i : i + at_once] for i in range(0, reps, at_once))
         ]
         draws = Performance(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    found = {}
+    intervals = {}
     for name in WITH_INTERVAL:
         low, high = percentile_interval(getattr(draws, name))
-        value = float(np.mean(getattr(measured, name)))
-        found[name] = Interval(value, float(low), float(high))
-    return found
+        intervals[name] = Interval(float(np.mean(getattr(measured, name))), float(low), float(high))
+    return intervals
 
 
-def _in_step(
+def _at_stitched_scale(
     comparisons: Sequence[BenchmarkComparison], equity: FloatArray, name: str
 ) -> FloatArray:
-    """A year's dollars, whose book began afresh, at the scale of the stitched equity, (P, T)."""
+    """Dollars (P, T) by day of the agent's books, each scaled from its own equity to `equity`."""
     scaled, day = [], 0
     for comparison in comparisons:
         dollars: FloatArray = getattr(comparison.agent, name)

@@ -19,15 +19,20 @@ from envs.market.sources.index import LoadedMarket, Sp500Data, SyntheticData, lo
 from envs.option_portfolio.market import OptionPortfolioSettings, build_option_market
 from envs.options.surface import FlatSurface, VixSurface
 from experiments import monte_carlo
+from experiments.environments.option_book import OptionMarketSettings
 from experiments.reporting.page import render
 from experiments.reporting.style import number
-from experiments.environments.option_book import OptionMarketSettings
 from experiments.simulation import models as monte_carlo_models
 from experiments.simulation import statistics as monte_carlo_statistics
 from experiments.simulation import years as monte_carlo_years
-from experiments.simulation.models import FittedModel, fit_laws, past_market
-from experiments.simulation.page import ModelResult, build_page, terminal_tables
-from experiments.simulation.statistics import book_risks, proportion_interval, resampled_means
+from experiments.simulation.models import FittedModel, fit_models, past_market
+from experiments.simulation.page import build_page, terminal_tables
+from experiments.simulation.statistics import (
+    ModelResult,
+    book_risks,
+    proportion_interval,
+    resampled_means,
+)
 from experiments.simulation.years import Years, simulate_years
 from risk.overlay import RiskSettings
 
@@ -41,10 +46,10 @@ def market() -> LoadedMarket:
 
 @pytest.fixture(scope="module")
 def models(market: LoadedMarket) -> dict[str, FittedModel]:
-    return {model.name: model for model in fit_laws(market, NAMES)}
+    return {model.name: model for model in fit_models(market, NAMES)}
 
 
-def wanted(surface: VixSurface | FlatSurface | None = None) -> OptionMarketSettings:
+def settings(surface: VixSurface | FlatSurface | None = None) -> OptionMarketSettings:
     return OptionMarketSettings(
         data=Sp500Data(),
         surface=surface or VixSurface(),
@@ -53,10 +58,10 @@ def wanted(surface: VixSurface | FlatSurface | None = None) -> OptionMarketSetti
     )
 
 
-# --- laws --------------------------------------------------------------------------------------
+# --- models ------------------------------------------------------------------------------------
 
 
-def test_no_law_reads_a_session_of_the_test_split(
+def test_no_model_reads_a_session_of_the_test_split(
     market: LoadedMarket, models: dict[str, FittedModel]
 ) -> None:
     history, stop = market.history, market.splits.test.start
@@ -65,18 +70,18 @@ def test_no_law_reads_a_session_of_the_test_split(
     names = ("open", "high", "low", "close", "implied_vol")
     changed = {name: getattr(history, name) * noise for name in names}
     other = replace(market, history=replace(history, **changed))
-    for model in fit_laws(other, NAMES):
-        assert model.numbers == models[model.name].numbers, model.name
+    for model in fit_models(other, NAMES):
+        assert model.parameters == models[model.name].parameters, model.name
         assert model.last < str(history.dates[stop])
     assert np.array_equal(
-        fit_laws(other, ["bootstrap"])[0].model.close, models["bootstrap"].model.close
+        fit_models(other, ["bootstrap"])[0].model.close, models["bootstrap"].model.close
     )
     for name in NAMES:
         end = market.splits.validation.start if name != "bootstrap" else stop
         assert models[name].last < str(history.dates[end])
 
 
-def test_a_simulated_run_is_tested_with_laws_of_the_real_index() -> None:
+def test_a_run_on_simulated_data_is_tested_with_models_of_the_real_index() -> None:
     simulated = load_market(SyntheticData(sessions=700), embargo_days=60)
     assert past_market(simulated).history.name == "sp500"
 
@@ -109,18 +114,18 @@ def test_put_call_parity_holds_on_every_simulated_path(
         assert np.abs(apart).max() < 1e-9 * history.close.max()
 
 
-def test_a_degenerate_heston_fit_is_said_aloud(
+def test_a_degenerate_heston_fit_is_warned_of_in_log_and_page(
     market: LoadedMarket,
     models: dict[str, FittedModel],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     sound = models["heston"]
-    assert sound.numbers["feller_ratio"] == pytest.approx(0.528, abs=0.001)
+    assert sound.parameters["feller_ratio"] == pytest.approx(0.528, abs=0.001)
     assert not any(model.notices for model in models.values())
     wild = replace(sound.model, vol_of_vol=2.2)
     monkeypatch.setattr(monte_carlo_models, "fit_heston", lambda past: wild)
-    model = fit_laws(market, ["heston"])[0]
+    model = fit_models(market, ["heston"])[0]
     (notice,) = model.notices
     assert notice.startswith("heston: 2 kappa theta / xi^2 is 0.066 as fitted to sp500")
     assert notice in caplog.messages
@@ -135,10 +140,10 @@ def test_a_degenerate_heston_fit_is_said_aloud(
 # --- years -------------------------------------------------------------------------------------
 
 
-def test_years_of_cash_and_index_are_those_of_the_law(models: dict[str, FittedModel]) -> None:
+def test_years_of_cash_and_index_are_those_of_the_model(models: dict[str, FittedModel]) -> None:
     model = models["gbm"]
     years = simulate_years(
-        model, Cash(), (), replace(wanted(), risk=RiskSettings(enabled=False)), 200, 0, 2
+        model, Cash(), (), replace(settings(), risk=RiskSettings(enabled=False)), 200, 0, 2
     )
     length = 1.0  # to the day, for 252 sessions
     np.testing.assert_allclose(years["cash"].total_return, np.expm1(model.rate * length), rtol=1e-9)
@@ -152,8 +157,10 @@ def test_years_of_cash_and_index_are_those_of_the_law(models: dict[str, FittedMo
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_252_sessions_are_a_year_under_every_law(name: str, models: dict[str, FittedModel]) -> None:
-    off = replace(wanted(), risk=RiskSettings(enabled=False))
+def test_252_sessions_are_a_year_under_every_model(
+    name: str, models: dict[str, FittedModel]
+) -> None:
+    off = replace(settings(), risk=RiskSettings(enabled=False))
     cash = simulate_years(models[name], Cash(), (), off, 2, 0, 1)["cash"]
     years = np.log1p(cash.total_return) / models[name].rate
     np.testing.assert_allclose(years, 1.0, atol=2 / 365)
@@ -163,8 +170,8 @@ def test_no_book_beats_cash_where_the_market_is_fair(models: dict[str, FittedMod
     fair = replace(models["gbm"], drift=0.025, rate=0.025)
     fair = replace(fair, model=replace(fair.model, vol_annual=0.2, vol_premium=0.0))
     free = replace(OptionPortfolioSettings(), costs={"kind": "flat", "rate_bps": 0.0})
-    settings = replace(wanted(FlatSurface()), env=free, risk=RiskSettings(enabled=False))
-    years = simulate_years(fair, RandomPolicy(20, 1), ("put_write",), settings, 250, 3, 2)
+    fair_settings = replace(settings(FlatSurface()), env=free, risk=RiskSettings(enabled=False))
+    years = simulate_years(fair, RandomPolicy(20, 1), ("put_write",), fair_settings, 250, 3, 2)
     for name in ("policy", "put_write", "buy_and_hold"):
         excess = years[name].total_return - years["cash"].total_return
         assert abs(excess.mean()) < 4 * excess.std() / np.sqrt(250), name
@@ -174,18 +181,16 @@ def test_years_do_not_depend_on_the_number_of_threads(
     models: dict[str, FittedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monte_carlo_years, "CHUNK", 5)
-    found = [
-        simulate_years(
-            models["bootstrap"], Cash(), ("put_write",), wanted(), 12, 5, threads
-        )
+    one_thread, three_threads = (
+        simulate_years(models["bootstrap"], Cash(), ("put_write",), settings(), 12, 5, threads)
         for threads in (1, 3)
-    ]
-    assert list(found[0]) == ["policy", "managed", "put_write", "buy_and_hold", "cash"]
-    for name, years in found[0].items():
+    )
+    assert list(one_thread) == ["policy", "managed", "put_write", "buy_and_hold", "cash"]
+    for name, years in one_thread.items():
         assert len(years.sharpe) == 12
-        assert np.array_equal(years.sharpe, found[1][name].sharpe), name
-    other = simulate_years(models["bootstrap"], Cash(), (), wanted(), 12, 6, 1)
-    assert not np.array_equal(other["buy_and_hold"].sharpe, found[0]["buy_and_hold"].sharpe)
+        assert np.array_equal(years.sharpe, three_threads[name].sharpe), name
+    other = simulate_years(models["bootstrap"], Cash(), (), settings(), 12, 6, 1)
+    assert not np.array_equal(other["buy_and_hold"].sharpe, one_thread["buy_and_hold"].sharpe)
 
 
 # --- intervals ---------------------------------------------------------------------------------
@@ -193,24 +198,24 @@ def test_years_do_not_depend_on_the_number_of_threads(
 
 @pytest.mark.parametrize(("hits", "trials"), [(0, 50), (1, 50), (17, 40), (50, 50)])
 def test_intervals_of_chances_are_exact(hits: int, trials: int) -> None:
-    found = proportion_interval(hits, trials, 0.9)
+    interval = proportion_interval(hits, trials, 0.9)
     expected = stats.binomtest(hits, trials).proportion_ci(0.9, method="exact")
-    assert found == pytest.approx((hits / trials, expected.low, expected.high))
+    assert interval == pytest.approx((hits / trials, expected.low, expected.high))
 
 
 def test_intervals_of_means_are_those_of_the_central_limit() -> None:
     values = np.random.default_rng(4).normal(1.0, 2.0, 900)
     none = np.zeros(900, np.bool_)
     years = Years(values, values / 10, np.abs(values) / 10, none, none)
-    found = book_risks({"policy": years}, 0.95, 4000, 5)["policy"]
+    risk = book_risks({"policy": years}, 0.95, 4000, 5)["policy"]
     half = 1.96 * values.std() / 30
-    assert found.mean["sharpe"] == pytest.approx(
+    assert risk.mean["sharpe"] == pytest.approx(
         (values.mean(), values.mean() - half, values.mean() + half), abs=0.015
     )
-    assert found.large_loss.value == (values < -2.0).mean()
-    assert found.quantile["sharpe"] == tuple(np.quantile(values, [0.05, 0.5, 0.95]))
-    assert found.ruin.value == 0.0
-    assert 0.0 < found.ruin.high < 0.01
+    assert risk.large_loss.value == (values < -2.0).mean()
+    assert risk.quantile["sharpe"] == tuple(np.quantile(values, [0.05, 0.5, 0.95]))
+    assert risk.ruin.value == 0.0
+    assert 0.0 < risk.ruin.high < 0.01
 
 
 def test_resampling_in_parts_draws_the_same_samples(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,8 +223,8 @@ def test_resampling_in_parts_draws_the_same_samples(monkeypatch: pytest.MonkeyPa
     counts = np.random.default_rng(7).multinomial(50, np.full(50, 0.02), size=200)
     for cells in (10, 50 * 33, 10**6):  # a sample at a time, 33, all
         monkeypatch.setattr(monte_carlo_statistics, "_CELLS_AT_ONCE", cells)
-        found = resampled_means(values, 200, np.random.default_rng(7))
-        np.testing.assert_allclose(found, values @ counts.T / 50, rtol=1e-12, atol=1e-15)
+        means = resampled_means(values, 200, np.random.default_rng(7))
+        np.testing.assert_allclose(means, values @ counts.T / 50, rtol=1e-12, atol=1e-15)
 
 
 def test_memory_for_intervals_does_not_grow_with_their_samples() -> None:
@@ -247,13 +252,13 @@ def test_no_number_is_cut_off_at_80_columns(models: dict[str, FittedModel]) -> N
     text = console.export_text()
     assert "…" not in text
     for risk in risks.values():
-        for wanted_number in (
+        for cell in (
             *(number(x) for x in risk.mean["sharpe"]),
             *(number(100 * x, 1) for x in (*risk.large_loss, *risk.ruin)),
             number(100 * risk.quantile["total_return"][0], 1),
             number(100 * risk.mean["max_drawdown"].value, 1),
         ):
-            assert wanted_number in text
+            assert cell in text
 
 
 # --- the command -------------------------------------------------------------------------------
@@ -264,10 +269,12 @@ def test_monte_carlo_of_a_run(command, finished_run, tmp_path) -> None:
     arguments = (f"run={run}", "paths=6", "models=[bootstrap,gbm]")
     code, out, err = command(monte_carlo, *arguments)
     assert code == 0, err
-    found = json.loads((run / "monte_carlo" / "monte_carlo.json").read_text())
-    assert list(found["models"]) == ["bootstrap", "gbm"]
-    assert found["models"]["bootstrap"]["fitted_to"]["last"] < "2016"
-    books = found["models"]["gbm"]["books"]
+    result = json.loads((run / "monte_carlo" / "monte_carlo.json").read_text())
+    assert result["format"] == 2
+    assert list(result["models"]) == ["bootstrap", "gbm"]
+    assert "vol_annual" in result["models"]["gbm"]["parameters"]
+    assert result["models"]["bootstrap"]["fitted_to"]["last"] < "2016"
+    books = result["models"]["gbm"]["books"]
     assert list(books) == ["policy", "managed", "buy_and_hold", "put_write", "cash"]
     sharpe = books["policy"]["sharpe"]["mean"]
     assert sharpe["low"] <= sharpe["value"] <= sharpe["high"]

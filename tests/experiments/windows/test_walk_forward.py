@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import re
 import shutil
 import signal
@@ -21,12 +22,13 @@ from agents.persistence.policy_file import load_policy
 from callbacks.checkpointing import Checkpointing
 from experiments import evaluate, walk_forward
 from experiments.backtests.backtest import run_backtest
+from experiments.environments.opening import market_settings, open_market
 from experiments.reporting.style import DASH, percent
 from experiments.runs.config import plain_config
-from experiments.runs.market_setup import open_market
+from experiments.runs.folder import run_lock
 from experiments.runs.record import load_run_config
-from experiments.runs.settings import market_settings
 from experiments.runs.trials import read_trials
+from experiments.windows import training
 from experiments.windows.folder import reopen_walk
 from experiments.windows.page import market_constants
 from experiments.windows.stitching import chained, measured_intervals
@@ -155,7 +157,7 @@ def test_evaluating_a_window_adds_no_trial(command, walked, tmp_path):
     assert counted == [1, 1]  # the walk-forward itself
 
 
-def test_stopped_half_way_and_gone_on_it_ends_the_same(command, walked, tmp_path, monkeypatch):
+def test_stopped_half_way_and_resumed_it_ends_the_same(command, walked, tmp_path, monkeypatch):
     folder = tmp_path / FOLDER
     save = Checkpointing._on_rollout_start
 
@@ -181,7 +183,7 @@ def test_stopped_half_way_and_gone_on_it_ends_the_same(command, walked, tmp_path
 
 
 @pytest.mark.slow
-def test_killed_and_gone_on_side_by_side_it_ends_the_same(command, walked, tmp_path):
+def test_killed_and_resumed_with_two_jobs_it_ends_the_same(command, walked, tmp_path):
     folder, deadline = tmp_path / FOLDER, time.monotonic() + 90
     process = subprocess.Popen(
         [sys.executable, "-m", "experiments.walk_forward", *QUICK, HERE],
@@ -203,6 +205,21 @@ def test_killed_and_gone_on_side_by_side_it_ends_the_same(command, walked, tmp_p
     assert_same_result(folder, walked)
 
 
+@pytest.mark.slow
+def test_a_window_that_fails_is_named_in_one_line_and_the_others_are_kept(command, tmp_path):
+    folder = tmp_path / FOLDER
+    with run_lock(folder / "2002"):
+        code, _, err = command(walk_forward, *QUICK, HERE, "walk_forward.jobs=2")
+    assert code == 2
+    assert re.fullmatch(
+        rf"error: window 2002 failed: process {os.getpid()} is writing into .*/2002.*"
+        rf" Go on with resume={FOLDER}\n",
+        err,
+    )
+    manifest = json.loads((folder / "2001/manifest.json").read_text())
+    assert manifest["status"] == "finished"
+
+
 def test_called_again_it_trains_nothing_and_gives_the_same_to_the_byte(command, walked, tmp_path):
     shutil.copytree(walked.parents[2], tmp_path / "outputs")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / FOLDER).glob("20*/**/*")}
@@ -222,17 +239,19 @@ def test_what_comes_after_a_windows_validation_does_not_change_its_policy(comman
     history = random_walk(870, seed=3)
     arguments = [text for text in QUICK if not text.startswith("data")]
     arguments += ["data=csv", "data.path=prices.csv", "walk_forward.window=2003"]
-    found = {}
+    policies = {}
     for name, first in (("true", 870), ("after", 600), ("within", 150)):
         factor = np.where(np.arange(870) < first, 1.0, 1.7)
         write_prices(tmp_path / "prices.csv", history, factor)
         assert command(walk_forward, *arguments, f"hydra.run.dir=outputs/{name}")[0] == 0
         run = tmp_path / "outputs" / name / "2003"
-        found[name] = [(run / which / "policy.safetensors").read_bytes() for which in (".", "best")]
+        policies[name] = [
+            (run / which / "policy.safetensors").read_bytes() for which in (".", "best")
+        ]
     spans = json.loads((tmp_path / "outputs/true/2003/manifest.json").read_text())["data"]["splits"]
     assert spans["validation"][1] < str(history.dates[600]) < spans["test"][1]
-    assert found["after"] == found["true"]
-    assert found["within"] != found["true"]
+    assert policies["after"] == policies["true"]
+    assert policies["within"] != policies["true"]
 
 
 def test_a_fine_tuned_window_begins_with_the_weights_that_the_one_before_chose(command, tmp_path):
@@ -269,7 +288,7 @@ def test_the_report_shows_both_books_and_its_pictures(command, tmp_path):
     for title in ("Verdict", "Performance", "Windows", "How it was made"):
         assert f">{title}" in page
     text = re.sub(r"<[^>]+>|\n", "|", html.unescape(page))
-    drawdown = result_of(tmp_path / FOLDER)["managed_contest"]["books"]["policy"]["max_drawdown"]
+    drawdown = result_of(tmp_path / FOLDER)["managed_comparison"]["books"]["policy"]["max_drawdown"]
     card, row = re.findall(r"\|Max drawdown\|+([^|]+)\|+([^|]+)\|", text)
     assert card[0] == row[0] == percent(drawdown)
     assert card[1].startswith("index ")
@@ -279,7 +298,7 @@ def test_the_report_shows_both_books_and_its_pictures(command, tmp_path):
     pictures = {path.stem for path in result.glob("*.png")}
     assert {"equity", "windows", "yearly", "rolling_sharpe", "sharpe_differences"} <= pictures
     written = result_of(tmp_path / FOLDER)
-    managed = written["managed_contest"]["books"]["policy"]
+    managed = written["managed_comparison"]["books"]["policy"]
     assert managed["sessions"] == written["comparison"]["books"]["policy"]["sessions"] > 63
     assert written["windows"][0]["managed_test"]["policy"]["sharpe"] is not None
     assert written["windows"][0]["spans"]["train"][0] == "1999-03-12"  # anchored: not 2000
@@ -321,9 +340,9 @@ def test_several_paths_have_the_range_of_their_measures():
     rng = np.random.default_rng(1)
     equity = np.cumprod(1 + rng.normal(0.0003, 0.01, (200, 253)), axis=1)
     dates = np.arange("2001-01-01", "2001-09-11", dtype="datetime64[D]")
-    found = measured_intervals(equity, dates, np.zeros(252), 100)["annual_volatility"]
-    assert found.low < found.value < found.high
-    assert found.value == pytest.approx(0.01 * np.sqrt(252), rel=0.02)
+    interval = measured_intervals(equity, dates, np.zeros(252), 100)["annual_volatility"]
+    assert interval.low < interval.value < interval.high
+    assert interval.value == pytest.approx(0.01 * np.sqrt(252), rel=0.02)
 
 
 BAD = {
@@ -366,7 +385,7 @@ def test_data_that_has_changed_is_refused(command, monkeypatch, tmp_path):
     write_prices(tmp_path / "prices.csv", random_walk(870, seed=3))
     arguments = [text for text in QUICK if not text.startswith("data")]
     arguments += ["data=csv", "data.path=prices.csv", "walk_forward.window=2003", HERE]
-    monkeypatch.setattr(walk_forward, "train_window", lambda *_, **__: None)
+    monkeypatch.setattr(training, "train_window", lambda *_, **__: None)
     assert command(walk_forward, *arguments)[0] == 0
     write_prices(tmp_path / "prices.csv", random_walk(870, seed=4))
     code, _, err = command(walk_forward, f"resume={FOLDER}")
