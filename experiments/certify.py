@@ -26,7 +26,7 @@ from experiments.certificates.ledger_replay import ledger_replay
 from experiments.certificates.look_ahead import look_ahead
 from experiments.certificates.martingale import martingale
 from experiments.certificates.settings import Certification, CertifySettings
-from experiments.evaluation.open_run import examine
+from experiments.evaluation.open_run import open_run
 from experiments.runs.cli import GateFailed, launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import shown_path
@@ -53,11 +53,11 @@ def certify(config: DictConfig) -> None:
     request: CertifySettings = build_settings(CertifySettings, plain_config(config), "certify")
     # Few books at a time: handing them to a second core costs more than it brings.
     with torch_threads(1):
-        examined = None if request.run is None else examine(request.run, request.policy)
-        made = make(request, Certification(request.profile, request.seed, examined))
+        tested = None if request.run is None else open_run(request.run, request.policy)
+        made = make(request, Certification(request.profile, request.seed, tested))
     folders = [Path(HydraConfig.get().runtime.output_dir)]
-    if examined is not None:
-        folders.append(examined.run)
+    if tested is not None:
+        folders.append(tested.run)
     for folder in folders:
         write_json(folder / request.file_name, describe(request, made))
     console = Console()

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
 from pydantic import Field
@@ -21,19 +20,16 @@ from rich.console import Console
 from conf.errors import InputError
 from conf.files import new_folder, write_json
 from conf.settings import build_settings, settings
-from envs.allocation.market import PanelMarket
-from envs.option_portfolio.market import OptionPortfolioSettings
-from experiments.evaluation.open_run import Trained, open_trained, own_keys
-from experiments.evaluation.regimes import seen_in
+from experiments.environments.setup import MarketSetup
+from experiments.evaluation.open_run import open_run, own_keys
 from experiments.reporting.matplotlib_backend import chart_png
 from experiments.reporting.page import Report, render
 from experiments.runs.cli import launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import shown_path
-from experiments.runs.market_setup import MarketSetup
-from experiments.scenarios.page import Trial, build_page, headline_table, returns_table
-from experiments.scenarios.replay import RUN_IN_SESSIONS, replay_crisis, replay_shocks
-from experiments.scenarios.shocks import CRISES, CRISIS_TITLES, SHOCKS, Shock, crises_within
+from experiments.scenarios.page import build_page, headline_table, returns_table
+from experiments.scenarios.shocks import SHOCKS, Shock
+from experiments.scenarios.trials import Trial, crisis_trials, shock_trials
 
 BESIDE = ("put_write", "protective_put")
 
@@ -58,37 +54,24 @@ def stress(config: DictConfig) -> float:
     plain = plain_config(config)
     request: StressSettings = build_settings(StressSettings, own_keys(plain), "stress")
     shocks = _chosen(request.shocks)
-    trained = open_trained(plain, request.run, request.policy)
-    beside = _beside(trained.setup, request.beside)
-    crises, left_out = _crises(trained, request, beside)
-    shocked, starts, more = _shocks(trained, request, beside, shocks)
+    tested = open_run(request.run, request.policy, plain)
+    beside = _beside(tested.setup, request.beside)
+    crises, left_out = crisis_trials(tested, beside) if request.crises else ([], [])
+    shocked, starts, more = shock_trials(tested, beside, shocks, request.split, request.starts)
     trials = [*crises, *shocked]
     if not trials:
         raise _nothing_left(request, [*left_out, *more])
     header = {
-        **trained.header(request.policy),
+        **tested.header(),
         "split": request.split,
         "starts": starts,
         "left_out": [*left_out, *more],
     }
-    folder = trained.folder("stress")
+    folder = tested.folder("stress")
     write_results(folder, header, trials, build_page(header, trials) if request.report else None)
     _print(header, crises, shocked)
     Console().print(f"written to {shown_path(folder)}")
     return min(trial.worst_return(trial.headline) for trial in trials)
-
-
-def start_sessions(first: int, stop: int, sessions: int, count: int) -> list[int]:
-    """Up to `count` sessions, evenly apart, at which a shock of so many sessions can begin.
-
-    Of the stretch first .. stop-1; each is preceded by the run-in and the whole of the shock
-    follows it. None where the stretch is too short.
-    """
-    earliest, latest = first + RUN_IN_SESSIONS + 1, stop - sessions
-    if latest < earliest:
-        return []
-    even = np.linspace(earliest, latest, count).round().astype(int)
-    return [int(at) for at in dict.fromkeys(even)]
 
 
 def write_results(
@@ -118,7 +101,7 @@ def _chosen(names: tuple[str, ...] | None) -> tuple[Shock, ...]:
 
 def _beside(setup: MarketSetup, names: tuple[str, ...] | None) -> tuple[str, ...]:
     """The baselines asked for; a wrong name of an option book is refused where they are built."""
-    if not _allocates(setup):
+    if setup.trades_options:
         return BESIDE if names is None else names
     if names:
         raise InputError(
@@ -141,97 +124,12 @@ def _nothing_left(request: StressSettings, left_out: Sequence[str]) -> InputErro
 def _print(header: Mapping[str, Any], crises: Sequence[Trial], shocked: Sequence[Trial]) -> None:
     console = Console()
     console.print(f"{header['run']}: {header['policy']} policy (step {header['policy_step']})")
-    for title, some in (("crises", crises), ("shocks, from the worst start", shocked)):
-        if some:
-            console.print(returns_table(title, some))
-            console.print(headline_table(title, some))
+    for title, trials in (("crises", crises), ("shocks, from the worst start", shocked)):
+        if trials:
+            console.print(returns_table(title, trials))
+            console.print(headline_table(title, trials))
     for line in header["left_out"]:
         console.print(f"left out: {line}")
-
-
-def _crises(
-    trained: Trained, request: StressSettings, beside: Sequence[str]
-) -> tuple[list[Trial], list[str]]:
-    setup = trained.setup
-    if not request.crises:
-        return [], []
-    if _simulated(setup):
-        return [], ["Every crisis: the market is simulated, and its dates mean nothing."]
-    dates = setup.market.history.dates
-    covered = crises_within(dates[setup.market.first_usable], dates[-1])
-    trials = []
-    for number, crisis in enumerate(covered):
-        scenario_path = replay_crisis(setup, trained.policy, beside, crisis)
-        seen = ", ".join(seen_in(crisis.first, crisis.last, setup.splits, dates)) or "no split"
-        trials.append(
-            Trial(
-                f"crisis_{number + 1}",
-                crisis.name,
-                CRISIS_TITLES[crisis.name],
-                f"Seen in: {seen}",
-                "crisis",
-                (scenario_path,),
-            )
-        )
-    missing = [CRISIS_TITLES[crisis.name] for crisis in CRISES if crisis not in covered]
-    left_out = [f"Not in the data: {', '.join(missing)}."] if missing else []
-    return trials, left_out
-
-
-def _possible(setup: MarketSetup, shocks: Sequence[Shock]) -> tuple[list[Shock], list[str]]:
-    """The shocks that mean something for the book, and what became of the others."""
-    env, left_out = setup.settings.env, []
-    possible = list(shocks)
-    if _allocates(setup):
-        possible = [shock for shock in shocks if not shock.about_options]
-        why = "they are about options"
-    elif isinstance(env, OptionPortfolioSettings) and env.chain.roll == "daily":
-        # Every contract is sold at the next close, so no book can be held through a shut market.
-        possible = [shock for shock in shocks if not shock.closed_sessions]
-        why = "contracts are rolled daily, and none can be held through sessions without trading"
-    if len(possible) < len(shocks):
-        names = ", ".join(shock.title for shock in shocks if shock not in possible)
-        left_out.append(f"{names}: {why}.")
-    if _allocates(setup):
-        left_out.append("Costs of an allocation are constant: no shock makes trading dearer.")
-    return possible, left_out
-
-
-def _shocks(
-    trained: Trained, request: StressSettings, beside: Sequence[str], shocks: Sequence[Shock]
-) -> tuple[list[Trial], list[str], list[str]]:
-    """The trials, the dates of the shocks, and what could not be tried."""
-    setup = trained.setup
-    possible, left_out = _possible(setup, shocks)
-    window = setup.window(request.split)
-    trials, dates = {}, set()
-    # Shocks that last alike share their dates, and go through them side by side.
-    for sessions in dict.fromkeys(shock.sessions for shock in possible):
-        some = [shock for shock in possible if shock.sessions == sessions]
-        begins = start_sessions(window.start, window.stop, sessions, request.starts)
-        if not begins:
-            names = ", ".join(shock.title for shock in some)
-            left_out.append(
-                f"No room for {sessions} sessions in the {request.split} years: {names}."
-            )
-            continue
-        passed = [replay_shocks(setup, trained.policy, beside, some, at) for at in begins]
-        dates |= {str(setup.market.history.dates[at]) for at in begins}
-        for shock in some:
-            scenario_paths = tuple(p[shock.name] for p in passed)
-            trials[shock.name] = Trial(
-                shock.name, shock.label, shock.title, shock.description, "shock", scenario_paths
-            )
-    ordered = [trials[shock.name] for shock in possible if shock.name in trials]
-    return ordered, sorted(dates), left_out
-
-
-def _simulated(setup: MarketSetup) -> bool:
-    return setup.settings.data.source in ("synthetic", "panel_simulated")
-
-
-def _allocates(setup: MarketSetup) -> bool:
-    return isinstance(setup.market, PanelMarket)
 
 
 def main() -> int:

@@ -16,8 +16,8 @@ from envs.core.costs import BPS, FlatCosts
 from envs.core.features import CLIP, Feature, Scaling
 from envs.core.market import EpisodeSettings, cash_returns
 from envs.core.reward import RewardSettings, RewardWeights
+from envs.market.indicators import panel_features, panel_warmup
 from envs.market.panel import PanelHistory
-from envs.market.panel_features import panel_features, panel_warmup
 
 # What the agent is paid where nothing else is asked for: return less risk, losses and costs.
 ALLOCATION_REWARD = RewardSettings(
@@ -80,6 +80,15 @@ class PanelMarket:
     def aged(self) -> FloatArray:
         """Likewise: an asset is tomorrow what it is today."""
         return self.history.close
+
+    @property
+    def listed(self) -> BoolArray:
+        """Sessions at which an asset begins anew, (T,): none."""
+        return np.zeros(self.history.num_sessions, np.bool_)
+
+    def with_costs(self, factor: float | FloatArray) -> PanelMarket:
+        """The same: what assets cost to trade stands in the settings."""
+        return self
 
     def index_returns(self, window: Window) -> FloatArray:
         """Equally weighted mean of the assets' returns, session to session, (P, n - 1)."""

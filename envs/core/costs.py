@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -25,6 +26,10 @@ class FlatCosts:
     def share(self) -> float:
         """Dollars of cost per dollar traded."""
         return self.rate_bps * BPS
+
+    def times(self, factor: float) -> FlatCosts:
+        """The same, `factor` times as dear."""
+        return replace(self, rate_bps=factor * self.rate_bps)
 
     def per_unit(
         self, premium: FloatArray, spot: FloatArray, intrinsic: FloatArray, index_vol: FloatArray
@@ -57,6 +62,10 @@ class RealisticCosts:
     impact_bps: NonNegative = 3.0  # of the premium beyond the threshold
     impact_threshold_units: NonNegative = 1000.0
     multiplier: NonNegative = 1.0  # scales everything, for sensitivity runs
+
+    def times(self, factor: float) -> RealisticCosts:
+        """The same, `factor` times as dear."""
+        return replace(self, multiplier=factor * self.multiplier)
 
     def per_unit(
         self, premium: FloatArray, spot: FloatArray, intrinsic: FloatArray, index_vol: FloatArray

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from conf.types import BoolArray, DateArray, FloatArray
 from envs.core.batch import Window
 from envs.core.features import Feature
 from envs.core.reward import RewardSettings
-from envs.market.models.gbm import DAYS_PER_YEAR
+from envs.market.history import DAYS_PER_YEAR
 
 
 @settings
@@ -112,6 +112,13 @@ class BookMarket(Protocol):
     @property
     def market_closed(self) -> BoolArray | None:
         """Closes at which nothing can be traded, (P, T); None for none."""
+
+    @property
+    def listed(self) -> BoolArray:
+        """Sessions at which an instrument begins anew, (T,)."""
+
+    def with_costs(self, factor: float | FloatArray) -> Self:
+        """The same where trading costs `factor` (or (P, T, 1), by path and session) times."""
 
     def index_returns(self, window: Window) -> FloatArray:
         """Total return of the index from each session of the window to the next, (P, n - 1)."""

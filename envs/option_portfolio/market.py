@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -93,6 +93,20 @@ class OptionMarket:
             before=as_rows(observed.before),
             after=as_rows(observed.after),
             log_price=as_rows(observed.log_price),
+        )
+
+    @property
+    def listed(self) -> BoolArray:
+        """Sessions at which a contract is listed, (T,)."""
+        return np.asarray(self.tape.rolled.any(axis=-1))
+
+    def with_costs(self, factor: float | FloatArray) -> OptionMarket:
+        """The same with `factor` (or (P, T, 1), by path and session) times the unit costs."""
+        closing = self.closing_unit_cost
+        return replace(
+            self,
+            unit_cost=factor * self.unit_cost,
+            closing_unit_cost=None if closing is None else factor * closing,
         )
 
     def index_returns(self, window: Window) -> FloatArray:

@@ -20,16 +20,18 @@ from scipy.stats import beta
 
 from agents.policy import Policy
 from agents.ppo.parallel import torch_threads
+from conf.settings import settings_to_json
 from conf.types import FloatArray
 from envs.allocation.market import ALLOCATION_REWARD
-from envs.market.loaded import settings_to_json
 from experiments.certificates.certificate import Certificate
 from experiments.certificates.determinism import quiet
 from experiments.certificates.settings import Certification
 from experiments.certificates.setups import SMALL_AGENT
+from experiments.environments.opening import open_market
+from experiments.environments.setup import MarketSetup
 from experiments.evaluation.split import evaluate_split
-from experiments.runs.market_setup import MarketSetup, build_model, open_market
 from experiments.runs.settings import RunSettings, run_settings
+from experiments.runs.training import build_model
 from experiments.runs.trials import TrialCount
 from experiments.statistics.comparison import Outcome, Verdict, compare
 from risk.metrics import SESSIONS_PER_YEAR, simple_returns

@@ -27,8 +27,8 @@ from conf.errors import InputError
 from conf.files import write_json
 from experiments.certificates.certificate import Certificate
 from experiments.certificates.settings import Certification
+from experiments.environments.opening import open_market
 from experiments.runs.folder import MANIFEST
-from experiments.runs.market_setup import open_market
 from experiments.runs.record import load_run_config
 from experiments.runs.settings import run_settings
 from experiments.runs.training import Plan, run

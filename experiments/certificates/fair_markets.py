@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,8 +26,11 @@ from envs.market.sources.panel import PanelSimulatedData, simulate_panel
 from envs.option_portfolio.market import OptionMarket, OptionPortfolioSettings
 from envs.options.chain import ChainSettings
 from envs.options.surface import FlatSurface
-from experiments.certificates.setups import ASSETS, History, Market, MarketCase, untrained_policy
-from experiments.evaluation.open_run import Examined
+from experiments.certificates.setups import ASSETS, History, untrained_policy
+from experiments.environments.allocation import AllocationMarketSettings
+from experiments.environments.option_book import OptionMarketSettings
+from experiments.environments.setup import MarketSettings, open_books
+from experiments.evaluation.open_run import TestedRun
 from risk.overlay import RiskSettings
 
 Roll = Literal["expiry", "daily"]
@@ -48,100 +51,95 @@ NO_COSTS = FlatCosts(rate_bps=0.0)
 
 @dataclass(frozen=True)
 class FairMarket:
-    """A market without an edge, drawn as often as wanted."""
+    """A market without an edge, drawn as often as asked for."""
 
     name: str
     draw: Callable[[int, np.random.Generator], History]  # so many paths
-    case: MarketCase
-    policies: Callable[[Market, Window], dict[str, Trader]]
+    settings: MarketSettings
+    policies: Callable[[Any, Window], dict[str, Trader]]  # of a market that was drawn
 
 
 def fair_markets(
-    examined: Examined | None, rolls: tuple[Roll, ...], seed: int
+    tested: TestedRun | None, rolls: tuple[Roll, ...], seed: int
 ) -> Iterator[FairMarket]:
     """Every fair market; the run's policy trades in the one that it fits into."""
-    chosen = None if examined is None else MarketCase.of(examined.setup).options
-    if isinstance(chosen, OptionPortfolioSettings) and not _needs_own_columns(chosen):
-        yield _options_on_gbm(chosen.chain.roll, examined, seed)
-        yield _managed(_options_on_gbm(chosen.chain.roll, examined, seed), examined)
+    env: Any = None if tested is None else tested.setup.settings.env
+    trades_options = tested is not None and tested.setup.trades_options
+    if trades_options and not _needs_own_columns(env):
+        yield _options_on_gbm(env.chain.roll, tested, seed)
+        yield _managed(_options_on_gbm(env.chain.roll, tested, seed), tested)
     else:
         for roll in rolls:
             yield _options_on_gbm(roll, None, seed)
         yield _managed(_options_on_gbm("expiry", None, seed), None)
     yield _forwards_under_heston()
-    panel = examined if isinstance(chosen, AllocationSettings) else None
-    yield _assets(panel, seed)
+    yield _assets(None if trades_options else tested, seed)
 
 
-def _options_on_gbm(roll: Roll, examined: Examined | None, seed: int) -> FairMarket:
-    data: SyntheticData = build_settings(
-        SyntheticData, {"model": "gbm", "sessions": SESSIONS, "rate": RATE}, "data"
+def _options_on_gbm(roll: Roll, tested: TestedRun | None, seed: int) -> FairMarket:
+    data = _index_data("gbm")
+    env: Any = OptionPortfolioSettings(chain=ChainSettings(roll=roll))
+    if tested is not None:
+        env = tested.setup.settings.env
+    settings = OptionMarketSettings(
+        surface=FlatSurface(vol_annual=data.gbm.vol_annual),
+        env=_free_of_charge(env),
+        risk=_trained_under(tested),
     )
-    options = OptionPortfolioSettings(chain=ChainSettings(roll=roll))
-    if examined is not None:
-        wanted = MarketCase.of(examined.setup).options
-        options = wanted if isinstance(wanted, OptionPortfolioSettings) else options
-    case = MarketCase(_free_of_charge(options), FlatSurface(vol_annual=data.gbm.vol_annual))
 
-    def policies(market: Market, window: Window) -> dict[str, Trader]:
-        baselines = _option_baselines(market, case, window)
-        found = {name: baselines[name] for name in OPTION_BASELINES if name in baselines}
-        return {**found, **_policy(examined, market, window, case, seed)}
+    def policies(market: OptionMarket, window: Window) -> dict[str, Trader]:
+        baselines = _option_baselines(market, settings)
+        chosen = {name: baselines[name] for name in OPTION_BASELINES if name in baselines}
+        return {**chosen, **_policy(tested, market, window, settings, seed)}
 
     return FairMarket(
-        f"gbm_{options.chain.roll}",
+        f"gbm_{env.chain.roll}",
         lambda paths, rng: simulate_market(data, rng, paths=paths),
-        case,
+        settings,
         policies,
     )
 
 
-def _managed(market: FairMarket, examined: Examined | None) -> FairMarket:
+def _managed(market: FairMarket, tested: TestedRun | None) -> FairMarket:
     """The same under the risk module, which must not know what is to come either."""
     risk = RiskSettings()
-    if examined is not None and examined.setup.settings.risk.enabled:
-        risk = examined.setup.settings.risk
+    if tested is not None and tested.setup.settings.risk.enabled:
+        risk = tested.setup.settings.risk
 
-    def policies(priced: Market, window: Window) -> dict[str, Trader]:
-        found = market.policies(priced, window)
-        return {name: found[name] for name in UNDER_THE_MODULE if name in found}
+    def policies(priced: Any, window: Window) -> dict[str, Trader]:
+        every = market.policies(priced, window)
+        return {name: every[name] for name in UNDER_THE_MODULE if name in every}
 
-    return FairMarket(
-        f"{market.name}_managed", market.draw, replace(market.case, risk=risk), policies
-    )
+    settings: Any = market.settings
+    return FairMarket(f"{market.name}_managed", market.draw, replace(settings, risk=risk), policies)
 
 
 def _forwards_under_heston() -> FairMarket:
-    data: SyntheticData = build_settings(
-        SyntheticData, {"model": "heston", "sessions": SESSIONS, "rate": RATE}, "data"
+    data = _index_data("heston")
+    settings = OptionMarketSettings(
+        surface=FlatSurface(),
+        env=_free_of_charge(OptionPortfolioSettings()),
+        risk=RiskSettings(enabled=False),
     )
-    case = MarketCase(_free_of_charge(OptionPortfolioSettings()), FlatSurface())
 
-    def policies(market: Market, window: Window) -> dict[str, Trader]:
-        baselines = _option_baselines(market, case, window)
-        forward = {"index_forward": baselines["index_forward"]}
-        if isinstance(market, OptionMarket):
-            forward["trend_forward"] = TrendForward.of(market)
-        return forward
+    def policies(market: OptionMarket, window: Window) -> dict[str, Trader]:
+        forward = _option_baselines(market, settings)["index_forward"]
+        return {"index_forward": forward, "trend_forward": TrendForward.of(market)}
 
     return FairMarket(
-        "heston", lambda paths, rng: simulate_market(data, rng, paths=paths), case, policies
+        "heston", lambda paths, rng: simulate_market(data, rng, paths=paths), settings, policies
     )
 
 
-def _assets(examined: Examined | None, seed: int) -> FairMarket:
-    count, options = ASSETS, AllocationSettings()
-    if examined is not None:
-        count = len(examined.setup.market.instruments)
-        wanted = MarketCase.of(examined.setup).options
-        options = wanted if isinstance(wanted, AllocationSettings) else options
+def _assets(tested: TestedRun | None, seed: int) -> FairMarket:
+    count, env = ASSETS, AllocationSettings()
+    if tested is not None:
+        count, env = len(tested.setup.market.instruments), _env_of(tested)
     values = {"assets": count, "sessions": SESSIONS, "rate": RATE, "gbm": {"drift": RATE}}
     data: PanelSimulatedData = build_settings(PanelSimulatedData, values, "data")
-    case = MarketCase(_free_of_charge(options))
+    settings = AllocationMarketSettings(env=_free_of_charge(env), risk=_trained_under(tested))
 
-    def policies(market: Market, window: Window) -> dict[str, Trader]:
-        if not isinstance(market, PanelMarket):
-            return {}
+    def policies(market: PanelMarket, window: Window) -> dict[str, Trader]:
         baselines = {
             b.name: b.policy
             for b in build_allocation_baselines(market, window)[0]
@@ -153,19 +151,32 @@ def _assets(examined: Examined | None, seed: int) -> FairMarket:
             "wildest": AllInOne(count, "volatility.", 1.0),
             "calmest": AllInOne(count, "volatility.", -1.0),
         }
-        return {**baselines, **rules, **_policy(examined, market, window, case, seed)}
+        return {**baselines, **rules, **_policy(tested, market, window, settings, seed)}
 
     return FairMarket(
-        "assets", lambda paths, rng: simulate_panel(data, rng, paths=paths), case, policies
+        "assets", lambda paths, rng: simulate_panel(data, rng, paths=paths), settings, policies
     )
 
 
-def _free_of_charge(
-    options: OptionPortfolioSettings | AllocationSettings,
-) -> OptionPortfolioSettings | AllocationSettings:
-    """Without costs, and without an end by ruin, which would forgive what a book owes."""
-    episode = replace(options.episode, ruin_share=0.0)
-    return replace(options, costs=NO_COSTS, episode=episode)
+def _index_data(model: str) -> SyntheticData:
+    values = {"model": model, "sessions": SESSIONS, "rate": RATE}
+    data: SyntheticData = build_settings(SyntheticData, values, "data")
+    return data
+
+
+def _env_of(tested: TestedRun) -> Any:
+    return tested.setup.settings.env
+
+
+def _trained_under(tested: TestedRun | None) -> RiskSettings:
+    """The risk module where the run's agent learned under it."""
+    off = RiskSettings(enabled=False)
+    return off if tested is None else tested.setup.training_risk or off
+
+
+def _free_of_charge(env: Any) -> Any:
+    """Without costs, and without an end by ruin, which would write off what a book owes."""
+    return replace(env, costs=NO_COSTS, episode=replace(env.episode, ruin_share=0.0))
 
 
 def _needs_own_columns(options: OptionPortfolioSettings) -> bool:
@@ -173,19 +184,16 @@ def _needs_own_columns(options: OptionPortfolioSettings) -> bool:
     return any(block.startswith("extra:") for block in options.observation.extra_blocks)
 
 
-def _option_baselines(market: Market, case: MarketCase, window: Window) -> dict[str, Trader]:
-    options = case.options
-    if not isinstance(market, OptionMarket) or not isinstance(options, OptionPortfolioSettings):
-        return {}
-    return {b.name: b.policy for b in build_baselines(market, options, None)}
+def _option_baselines(market: OptionMarket, settings: OptionMarketSettings) -> dict[str, Trader]:
+    return {b.name: b.policy for b in build_baselines(market, settings.env, None)}
 
 
 def _policy(
-    examined: Examined | None, market: Market, window: Window, case: MarketCase, seed: int
+    tested: TestedRun | None, market: Any, window: Window, settings: MarketSettings, seed: int
 ) -> dict[str, Trader]:
-    if examined is not None:
-        return {POLICY: examined.policy}
-    return {UNTRAINED: untrained_policy(case.open(market, window, 1), seed)}
+    if tested is not None:
+        return {POLICY: tested.policy}
+    return {UNTRAINED: untrained_policy(open_books(settings, market, window, 1), seed)}
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ from experiments.certificates.setups import (
     untrained_policy,
     with_own_columns,
 )
-from experiments.evaluation.open_run import Examined
+from experiments.environments.setup import open_books
+from experiments.evaluation.open_run import TestedRun
 from experiments.evaluation.results import METRICS
 from risk.overlay import RiskSettings
 
@@ -47,9 +48,9 @@ def ledger_replay(wanted: Certification) -> list[Certificate]:
         certificate_of("ledger.options", replayed(option_books(wanted))),
         certificate_of("ledger.allocation", replayed(allocation_books(wanted))),
     ]
-    if wanted.examined is not None:
-        made.append(certificate_of("ledger.run", replayed(books_of_the_run(wanted.examined))))
-        left = dict(left_behind(wanted.examined.run))
+    if wanted.tested is not None:
+        made.append(certificate_of("ledger.run", replayed(books_of_the_run(wanted.tested))))
+        left = dict(left_behind(wanted.tested.run))
         if left:
             made.append(certificate_of("ledger.files", left))
     return made
@@ -136,22 +137,21 @@ def allocation_books(wanted: Certification) -> Iterator[Book]:
     """Portfolios that a network without any sense allocates."""
     profile = wanted.profile
     for name, history in panel_histories(profile.sessions, everything=False):
-        case = allocation(managed=True)
-        market = case.market(history)
+        case = allocation(managed=False)
+        market = case.build(history)
         window = Window(market.first_usable, history.num_sessions)
-        policy = untrained_policy(case.open(market, window, 1), wanted.seed)
-        book = Book(name, policy, market, case.options, window)
+        policy = untrained_policy(open_books(case, market, window, 1), wanted.seed)
+        book = Book(name, policy, market, case.env, window)
         yield book
-        if case.risk is not None:
-            yield book.managed(case.risk)
+        yield book.managed(replace(case.risk, enabled=True))
 
 
-def books_of_the_run(examined: Examined) -> Iterator[Book]:
+def books_of_the_run(tested: TestedRun) -> Iterator[Book]:
     """The run's policy over the years that it is judged on."""
-    setup, risk = examined.setup, examined.setup.settings.risk
+    setup, risk = tested.setup, tested.setup.settings.risk
     for split in SPLITS if setup.splits else ("all",):
         window = setup.window(split)
-        book = Book(split, examined.policy, setup.market, setup.settings.env, window)
+        book = Book(split, tested.policy, setup.market, setup.settings.env, window)
         yield book
         if risk.enabled:
             yield book.managed(risk)

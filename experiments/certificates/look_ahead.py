@@ -27,8 +27,6 @@ from agents.policy import Policy
 from envs.core.batch import Window
 from envs.core.kernel import BookKernel
 from envs.core.market import BookMarket
-from envs.market.history import MarketHistory
-from envs.option_portfolio.market import OptionMarket
 from experiments.certificates.certificate import Certificate
 from experiments.certificates.other_future import LoadedSource, Source
 from experiments.certificates.outside_tables import (
@@ -40,9 +38,8 @@ from experiments.certificates.outside_tables import (
 from experiments.certificates.settings import Certification
 from experiments.certificates.setups import (
     STOCKS,
-    Market,
-    MarketCase,
     allocation,
+    as_trained,
     index_histories,
     index_history,
     option_book,
@@ -50,7 +47,8 @@ from experiments.certificates.setups import (
     untrained_policy,
     with_own_columns,
 )
-from experiments.evaluation.open_run import Examined
+from experiments.environments.setup import MarketSettings, open_books
+from experiments.evaluation.open_run import TestedRun
 
 Array = NDArray[Any]
 
@@ -143,7 +141,7 @@ class Configuration:
 
     name: str
     source: Source
-    case: MarketCase
+    case: MarketSettings
     policy: Policy | None = None  # None: a small network made for it
 
 
@@ -167,8 +165,8 @@ def look_ahead(wanted: Certification) -> list[Certificate]:
             certificate_of("look_ahead.options", tripped(option_books(wanted, Path(folder)))),
             certificate_of("look_ahead.allocation", tripped(allocations(wanted, Path(folder)))),
         ]
-    if wanted.examined is not None:
-        made.append(certificate_of("look_ahead.run", tripped(the_run(wanted.examined))))
+    if wanted.tested is not None:
+        made.append(certificate_of("look_ahead.run", tripped(the_run(wanted.tested))))
     return made
 
 
@@ -194,32 +192,32 @@ def trip(configuration: Configuration, moments: int, seed: int) -> LookAheadResu
     """Compare one configuration with itself under other futures."""
     rng = np.random.default_rng(seed)
     source, case = configuration.source, configuration.case
-    market = case.market(source.history())
+    market = case.build(source.history())
     policy = configuration.policy
     if policy is None:
         window = Window(market.first_usable, market.history.num_sessions)
-        policy = untrained_policy(case.open(market, window, BOOKS), seed)
+        policy = untrained_policy(open_books(case, market, window, BOOKS), seed)
     sessions = chosen_sessions(market, moments, rng)
     found = []
     for t in sessions:
-        other = case.market(source.changed(t, rng))
+        other = case.build(source.changed(t, rng))
         difference = (
             first_difference(market, other, t, same_length=True)
             or _on_the_way(case, policy, market, other, t)
-            or first_difference(market, case.market(source.cut(t)), t, same_length=False)
+            or first_difference(market, case.build(source.cut(t)), t, same_length=False)
         )
         if difference is not None:
             found.append((t, difference))
     return LookAheadResult(configuration.name, tuple(sessions), tuple(found))
 
 
-def chosen_sessions(market: Market, count: int, rng: np.random.Generator) -> list[int]:
+def chosen_sessions(market: BookMarket, count: int, rng: np.random.Generator) -> list[int]:
     """Sessions t to change everything after: the eve of a roll where there is one, and others."""
     first, last = market.first_usable + 1, market.history.num_sessions - 2
     eves: list[int] = []
-    if isinstance(market, OptionMarket):
-        rolled = market.tape.rolled[first + 1 : last + 1].any(axis=-1)
-        eves = [first + int(rng.choice(np.flatnonzero(rolled)))] if rolled.any() else []
+    listed = market.listed[first + 1 : last + 1]
+    if listed.any():
+        eves = [first + int(rng.choice(np.flatnonzero(listed)))]
     rest = [t for t in rng.permutation(np.arange(first, last + 1)).tolist() if t not in eves]
     return sorted((eves + rest)[:count])
 
@@ -228,12 +226,12 @@ def chosen_sessions(market: Market, count: int, rng: np.random.Generator) -> lis
 
 
 def _on_the_way(
-    case: MarketCase, policy: Policy, market: Market, other: Market, session: int
+    case: MarketSettings, policy: Policy, market: BookMarket, other: BookMarket, session: int
 ) -> Difference | None:
     """The first thing that a policy sees, does or earns differently up to `session`."""
     start = max(market.first_usable, session - LONGEST_EPISODE)
     window = Window(start, session + 2)  # the trade at t is settled a session later
-    one, two = (_episode(case.open(each, window, BOOKS), policy) for each in (market, other))
+    one, two = (_episode(open_books(case, each, window, BOOKS), policy) for each in (market, other))
     labels = {
         "observation": [feature.name for feature in market.features],
         **{key: list(market.instruments) for key in ("action", "traded to", "traded at")},
@@ -269,7 +267,11 @@ def _episode(kernel: BookKernel, policy: Policy) -> dict[str, NDArray[Any]]:
         last = kernel.session[0] >= kernel.window.stop - 2
         result = kernel.step(action)
         trade = result.record
-        day |= {"traded to": trade.quantity, "traded at": trade.price, "cost of the trade": trade.cost}
+        day |= {
+            "traded to": trade.quantity,
+            "traded at": trade.price,
+            "cost of the trade": trade.cost,
+        }
         for name, values in day.items():
             days.setdefault(name, []).append(np.array(values))
         if last:
@@ -286,9 +288,7 @@ def option_books(wanted: Certification, folder: Path) -> Iterator[Configuration]
     profile, rng = wanted.profile, np.random.default_rng(wanted.seed)
     ways = list(product(("vix", "flat"), ("expiry", "daily")))
     for source in _index_sources(wanted, rng, folder):
-        history = source.history()
-        if not isinstance(history, MarketHistory):
-            continue
+        history: Any = source.history()
         for number, (surface, roll) in enumerate(ways if profile.everything else ways[::3]):
             managed = number % 2 == 1
             case = option_book(history, surface, roll, managed=managed)
@@ -304,14 +304,14 @@ def allocations(wanted: Certification, folder: Path) -> Iterator[Configuration]:
             yield Configuration(name, source, allocation(managed=managed))
 
 
-def the_run(examined: Examined) -> Iterator[Configuration]:
+def the_run(tested: TestedRun) -> Iterator[Configuration]:
     """A run's policy in the market that it was trained in, without and with its risk module."""
-    setup = examined.setup
-    source, case = LoadedSource("run", setup.loaded.history), MarketCase.of(setup)
+    setup = tested.setup
+    source, case = LoadedSource("run", setup.loaded.history), as_trained(setup)
     risk = setup.settings.risk
     for managed in (False, True) if risk.enabled else (False,):
-        under = replace(case, risk=risk if managed else None)
-        yield Configuration(_named("the run", managed), source, under, examined.policy)
+        under = replace(case, risk=replace(risk, enabled=managed))
+        yield Configuration(_named("the run", managed), source, under, tested.policy)
 
 
 def _index_sources(

@@ -20,6 +20,7 @@ from experiments.backtests.backtest import rollout
 from experiments.certificates.certificate import Certificate
 from experiments.certificates.fair_markets import RATE, FairMarket, Roll, fair_markets
 from experiments.certificates.settings import Certification
+from experiments.environments.setup import open_books
 
 MAX_STANDARD_ERRORS = 3.0
 EXACT = 1e-9  # share of equity: the gain of what never risks anything
@@ -50,7 +51,7 @@ def martingale(wanted: Certification) -> list[Certificate]:
             f"martingale.{market.name}",
             fair_gains(market, profile.paths, profile.policy_paths, wanted.seed),
         )
-        for market in fair_markets(wanted.examined, rolls, wanted.seed)
+        for market in fair_markets(wanted.tested, rolls, wanted.seed)
     ]
 
 
@@ -86,10 +87,10 @@ def fair_gains(market: FairMarket, paths: int, at_once: int, seed: int) -> dict[
     gains: dict[str, list[FloatArray]] = {}
     for first in range(0, paths, at_once):
         block = min(at_once, paths - first)
-        priced = market.case.market(market.draw(block, rng))
+        priced = market.settings.build(market.draw(block, rng))
         window = Window(priced.first_usable, priced.history.num_sessions)
         policies = market.policies(priced, window)
-        kernel = market.case.open(priced, window, block * len(policies))
+        kernel = open_books(market.settings, priced, window, block * len(policies))
         gained = discounted_gain(kernel, PolicyBatch(list(policies.values())))
         for name, each in zip(policies, gained.reshape(len(policies), block), strict=True):
             gains.setdefault(name, []).append(each)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import singledispatch
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +14,7 @@ from conf.types import FloatArray
 from envs.market.history import VOL_OBSERVED, MarketHistory
 from envs.market.panel import PanelHistory
 from envs.market.volatility_estimate import fill_implied_vol
-from experiments.certificates.setups import History, first_sessions
+from experiments.certificates.setups import History
 
 _PRICES = ("open", "high", "low", "close")
 _CHANGE = (0.8, 1.25)  # what a later number is multiplied by, drawn anew for each
@@ -40,26 +41,19 @@ class LoadedSource:
     """A history that is in memory; where its volatility is an estimate, it is estimated anew."""
 
     def __init__(self, name: str, history: History) -> None:
-        self.name, self._history = name, history
-        if isinstance(history, MarketHistory):  # of a part, the estimates are others
-            self._history = _estimated_anew(history)
+        self.name, self._history = name, estimated_anew(history)
 
-    def history(self) -> History:
+    def history(self) -> Any:
         """As it was given."""
         return self._history
 
-    def changed(self, session: int, rng: np.random.Generator) -> History:
+    def changed(self, session: int, rng: np.random.Generator) -> Any:
         """Other prices, volumes, volatilities, rates and extra columns after `session`."""
-        if isinstance(self._history, PanelHistory):
-            return _other_panel(self._history, session, rng)
-        return _other_index(self._history, session, rng)
+        return other_future(self._history, session, rng)
 
-    def cut(self, session: int) -> History:
+    def cut(self, session: int) -> Any:
         """The sessions up to `session`."""
-        history = self._history
-        if isinstance(history, PanelHistory):
-            return first_sessions(history, session + 1)
-        return history.sessions(0, session + 1)
+        return self._history.sessions(0, session + 1)
 
 
 class TableSource:
@@ -97,7 +91,14 @@ class TableSource:
         return int(np.searchsorted(days, self._dates[session], side="right"))
 
 
-def _other_index(history: MarketHistory, session: int, rng: np.random.Generator) -> MarketHistory:
+@singledispatch
+def other_future(history: Any, session: int, rng: np.random.Generator) -> Any:
+    """The history with something else after `session`."""
+    raise TypeError(f"no other future is known of a {type(history).__name__}")
+
+
+@other_future.register
+def _(history: MarketHistory, session: int, rng: np.random.Generator) -> MarketHistory:
     later = slice(session + 1, None)
     drift = _drift(history.close[:, later].shape, rng)
     values = {name: np.array(getattr(history, name)) for name in (*_PRICES, "volume")}
@@ -112,11 +113,27 @@ def _other_index(history: MarketHistory, session: int, rng: np.random.Generator)
     for column in extras.values():
         column[:, later] = _other(column[:, later], rng)
     changed: dict[str, Any] = {**values, **rates, "implied_vol": vol, "extras": extras}
-    return _estimated_anew(replace(history, **changed))
+    renewed: MarketHistory = estimated_anew(replace(history, **changed))
+    return renewed
 
 
-def _estimated_anew(history: MarketHistory) -> MarketHistory:
-    """The same with every volatility that is an estimate made from the prices once more."""
+@other_future.register
+def _(history: PanelHistory, session: int, rng: np.random.Generator) -> PanelHistory:
+    later = slice(session + 1, None)
+    close, rate = np.array(history.close), np.array(history.rate)
+    close[:, later] *= _drift(close[:, later].shape, rng)
+    rate[later] = rng.uniform(*_RATES, len(rate[later]))
+    return replace(history, close=close, rate=rate)
+
+
+@singledispatch
+def estimated_anew(history: Any) -> Any:
+    """The history with every volatility that is an estimate made from the prices once more."""
+    return history
+
+
+@estimated_anew.register
+def _(history: MarketHistory) -> MarketHistory:
     known = history.implied_vol_source == VOL_OBSERVED
     if known.all():
         return history
@@ -124,14 +141,6 @@ def _estimated_anew(history: MarketHistory) -> MarketHistory:
     observed = np.where(known, history.implied_vol[0], np.nan)
     vol, _ = fill_implied_vol(observed, history.high[0], history.low[0], history.close[0])
     return replace(history, implied_vol=vol)
-
-
-def _other_panel(history: PanelHistory, session: int, rng: np.random.Generator) -> PanelHistory:
-    later = slice(session + 1, None)
-    close, rate = np.array(history.close), np.array(history.rate)
-    close[:, later] *= _drift(close[:, later].shape, rng)
-    rate[later] = rng.uniform(*_RATES, len(rate[later]))
-    return replace(history, close=close, rate=rate)
 
 
 def _drift(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from conf.settings import settings
-from experiments.evaluation.open_run import Examined
+from experiments.evaluation.open_run import TestedRun
 
 Part = Literal["all", "look_ahead", "martingale", "canary", "ledger", "determinism"]
 Count = Annotated[int, Field(ge=1)]
@@ -98,4 +98,4 @@ class Certification:
 
     profile: Profile
     seed: int
-    examined: Examined | None  # the run, where one was named
+    tested: TestedRun | None  # the run, where one was named

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -13,28 +13,23 @@ from agents.factory import RecurrentPPOSettings, build_agent
 from agents.policy import Policy
 from conf.errors import InputError
 from conf.settings import build_settings
-from envs.allocation.market import AllocationSettings, PanelMarket, build_panel_market
-from envs.core.batch import BatchKernel, Window
-from envs.core.kernel import BookKernel
-from envs.kernels import open_kernel
+from envs.core.batch import BatchKernel
 from envs.market.history import MarketHistory
 from envs.market.panel import PanelHistory
 from envs.market.sources.index import SyntheticData, load_market
 from envs.market.sources.panel import PanelSimulatedData, PanelStocksData, load_panel
 from envs.option_portfolio.extra_blocks import EXTRA_BLOCKS
 from envs.option_portfolio.market import (
-    OptionMarket,
     OptionPortfolioSettings,
-    build_option_market,
 )
 from envs.options.surface import FlatSurface, VixSurface
 from envs.sb3_vec_env import KernelVecEnv
-from experiments.runs.market_setup import MarketSetup
-from experiments.runs.settings import OptionMarketSettings
+from experiments.environments.allocation import AllocationMarketSettings
+from experiments.environments.option_book import OptionMarketSettings
+from experiments.environments.setup import MarketSetup
 from risk.overlay import RiskSettings
 
 History = MarketHistory | PanelHistory
-Market = OptionMarket | PanelMarket
 
 SIMULATED_PATHS = 2
 ASSETS = 4
@@ -50,51 +45,30 @@ ASSET_RISK = {
 }
 
 
-@dataclass(frozen=True)
-class MarketCase:
-    """How a history becomes a market, and what kind of book trades in it."""
-
-    options: OptionPortfolioSettings | AllocationSettings
-    surface: FlatSurface | VixSurface | None = None  # of the option book
-    risk: RiskSettings | None = None
-
-    @classmethod
-    def of(cls, setup: MarketSetup) -> MarketCase:
-        """Those of a session, with the risk module where the agent learns under it."""
-        wanted = setup.settings
-        surface = wanted.surface if isinstance(wanted, OptionMarketSettings) else None
-        return cls(wanted.env, surface, setup.training_risk)
-
-    def market(self, history: History) -> Market:
-        """The market that episodes read."""
-        if isinstance(history, PanelHistory) and isinstance(self.options, AllocationSettings):
-            return build_panel_market(history, self.options)
-        if isinstance(history, MarketHistory) and isinstance(self.options, OptionPortfolioSettings):
-            return build_option_market(history, self.surface or VixSurface(), self.options)
-        raise InputError(f"{history.name} does not suit the environment", "Choose other data")
-
-    def open(self, market: Market, window: Window, books: int) -> BookKernel:
-        """Books that begin with the window and go through it."""
-        return open_kernel(market, self.options, window, books, random_start=False, risk=self.risk)
+def as_trained(setup: MarketSetup) -> Any:
+    """The settings of a setup, under the risk module only where the agent learns under it."""
+    off = RiskSettings(enabled=False)
+    settings: Any = setup.settings
+    return replace(settings, risk=setup.training_risk or off)
 
 
-def option_book(history: MarketHistory, surface: str, roll: str, *, managed: bool) -> MarketCase:
+def option_book(
+    history: MarketHistory, surface: str, roll: str, *, managed: bool
+) -> OptionMarketSettings:
     """The option book with every extra block of observations that the history can fill."""
     blocks = [*EXTRA_BLOCKS, *(f"extra:{name}" for name in history.extras)]
     values = {"chain": {"roll": roll}, "observation": {"extra_blocks": blocks}}
-    return MarketCase(
-        options=build_settings(OptionPortfolioSettings, values, "env"),
+    return OptionMarketSettings(
         surface=VixSurface() if surface == "vix" else FlatSurface(),
-        risk=RiskSettings() if managed else None,
+        env=build_settings(OptionPortfolioSettings, values, "env"),
+        risk=RiskSettings(enabled=managed),
     )
 
 
-def allocation(*, managed: bool) -> MarketCase:
+def allocation(*, managed: bool) -> AllocationMarketSettings:
     """The allocation to assets."""
-    risk: RiskSettings | None = None
-    if managed:
-        risk = build_settings(RiskSettings, ASSET_RISK, "risk")
-    return MarketCase(AllocationSettings(), risk=risk)
+    risk = build_settings(RiskSettings, {**ASSET_RISK, "enabled": managed}, "risk")
+    return AllocationMarketSettings(risk=risk)
 
 
 def index_histories(
@@ -125,18 +99,7 @@ def panel_histories(sessions: int, *, everything: bool) -> Iterator[tuple[str, P
         yield f"panel_simulated {model}", load_panel(request).history
     if _has_stocks():
         stocks = load_panel(PanelStocksData()).history
-        yield STOCKS, stocks if everything else first_sessions(stocks, sessions)
-
-
-def first_sessions(history: PanelHistory, count: int) -> PanelHistory:
-    """The same panel without what comes after its first `count` sessions."""
-    return PanelHistory(
-        history.name,
-        history.assets,
-        history.dates[:count],
-        history.close[:, :count],
-        history.rate[:count],
-    )
+        yield STOCKS, stocks if everything else stocks.sessions(0, sessions)
 
 
 def with_own_columns(history: MarketHistory, rng: np.random.Generator) -> MarketHistory:

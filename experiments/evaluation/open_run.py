@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from agents.persistence.policy_file import DESCRIPTION, LoadedPolicy, load_policy
 from agents.policy import Policy, Trader
 from conf.errors import InputError
+from conf.settings import settings_to_json
 from envs.core.batch import Window
 from envs.core.costs import RealisticCosts
 from envs.core.market import BookMarket, BookOptions
-from envs.market.loaded import settings_to_json
 from experiments.backtests.backtest import Backtest, run_backtests
+from experiments.environments.opening import OPTIONS, market_settings, open_market
+from experiments.environments.setup import MarketSetup
 from experiments.evaluation.split import AGENT
 from experiments.runs.config import config_hash
 from experiments.runs.folder import resolve_run
-from experiments.runs.market_setup import MarketSetup, open_market
 from experiments.runs.record import load_run_config
-from experiments.runs.settings import OPTIONS, market_settings, surface_kind
 from risk.overlay import RiskSettings
 
 MANAGED, CASH = "managed", "cash"
@@ -30,56 +30,70 @@ REPLACEABLE = {"data": "source", "surface": "kind", "costs": "kind", "risk": ""}
 
 
 @dataclass(frozen=True)
-class Trained:
+class TestedRun:
     """A run, the policy chosen from it, and the market that it is to be tested in."""
 
     run: Path
+    which: str  # best or last
     loaded: LoadedPolicy
     setup: MarketSetup
-    changed: Mapping[str, Any]  # sections that are not those of the run
+    config: Mapping[str, Any]  # the run's, with the sections that were put in their place
+    changed: Mapping[str, Any]  # those of them that differ from the run's own
 
     @property
     def policy(self) -> Policy:
         """What decides."""
         return self.loaded.policy
 
+    @property
+    def step(self) -> int:
+        """After how many environment steps the policy was saved."""
+        return int(self.loaded.metadata.get("step", 0))
+
     def folder(self, name: str) -> Path:
-        """Where results go: one folder for the run's own market, one for each other."""
-        suffix = f"_{config_hash(self.changed)[:6]}" if self.changed else ""
+        """Where results go: one folder for the run's own market, one for each other.
+
+        Realistic costs are the rule, whatever was trained with: no suffix for them.
+        """
+        changed = {
+            name: value
+            for name, value in self.changed.items()
+            if not (name == "costs" and value.get("kind") == "realistic")
+        }
+        suffix = f"_{config_hash(changed)[:6]}" if changed else ""
         return self.run / f"{name}{suffix}"
 
-    def header(self, which: str) -> dict[str, Any]:
+    def header(self) -> dict[str, Any]:
         """What was tested where, for the head of a result."""
-        history, wanted = self.setup.loaded.history, self.setup.settings
+        history, settings = self.setup.history, self.setup.settings
         return {
             "run": "/".join(self.run.parts[-3:]),
-            "policy": which,
+            "policy": self.which,
             "policy_step": self.loaded.metadata.get("step"),
             "data": history.name,
             "data_fingerprint": history.fingerprint,
-            "surface": surface_kind(wanted),
-            "costs": wanted.env.costs.kind,
-            "risk_module": wanted.risk.enabled,
+            "surface": settings.surface_kind,
+            "costs": settings.env.costs.kind,
+            "risk_module": settings.risk.enabled,
             "notices": list(self.setup.loaded.notices),
         }
 
 
-def open_trained(plain: Mapping[str, Any], run: str, which: str) -> Trained:
-    """The run, with the sections that `plain` puts in the place of its own."""
+def open_run(run: str, which: str, plain: Mapping[str, Any] | None = None) -> TestedRun:
+    """A run's `best` or `last` policy, in the market that it was trained in.
+
+    With `plain`, a command's configuration, its sections stand in the place of the run's own, and
+    costs are realistic if it names none. InputError for what is no finished run.
+    """
     folder = resolve_run(run)
     own = load_run_config(folder)
-    given = replaced_sections(plain, own)
-    session_settings = market_settings({**own, **given})
+    replaced = {} if plain is None else replaced_sections(plain, own)
+    config = {**own, **replaced}
+    settings = market_settings(config)
     loaded = load_chosen(folder, which)
-    setup = open_market(session_settings)
+    setup = open_market(settings)
     check_policy_fits(loaded, setup.market)
-    # The realistic costs are the rule, whatever was trained with: no suffix for them.
-    changed = {
-        name: value
-        for name, value in changes(own, given).items()
-        if not (name == "costs" and value.get("kind") == "realistic")
-    }
-    return Trained(folder, loaded, setup, changed)
+    return TestedRun(folder, which, loaded, setup, config, changes(own, replaced))
 
 
 def run_beside(
@@ -90,7 +104,7 @@ def run_beside(
     window: Window,
     risk: RiskSettings,
 ) -> dict[str, Backtest]:
-    """The policy as it wants and, where the risk module is on, under it; the others without it."""
+    """The raw policy and, where the risk module is on, the managed one; the others without it."""
     backtests = run_backtests({AGENT: policy, **others}, market, options, window)
     if risk.enabled:
         managed = run_backtests({AGENT: policy}, market, options, window, risk)
@@ -111,25 +125,6 @@ def titled(name: str) -> str:
     return name.replace("_", " ")
 
 
-@dataclass(frozen=True)
-class Examined:
-    """A run's policy and the market that it was trained in."""
-
-    run: Path
-    policy: Policy
-    setup: MarketSetup
-
-
-def examine(run: str, which: Literal["best", "last"]) -> Examined:
-    """Load a run's policy and open its market; InputError for what is no finished run."""
-    folder = resolve_run(run)
-    config = load_run_config(folder)
-    loaded = load_chosen(folder, which)
-    setup = open_market(market_settings(config))
-    check_policy_fits(loaded, setup.market)
-    return Examined(folder, loaded.policy, setup)
-
-
 def load_chosen(run: Path, which: str) -> LoadedPolicy:
     """The best or the last policy of a run; InputError if that was not written."""
     folder = run / "best" if which == "best" else run
@@ -147,8 +142,8 @@ def check_policy_fits(loaded: LoadedPolicy, market: BookMarket) -> None:
     policy, assets = loaded.policy, loaded.metadata.get("assets")
     if assets is not None and tuple(assets) != tuple(market.instruments):
         raise InputError(
-            f"the policy was trained on {_some(assets)}, this market has "
-            f"{_some(market.instruments)}",
+            f"the policy was trained on {_listed(assets)}, this market has "
+            f"{_listed(market.instruments)}",
             "Give the same assets in the same order (data.assets=[...])",
         )
     seen, made_for = len(market.features), policy.observation_space.shape
@@ -160,7 +155,7 @@ def check_policy_fits(loaded: LoadedPolicy, market: BookMarket) -> None:
         )
 
 
-def _some(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 

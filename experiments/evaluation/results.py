@@ -1,4 +1,4 @@
-"""Reads back what an evaluation left in a run folder."""
+"""What an evaluation leaves in a run folder, written and read: `metrics.json`, days, trades."""
 
 from __future__ import annotations
 
@@ -13,16 +13,21 @@ from numpy.typing import NDArray
 
 from agents.persistence.strict_json import read_json
 from conf.errors import InputError
+from conf.files import write_json
 from conf.types import DateArray, FloatArray
 from experiments.backtests.backtest import Backtest
 from experiments.backtests.episodes import Episodes
-from experiments.evaluation.risk_report import risk_report
-from experiments.evaluation.split import BenchmarkComparison, SplitEvaluation
+from experiments.backtests.trade_log import build_trade_log, write_trade_log
+from experiments.evaluation.evaluation import Evaluation
+from experiments.evaluation.regimes import PeriodRow
+from experiments.evaluation.sensitivity import Periods
+from experiments.evaluation.split import AGENT, BenchmarkComparison, SplitEvaluation
 from experiments.runs.config import config_hash
 from experiments.runs.folder import MANIFEST, resolve_run, shown_path
 from experiments.runs.record import load_manifest, load_run_config
-from experiments.statistics.comparison import Verdict
+from experiments.statistics.comparison import Outcome, Verdict
 from experiments.statistics.performance import Performance
+from risk.metrics import period_returns
 
 
 def daily_table(backtest: Backtest, instruments: Sequence[str], book: int = 0) -> pd.DataFrame:
@@ -43,15 +48,60 @@ def daily_table(backtest: Backtest, instruments: Sequence[str], book: int = 0) -
     return pd.DataFrame(columns, index=pd.DatetimeIndex(backtest.dates[1:], name="date"))
 
 
-def split_numbers(result: SplitEvaluation) -> dict[str, Any]:
-    """Everything measured on a split, as JSON can hold it: undefined is null, never a number.
+def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
+    """Write `metrics.json`, and the days and trades of the agent's books on each split."""
+    setup = evaluation.setup
+    for result in evaluation.splits:
+        for suffix, backtest in recorded_books(result).items():
+            daily = daily_table(backtest, setup.market.instruments)
+            daily.to_parquet(folder / f"daily_{result.name}{suffix}.parquet")
+            trades = build_trade_log(backtest, setup.market, setup.settings.env)
+            write_trade_log(trades, folder / f"trades_{result.name}{suffix}.parquet")
+    write_json(folder / METRICS, evaluation_numbers(evaluation))
+
+
+def evaluation_numbers(evaluation: Evaluation) -> dict[str, Any]:
+    """Everything that was measured, as JSON can hold it: undefined is null, never a number.
 
     Measures are means over paths.
     """
+    flat_vol = evaluation.flat_vol
+    return {
+        "format": FORMAT,
+        **evaluation.header,
+        "training": {
+            key: evaluation.manifest[key] for key in ("seed", "created", "steps", "config_hash")
+        },
+        "initial_equity_usd": evaluation.setup.settings.env.initial_equity_usd,
+        "settings": evaluation.config,
+        "splits": {result.name: split_numbers(result) for result in evaluation.splits},
+        "periods": None if evaluation.periods is None else _period_numbers(evaluation.periods),
+        "cost_sensitivity": [
+            {"factor": row.factor, "book": row.book, **means(row.performance)}
+            for row in evaluation.costs
+        ],
+        "flat_vol": flat_vol
+        and {
+            "surface": flat_vol.surface,
+            "other": flat_vol.other,
+            "sharpe": {
+                book: {
+                    "here": plain(here),
+                    "other": plain(other),
+                    "difference": plain(other - here),
+                }
+                for book, (here, other) in flat_vol.sharpe.items()
+            },
+        },
+    }
+
+
+def split_numbers(result: SplitEvaluation) -> dict[str, Any]:
+    """Everything measured on a split; `books` has the raw ones and the agent's managed one."""
     raw, managed = result.raw, result.managed
     books = {name: means(performance) for name, performance in raw.performance.items()}
     if managed is not None:
-        books["managed"] = means(managed.performance["policy"])
+        books["managed"] = means(managed.performance[AGENT])
     backtest = raw.agent
     return {
         "first": str(backtest.dates[0]),
@@ -60,25 +110,27 @@ def split_numbers(result: SplitEvaluation) -> dict[str, Any]:
         "paths": int(backtest.equity.shape[0]),
         "ruined": int(backtest.ruined.sum()),
         "books": books,
-        "comparison": contest_numbers(raw),
-        "managed_contest": None if managed is None else contest_numbers(managed),
+        "comparison": comparison_numbers(raw),
+        "managed_comparison": None if managed is None else comparison_numbers(managed),
         "managed_books": None
         if managed is None
         else {name: means(performance) for name, performance in managed.performance.items()},
-        "risk": None if managed is None else risk_report(managed.agent),
+        "risk": result.overlay,
     }
 
 
-def contest_numbers(comparison: BenchmarkComparison) -> dict[str, Any]:
+def comparison_numbers(comparison: BenchmarkComparison) -> dict[str, Any]:
     """Verdict, attribution, what was held, and scorecard of one comparison."""
-    found = comparison.attribution
-    shares = found.residual_share[np.isfinite(found.residual_share)]
+    attribution, start = comparison.attribution, comparison.agent.equity[:, :1]
+    shares = attribution.residual_share[np.isfinite(attribution.residual_share)]
+    causes = {**attribution.terms, "total": attribution.pnl}
     return {
         "verdict": verdict_numbers(comparison.verdict),
-        "attribution_usd": {k: float(x.sum(axis=-1).mean()) for k, x in found.terms.items()},
+        "attribution_usd": {k: float(x.sum(axis=-1).mean()) for k, x in causes.items()},
+        "attribution_share": {k: float((x / start).sum(-1).mean()) for k, x in causes.items()},
         "attribution_residual_share": float(shares.mean()) if shares.size else None,
         **comparison.held,
-        "episodes": {name: episode_numbers(found) for name, found in comparison.episodes.items()},
+        "episodes": {name: episode_numbers(e) for name, e in comparison.episodes.items()},
         "scorecard": [line.plain() for line in comparison.scorecard],
     }
 
@@ -95,13 +147,51 @@ def episode_numbers(episodes: Episodes) -> dict[str, float | None]:
     }
 
 
+def _period_numbers(periods: Periods) -> dict[str, Any]:
+    def rows(periods: Sequence[PeriodRow]) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": row.name,
+                "first": str(row.first),
+                "last": str(row.last),
+                "seen": row.seen,
+                "books": {
+                    book: {name: plain(x) for name, x in asdict(result).items()}
+                    for book, result in row.books.items()
+                },
+            }
+            for row in periods
+        ]
+
+    years, _ = period_returns(periods.returns[AGENT], periods.dates, "year")
+    return {
+        "regimes": rows(periods.regimes),
+        "years": rows(periods.years),
+        "returns_by_year": {
+            book: dict(
+                zip(
+                    years.astype("datetime64[Y]").astype(str).tolist(),
+                    period_returns(returns, periods.dates, "year")[1].tolist(),
+                    strict=True,
+                )
+            )
+            for book, returns in periods.returns.items()
+        },
+    }
+
+
 def verdict_numbers(verdict: Verdict) -> dict[str, Any]:
     """The verdict with everything that it rests on."""
     return {
         "outcome": str(verdict.outcome),
         "reason": verdict.reason,
+        **{
+            f"benchmarks_{outcome.lower()}": sum(d.outcome is outcome for d in verdict.differences)
+            for outcome in Outcome
+        },
         "level": verdict.level,
         "spa_p_value": plain(verdict.spa_p_value),
+        "overfitting_probability": plain(verdict.overfitting_probability),
         "evidence": {name: plain(x) for name, x in verdict.evidence._asdict().items()},
         "differences": [
             {name: plain(x) for name, x in asdict(difference).items()}
@@ -129,6 +219,7 @@ def recorded_books(result: SplitEvaluation) -> Mapping[str, Backtest]:
 
 
 METRICS = "metrics.json"
+FORMAT = 2  # of metrics.json and of what lies beside it
 
 
 @dataclass(frozen=True)
@@ -181,6 +272,12 @@ def load_evaluated(run: Path, evaluation: str, split: str, book: str) -> Evaluat
             _how_to_evaluate(run),
         )
     written = read_json(folder / METRICS)
+    if written.get("format") != FORMAT:
+        raise InputError(
+            f"{shown_path(folder / METRICS)} has format {written.get('format', 1)}, this version "
+            f"reads {FORMAT}",
+            f"Evaluate again: python -m experiments.evaluate run={shown_path(run)}",
+        )
     try:
         metrics = written["splits"][split]["books"][book]
         equity_start = float(written["splits"][split]["initial_equity_usd"])

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
-
-from rich.table import Table
 
 from conf.types import FloatArray
 from experiments.backtests.backtest import Backtest
@@ -35,22 +32,3 @@ def risk_report(managed: Backtest) -> dict[str, Any]:
     }
     states = {state.name: float((managed.guard == state)[alive].mean()) for state in GuardState}
     return {"rules": rules, "guard_days": states, "blocked_pnl_a_year": a_year(managed.blocked_pnl)}
-
-
-def risk_table(report: Mapping[str, Any]) -> Table:
-    """The report for the terminal."""
-    days = ", ".join(f"{name} {100 * x:.1f} %" for name, x in report["guard_days"].items() if x)
-    blocked_pnl = report["blocked_pnl_a_year"]
-    verb = "cost" if blocked_pnl > 0.0 else "saved"
-    title = (
-        f"the risk module, managed book ({days}); it {verb} {100 * abs(blocked_pnl):.1f} % a year"
-    )
-    table = Table(title=title, title_justify="left")
-    table.add_column("rule")
-    table.add_column("days it bound", justify="right")
-    table.add_column("taken a year, x equity", justify="right")
-    for rule, numbers in report["rules"].items():
-        if numbers["days_bound"]:
-            share, clipped = numbers["days_bound"], numbers["clipped_a_year"]
-            table.add_row(rule, f"{100 * share:.1f} %", f"{clipped:.2f}")
-    return table

@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from rich import box
-from rich.table import Table
 
 from conf.types import FloatArray, IntArray
 from experiments.backtests.backtest import Backtest
@@ -275,41 +273,3 @@ def _turnover(backtest: Backtest) -> FloatArray:
     earlier = np.zeros_like(total)
     earlier[:, TURNOVER_SESSIONS:] = total[:, :-TURNOVER_SESSIONS]
     return np.asarray((total - earlier) / backtest.equity[:, :-1])
-
-
-def scorecard_table(lines: tuple[ScoreLine, ...]) -> Table:
-    """The lines for the terminal, a section for each table of targets."""
-    table = Table(title="targets", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("measure", no_wrap=True)
-    for name in ("target", "measured", "95 % interval"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    before = None
-    for line in lines:
-        if line.table != before:
-            table.add_section()
-            table.add_row(f"[bold]{line.table}[/bold]")
-            before = line.table
-        spread = ""
-        if math.isfinite(line.low):
-            low = _written(line.low, line.unit).removesuffix(" %")
-            spread = f"{low} to {_written(line.high, line.unit)}"
-        elif line.days_in_breach > 0.0:
-            spread = f"on {100 * line.days_in_breach:.1f} % of days"
-        measured = _written(line.measured, line.unit)
-        table.add_row(line.measure, line.target, measured, spread, _verdict(line))
-    return table
-
-
-def _verdict(line: ScoreLine) -> str:
-    if line.passed is None:
-        return "undefined" if math.isnan(line.measured) else ""
-    return "met" if line.passed else "missed"
-
-
-def _written(value: float, unit: Unit) -> str:
-    if math.isnan(value):
-        return "-"
-    if unit == "share":
-        return f"{100 * value:.1f} %"
-    return f"${value:,.0f}" if unit == "usd" else f"{value:.2f}"

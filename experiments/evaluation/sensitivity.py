@@ -1,22 +1,25 @@
-"""The same books where trading costs less or more than was assumed."""
+"""How a result depends on what was assumed: costs, the volatility surface, the period."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from agents.policy import Trader
-from envs.allocation.market import AllocationSettings, PanelMarket
-from envs.core.costs import FlatCosts, RealisticCosts
-from envs.option_portfolio.market import OptionMarket, OptionPortfolioSettings
-from experiments.backtests.backtest import run_backtests
-from experiments.runs.market_setup import MarketSetup
+from agents.managed import RiskManagedPolicy
+from agents.policy import Policy, Trader
+from conf.types import DateArray, FloatArray
+from experiments.backtests.backtest import index_equity, run_backtest, run_backtests
+from experiments.environments.setup import MarketSetup
+from experiments.evaluation.regimes import REGIMES, Period, PeriodRow, calendar_years, period_rows
+from experiments.evaluation.split import AGENT, INDEX, SplitEvaluation, performances
 from experiments.statistics.performance import Performance
+from risk.metrics import simple_returns
 from risk.overlay import RiskSettings
 
-FACTORS = (0.0, 1.0, 2.0, 5.0)
+COST_FACTORS = (0.0, 1.0, 2.0, 5.0)
+SIMULATED = ("synthetic", "panel_simulated")  # data.source: dates without a meaning
 
 
 @dataclass(frozen=True)
@@ -33,39 +36,81 @@ def cost_sensitivity(
     policies: Mapping[str, Trader],
     split: str,
     risk: RiskSettings | None,
-    factors: tuple[float, ...] = FACTORS,
-) -> list[CostRow]:
+    factors: tuple[float, ...] = COST_FACTORS,
+) -> tuple[CostRow, ...]:
     """Every policy over a split under each factor, with the risk module where `risk` is given."""
     rows = []
     for factor in factors:
-        market, env = with_costs(setup, factor)
-        backtests = run_backtests(policies, market, env, setup.window(split), risk)
-        rows += [CostRow(factor, name, book.performance()) for name, book in backtests.items()]
-    return rows
-
-
-def with_costs(
-    setup: MarketSetup, factor: float
-) -> tuple[OptionMarket | PanelMarket, OptionPortfolioSettings | AllocationSettings]:
-    """The session's market and settings where everything that is traded costs `factor` times."""
-    market, env = setup.market, setup.settings.env
-    if isinstance(env, AllocationSettings):
-        return market, replace(env, costs=_flat(env.costs, factor))
-    if isinstance(market, OptionMarket):
-        closing = market.closing_unit_cost
-        market = replace(
-            market,
-            unit_cost=factor * market.unit_cost,
-            closing_unit_cost=None if closing is None else factor * closing,
+        dearer = setup.with_costs(factor)
+        backtests = run_backtests(
+            policies, dearer.market, dearer.settings.env, setup.window(split), risk
         )
-    costs = env.costs
-    if isinstance(costs, RealisticCosts):
-        return market, replace(env, costs=replace(costs, multiplier=factor * costs.multiplier))
-    return market, replace(env, costs=_flat(costs, factor))
+        rows += [CostRow(factor, name, book.performance()) for name, book in backtests.items()]
+    return tuple(rows)
 
 
-def _flat(costs: FlatCosts, factor: float) -> FlatCosts:
-    return replace(costs, rate_bps=factor * costs.rate_bps)
+@dataclass(frozen=True)
+class FlatVolComparison:
+    """Annual Sharpe ratios of every raw book under two volatility surfaces; means over paths."""
+
+    surface: str  # that of the evaluation
+    other: str
+    sharpe: Mapping[str, tuple[float, float]]  # book -> under the one and the other
+
+
+def flat_vol_comparison(
+    result: SplitEvaluation, setup: MarketSetup, policy: Policy
+) -> FlatVolComparison | None:
+    """The books of a split once more where volatility is constant; None without options."""
+    other = setup.at_flat_volatility()
+    if other is None:
+        return None
+    window = setup.window(result.name)
+    baselines, _ = other.baselines(window)
+    policies: dict[str, Trader] = {AGENT: policy, **{b.name: b.policy for b in baselines}}
+    backtests = run_backtests(policies, other.market, other.settings.env, window)
+    elsewhere = performances(backtests, other, window)
+    return FlatVolComparison(
+        setup.settings.surface_kind,
+        other.settings.surface_kind,
+        {
+            name: (mean_of(measured, "sharpe"), mean_of(elsewhere[name], "sharpe"))
+            for name, measured in result.raw.performance.items()
+            if name in elsewhere
+        },
+    )
+
+
+@dataclass(frozen=True)
+class Periods:
+    """The agent and the index over the whole history, by regime and by year; the first path."""
+
+    dates: DateArray  # (T,) of the returns
+    returns: Mapping[str, FloatArray]  # book -> (T,) daily
+    regimes: tuple[PeriodRow, ...]
+    years: tuple[PeriodRow, ...]
+
+
+def across_time(setup: MarketSetup, policy: Policy, *, managed: bool) -> Periods | None:
+    """The policy through every usable session; None where dates are simulated."""
+    if setup.settings.data.source in SIMULATED:
+        return None
+    window, env = setup.window("all"), setup.settings.env
+    guarded = RiskManagedPolicy(policy, setup.settings.risk) if managed else policy
+    backtest = run_backtest(guarded, setup.market, env, window, num_books=1)
+    index = index_equity(setup.market, window, env.initial_equity_usd)[0]
+    equity = {AGENT: backtest.equity[0], INDEX: index}
+    dates, history = backtest.dates, setup.history.dates
+
+    def rows(periods: tuple[Period, ...]) -> tuple[PeriodRow, ...]:
+        return tuple(period_rows(periods, dates, backtest.risk_free, equity, setup.splits, history))
+
+    return Periods(
+        dates[1:],
+        {name: simple_returns(curve) for name, curve in equity.items()},
+        rows(REGIMES),
+        rows(calendar_years(dates)),
+    )
 
 
 def mean_of(performance: Performance, measure: str) -> float:

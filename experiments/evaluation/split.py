@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agents.baselines.options import Baseline
@@ -13,10 +13,10 @@ from conf.types import FloatArray
 from envs.core.batch import Window
 from experiments.backtests.backtest import Backtest, index_equity, run_backtests
 from experiments.backtests.episodes import Episodes, index_episodes, run_episodes
-from experiments.evaluation.attribution import Attribution
-from experiments.evaluation.environments import Environment, environment_of
+from experiments.environments.attribution import Attribution
+from experiments.environments.setup import MarketSetup
+from experiments.evaluation.risk_report import risk_report
 from experiments.evaluation.scorecard import ScoreLine, scorecard
-from experiments.runs.market_setup import MarketSetup
 from experiments.runs.trials import TrialCount
 from experiments.statistics.comparison import Verdict, compare
 from experiments.statistics.performance import Performance, summarise
@@ -53,6 +53,7 @@ class SplitEvaluation:
     notices: tuple[str, ...]  # what a person should be told of the baselines
     raw: BenchmarkComparison
     managed: BenchmarkComparison | None  # where the risk module is on
+    overlay: Mapping[str, Any] | None  # what it did to the agent's book, see `risk_report`
 
     @property
     def headline(self) -> BenchmarkComparison:
@@ -62,8 +63,8 @@ class SplitEvaluation:
 
 def comparisons(result: SplitEvaluation) -> list[tuple[str, BenchmarkComparison]]:
     """The comparisons of a split with what sets them apart."""
-    found = [("without the risk module", result.raw)]
-    return [*found, ("under the risk module", result.managed)] if result.managed else found
+    raw = [("without the risk module", result.raw)]
+    return [*raw, ("under the risk module", result.managed)] if result.managed else raw
 
 
 def evaluate_split(
@@ -78,23 +79,24 @@ def evaluate_split(
     `count_trials` is given the policy's raw book and says how many trials it was one of.
     """
     window, risk, env = setup.window(name), setup.settings.risk, setup.settings.env
-    problem = environment_of(setup)
-    baselines, notices = problem.baselines(window)
+    baselines, notices = setup.baselines(window)
     policies: dict[str, Trader] = {AGENT: policy, **{b.name: b.policy for b in baselines}}
     backtests = run_backtests(policies, setup.market, env, window)
-    judge = _Judge(setup, problem, window, count_trials(backtests[AGENT]), resamples)
-    raw = judge.comparison(backtests, policy)
-    managed = None
-    if risk.enabled:
-        guarded = run_backtests(policies, setup.market, env, window, risk)
-        managed = judge.comparison(guarded, RiskManagedPolicy(policy, risk))
-    return SplitEvaluation(name, baselines, notices, raw, managed)
+    trials = count_trials(backtests[AGENT])
+    raw = _comparison(setup, window, backtests, policy, trials, resamples)
+    if not risk.enabled:
+        return SplitEvaluation(name, baselines, notices, raw, None, None)
+    backtests = run_backtests(policies, setup.market, env, window, risk)
+    guarded = RiskManagedPolicy(policy, risk)
+    managed = _comparison(setup, window, backtests, guarded, trials, resamples)
+    overlay = risk_report(managed.agent)
+    return SplitEvaluation(name, baselines, notices, raw, managed, overlay)
 
 
 def performances(
     backtests: Mapping[str, Backtest], setup: MarketSetup, window: Window
 ) -> dict[str, Performance]:
-    """Everybody's measures, those of buy-and-hold of the index among them."""
+    """Every book's measures, those of buy-and-hold of the index among them."""
     market, initial = setup.market, setup.settings.env.initial_equity_usd
     index = summarise(
         index_equity(market, window, initial),
@@ -105,50 +107,44 @@ def performances(
     return {**{name: book.performance() for name, book in backtests.items()}, INDEX: index}
 
 
-@dataclass(frozen=True)
-class _Judge:
-    """What is the same for the raw and the managed comparison of a split."""
-
-    setup: MarketSetup
-    problem: Environment
-    window: Window
-    trials: TrialCount
-    resamples: int
-
-    def comparison(self, backtests: Mapping[str, Backtest], policy: Policy) -> BenchmarkComparison:
-        """`policy`: the agent's, with its risk module where `done` was run under it."""
-        market, env = self.setup.market, self.setup.settings.env
-        agent = backtests[AGENT]
-        equity = {name: book.equity for name, book in backtests.items()}
-        equity[INDEX] = index_equity(market, self.window, env.initial_equity_usd)
-        episodes = {
-            AGENT: run_episodes(policy, market, env, self.window),
-            INDEX: index_episodes(market, env, self.window),
-        }
-        return BenchmarkComparison(
+def _comparison(
+    setup: MarketSetup,
+    window: Window,
+    backtests: Mapping[str, Backtest],
+    policy: Policy,
+    trials: TrialCount,
+    resamples: int,
+) -> BenchmarkComparison:
+    """`policy`: the agent's, with its risk module where the backtests were run under it."""
+    market, env, agent = setup.market, setup.settings.env, backtests[AGENT]
+    equity = {name: book.equity for name, book in backtests.items()}
+    equity[INDEX] = index_equity(market, window, env.initial_equity_usd)
+    episodes = {
+        AGENT: run_episodes(policy, market, env, window),
+        INDEX: index_episodes(market, env, window),
+    }
+    returns = {name: simple_returns(curve) for name, curve in equity.items()}
+    verdict = compare(
+        returns.pop(AGENT),
+        returns,
+        agent.risk_free,
+        num_trials=max(trials.num_trials, 1),
+        trial_variance_annual=trials.variance_annual,
+        reps=resamples,
+        ruined=bool(agent.ruined.any()),
+    )
+    return BenchmarkComparison(
+        agent,
+        equity,
+        performances(backtests, setup, window),
+        replace(verdict, overfitting_probability=trials.overfitting_probability),
+        setup.attribute(agent),
+        scorecard(
             agent,
-            equity,
-            performances(backtests, self.setup, self.window),
-            self._verdict(agent, equity),
-            self.problem.attribute(agent),
-            scorecard(
-                agent,
-                reps=self.resamples,
-                index_title=self.problem.index_title,
-                option_requirements=self.problem.has_option_requirements,
-            ),
-            self.problem.book_numbers(agent),
-            {name: found for name, found in episodes.items() if found is not None},
-        )
-
-    def _verdict(self, agent: Backtest, equity: Mapping[str, FloatArray]) -> Verdict:
-        returns = {name: simple_returns(curve) for name, curve in equity.items()}
-        return compare(
-            returns.pop(AGENT),
-            returns,
-            agent.risk_free,
-            num_trials=max(self.trials.num_trials, 1),
-            trial_variance_annual=self.trials.variance_annual,
-            reps=self.resamples,
-            ruined=bool(agent.ruined.any()),
-        )
+            reps=resamples,
+            index_title=setup.index_title,
+            option_requirements=setup.trades_options,
+        ),
+        setup.holdings(agent),
+        {name: result for name, result in episodes.items() if result is not None},
+    )

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from agents.baselines.options import build_baselines
-from agents.managed import RiskManagedPolicy
-from agents.policy import Policy, Trader
 from conf.types import FloatArray
-from envs.option_portfolio.market import OptionMarket, build_option_market
-from envs.options.surface import FlatSurface, VixSurface
-from experiments.backtests.backtest import index_equity, run_backtest, run_backtests
-from experiments.evaluation.regimes import REGIMES, PeriodRow, calendar_years, period_rows
-from experiments.evaluation.sensitivity import cost_sensitivity
+from experiments.environments.setup import MarketSetup
+from experiments.evaluation.evaluation import PROMINENT, Evaluation
+from experiments.evaluation.open_run import MANAGED
+from experiments.evaluation.sensitivity import CostRow, FlatVolComparison, Periods
 from experiments.evaluation.split import (
     AGENT,
     INDEX,
     BenchmarkComparison,
     SplitEvaluation,
     comparisons,
-    performances,
 )
 from experiments.reporting.book_figures import (
     attribution_chart,
@@ -50,39 +43,34 @@ from experiments.reporting.tables import (
     differences_table,
     episodes_table,
     evidence_table,
+    flat_vol_table,
     period_table,
     risk_rules_table,
     scorecard_tables,
     verdicts_table,
 )
 from experiments.reporting.terminal import caveat
-from experiments.runs.market_setup import MarketSetup, option_setup
 from experiments.statistics.comparison import Verdict
-from experiments.statistics.performance import Performance
 from risk.metrics import simple_returns
 
 
-def held_items(comparison: BenchmarkComparison, setup: MarketSetup) -> tuple[Item, ...]:
-    """Tables of the positions."""
-    if isinstance(setup.market, OptionMarket):
+def holdings_items(comparison: BenchmarkComparison) -> tuple[Item, ...]:
+    """Tables of the positions: an option book's or a portfolio's."""
+    if "strategies" in comparison.held:
         return (_strategies_table(comparison), *_position_items(comparison))
     return (_weights_table(comparison),)
 
 
-def attribution_intro(setup: MarketSetup) -> str:
-    """What the causes of the P&L mean."""
-    if isinstance(setup.market, OptionMarket):
-        return (
-            "Each day's P&L, split by a second-order expansion around the close before. The "
-            "residual is what that expansion leaves unexplained of the options' P&L, and roll the "
-            "same of contracts on the day they expire. Charts show the first path, the table the "
-            "mean."
-        )
-    return (
-        "Each day's P&L: market is what the same amount in equal weights would have gained, "
-        "selection what the choice of assets added, carry the interest on cash. Charts show the "
-        "first path, the table the mean."
-    )
+OPTION_CAUSES = (
+    "Each day's P&L, split by a second-order expansion around the close before. The residual is "
+    "what that expansion leaves unexplained of the options' P&L, and roll the same of contracts "
+    "on the day they expire. Charts show the first path, the table the mean."
+)
+ASSET_CAUSES = (
+    "Each day's P&L: market is what the same amount in equal weights would have gained, selection "
+    "what the choice of assets added, carry the interest on cash. Charts show the first path, the "
+    "table the mean."
+)
 
 
 def _weights_table(comparison: BenchmarkComparison) -> Table:
@@ -94,9 +82,8 @@ def _weights_table(comparison: BenchmarkComparison) -> Table:
 
 def _strategies_table(comparison: BenchmarkComparison) -> Table:
     """How often the first path's book was which strategy."""
-    counted = comparison.held["strategies"]
-    days = sum(counted.values())
-    rows = tuple((name, count, percent(count / days)) for name, count in counted.items())
+    days, share = comparison.held["strategies"], comparison.held["strategy_share"]
+    rows = tuple((name, count, percent(share[name])) for name, count in days.items())
     return Table("Strategies held", ("strategy", "days", "share"), rows)
 
 
@@ -115,6 +102,7 @@ def _position_items(comparison: BenchmarkComparison) -> tuple[Item, ...]:
         ("Gamma, for 1 %", number(report["portfolio_gamma"], 3)),
         ("Vega, a point", dollars(report["portfolio_vega"])),
         ("Theta, a day", dollars(report["portfolio_theta"])),
+        ("IV rank, one year", number(report["iv_rank"])),
         ("Sharpe, 60 days", number(report["sharpe"])),
         ("Drawdown", percent(report["drawdown"])),
         ("Max drawdown", percent(report["max_drawdown"])),
@@ -130,18 +118,10 @@ def _position_items(comparison: BenchmarkComparison) -> tuple[Item, ...]:
     )
 
 
-MANAGED = "managed"
-# Of the baselines, those whose curves stand in colour beside the agent's; all are in the tables.
-BESIDE = (
-    *(INDEX, "put_write", "static_mean_variance", "weekend_seller"),
-    *("equal_weight", "minimum_variance", "mean_variance", "cash"),
-)
-
-
 def curves_of(result: SplitEvaluation) -> Mapping[str, FloatArray]:
     """Equity of the first path: the headline book first, then the raw one, index and baselines."""
     raw = result.raw.equity
-    beside = {name: raw[name][0] for name in BESIDE if name in raw}
+    beside = {name: raw[name][0] for name in (INDEX, *PROMINENT) if name in raw}
     agent = {AGENT: raw[AGENT][0]}
     if result.managed is not None:
         agent = {MANAGED: result.managed.equity[AGENT][0], **agent}
@@ -186,103 +166,24 @@ def book_charts(result: SplitEvaluation, setup: MarketSetup) -> tuple[Chart, ...
     )
 
 
-@dataclass(frozen=True)
-class AcrossTime:
-    """The policy over the whole history, by regime and by year."""
-
-    regimes: list[PeriodRow]
-    years: list[PeriodRow]
-    chart: Chart
-
-
-def across_time(setup: MarketSetup, policy: Policy, *, managed: bool) -> AcrossTime:
-    """Run the policy through every usable session; the first path's results by period."""
-    window, env = setup.window("all"), setup.settings.env
-    history = setup.loaded.history
-    guarded = RiskManagedPolicy(policy, setup.settings.risk) if managed else policy
-    backtest = run_backtest(guarded, setup.market, env, window, num_books=1)
-    index = index_equity(setup.market, window, env.initial_equity_usd)[0]
-    equity = {AGENT: backtest.equity[0], INDEX: index}
-    common = (
-        backtest.dates,
-        backtest.risk_free,
-        equity,
-        setup.splits,
-        history.dates,
-    )
-    returns = {name: simple_returns(curve) for name, curve in equity.items()}
-    return AcrossTime(
-        period_rows(REGIMES, *common),
-        period_rows(calendar_years(backtest.dates), *common),
-        yearly_returns_chart(backtest.dates[1:], returns),
-    )
-
-
-def flat_vol_comparison(result: SplitEvaluation, setup: MarketSetup, policy: Policy) -> Table:
-    """Sharpe ratios of every raw book here, and where the surface is the other one."""
-    options = option_setup(setup)
-    here, env = options.settings.surface, options.settings.env
-    other = VixSurface() if isinstance(here, FlatSurface) else FlatSurface()
-    market = build_option_market(options.loaded.history, other, env)
-    elsewhere = replace(setup, market=market)
-    window = setup.window(result.name)
-    policies: dict[str, Trader] = {AGENT: policy}
-    for baseline in build_baselines(market, env, elsewhere.training_window):
-        policies[baseline.name] = baseline.policy
-    backtests = run_backtests(policies, elsewhere.market, env, window)
-    there = performances(backtests, elsewhere, window)
-    rows = tuple(
-        (
-            name.replace("_", " "),
-            _sharpe(result.raw.performance[name]),
-            _sharpe(there[name]),
-            _sharpe(there[name]) - _sharpe(result.raw.performance[name]),
-        )
-        for name in result.raw.performance
-        if name in there
-    )
-    return Table(
-        f"Sharpe ratio by surface, {result.name} years, without the risk module",
-        ("book", here.kind, other.kind, "difference"),
-        rows,
-        emphasis=frozenset({0}),
-    )
-
-
-def _sharpe(performance: Performance) -> float:
-    return float(np.mean(performance.sharpe))
-
-
-SIMULATED = ("synthetic", "panel_simulated")  # data.source
-
-
-def build_report(
-    header: Mapping[str, Any],
-    run: Mapping[str, Any],
-    results: Sequence[SplitEvaluation],
-    setup: MarketSetup,
-    policy: Policy,
-) -> Report:
-    """The report on the last of the splits, with the earlier ones beside it.
-
-    header: what was evaluated; run: the run's `manifest` and `config`.
-    """
-    main = results[-1]
+def build_report(evaluation: Evaluation) -> Report:
+    """The report on the last of the splits, with the earlier ones beside it. It only draws."""
+    results, header = evaluation.splits, evaluation.header
+    main, has_options = results[-1], evaluation.setup.trades_options
     comparison = main.headline
     verdict = comparison.verdict
     sections = [
         _verdict_section(main, results),
         _performance_section(main),
-        _book_section(main, setup),
-        _attribution_section(main, setup),
-        _time_section(main, setup, policy),
-        _cost_section(main, setup, policy),
+        _book_section(main, evaluation.setup),
+        _attribution_section(comparison, OPTION_CAUSES if has_options else ASSET_CAUSES),
+        _time_section(evaluation.periods),
+        _cost_section(main, evaluation.costs),
+        *([] if evaluation.flat_vol is None else [_flat_vol_section(main, evaluation.flat_vol)]),
+        _scorecard_section(comparison),
+        *(_other_split_section(result) for result in results[:-1]),
+        Section("Model card", model_card(evaluation)),
     ]
-    if isinstance(setup.market, OptionMarket):
-        sections.append(_flat_vol_section(main, setup, policy))
-    sections.append(_scorecard_section(comparison))
-    sections += [_other_split_section(result) for result in results[:-1]]
-    sections.append(Section("Model card", model_card(header, run, setup)))
     dates = comparison.agent.dates
     return Report(
         title=f"Evaluation of {header['run']}",
@@ -371,18 +272,13 @@ def _performance_section(result: SplitEvaluation) -> Section:
 
 
 def _book_section(result: SplitEvaluation, setup: MarketSetup) -> Section:
-    comparison = result.headline
-    items = [
-        *book_charts(result, setup),
-        *held_items(comparison, setup),
-    ]
-    if result.managed is not None:
-        items.append(risk_rules_table(result.managed.agent))
+    items = [*book_charts(result, setup), *holdings_items(result.headline)]
+    if result.overlay is not None:
+        items.append(risk_rules_table(result.overlay))
     return Section("The book", tuple(items))
 
 
-def _attribution_section(result: SplitEvaluation, setup: MarketSetup) -> Section:
-    comparison = result.headline
+def _attribution_section(comparison: BenchmarkComparison, intro: str) -> Section:
     terms = {name: values[0] for name, values in comparison.attribution.terms.items()}
     dates = comparison.agent.dates[1:]
     return Section(
@@ -392,33 +288,29 @@ def _attribution_section(result: SplitEvaluation, setup: MarketSetup) -> Section
             attribution_totals_chart(terms),
             attribution_table(comparison),
         ),
-        intro=attribution_intro(setup),
+        intro=intro,
     )
 
 
-def _time_section(result: SplitEvaluation, setup: MarketSetup, policy: Policy) -> Section:
-    if setup.settings.data.source in SIMULATED:
+def _time_section(periods: Periods | None) -> Section:
+    if periods is None:
         return Section(
             "Regimes and years", (Text("Simulated paths have no calendar to be split by."),)
         )
-    over = across_time(setup, policy, managed=result.managed is not None)
     return Section(
         "Regimes and years",
         (
-            over.chart,
-            period_table("Market regimes", over.regimes),
-            period_table("Years", over.years),
+            yearly_returns_chart(periods.dates, periods.returns),
+            period_table("Market regimes", periods.regimes),
+            period_table("Years", periods.years),
         ),
         intro="Over the whole history. What lies in the training years was seen while learning "
         "and says nothing about the future; validation years chose the policy.",
     )
 
 
-def _cost_section(result: SplitEvaluation, setup: MarketSetup, policy: Policy) -> Section:
-    beside = {b.name: b.policy for b in result.baselines if b.name in BESIDE}
-    risk = None if result.managed is None else setup.settings.risk
-    rows = cost_sensitivity(setup, {AGENT: policy, **beside}, result.name, risk)
-    label = "without the risk module" if risk is None else "under the risk module"
+def _cost_section(result: SplitEvaluation, rows: Sequence[CostRow]) -> Section:
+    label = comparisons(result)[-1][0]
     return Section(
         "What if trading cost more",
         (costs_table(f"{result.name} years, {label}", rows, result.baselines),),
@@ -427,13 +319,13 @@ def _cost_section(result: SplitEvaluation, setup: MarketSetup, policy: Policy) -
     )
 
 
-def _flat_vol_section(result: SplitEvaluation, setup: MarketSetup, policy: Policy) -> Section:
+def _flat_vol_section(result: SplitEvaluation, flat_vol: FlatVolComparison) -> Section:
     return Section(
         "Honest market and flat market",
-        (flat_vol_comparison(result, setup, policy),),
+        (flat_vol_table(result.name, flat_vol),),
         intro="The same books under the surface that follows the volatility index and where every "
         "option is priced at one constant volatility. The flat market is wrong on purpose, and "
-        "what a book shows there above the other is a mirage.",
+        "what a book shows there above the other is an artefact of that.",
     )
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from callbacks.dashboard import flat
-from envs.option_portfolio.market import OptionMarket
+from experiments.environments.setup import MarketSetup
+from experiments.evaluation.evaluation import Evaluation
 from experiments.reporting.contents import Item, Table, Text
 from experiments.runs.config import check_plain
-from experiments.runs.market_setup import MarketSetup
 
 OPTION_LIMITS = (
     "What this evaluation does not show. Trades are filled at the close they are decided on, at "
@@ -44,20 +41,18 @@ DISCLOSURE = (
 
 def small_print(setup: MarketSetup) -> tuple[Text, Text]:
     """What a result in this market does not show, and the risk disclosure."""
-    has_options = isinstance(setup.market, OptionMarket)
-    limits = OPTION_LIMITS if has_options else ASSET_LIMITS
-    disclosure = f"{OPTION_DISCLOSURE} {DISCLOSURE}" if has_options else DISCLOSURE
+    limits = OPTION_LIMITS if setup.trades_options else ASSET_LIMITS
+    disclosure = f"{OPTION_DISCLOSURE} {DISCLOSURE}" if setup.trades_options else DISCLOSURE
     return (
         Text(f"{limits}\n\n{COMMON_LIMITS}", title="Limits"),
         Text(disclosure, title="Risk disclosure", kind="warning"),
     )
 
 
-def model_card(
-    header: Mapping[str, Any], run: Mapping[str, Any], setup: MarketSetup
-) -> tuple[Item, ...]:
-    """Data, training, market and limits. `run`: the run's manifest and config, by those names."""
-    data, manifest = setup.describe_data(), run["manifest"]
+def model_card(evaluation: Evaluation) -> tuple[Item, ...]:
+    """Data, training, market and limits."""
+    header, manifest, setup = evaluation.header, evaluation.manifest, evaluation.setup
+    data = setup.describe_data()
     facts: list[tuple[str, str]] = [
         ("Run", str(header["run"])),
         ("Policy", f"{header['policy']}, after {header['policy_step']} environment steps"),
@@ -79,7 +74,7 @@ def model_card(
     settings = [
         (name, str(value))
         for section in ("agent", "reward", "costs", "surface", "risk")
-        for name, value in flat(check_plain(run["config"][section]), f"{section}.").items()
+        for name, value in flat(check_plain(evaluation.config[section]), f"{section}.").items()
     ]
     notices = [Text(notice, kind="warning") for notice in header["notices"]]
     return (

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from agents.baselines.options import Baseline
-from experiments.backtests.backtest import Backtest
 from experiments.evaluation.regimes import PeriodRow
-from experiments.evaluation.risk_report import risk_report
 from experiments.evaluation.scorecard import ScoreLine
-from experiments.evaluation.sensitivity import CostRow
+from experiments.evaluation.sensitivity import CostRow, FlatVolComparison
 from experiments.evaluation.split import AGENT, INDEX, BenchmarkComparison
 from experiments.reporting.contents import Table
 from experiments.reporting.style import dollars, number, percent
@@ -33,14 +32,14 @@ _MEASURES = (
 
 
 def titles_of(baselines: Sequence[Baseline]) -> dict[str, str]:
-    """Name -> title of everybody in a comparison."""
+    """Name -> title of every book in a comparison."""
     return {AGENT: "Agent", INDEX: "Index", **{b.name: b.title for b in baselines}}
 
 
 def books_table(
     title: str, comparison: BenchmarkComparison, baselines: Sequence[Baseline]
 ) -> Table:
-    """Everybody's measures, the agent first; means over paths."""
+    """Every book's measures, the agent first; means over paths."""
     titles = titles_of(baselines)
     ordered = [AGENT, INDEX, *(n for n in comparison.performance if n not in (AGENT, INDEX))]
     rows = tuple(
@@ -55,7 +54,7 @@ def books_table(
 
 
 def verdicts_table(every: Sequence[tuple[str, Verdict]]) -> Table:
-    """The words of several books, with their reasons below."""
+    """The verdicts of several books, with their reasons below."""
     rows = []
     for name, verdict in every:
         beaten = sum(d.outcome is Outcome.OUTPERFORMS for d in verdict.differences)
@@ -63,7 +62,7 @@ def verdicts_table(every: Sequence[tuple[str, Verdict]]) -> Table:
         rows.append((name, str(verdict.outcome), verdict.evidence.sharpe, beaten, better))
     return Table(
         "All verdicts",
-        ("book", "verdict", "its Sharpe", "baselines beaten", "baselines better"),
+        ("book", "verdict", "its Sharpe", "baselines outperformed", "baselines better"),
         tuple(rows),
         notes=tuple(f"{name}: {verdict.reason}" for name, verdict in every),
     )
@@ -93,7 +92,7 @@ def differences_table(verdict: Verdict, baselines: Sequence[Baseline]) -> Table:
             f"{verdict.level:.0%} interval",
             "p",
             "return a year",
-            "word",
+            "outcome",
         ),
         rows,
         notes=tuple(f"{b.title}: {b.description}" for b in baselines),
@@ -124,8 +123,16 @@ def evidence_table(verdict: Verdict) -> Table:
             number(verdict.spa_p_value, 3),
             "p-value of: no baseline is better than the agent",
         ),
+        *_overfitting_row(verdict),
     )
     return Table("Evidence", ("measure", "value", "meaning"), rows)
+
+
+def _overfitting_row(verdict: Verdict) -> tuple[tuple[str, str, str], ...]:
+    chance = verdict.overfitting_probability
+    meaning = "that the multirun's best job on half of the days is below its median on the rest"
+    row = ("Probability of overfitting", number(chance, 3), meaning)
+    return (row,) if np.isfinite(chance) else ()
 
 
 def attribution_table(comparison: BenchmarkComparison) -> Table:
@@ -214,17 +221,30 @@ def costs_table(title: str, rows: Sequence[CostRow], baselines: Sequence[Baselin
     return Table(title[0].upper() + title[1:], columns, cells, folded=False)
 
 
-def risk_rules_table(managed: Backtest) -> Table:
-    """How often each rule of the risk module bound, and what it took."""
-    report = risk_report(managed)
+def flat_vol_table(split: str, comparison: FlatVolComparison) -> Table:
+    """Sharpe ratios of every raw book under both surfaces."""
     rows = tuple(
-        (rule, percent(found["days_bound"]), number(found["clipped_a_year"]))
-        for rule, found in report["rules"].items()
+        (book.replace("_", " "), here, other, other - here)
+        for book, (here, other) in comparison.sharpe.items()
     )
-    days = ", ".join(f"{name} {percent(x)}" for name, x in report["guard_days"].items())
+    return Table(
+        f"Sharpe ratio by surface, {split} years, without the risk module",
+        ("book", comparison.surface, comparison.other, "difference"),
+        rows,
+        emphasis=frozenset({0}),
+    )
+
+
+def risk_rules_table(overlay: Mapping[str, Any]) -> Table:
+    """How often each rule of the risk module bound, and what it took."""
+    rows = tuple(
+        (rule, percent(numbers["days_bound"]), number(numbers["clipped_a_year"]))
+        for rule, numbers in overlay["rules"].items()
+    )
+    days = ", ".join(f"{name} {percent(x)}" for name, x in overlay["guard_days"].items())
     return Table(
         "The risk module",
-        ("rule", "days it bound", "value taken a year, × equity"),
+        ("rule", "days it bound", "value clipped a year, × equity"),
         rows,
         notes=(f"Days by state of the guard: {days}.",),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -78,3 +79,22 @@ def _written(values: FloatArray, style: str) -> str:
     if style == "percent":
         return f"{100 * value:.1f} %"
     return f"{value:.0f}" if style == "count" else f"{value:.2f}"
+
+
+def risk_table(report: Mapping[str, Any]) -> Table:
+    """The report for the terminal."""
+    days = ", ".join(f"{name} {100 * x:.1f} %" for name, x in report["guard_days"].items() if x)
+    blocked_pnl = report["blocked_pnl_a_year"]
+    verb = "cost" if blocked_pnl > 0.0 else "saved"
+    title = (
+        f"the risk module, managed book ({days}); it {verb} {100 * abs(blocked_pnl):.1f} % a year"
+    )
+    table = Table(title=title, title_justify="left")
+    table.add_column("rule")
+    table.add_column("days it bound", justify="right")
+    table.add_column("clipped a year, x equity", justify="right")
+    for rule, numbers in report["rules"].items():
+        if numbers["days_bound"]:
+            share, clipped = numbers["days_bound"], numbers["clipped_a_year"]
+            table.add_row(rule, f"{100 * share:.1f} %", f"{clipped:.2f}")
+    return table

@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from agents.factory import num_parameters
+from agents.factory import build_agent, num_parameters
 from agents.persistence.checkpoint import list_checkpoints, newest_checkpoint, restore_checkpoint
 from agents.persistence.policy_file import load_policy, save_policy
 from agents.persistence.resume_state import StatefulCallback
@@ -27,7 +27,11 @@ from callbacks.scalars import make_logger
 from callbacks.validation import Validation
 from conf.errors import InputError
 from conf.files import remove_leftovers
-from envs.market.loaded import settings_to_json
+from conf.settings import settings_to_json
+from envs.kernels import open_kernel
+from envs.sb3_vec_env import KernelVecEnv
+from experiments.environments.opening import open_market
+from experiments.environments.setup import MarketSetup
 from experiments.runs.export import export_sb3_zip
 from experiments.runs.folder import (
     MANIFEST,
@@ -35,7 +39,6 @@ from experiments.runs.folder import (
     resolve_run,
     shown_path,
 )
-from experiments.runs.market_setup import MarketSetup, build_model, open_market
 from experiments.runs.record import RunRecord, load_manifest, load_run_config
 from experiments.runs.settings import RunSettings, TopLevel, run_settings
 from experiments.runs.trials import record_run
@@ -255,3 +258,18 @@ def _refuse_other_overrides() -> None:
                 f"{override!r} was given together with resume=",
                 "A resumed run keeps its own settings; start a new run to change them",
             )
+
+
+def build_model(setup: MarketSetup, settings: RunSettings) -> OnPolicyAlgorithm:
+    """A fresh agent in `num_envs` episodes of the training split."""
+    top = settings.top
+    kernel = open_kernel(
+        setup.market,
+        setup.settings.env,
+        setup.window("train"),
+        top.num_envs,
+        top.seed,
+        risk=setup.training_risk,
+    )
+    env = KernelVecEnv(kernel, settings.agent.reward_scale)
+    return build_agent(settings.agent, env, top.seed, top.device)

@@ -1,13 +1,17 @@
-"""Writes a finished run into the trial ledger, so that luck can be counted."""
+"""The trial ledger: one row for every run's result, so that results can be judged by their number.
+
+`record_run` writes a row when a run was trained or evaluated; `count_trials` says how many trials a
+result is the best of, which the deflated Sharpe ratio needs. The ledger is a Parquet file beside
+the runs; many processes may write it.
+"""
 
 from __future__ import annotations
 
 import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, fields
 from io import BytesIO
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -19,39 +23,22 @@ import pyarrow.parquet as pq
 from conf.errors import InputError
 from conf.files import write_atomically
 from experiments.backtests.backtest import Backtest
-from experiments.runs.folder import is_walk
-from experiments.runs.market_setup import MarketSetup
+from experiments.environments.setup import MarketSetup
+from experiments.runs.folder import is_walk, lock_file
 from experiments.runs.record import load_manifest, load_run_config
+from experiments.statistics.sharpe_inference import probability_of_backtest_overfitting
 from risk.metrics import SESSIONS_PER_YEAR, sharpe_ratio, simple_returns
 
 LEDGER = "trials.parquet"
 ROOT = "outputs"
+MULTIRUN = "multirun.yaml"  # written by Hydra into the folder of a multirun
 _LOCK = "trials.lock"
-_SCHEMA = pa.schema(
-    [
-        ("run", pa.string()),
-        ("finished", pa.string()),
-        ("experiment", pa.string()),
-        ("config_hash", pa.string()),
-        ("seed", pa.int64()),
-        ("split", pa.string()),
-        ("data_fingerprint", pa.string()),
-        ("policy_step", pa.int64()),
-        ("candidates", pa.int64()),
-        ("sessions", pa.int64()),
-        ("sharpe", pa.float64()),
-        ("returns_file", pa.string()),
-    ]
-)
-
-
-_KEY = ("run", "split", "data_fingerprint")
 _FEWEST_TO_VARY = 10
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One row: what a run's chosen policy earned on one split of the data."""
+    """One row: the result of a run's chosen policy on one split of the data."""
 
     run: str  # its folder, relative to the ledger's, as "production/2026-01-05/10-30-00"
     finished: str  # ISO 8601 time
@@ -79,121 +66,38 @@ class Trial:
         if self.candidates < 1 or self.sessions < 1:
             raise InputError(
                 f"trial of {self.run} has {self.candidates} candidates, {self.sessions} sessions",
-                "Count the policy itself, and one session or more",
+                "Give one or more of each; the policy itself is a candidate",
             )
 
 
+_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
+_SCHEMA = pa.schema([(field.name, _TYPES[str(field.type)]) for field in fields(Trial)])
+_key = itemgetter("run", "split", "data_fingerprint")
+
+
 class TrialCount(NamedTuple):
-    """How many trials a result is the best of, and how far their results lay apart."""
+    """How many trials a result is the best of, and the variance of their results."""
 
     num_trials: int
     variance_annual: float | None  # of annual Sharpe ratios; None with fewer than ten
-
-
-def ledger_of(run: Path) -> Path:
-    """The ledger that a run belongs to: in the nearest `outputs` above it, else in its parent."""
-    folder = run.resolve()
-    root = next((above for above in folder.parents if above.name == ROOT), folder.parent)
-    return root / LEDGER
-
-
-def record_trial(ledger: Path, trial: Trial) -> None:
-    """Add a row, or replace that of the same run, split and data; safe among many processes.
-
-    Rows are kept sorted by these, so the content does not depend on the order of writing.
-    Raises InputError if the ledger there is damaged; it is then left as it is.
-    """
-    with _locked(ledger.parent):
-        rows = {tuple(row[key] for key in _KEY): row for row in _load(ledger).to_pylist()}
-        row = asdict(trial)
-        rows[tuple(row[key] for key in _KEY)] = row
-        table = pa.Table.from_pylist([rows[key] for key in sorted(rows)], schema=_SCHEMA)
-        buffer = BytesIO()
-        pq.write_table(table, buffer)
-        write_atomically(ledger, buffer.getvalue())
-
-
-def read_trials(ledger: Path) -> pd.DataFrame:
-    """All rows, with the columns of `Trial`; no rows if there is no ledger yet.
-
-    Raises InputError for a file that is damaged or is no ledger.
-    """
-    frame: pd.DataFrame = _load(ledger).to_pandas()
-    return frame
-
-
-def trials_on(ledger: Path, data_fingerprint: str, split: str) -> TrialCount:
-    """Trials made on one set of data, and the variance of their annual Sharpe ratios on a split.
-
-    A run counts once, whichever split was recorded. On `validation` each run counts with all its
-    candidates, since its policy was chosen there as the best of them. The variance (ddof=1) is
-    over the rows of that split with a finite Sharpe ratio: from ten of them on, and never less
-    than that of a Sharpe ratio without skill, or a second run like the first would lower the bar.
-    """
-    rows = read_trials(ledger)
-    rows = rows[rows["data_fingerprint"] == data_fingerprint]
-    by_run = rows.groupby("run")["candidates"].max()
-    count = int(by_run.sum()) if split == "validation" else len(by_run)
-    there = rows[(rows["split"] == split) & np.isfinite(rows["sharpe"])]
-    if len(there) < _FEWEST_TO_VARY:
-        return TrialCount(count, None)
-    by_luck = SESSIONS_PER_YEAR / float(there["sessions"].mean())
-    found = float(there["sharpe"].to_numpy(np.float64).var(ddof=1))
-    return TrialCount(count, max(found, by_luck))
-
-
-def _load(ledger: Path) -> pa.Table:
-    try:
-        content = ledger.read_bytes()
-    except FileNotFoundError:
-        return _SCHEMA.empty_table()
-    except OSError as error:
-        raise _damaged(ledger, error.strerror or str(error)) from None
-    try:
-        table = pq.ParquetFile(BytesIO(content)).read()
-        table.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _damaged(ledger, f"not readable, {type(error).__name__}") from None
-    if not table.schema.equals(_SCHEMA):
-        raise _damaged(ledger, "its columns are not those of a ledger")
-    if any(column.null_count for column in table.columns):
-        raise _damaged(ledger, "it has empty cells")
-    return table.replace_schema_metadata(None)
-
-
-def _damaged(ledger: Path, why: str) -> InputError:
-    return InputError(
-        f"the trial ledger {ledger} is damaged: {why}",
-        "Move it away and evaluate the runs again: each evaluation writes its rows anew",
-    )
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the ledger's lock, waiting for whoever holds it; it ends with the process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    overfitting_probability: float = math.nan  # among the jobs of a multirun, NaN without one
 
 
 def record_run(
     run: Path, setup: MarketSetup, split: str, backtest: Backtest, step: int, candidates: int | None
 ) -> None:
-    """Keep the days of the run's policy on a split and put its row into the ledger.
+    """Save the daily returns of the run's policy on a split and put its row into the ledger.
 
     `candidates`: how many policies this one was chosen among; None takes what training recorded.
-    Nothing is kept of a window of a walk-forward, which is one trial as a whole.
+    Windows of a walk-forward leave no row: the walk-forward as a whole is one trial.
     """
     if is_walk(run.resolve().parent):
         return
     ledger = ledger_of(run)
     name = run.resolve().relative_to(ledger.parent).as_posix()
     if candidates is None:
-        candidates = _recorded_candidates(ledger, name)
+        rows = read_trials(ledger)
+        candidates = max(rows.loc[rows["run"] == name, "candidates"], default=1)
     file = run / f"trial_{split}.parquet"
     write_atomically(file, _returns_file(backtest))
     manifest = load_manifest(run)
@@ -210,7 +114,7 @@ def record_run(
             split=split,
             data_fingerprint=setup.loaded.history.fingerprint,
             policy_step=step,
-            candidates=candidates,
+            candidates=int(candidates),
             sessions=returns.shape[1],
             sharpe=float(sharpe_ratio(returns.ravel(), risk_free.ravel())),
             returns_file=f"{name}/{file.name}",
@@ -219,25 +123,114 @@ def record_run(
 
 
 def count_trials(run: Path, setup: MarketSetup, split: str) -> TrialCount:
-    """The trials that the run's result on a split has to be measured against.
+    """The trials that the run's result on a split is one of.
 
-    In another market than the run's own, those made there or on the run's own data: whichever are
-    more, for the policy was chosen among them.
+    On other data than the run was trained on, the trials on those data or on the run's own,
+    whichever are more: the policy was chosen among them.
     """
-    ledger, data = ledger_of(run), load_manifest(run)["data"]
-    here = trials_on(ledger, setup.loaded.history.fingerprint, split)
-    own = trials_on(ledger, str(data.get("fingerprint")), split)
-    return max(here, own, key=lambda trials: trials.num_trials)
+    ledger = ledger_of(run)
+    fingerprints = (setup.loaded.history.fingerprint, load_manifest(run)["data"].get("fingerprint"))
+    counts = [trials_on(ledger, str(fingerprint), split) for fingerprint in fingerprints]
+    return max(counts, key=lambda trials: trials.num_trials)
 
 
-def _recorded_candidates(ledger: Path, name: str) -> int:
+def multirun_overfitting(run: Path, setup: MarketSetup, split: str) -> float:
+    """Probability of backtest overfitting among the jobs of the run's multirun, on one split.
+
+    How often the job that is best on half of the days is below the median of all jobs on the other
+    half. NaN where the run is no job of a multirun, or fewer than two jobs have a record.
+    """
+    if not (run.parent / MULTIRUN).is_file():
+        return math.nan
+    ledger, jobs = ledger_of(run), run.resolve().parent
     rows = read_trials(ledger)
-    known = rows.loc[rows["run"] == name, "candidates"]
-    return int(known.max()) if len(known) else 1
+    rows = rows[(rows["split"] == split) & (rows["data_fingerprint"] == setup.history.fingerprint)]
+    excess = []
+    for name, file in zip(rows["run"], rows["returns_file"], strict=True):
+        if (ledger.parent / name).parent == jobs and (ledger.parent / file).is_file():
+            days = pd.read_parquet(ledger.parent / file)
+            excess.append((days["return"] - days["risk_free"]).to_numpy(np.float64))
+    if len(excess) < 2 or len({len(days) for days in excess}) > 1:
+        return math.nan
+    return probability_of_backtest_overfitting(np.stack(excess, axis=1))
+
+
+def ledger_of(run: Path) -> Path:
+    """The ledger that a run belongs to: in the nearest `outputs` above it, else in its parent."""
+    folder = run.resolve()
+    root = next((above for above in folder.parents if above.name == ROOT), folder.parent)
+    return root / LEDGER
+
+
+def record_trial(ledger: Path, trial: Trial) -> None:
+    """Add a row, or replace that of the same run, split and data; safe among many processes.
+
+    Rows are sorted by these, so the content does not depend on the order of writing. Raises
+    InputError if the ledger is damaged, and leaves it as it is.
+    """
+    with lock_file(ledger.parent / _LOCK) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits for other writers
+        rows = {_key(row): row for row in [*_load(ledger).to_pylist(), asdict(trial)]}
+        table = pa.Table.from_pylist([rows[key] for key in sorted(rows)], schema=_SCHEMA)
+        buffer = BytesIO()
+        pq.write_table(table, buffer)
+        write_atomically(ledger, buffer.getvalue())
+
+
+def read_trials(ledger: Path) -> pd.DataFrame:
+    """All rows, with the columns of `Trial`; none if there is no ledger yet.
+
+    Raises InputError for a file that is damaged or is no ledger.
+    """
+    frame: pd.DataFrame = _load(ledger).to_pandas()
+    return frame
+
+
+def trials_on(ledger: Path, data_fingerprint: str, split: str) -> TrialCount:
+    """Trials made on one set of data, and the variance of their annual Sharpe ratios on a split.
+
+    A run counts once, whichever split was recorded. On `validation` each run counts with all its
+    candidates, since its policy was chosen there as the best of them. The variance (ddof=1) is
+    over the rows of that split with a finite Sharpe ratio, if there are ten, and never less than
+    that of a Sharpe ratio without skill: repeating a run must not lower the bar.
+    """
+    rows = read_trials(ledger)
+    rows = rows[rows["data_fingerprint"] == data_fingerprint]
+    by_run = rows.groupby("run")["candidates"].max()
+    count = int(by_run.sum()) if split == "validation" else len(by_run)
+    on_split = rows[(rows["split"] == split) & np.isfinite(rows["sharpe"])]
+    if len(on_split) < _FEWEST_TO_VARY:
+        return TrialCount(count, None)
+    without_skill = SESSIONS_PER_YEAR / float(on_split["sessions"].mean())
+    variance = float(on_split["sharpe"].to_numpy(np.float64).var(ddof=1))
+    return TrialCount(count, max(variance, without_skill))
+
+
+def _load(ledger: Path) -> pa.Table:
+    try:
+        table = pq.ParquetFile(BytesIO(ledger.read_bytes())).read()
+        table.validate(full=True)
+    except FileNotFoundError:
+        return _SCHEMA.empty_table()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or f"not readable, {type(error).__name__}"
+        raise _damaged(ledger, why) from None
+    if not table.schema.equals(_SCHEMA):
+        raise _damaged(ledger, "its columns are not those of a ledger")
+    if any(column.null_count for column in table.columns):
+        raise _damaged(ledger, "it has empty cells")
+    return table.replace_schema_metadata(None)
+
+
+def _damaged(ledger: Path, why: str) -> InputError:
+    return InputError(
+        f"the trial ledger {ledger} is damaged: {why}",
+        "Move it away and evaluate the runs again: each evaluation writes its rows anew",
+    )
 
 
 def _returns_file(backtest: Backtest) -> bytes:
-    """Days by path; a single path's file has one row a day."""
+    """A Parquet file of daily returns: date, return, risk_free; with `path` first if several."""
     returns = simple_returns(backtest.equity)
     paths, days = returns.shape
     table = pd.DataFrame(
@@ -249,6 +242,5 @@ def _returns_file(backtest: Backtest) -> bytes:
     )
     if paths > 1:
         table.insert(0, "path", np.repeat(np.arange(paths), days))
-    buffer = BytesIO()
-    table.to_parquet(buffer, index=False)
-    return buffer.getvalue()
+    content: bytes = table.to_parquet(index=False)
+    return content

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,56 +14,13 @@ from experiments.reporting.charts import Bars, Chart, Mark, Panel
 from experiments.reporting.contents import KeyNumber, Report, Section, Table, Text
 from experiments.reporting.figures import equity_chart
 from experiments.reporting.style import DASH, book_colours, number, percent, shown_name
-from experiments.scenarios.replay import Outcome, OverlayActivity, ScenarioPath
+from experiments.scenarios.replay import Outcome, OverlayActivity
+from experiments.scenarios.trials import Trial
 
 COLUMNS = (
     "book", "return", "worst start", "max drawdown", "worst day", "ends at", "made good in",
     "risk module",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A crisis, or a shock at several dates."""
-
-    name: str
-    label: str  # short
-    title: str
-    description: str
-    kind: str  # "crisis" or "shock"
-    scenario_paths: tuple[ScenarioPath, ...]  # one a start date
-
-    @property
-    def books(self) -> tuple[str, ...]:
-        """Who went through it."""
-        return tuple(self.scenario_paths[0].outcomes)
-
-    def outcomes(self, book: str) -> list[Outcome]:
-        """Of one book, from every start."""
-        return [scenario_path.outcomes[book] for scenario_path in self.scenario_paths]
-
-    def mean_return(self, book: str) -> float:
-        """Averaged over the starts."""
-        return float(np.mean([o.total_return for o in self.outcomes(book)]))
-
-    def worst_return(self, book: str) -> float:
-        """From the worst of the starts."""
-        return min(o.total_return for o in self.outcomes(book))
-
-    @property
-    def headline(self) -> str:
-        """The book that would be run: the managed one where there is one."""
-        return MANAGED if MANAGED in self.books else AGENT
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        return {
-            "title": self.title,
-            "description": self.description,
-            "starts": [str(p.dates[0]) for p in self.scenario_paths],
-            "sessions": [len(p.dates) - 1 for p in self.scenario_paths],
-            "books": {book: _plain(self.outcomes(book)) for book in self.books},
-        }
 
 
 def trial_rows(trial: Trial) -> list[tuple[str, ...]]:
@@ -89,7 +45,7 @@ def trial_rows(trial: Trial) -> list[tuple[str, ...]]:
 
 
 def returns_table(title: str, trials: Sequence[Trial]) -> TerminalTable:
-    """Everybody's return in every trial, from the worst start, for the terminal."""
+    """Every book's return in every trial, from the worst start, for the terminal."""
     books = trials[0].books
     table = TerminalTable(title=title, title_justify="left")
     table.add_column("return, %")  # the one that gives way where there are many books
@@ -264,25 +220,3 @@ def _short_deeds(found: Sequence[OverlayActivity]) -> str:
         return f"halted {halted}/{len(found)}"
     rules = [activity.rule for activity in found if activity.rule]
     return max(dict.fromkeys(rules), key=rules.count).replace("_", " ") if rules else DASH
-
-
-def _plain(found: Sequence[Outcome]) -> dict[str, Any]:
-    activity = [o.overlay for o in found if o.overlay is not None]
-    return {
-        "mean_return": float(np.mean([o.total_return for o in found])),
-        "worst_return": min(o.total_return for o in found),
-        "worst_drawdown": max(o.max_drawdown for o in found),
-        "worst_day": min(o.worst_day for o in found),
-        "ruined": sum(o.ruined for o in found),
-        "returns": [o.total_return for o in found],
-        "sessions_to_recover": [o.recovered for o in found],
-        "overlay": [
-            {
-                "restrained_share": d.restrained,
-                "halted": d.halted,
-                "rule": d.rule or None,
-                "clipped_share": d.clipped,
-            }
-            for d in activity
-        ],
-    }

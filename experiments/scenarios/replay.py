@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from agents.baselines.options import build_baselines
-from agents.policy import Policy
+from agents.policy import Policy, Trader
 from conf.types import DateArray, FloatArray
-from envs.allocation.market import PanelMarket
 from envs.core.batch import Window
-from envs.option_portfolio.market import OptionMarket, OptionPortfolioSettings
+from envs.core.market import BookMarket
 from experiments.backtests.backtest import Backtest, index_equity
+from experiments.environments.setup import MarketSetup
 from experiments.evaluation.open_run import CASH, MANAGED, pick, run_beside
 from experiments.evaluation.regimes import Period
 from experiments.evaluation.split import AGENT, INDEX
-from experiments.runs.market_setup import MarketSetup
 from experiments.scenarios.markets import shocked_markets
 from experiments.scenarios.shocks import Shock
 from risk import metrics
@@ -83,14 +83,14 @@ def replay_shocks(
     start = max(setup.market.first_usable, at - 1 - RUN_IN_SESSIONS)
     longest = max(shock.sessions for shock in shocks)
     stop = min(setup.market.history.num_sessions, at + max(longest, RECOVERY_SESSIONS))
-    found: dict[str, ScenarioPath] = {}
+    by_shock: dict[str, ScenarioPath] = {}
     for shocked in shocked_markets(setup, shocks, at, Window(start, stop)):
         books = _run(setup, shocked.market, shocked.window, policy, beside)
         before = shocked.at - 1 - shocked.window.start
         ends = [before + shock.sessions for shock in shocked.shocks]
         scenario_paths = _scenario_paths(books, before, ends)
-        found |= {shock.name: p for shock, p in zip(shocked.shocks, scenario_paths, strict=True)}
-    return {shock.name: found[shock.name] for shock in shocks}
+        by_shock |= {shock.name: p for shock, p in zip(shocked.shocks, scenario_paths, strict=True)}
+    return {shock.name: by_shock[shock.name] for shock in shocks}
 
 
 @dataclass(frozen=True)
@@ -99,23 +99,24 @@ class _Books:
 
     dates: DateArray  # (n,)
     equity: Mapping[str, FloatArray]  # (P, n)
-    done: Mapping[str, Backtest]  # of those that trade
+    backtests: Mapping[str, Backtest]  # of those that trade
 
 
 def _run(
     setup: MarketSetup,
-    market: OptionMarket | PanelMarket,
+    market: BookMarket,
     window: Window,
     policy: Policy,
     beside: Sequence[str],
 ) -> _Books:
     env, risk = setup.settings.env, setup.settings.risk
-    train = setup.training_window if market is setup.market else None
-    if isinstance(market, OptionMarket) and isinstance(env, OptionPortfolioSettings):
-        baselines = build_baselines(market, env, train)
-        others = pick(beside, {b.name: b.policy for b in baselines})
-    else:
-        others = {}  # the index of a panel is the equal mix, and cash is cash
+    others: dict[str, Trader] = {}
+    if setup.trades_options:  # of a panel the index is the equal mix, and cash is cash
+        priced: Any = market
+        options: Any = env
+        train = setup.training_window if market is setup.market else None
+        known = build_baselines(priced, options, train)
+        others = pick(beside, {b.name: b.policy for b in known})
     backtests = run_beside(policy, others, market, env, window, risk)
     initial = env.initial_equity_usd
     free = market.cash_return[window.start : window.stop - 1]
@@ -131,32 +132,38 @@ def _run(
 def _scenario_paths(books: _Books, before: int, ends: Sequence[int]) -> list[ScenarioPath]:
     """A scenario path for each price path, from place `before` of the window to its own end."""
     last = len(books.dates) - 1
-    found = []
-    for path, wanted in enumerate(ends):
-        end = min(wanted, last)
+    paths = []
+    for path, its_end in enumerate(ends):
+        end = min(its_end, last)
         outcomes = {
-            name: _outcome(curve[path], before, end, books.done.get(name), path)
+            name: _outcome(curve[path], before, end, books.backtests.get(name), path)
             for name, curve in books.equity.items()
         }
         curves = {
             name: curve[path, before : end + 1] / curve[path, before]
             for name, curve in books.equity.items()
         }
-        found.append(ScenarioPath(books.dates[before : end + 1], curves, outcomes))
-    return found
+        paths.append(ScenarioPath(books.dates[before : end + 1], curves, outcomes))
+    return paths
 
 
-def _outcome(curve: FloatArray, before: int, end: int, done: Backtest | None, path: int) -> Outcome:
+def _outcome(
+    curve: FloatArray, before: int, end: int, backtest: Backtest | None, path: int
+) -> Outcome:
     inside = curve[before : end + 1]
     # `alive` is before each session's trade: the state at the last close of all is in `ruined`.
-    stands = done is None or bool(np.append(done.alive[path], not done.ruined[path])[end])
+    stands = backtest is None or bool(
+        np.append(backtest.alive[path], not backtest.ruined[path])[end]
+    )
     return Outcome(
         total_return=float(inside[-1] / inside[0] - 1.0),
         max_drawdown=float(metrics.max_drawdown(inside)),
         worst_day=float(metrics.simple_returns(inside).min()),
         recovered=sessions_to_recover(curve[before:], end - before),
         ruined=not stands,
-        overlay=None if done is None or not done.rules else _deeds(done, path, before, end),
+        overlay=None
+        if backtest is None or not backtest.rules
+        else _activity(backtest, path, before, end),
     )
 
 
@@ -173,7 +180,7 @@ def sessions_to_recover(curve: FloatArray, end: int) -> int | None:
     return int(trough + back[0]) if len(back) else None
 
 
-def _deeds(backtest: Backtest, path: int, before: int, end: int) -> OverlayActivity:
+def _activity(backtest: Backtest, path: int, before: int, end: int) -> OverlayActivity:
     inside = slice(before, end)
     equity = backtest.equity[path, inside]
     clipped = {rule: float((x[path, inside] / equity).sum()) for rule, x in backtest.rules.items()}

@@ -79,6 +79,7 @@ class Verdict:
     spa_p_value: float  # null: no benchmark is better than the agent
     evidence: SharpeEvidence  # of the agent alone
     level: float
+    overfitting_probability: float = math.nan  # among the jobs of a multirun, NaN without one
 
 
 def compare(

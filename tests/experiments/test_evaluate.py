@@ -1,5 +1,6 @@
 import json
 import pickle
+import re
 import shutil
 
 import numpy as np
@@ -8,6 +9,11 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments import evaluate
+from experiments.evaluation.evaluation import evaluate_run
+from experiments.evaluation.open_run import open_run
+from experiments.reporting.contents import Table
+from experiments.reporting.evaluation_page import build_report
+from experiments.reporting.style import dollars, number, percent
 from experiments.runs.trials import ledger_of, read_trials
 from tests.markets import random_walk
 
@@ -60,7 +66,7 @@ def test_validation_and_test_stand_beside_the_benchmarks(evaluated_run):
 
 def test_each_split_has_a_verdict_with_its_numbers(evaluated_run):
     numbers = result_of(evaluated_run)["splits"]["test"]
-    for comparison, books in (("comparison", "books"), ("managed_contest", "managed_books")):
+    for comparison, books in (("comparison", "books"), ("managed_comparison", "managed_books")):
         verdict = numbers[comparison]["verdict"]
         assert verdict["outcome"] in ("OUTPERFORMS", "UNDERPERFORMS", "INCONCLUSIVE")
         assert verdict["evidence"]["num_trials"] == 1
@@ -70,17 +76,67 @@ def test_each_split_has_a_verdict_with_its_numbers(evaluated_run):
             sharpe = numbers[books][difference["benchmark"]]["sharpe"]
             assert difference["sharpe_opponent"] == pytest.approx(sharpe, abs=1e-9)
             assert difference["low"] <= difference["difference"] <= difference["high"]
-        terms = numbers[comparison]["attribution_usd"]
+        terms = dict(numbers[comparison]["attribution_usd"])
         book = numbers[books]["policy"]
+        assert terms.pop("total") == pytest.approx(sum(terms.values()), abs=1e-6)
         assert sum(terms.values()) == pytest.approx(100_000 * book["total_return"], abs=1e-4)
         assert {line["table"] for line in numbers[comparison]["scorecard"]} >= {"MVP, critical"}
         assert sum(numbers[comparison]["strategies"].values()) == book["sessions"]
         assert numbers[comparison]["last_book"]["portfolio_value"] > 0
 
 
+def numbers_in(value):
+    """Every number and text in nested plain data."""
+    if isinstance(value, dict):
+        return [x for item in [*value.keys(), *value.values()] for x in numbers_in(item)]
+    if isinstance(value, list):
+        return [x for item in value for x in numbers_in(item)]
+    return [] if value is None else [value]
+
+
+def as_shown(value):
+    """Every form that the report writes a number in."""
+    if isinstance(value, str):
+        return re.findall(TOKEN, f"{value} {value[:12]}")  # fingerprints are cut
+    forms = [f"{value:g}", f"{value:,}", str(value)]
+    for plus in (False, True):
+        forms += [number(value, decimals, plus=plus) for decimals in range(4)]
+        forms += [percent(value, decimals, plus=plus) for decimals in range(2)]
+    return [token for form in [*forms, dollars(value)] for token in re.findall(TOKEN, form)]
+
+
+TOKEN = r"[+−]?\$?\d+(?:,\d{3})*(?:\.\d+)?(?:\u00a0%)?"
+
+
+def test_without_a_report_the_file_holds_every_number_that_it_would_show(evaluated_run):
+    written = numbers_in(json.loads((evaluated_run / "evaluation" / "metrics.json").read_text()))
+    known = {token for value in written for token in as_shown(value)}
+    tested = open_run(str(evaluated_run), "best", plain_sections())
+    report = build_report(
+        evaluate_run(tested, ["validation", "test"], resamples=100, is_trial=False)
+    )
+    tables = [item for section in report.sections for item in section.items]
+    tables = [item for item in tables if isinstance(item, Table)]
+    assert len(tables) > 15
+    cells = [(t.title, cell) for t in tables for row in t.rows for cell in row]
+    cells += [("key numbers", text) for k in report.key_numbers for text in (k.value, k.note)]
+    missing = {
+        (title, token)
+        for title, cell in cells
+        if cell is not None
+        for token in re.findall(TOKEN, cell if isinstance(cell, str) else number(cell, 2))
+        if token not in known and (isinstance(cell, str) or number(cell, 0) not in known)
+    }
+    assert missing == set()
+
+
+def plain_sections():
+    return {"data": None, "surface": None, "costs": None, "risk": None}
+
+
 def test_asked_to_gate_it_fails_unless_the_agent_beats(command, run):
     code, _, err = command(evaluate, f"run={run}", *QUICK, "gate=true")
-    outcome = result_of(run)["splits"]["test"]["managed_contest"]["verdict"]["outcome"]
+    outcome = result_of(run)["splits"]["test"]["managed_comparison"]["verdict"]["outcome"]
     assert outcome != "OUTPERFORMS"
     assert code == 1
     assert outcome in err

@@ -20,8 +20,10 @@ from envs.options.black_scholes import price
 from envs.options.surface import VixSurface
 from experiments import stress
 from experiments.backtests.backtest import run_backtest
-from experiments.runs.market_setup import MarketSetup, open_market
-from experiments.runs.settings import OptionMarketSettings, PanelMarketSettings
+from experiments.environments.allocation import AllocationMarketSettings
+from experiments.environments.opening import open_market
+from experiments.environments.option_book import OptionMarketSettings
+from experiments.environments.setup import MarketSetup
 from experiments.scenarios.markets import LEAD_SESSIONS, shocked_history, shocked_markets
 from experiments.scenarios.page import _recovery
 from experiments.scenarios.replay import (
@@ -41,7 +43,7 @@ from experiments.scenarios.shocks import (
     Shock,
     crises_within,
 )
-from experiments.stress import start_sessions
+from experiments.scenarios.trials import possible_shocks, start_sessions
 from risk.overlay import RiskSettings
 from tests.markets import random_walk, wandering_vol
 
@@ -247,7 +249,7 @@ def test_an_allocation_falls_with_all_its_assets() -> None:
         def predict(self, observation, state=None, episode_start=None, deterministic=False):
             return np.tile([0.25, 0.25, 0.25, 0.25], (len(observation), 1)), None
 
-    wanted = PanelMarketSettings(
+    wanted = AllocationMarketSettings(
         data=PanelSimulatedData(assets=3, sessions=900),
         env=AllocationSettings(),
         risk=RiskSettings(enabled=False),
@@ -271,7 +273,7 @@ def test_a_book_that_is_rolled_daily_goes_through_no_shut_market(history: Market
     for roll, left_out in (("expiry", set()), ("daily", {"frozen", "liquidity_gone"})):
         env = OptionPortfolioSettings(chain={"roll": roll})
         setup = open_market(OptionMarketSettings(data, VixSurface(), env, RiskSettings()))
-        possible, why = stress._possible(setup, SHOCKS)
+        possible, why = possible_shocks(setup, SHOCKS)
         assert set(SHOCK) - {shock.name for shock in possible} == left_out
         assert [line.split(":")[0] for line in why] == (
             ["Trading frozen, Liquidity gone"] if left_out else []
@@ -279,7 +281,7 @@ def test_a_book_that_is_rolled_daily_goes_through_no_shut_market(history: Market
 
 
 def test_an_allocation_has_no_baselines() -> None:
-    wanted = PanelMarketSettings(
+    wanted = AllocationMarketSettings(
         data=PanelSimulatedData(assets=3, sessions=900),
         env=AllocationSettings(),
         risk=RiskSettings(enabled=False),

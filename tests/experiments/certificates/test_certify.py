@@ -1,4 +1,4 @@
-"""The command: what it prints and writes, its exit codes, and a run that is examined."""
+"""The command: what it prints and writes, its exit codes, and a run that is tested."""
 
 import json
 import shutil
@@ -19,8 +19,8 @@ from experiments.certificates.ledger_replay import (
 )
 from experiments.certificates.look_ahead import the_run, trip
 from experiments.certificates.settings import CertifySettings
-from experiments.evaluation.attribution import first_session
-from experiments.evaluation.open_run import examine
+from experiments.environments.attribution import first_session
+from experiments.evaluation.open_run import open_run
 
 
 def certificate(passed):
@@ -93,12 +93,12 @@ def test_a_run_is_examined_with_its_policy_and_its_files(
 ):
     run = tmp_path / "outputs" / "tiny" / "run"
     shutil.copytree(evaluated_run, run)
-    examined = examine(str(run), "best")
-    found = trip(next(the_run(examined)), 1, seed=0)
+    tested = open_run(str(run), "best")
+    found = trip(next(the_run(tested)), 1, seed=0)
     assert (len(found.sessions), found.differences) == (1, ())
 
-    setup, window = examined.setup, examined.setup.window("test")
-    backtest = run_backtest(examined.policy, setup.market, setup.settings.env, window)
+    setup, window = tested.setup, tested.setup.window("test")
+    backtest = run_backtest(tested.policy, setup.market, setup.settings.env, window)
     assert first_session(backtest, setup.market) == window.start
     lines = build_trade_log(backtest, setup.market, setup.settings.env)
     file = run / "evaluation" / "trades_test.parquet"
@@ -111,7 +111,7 @@ def test_a_run_is_examined_with_its_policy_and_its_files(
     assert not certificate_of("x", dict(left_behind(run))).passed
 
     def of_the_run(wanted):
-        return [certificate_of("ledger.run", replayed(books_of_the_run(wanted.examined)))]
+        return [certificate_of("ledger.run", replayed(books_of_the_run(wanted.tested)))]
 
     monkeypatch.setattr(certify, "PARTS", {"ledger": of_the_run})
     code, out, err = command(certify, f"run={run}", "form=short")

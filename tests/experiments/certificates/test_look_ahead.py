@@ -172,7 +172,7 @@ def test_a_panel_feature_that_reads_the_next_session_is_named(monkeypatch):
 
 def test_everything_of_a_market_is_compared():
     history = an_index()
-    market = option_book(history, "vix", "daily", managed=False).market(history)
+    market = option_book(history, "vix", "daily", managed=False).build(history)
     names = {name for name, _ in session_arrays(market, history.num_sessions)}
     assert {
         "history.close",

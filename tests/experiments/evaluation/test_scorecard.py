@@ -1,9 +1,7 @@
-import io
 import json
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from agents.managed import RiskManagedPolicy
 from envs.core.batch import Window
@@ -13,8 +11,8 @@ from experiments.evaluation.scorecard import (
     PERFORMANCE_TARGETS,
     RISK_TABLE,
     scorecard,
-    scorecard_table,
 )
+from experiments.reporting.tables import scorecard_tables
 from risk.metrics import max_drawdown, sharpe_ratio
 from risk.overlay import RiskSettings
 from tests.markets import market_of, options_of, random_walk, wandering_vol, weekdays
@@ -244,16 +242,15 @@ def test_days_after_ruin_do_not_count():
     assert lines["turnover, 21 sessions"].measured == pytest.approx(0.5)
 
 
-def test_the_table_says_met_and_missed():
+def test_the_tables_say_met_and_missed():
     lines = scorecard(backtest_of(noise()), reps=10)
-    console = Console(width=80, file=io.StringIO(), record=True)
-    console.print(scorecard_table(lines))
-    text = console.export_text()
+    tables = scorecard_tables(lines)
+    results = [row[-1] for table in tables for row in table.rows]
     missed = sum(line.passed is False for line in lines)
     assert missed > 5
-    assert text.count(" missed") == missed
-    assert text.count(" met ") == sum(line.passed is True for line in lines)
-    for line in lines:
-        assert line.table in text
-        assert line.measure in text
-    assert "…" not in text
+    assert results.count("missed") == missed
+    assert results.count("met") == sum(line.passed is True for line in lines)
+    titles = {table.title.lower() for table in tables}
+    assert {line.table.lower() for line in lines} == titles
+    measures = [row[0] for table in tables for row in table.rows]
+    assert sorted(measures) == sorted(line.measure for line in lines)

@@ -3,9 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments.evaluation.sensitivity import FACTORS, cost_sensitivity, mean_of, with_costs
-from experiments.runs.market_setup import open_market
-from experiments.runs.settings import market_settings
+from experiments.environments.opening import market_settings, open_market
+from experiments.evaluation.sensitivity import COST_FACTORS, cost_sensitivity, mean_of
 from tests.experiments.backtests.test_backtest import Constant
 
 BOOK = np.where(np.arange(20) % 10 < 5, 0.02, -0.02)
@@ -31,7 +30,8 @@ def setup_of(costs, **env):
 @pytest.mark.parametrize("costs", [{"kind": "realistic"}, {"kind": "flat", "rate_bps": 8.0}])
 def test_a_market_of_other_costs_is_the_one_that_would_be_built(costs, roll):
     setup = setup_of(costs, chain={"roll": roll})
-    market, env = with_costs(setup, 2.0)
+    dear = setup.with_costs(2.0)
+    market, env = dear.market, dear.settings.env
     dearer = {"multiplier": 2.0} if costs["kind"] == "realistic" else {"rate_bps": 16.0}
     built = setup_of({**costs, **dearer}, chain={"roll": roll})
     assert env == built.settings.env
@@ -45,7 +45,7 @@ def test_a_market_of_other_costs_is_the_one_that_would_be_built(costs, roll):
 def test_what_costs_more_earns_less_and_nothing_costs_nothing():
     setup = setup_of({"kind": "realistic"})
     rows = cost_sensitivity(setup, {"policy": Constant(BOOK)}, "test", None)
-    assert [row.factor for row in rows] == list(FACTORS)
+    assert [row.factor for row in rows] == list(COST_FACTORS)
     returns = [mean_of(row.performance, "total_return") for row in rows]
     assert returns == sorted(returns, reverse=True)
     assert mean_of(rows[0].performance, "cost_drag") == 0.0
@@ -65,7 +65,8 @@ def test_an_allocation_pays_the_scaled_share():
             }
         )
     )
-    market, env = with_costs(setup, 5.0)
+    dear = setup.with_costs(5.0)
+    market, env = dear.market, dear.settings.env
     assert market is setup.market
     assert env == dataclasses.replace(
         setup.settings.env, costs=dataclasses.replace(env.costs, rate_bps=50.0)

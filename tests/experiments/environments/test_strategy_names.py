@@ -7,7 +7,7 @@ import pytest
 from conf.errors import InputError
 from envs.options.black_scholes import price_and_greeks
 from envs.options.chain import ChainSettings, slots
-from experiments.evaluation.strategy_names import CASH, MIXED, Leg, name_strategy
+from experiments.environments.strategy_names import CASH, MIXED, Leg, name_strategy
 
 VIEWS = {"bullish", "bearish", "long volatility", "short volatility"}
 

@@ -9,7 +9,7 @@ from envs.market.sources.index import Sp500Data, load_market
 from envs.options.implied_volatility import implied_volatility
 from envs.options.surface import FlatSurface, VixSurface
 from experiments.backtests.backtest import run_backtest
-from experiments.evaluation.attribution import TERMS, attribute, closing_cost
+from experiments.environments.attribution import TERMS, attribute, closing_cost
 from tests.markets import history_of, market_of, options_of, random_walk, wandering_vol
 
 ROLLS = ("expiry", "daily")

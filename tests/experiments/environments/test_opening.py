@@ -5,11 +5,9 @@ from agents.persistence.policy_file import LoadedPolicy
 from agents.ppo.simplex_policies import SimplexPolicy
 from conf.errors import InputError
 from envs.allocation.simplex import Simplex
-from experiments.evaluation.environments import environment_of
+from experiments.environments.opening import market_settings, open_market, option_setup
 from experiments.evaluation.open_run import check_policy_fits
 from experiments.evaluation.split import AGENT, INDEX
-from experiments.runs.market_setup import open_market, option_setup
-from experiments.runs.settings import market_settings
 
 
 def setup_of(**sections):
@@ -25,9 +23,9 @@ ASSETS = {
 
 
 @pytest.mark.parametrize("sections", [OPTIONS, ASSETS])
-def test_every_opponent_has_a_name_of_its_own(sections):
+def test_every_baseline_has_a_name_of_its_own(sections):
     setup = setup_of(**sections)
-    baselines, _ = environment_of(setup).baselines(setup.window("test"))
+    baselines, _ = setup.baselines(setup.window("test"))
     names = [AGENT, INDEX, *(b.name for b in baselines)]
     assert len(set(names)) == len(names) > 5
 

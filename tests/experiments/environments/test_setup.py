@@ -6,8 +6,7 @@ import pytest
 from conf.errors import InputError
 from envs.core.batch import Window
 from experiments.backtests.backtest import run_backtest
-from experiments.runs.market_setup import open_market
-from experiments.runs.settings import market_settings
+from experiments.environments.opening import market_settings, open_market
 from tests.experiments.backtests.test_backtest import Constant
 
 SHORT = np.where(np.arange(20) % 10 < 5, 0.0, -0.05)

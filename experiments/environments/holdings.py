@@ -1,25 +1,25 @@
-"""What an allocation held: its mean weights, and the portfolio after the last trade."""
+"""What a backtest held: an option book with its strategy's name, a portfolio with its weights."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from conf.errors import InputError
 from conf.types import FloatArray
 from envs.allocation.market import PanelMarket
 from envs.option_portfolio.market import OptionMarket
 from experiments.backtests.backtest import Backtest
-from experiments.evaluation.attribution import closing_cost, first_session
-from experiments.evaluation.strategy_names import Leg, name_strategy
+from experiments.environments.attribution import closing_cost, first_session
+from experiments.environments.strategy_names import Leg, name_strategy
+from experiments.statistics.performance import iv_rank
 from risk.metrics import drawdown, sharpe_ratio, simple_returns
 
 SHARPE_SESSIONS = 60
+IV_RANK_SESSIONS = 252
 _WEIGHT = [item.name for item in fields(Leg)].index("weight")
 
 
@@ -57,6 +57,7 @@ def position_report(
             for slot in np.flatnonzero(quantity).tolist()
         ],
         "total_exposure": _number(np.abs(value).sum()),
+        "iv_rank": _iv_rank(market, path, session),
         **greeks,
         **_past(backtest, day, book),
         "strategy": _names(backtest, market, slice(day, day + 1), book)[0],
@@ -69,43 +70,12 @@ def strategy_by_day(backtest: Backtest, market: OptionMarket, book: int = 0) -> 
     return _names(backtest, market, slice(0, backtest.quantity.shape[1]), book)
 
 
-def position_table(report: Mapping[str, Any]) -> Table:
-    """The report for the terminal."""
-    title = f"{report['date']}: {report['strategy']}"
-    table = Table(title=title, title_justify="left", caption=_summary(report))
-    table.caption_justify = "left"
-    table.add_column("option")
-    for name in ("strike", "days left", "quantity", "value"):
-        table.add_column(name, justify="right")
-    for held in report["positions"]:
-        table.add_row(
-            held["option"],
-            f"{held['strike']:,.1f}",
-            f"{held['days_to_expiry']:.0f}",
-            f"{held['quantity']:+,.2f}",
-            _dollars(held["value"]),
-        )
-    if not report["positions"]:
-        table.add_row("none", "", "", "", "")
-    return table
-
-
-def _summary(report: Mapping[str, Any]) -> str:
-    def of(name: str, style: str = "{:+.2f}", scale: float = 1.0) -> str:
-        value = report[name]
-        return "-" if value is None else style.format(scale * value)
-
-    worth, cash = _dollars(report["portfolio_value"]), _dollars(report["cash"])
-    lines = (
-        f"value {worth}, cash {cash}, exposure {_dollars(report['total_exposure'])}",
-        f"delta {of('portfolio_delta')}, gamma {of('portfolio_gamma')} for 1 %",
-        f"vega {_dollars(report['portfolio_vega'])} a point, "
-        f"theta {_dollars(report['portfolio_theta'])} a day",
-        f"Sharpe, {SHARPE_SESSIONS} days {of('sharpe')}, "
-        f"drawdown {of('drawdown', '{:.1f} %', 100.0)}, "
-        f"max {of('max_drawdown', '{:.1f} %', 100.0)}",
-    )
-    return "\n".join(lines)
+def _iv_rank(market: OptionMarket, path: int, session: int) -> float | None:
+    """Where implied volatility stands in its range of the last year, 0 to 1."""
+    if session + 1 < IV_RANK_SESSIONS:
+        return None
+    year = slice(session + 1 - IV_RANK_SESSIONS, session + 1)
+    return _number(float(iv_rank(market.history.implied_vol[path, year])))
 
 
 def _past(backtest: Backtest, day: int, book: int) -> dict[str, float | None]:
@@ -159,12 +129,6 @@ def _checked(backtest: Backtest, day: int, book: int) -> tuple[int, int]:
 def _number(value: float | np.floating[Any]) -> float | None:
     number = float(value)
     return number if math.isfinite(number) else None
-
-
-def _dollars(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"-${-value:,.0f}" if round(value) < 0 else f"${abs(value):,.0f}"
 
 
 CASH = "cash"

@@ -4,8 +4,8 @@ import pytest
 from conf.errors import InputError
 from envs.core.batch import Window
 from experiments.backtests.backtest import run_backtest
-from experiments.evaluation.attribution import ALLOCATION_TERMS, attribute_allocation
-from experiments.evaluation.holdings import portfolio_report, weights_held
+from experiments.environments.attribution import ALLOCATION_TERMS, attribute_allocation
+from experiments.environments.holdings import portfolio_report, weights_held
 from tests.panels import allocation_of, panel_market_of, random_panel
 
 

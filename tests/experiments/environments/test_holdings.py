@@ -1,16 +1,14 @@
-import io
 import json
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from conf.errors import InputError
 from envs.core.batch import Window
 from envs.options.surface import FlatSurface, VixSurface
 from experiments.backtests.backtest import run_backtest
-from experiments.evaluation.holdings import position_report, position_table, strategy_by_day
-from experiments.evaluation.strategy_names import Leg, name_strategy
+from experiments.environments.holdings import position_report, strategy_by_day
+from experiments.environments.strategy_names import Leg, name_strategy
 from risk.metrics import max_drawdown, sharpe_ratio, simple_returns
 from tests.markets import (
     history_of,
@@ -203,18 +201,15 @@ def test_a_ruined_book_reports_its_last_cent_as_cash():
     json.dumps(report, allow_nan=False)
 
 
-def test_the_table_shows_the_book():
-    market = wandering(paths=1)
-    legs = {"30D_Call_1.00": 0.1, "60D_Put_0.95": -0.05}
-    backtest = run_backtest(Planned(action_of(market, **legs)), market, realistic(), Window(60, 80))
-    report = position_report(backtest, market, 3)
-    console = Console(width=80, file=io.StringIO(), record=True)
-    console.print(position_table(report))
-    text = console.export_text()
-    assert "…" not in text
-    for piece in (*legs, report["date"], report["strategy"], "delta", "Sharpe, 60 days -"):
-        assert piece in text
-    console.print(position_table(position_report(backtest, market, 0)))
+def test_the_rank_of_implied_volatility_is_that_of_the_last_year():
+    vol = wandering_vol(320)
+    market = market_of(random_walk(320, seed=2, implied_vol=vol), realistic(), VixSurface())
+    backtest = run_backtest(Planned(np.zeros(20)), market, realistic(), Window(60, 320))
+    assert position_report(backtest, market, 250 - 60)["iv_rank"] is None
+    day = 300 - 60
+    year = vol[0, 300 - 251 : 301]
+    expected = (year[-1] - year.min()) / (year.max() - year.min())
+    assert position_report(backtest, market, day)["iv_rank"] == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(("day", "book"), [(19, 0), (-20, 0), (0, 1)])

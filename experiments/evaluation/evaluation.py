@@ -1,0 +1,97 @@
+"""Everything that an evaluation of a run found, computed once; pages and files only show it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from agents.policy import Trader
+from experiments.backtests.backtest import Backtest
+from experiments.environments.setup import MarketSetup
+from experiments.evaluation.open_run import TestedRun
+from experiments.evaluation.sensitivity import (
+    CostRow,
+    FlatVolComparison,
+    Periods,
+    across_time,
+    cost_sensitivity,
+    flat_vol_comparison,
+)
+from experiments.evaluation.split import AGENT, SplitEvaluation, evaluate_split
+from experiments.runs.config import config_hash
+from experiments.runs.record import load_manifest
+from experiments.runs.trials import TrialCount, count_trials, multirun_overfitting, record_run
+
+# Baselines beside the agent where all would be too many: in charts, and under other costs.
+PROMINENT = (
+    *("put_write", "static_mean_variance", "weekend_seller"),
+    *("equal_weight", "minimum_variance", "mean_variance", "cash"),
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A policy over some splits of a market, and how the result depends on what was assumed."""
+
+    header: Mapping[str, Any]  # what was evaluated on what
+    manifest: Mapping[str, Any]  # of the run
+    config: Mapping[str, Any]  # of the run, as evaluated
+    setup: MarketSetup
+    splits: tuple[SplitEvaluation, ...]  # the last one is what the report is about
+    periods: Periods | None  # None where dates are simulated
+    costs: tuple[CostRow, ...]  # of the last split's headline book
+    flat_vol: FlatVolComparison | None  # of the last split; None without options
+
+
+def evaluate_run(
+    tested: TestedRun, splits: Sequence[str], *, resamples: int, is_trial: bool
+) -> Evaluation:
+    """The policy and every baseline through whole splits, without and with the risk module.
+
+    `is_trial`: whether the result is one of the run's own search and goes into its ledger.
+    """
+    setup, policy = tested.setup, tested.policy
+    results = tuple(
+        evaluate_split(name, policy, setup, partial(_trials, tested, name, is_trial), resamples)
+        for name in splits
+    )
+    main = results[-1]
+    risk = None if main.managed is None else setup.settings.risk
+    prominent = {b.name: b.policy for b in main.baselines if b.name in PROMINENT}
+    beside: dict[str, Trader] = {AGENT: policy, **prominent}
+    return Evaluation(
+        header=_header(tested, resamples),
+        manifest=load_manifest(tested.run),
+        config=tested.config,
+        setup=setup,
+        splits=results,
+        periods=across_time(setup, policy, managed=main.managed is not None),
+        costs=cost_sensitivity(setup, beside, main.name, risk),
+        flat_vol=flat_vol_comparison(main, setup, policy),
+    )
+
+
+def _header(tested: TestedRun, resamples: int) -> dict[str, Any]:
+    setup, config = tested.setup, tested.config
+    env = {key: config["env"].get(key) for key in setup.conditions}
+    sections = {key: config.get(key) for key in ("surface", "costs", "risk")}
+    fingerprint = setup.history.fingerprint
+    conditions = {"data": fingerprint, "env": env, **sections}
+    return {
+        **tested.header(),
+        "same_data_as_training": tested.loaded.metadata.get("fingerprint") == fingerprint,
+        # What the books were subject to; results under another are not comparable.
+        "conditions": config_hash(conditions)[:16],
+        "resamples": resamples,
+    }
+
+
+def _trials(tested: TestedRun, split: str, is_trial: bool, backtest: Backtest) -> TrialCount:
+    """The run's own row first, so that a second evaluation finds the ledger as the first did."""
+    run, setup = tested.run, tested.setup
+    if is_trial:
+        record_run(run, setup, split, backtest, tested.step, candidates=None)
+    trials = count_trials(run, setup, split)
+    return trials._replace(overfitting_probability=multirun_overfitting(run, setup, split))
