@@ -73,16 +73,17 @@ def history_of_bars(
 
     Columns open, high, low, close (index points), volume and vix (points; estimated where NaN).
     """
-    columns: dict[str, FloatArray] = {
-        column: bars[column].to_numpy(np.float64)
-        for column in ("open", "high", "low", "close", "volume")
-    }
-    high, low, close = columns["high"], columns["low"], columns["close"]
-    vol, source = fill_implied_vol(bars["vix"].to_numpy(np.float64) / 100.0, high, low, close)
+    names = ("open", "high", "low", "close", "volume", "vix")
+    opening, high, low, close, volume, vix = (bars[name].to_numpy(np.float64) for name in names)
+    vol, source = fill_implied_vol(vix / 100.0, high, low, close)
     return MarketHistory(
         name=name,
         dates=bars.index.to_numpy().astype("datetime64[D]"),
-        **columns,
+        open=opening,
+        high=high,
+        low=low,
+        close=close,
+        volume=volume,
         implied_vol=vol,
         implied_vol_source=source,
         rate=np.full(len(bars), rate),

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
 from conf.errors import InputError
-from conf.types import BoolArray, FloatArray
+from conf.types import FloatArray
 from envs.options.blocks import in_blocks
 
 _CONTRACT = ("spot", "strike", "tau_years", "vol_annual", "rate", "dividend_yield", "is_call")
@@ -156,15 +156,8 @@ class _Terms(NamedTuple):
     n2: FloatArray  # N(s·d2)
 
 
-def _terms(
-    spot: FloatArray,
-    strike: FloatArray,
-    tau: FloatArray,
-    vol: FloatArray,
-    rate: FloatArray,
-    dividend: FloatArray,
-    is_call: BoolArray,
-) -> _Terms:
+def _terms(*contract: Any) -> _Terms:
+    spot, strike, tau, vol, rate, dividend, is_call = contract
     sign = np.where(is_call, 1.0, -1.0)
     sqrt_tau = np.sqrt(tau)
     deviation = vol * sqrt_tau

@@ -16,12 +16,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize.elementwise import find_root
 from scipy.special import erfcx
 
 from conf.errors import InputError
-from conf.types import BoolArray, FloatArray
+from conf.types import FloatArray
 from envs.options.black_scholes import checked_arguments
 from envs.options.blocks import in_blocks
 
@@ -56,37 +56,22 @@ def implied_volatility(
     arguments = checked_arguments(
         _ARGUMENTS, price, spot, strike, tau_years, rate, dividend_yield, is_call
     )
-    vol = in_blocks(_invert, arguments)[0]
-    if strict and np.isnan(vol).any():
-        _refuse_first(np.isnan(vol), arguments)
+    vol, low, high = in_blocks(_invert, arguments, outputs=3)
+    missing = np.isnan(vol)
+    if strict and missing.any():
+        where = tuple(int(i) for i in np.argwhere(missing)[0])
+        value, tau = (np.broadcast_to(arguments[i], vol.shape)[where] for i in (0, 3))
+        raise InputError(
+            f"no volatility gives price {value:.12g} to option {list(where)} with {tau:.6g} years "
+            f"left: it must lie between {low[where]:.12g} and {high[where]:.12g}",
+            "Correct the price, or pass strict=False to get NaN there",
+        )
     return vol
 
 
-def _refuse_first(missing: BoolArray, arguments: list[NDArray[Any]]) -> None:
-    where = tuple(int(i) for i in np.argwhere(missing)[0])
-    value, spot, strike, tau, rate, dividend, is_call = (
-        float(np.broadcast_to(array, missing.shape)[where]) for array in arguments
-    )
-    spot_now, strike_now = spot * np.exp(-dividend * tau), strike * np.exp(-rate * tau)
-    low, high = max(spot_now - strike_now, 0.0), spot_now
-    if not is_call:
-        low, high = max(strike_now - spot_now, 0.0), strike_now
-    raise InputError(
-        f"no volatility gives price {value:.12g} to option {list(where)} with {tau:.6g} years "
-        f"left: it must lie between {low:.12g} and {high:.12g}",
-        "Correct the price, or pass strict=False to get NaN there",
-    )
-
-
-def _invert(
-    price: FloatArray,
-    spot: FloatArray,
-    strike: FloatArray,
-    tau: FloatArray,
-    rate: FloatArray,
-    dividend: FloatArray,
-    is_call: BoolArray,
-) -> tuple[FloatArray]:
+def _invert(*arguments: Any) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Volatility, or NaN, and the lowest and the highest price that has one."""
+    price, spot, strike, tau, rate, dividend, is_call = arguments
     spot_now, strike_now = spot * np.exp(-dividend * tau), strike * np.exp(-rate * tau)
     log_forward = np.log(spot / strike) + (rate - dividend) * tau
     in_the_money = np.where(is_call, log_forward > 0, log_forward < 0)
@@ -99,7 +84,7 @@ def _invert(
     share = time_value[possible] / upper[possible]
     deviation = _total_deviation(-np.abs(log_forward[possible]), share)
     vol[possible] = deviation / np.sqrt(tau[possible])
-    return (vol,)
+    return vol, intrinsic, np.where(is_call, spot_now, strike_now)
 
 
 def _total_deviation(x: FloatArray, share: FloatArray) -> FloatArray:

@@ -38,8 +38,7 @@ class FlatSurface:
 
     def vol(self, drivers: ArrayLike, log_moneyness: ArrayLike, tau_years: ArrayLike) -> FloatArray:
         """Annual volatility, of the shape of the broadcast arguments."""
-        level, moneyness, tau = _split(drivers, 1)[0], np.asarray(log_moneyness), tau_years
-        return np.array(np.broadcast_arrays(level, moneyness, np.asarray(tau))[0])
+        return np.array(np.broadcast_arrays(_split(drivers, 1)[0], log_moneyness, tau_years)[0])
 
     def atm_vol(self, drivers: ArrayLike, tau_years: ArrayLike) -> FloatArray:
         """Annual at-the-money-forward volatility, of the shape of the broadcast arguments."""
@@ -115,8 +114,8 @@ class VixSurface:
         level = _checked_level(implied_vol)
         average = weighted_mean(level, self.average_half_life)
         drivers = np.stack([level, average], axis=-1)
-        problem = "at-the-money volatility is not positive at every knot"
-        _refuse_unless_positive(drivers, self._knot_vols(drivers), problem)
+        complaint = "at-the-money volatility is not positive at every knot"
+        _refuse_unless_positive(drivers, self._knot_vols(drivers), complaint)
         return drivers
 
     def vol(self, drivers: ArrayLike, log_moneyness: ArrayLike, tau_years: ArrayLike) -> FloatArray:
@@ -161,7 +160,8 @@ class VixSurface:
 
     def _atm(self, level: FloatArray, average: FloatArray, tau: FloatArray) -> FloatArray:
         years = self._knot_years()
-        constant, of_level, of_average = (np.interp(tau, years, row) for row in self._weights())
+        weights = np.array([(knot.constant, knot.level, knot.average) for knot in self.knots]).T
+        constant, of_level, of_average = (np.interp(tau, years, row) for row in weights)
         return np.asarray(constant + of_level * level + of_average * average)
 
     def _floored(self, tau: FloatArray) -> FloatArray:
@@ -169,10 +169,6 @@ class VixSurface:
 
     def _knot_years(self) -> FloatArray:
         return np.array([knot.days for knot in self.knots]) / _DAYS_PER_YEAR
-
-    def _weights(self) -> FloatArray:
-        """Rows a, b and c over the knots."""
-        return np.array([(knot.constant, knot.level, knot.average) for knot in self.knots]).T
 
     def _knot_vols(self, drivers: FloatArray) -> FloatArray:
         """At-the-money volatility at each knot, (..., knots)."""
@@ -197,13 +193,12 @@ def _checked_level(implied_vol: ArrayLike) -> FloatArray:
     level = np.asarray(implied_vol, np.float64)
     if level.ndim != 2:
         raise InputError(f"implied_vol has shape {level.shape}, expected (paths, sessions)")
-    _refuse_unless_positive(
-        level[..., None], level[..., None], "implied volatility is not positive"
-    )
+    drivers = level[..., None]
+    _refuse_unless_positive(drivers, drivers, "implied volatility is not positive")
     return level
 
 
-def _refuse_unless_positive(drivers: FloatArray, values: FloatArray, problem: str) -> None:
+def _refuse_unless_positive(drivers: FloatArray, values: FloatArray, complaint: str) -> None:
     """Raise for the first session at which one of its finite values (..., T, n) is not > 0."""
     good = np.all((values > 0) & (values < np.inf), axis=-1)
     if good.all():
@@ -214,6 +209,6 @@ def _refuse_unless_positive(drivers: FloatArray, values: FloatArray, problem: st
     session = where[-1] if where else 0
     numbers = ", ".join(f"{value:.6g}" for value in np.atleast_1d(drivers[where]))
     raise InputError(
-        f"{problem} at session {session} (path {list(where[:-1])}): drivers {numbers}",
+        f"{complaint} at session {session} (path {list(where[:-1])}): drivers {numbers}",
         "Correct the implied volatility there, or choose other surface settings",
     )

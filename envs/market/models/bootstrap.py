@@ -53,7 +53,10 @@ def pool_days(past: MarketHistory, mean_block: float | None = None) -> DayPool:
             f"Give one path of more than {MIN_POOL_SESSIONS} sessions",
         )
     before = np.log(past.close[0, :-1])
-    moved = {name: np.log(getattr(past, name)[0, 1:]) - before for name in _BARS}
+    moved = {
+        name: np.log(getattr(past, name)[0, 1:]) - before
+        for name in ("close", "open", "high", "low")
+    }
     if mean_block is None:
         returns = moved["close"]
         squares = np.square(returns - returns.mean())
@@ -69,16 +72,10 @@ def simulate_bootstrap(
     drawn = stationary_indices(
         len(pool.close), pool.mean_block, scenario.num_paths, rng, length=sessions
     )
-    log_close = np.zeros(drawn.shape)
-    np.cumsum(pool.close[drawn[:, 1:]], axis=1, out=log_close[:, 1:])
-    bars = []
-    for name in ("high", "low", "open"):
-        bar = np.zeros(drawn.shape)
-        bar[:, 1:] = log_close[:, :-1] + getattr(pool, name)[drawn[:, 1:]]
-        bars.append(bar)
-    high, low, opening = bars
+    log_close, high, low, opening = np.zeros((4, *drawn.shape))
+    later = drawn[:, 1:]
+    np.cumsum(pool.close[later], axis=1, out=log_close[:, 1:])
+    for bar, moved in ((high, pool.high), (low, pool.low), (opening, pool.open)):
+        bar[:, 1:] = log_close[:, :-1] + moved[later]
     vol = pool.implied_vol[drawn]
     return history_of_paths("synthetic bootstrap", scenario, log_close, high, low, vol, opening)
-
-
-_BARS = ("close", "open", "high", "low")

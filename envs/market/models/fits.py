@@ -1,7 +1,8 @@
-"""Simulated markets fitted to a stretch of a real one. What is not handed in cannot be read."""
+"""Index models fitted to a stretch of real history, and to nothing outside of it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -109,18 +110,16 @@ def fit_heston(past: MarketHistory) -> HestonModel:
 def fit_regimes(past: MarketHistory) -> IndexRegimes:
     """Two regimes by maximum likelihood, and what options cost above what they lead to expect."""
     moves = moves_of(past)
-    found = fit_two_regimes(moves.log_return)
-    variance = found.variance * SESSIONS_PER_YEAR
-    drift = found.mean * SESSIONS_PER_YEAR + variance / 2 + moves.dividend_yield
+    fit = fit_two_regimes(moves.log_return)
+    variance = fit.variance * SESSIONS_PER_YEAR
+    drift = fit.mean * SESSIONS_PER_YEAR + variance / 2 + moves.dividend_yield
     states = tuple(
         IndexState(drift=float(d), vol_annual=float(np.sqrt(v)))
         for d, v in zip(drift, variance, strict=True)
     )
-    daily = by_calendar_day(found.transition)
-    model = IndexRegimes(states=states, transition=daily)
-    expected = float(model.expected_vol() @ found.share)
-    premium = float(moves.implied_vol.mean()) - expected
-    return IndexRegimes(states=states, transition=daily, vol_premium=premium)
+    model = IndexRegimes(states=states, transition=by_calendar_day(fit.transition))
+    expected = float(model.expected_vol() @ fit.share)
+    return replace(model, vol_premium=float(moves.implied_vol.mean()) - expected)
 
 
 def by_calendar_day(transition: FloatArray) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -135,7 +134,7 @@ def by_calendar_day(transition: FloatArray) -> tuple[tuple[float, float], tuple[
 
 
 class TwoRegimes(NamedTuple):
-    """The law of returns, a session each; the calmer regime first."""
+    """Distribution of the returns of a session; the calmer regime first."""
 
     mean: FloatArray  # (2,)
     variance: FloatArray  # (2,)
@@ -145,7 +144,12 @@ class TwoRegimes(NamedTuple):
 
 
 def fit_two_regimes(returns: FloatArray) -> TwoRegimes:
-    """Fit to returns (S,); InputError where there is only one regime in them."""
+    """Two regimes of normal returns (S,) by maximum likelihood; InputError where there is one.
+
+    Expectation maximisation for a hidden Markov chain: L. Baum, T. Petrie, G. Soules and N. Weiss,
+    Annals of Mathematical Statistics 41 (1970); with the forward filter of J. D. Hamilton,
+    Econometrica 57 (1989).
+    """
     spread = float(returns.std())
     if not spread > 0.0:
         raise InputError("the returns never differ", "Fit to other years, or leave regime out")
@@ -184,9 +188,10 @@ def fit_two_regimes(returns: FloatArray) -> TwoRegimes:
 def smooth(
     density: FloatArray, transition: FloatArray, first: FloatArray
 ) -> tuple[FloatArray, FloatArray, float]:
-    """Chances of the two regimes given all returns (S, 2), mean moves (2, 2), log likelihood.
+    """Probabilities of the regimes given all returns (S, 2), expected moves (2, 2), log likelihood.
 
-    density (S, 2): of each return in each regime; first (2,): probabilities before the first.
+    `density` (S, 2) is that of each return in each regime, `first` (2,) the probabilities of the
+    regimes at the first return.
     """
     (stay, leave), (enter, remain) = transition.tolist()
     calm, storm = first.tolist()

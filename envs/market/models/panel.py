@@ -79,16 +79,8 @@ class RegimeModel(MarkovRegimes):
     """
 
     states: Annotated[tuple[PanelModel, ...], Field(min_length=2)] = (
-        PanelModel(
-            drift="0.05..0.15",
-            vol_annual="0.08..0.24",
-            correlation=0.25,
-        ),
-        PanelModel(
-            drift="0.0..-0.20",
-            vol_annual="0.18..0.54",
-            correlation=0.6,
-        ),
+        PanelModel(drift="0.05..0.15", vol_annual="0.08..0.24", correlation=0.25),
+        PanelModel(drift="0.0..-0.20", vol_annual="0.18..0.54", correlation=0.6),
     )
     # With the next session.
     transition: tuple[tuple[float, ...], ...] = ((0.99, 0.01), (0.04, 0.96))

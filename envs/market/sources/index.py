@@ -197,12 +197,8 @@ def _model_of(data: SyntheticData) -> tuple[IndexModel, tuple[str, ...]]:
     if data.model == "bootstrap":
         real = load_market(data.bootstrap.fit_to, embargo_days=0)
         return pool_days(past_of(real, "validation"), data.bootstrap.mean_block), real.notices
-    models: dict[str, IndexModel] = {
-        "gbm": data.gbm,
-        "heston": data.heston,
-        "regime": data.regime,
-    }
-    return models[data.model], ()
+    model: IndexModel = getattr(data, data.model)
+    return model, ()
 
 
 def past_of(loaded: LoadedMarket, last_split: str) -> MarketHistory:

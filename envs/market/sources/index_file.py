@@ -39,15 +39,22 @@ def load_file(
     _check_columns(table)
     dates = table.sessions()
     prices = {name: table.prices(name) for name in PRICE_COLUMNS}
-    _check_range(table, prices["high"], prices["low"])
-    observed = _observed_vol(table)
-    vol, source = fill_implied_vol(observed, prices["high"], prices["low"], prices["close"])
+    high, low = prices["high"], prices["low"]
+    for record in np.flatnonzero(high < low).tolist():
+        raise InputError(
+            f"{table.place(record)}: high {high[record]:g} is below low {low[record]:g}",
+            "Correct or remove that row",
+        )
+    volume = table.numbers("volume")
+    remedy = "Write 0 where it is not known"
+    table.refuse("volume", volume, volume < 0, "is negative", remedy)
+    vol, source = fill_implied_vol(_observed_vol(table), high, low, prices["close"])
     extras, notices = _extras(table)
     history = MarketHistory(
         name=f"file {path.name}",
         dates=dates,
         **prices,
-        volume=_volume(table),
+        volume=volume,
         implied_vol=vol,
         implied_vol_source=source,
         rate=table.annual_rate("rate", rate),
@@ -71,20 +78,6 @@ def _check_columns(table: FileTable) -> None:
         raise InputError(
             f"{table.path} has both vix and implied_vol",
             "Keep one: vix in points or implied_vol as a decimal",
-        )
-
-
-def _volume(table: FileTable) -> FloatArray:
-    values = table.numbers("volume")
-    table.refuse("volume", values, values < 0, "is negative", "Write 0 where it is not known")
-    return values
-
-
-def _check_range(table: FileTable, high: FloatArray, low: FloatArray) -> None:
-    for record in np.flatnonzero(high < low).tolist():
-        raise InputError(
-            f"{table.place(record)}: high {high[record]:g} is below low {low[record]:g}",
-            "Correct or remove that row",
         )
 
 

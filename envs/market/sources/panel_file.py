@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from conf.errors import InputError
 from conf.types import FloatArray
@@ -54,28 +55,20 @@ def _wide(table: FileTable, assets: Sequence[str] | None) -> tuple[PriceTable, t
             f"{table.path} looks like the bars of one asset: it has open, high, low and close",
             "Give a column of prices for each asset; data=csv reads bars",
         )
-    names, nameless = [], 0
-    for name in table.columns:
-        if name in ("date", "rate"):
-            continue
-        if not name and table.holds_numbers(name):
-            nameless += 1  # the row numbers that some programs write in front
-        elif name:
-            names.append(name)
+    names = [name for name in table.columns if name and name not in ("date", "rate")]
     if not names:
         raise InputError(f"{table.path} has no column of prices", "Give one for each asset")
     if assets is not None and set(assets) <= {table.labels[name] for name in names}:
         names = [name for name in names if table.labels[name] in assets]
-    dates = table.sessions()
-    columns = [table.prices(name, blank_allowed=True) for name in names]
     prices = PriceTable(
         name=f"file {table.path.name}",
         assets=tuple(table.labels[name] for name in names),
-        dates=dates,
-        close=np.stack(columns, axis=1),
+        dates=table.sessions(),
+        close=np.stack([table.prices(name, blank_allowed=True) for name in names], axis=1),
     )
-    notices = (f"{table.path}: a column without a name is left out",) if nameless else ()
-    return prices, notices
+    if "" in table.columns and table.holds_numbers(""):  # the row numbers some programs put first
+        return prices, (f"{table.path}: a column without a name is left out",)
+    return prices, ()
 
 
 def _long(table: FileTable, asset_column: str) -> tuple[PriceTable, tuple[str, ...]]:
@@ -86,31 +79,30 @@ def _long(table: FileTable, asset_column: str) -> tuple[PriceTable, tuple[str, .
             f"{', '.join(table.columns)}",
             f"Name the prices {', '.join(PRICE_COLUMNS[:-1])} or {PRICE_COLUMNS[-1]}",
         )
-    days = table.days()
-    values = table.prices(price_column, blank_allowed=True)
-    labels = [_label(table, asset_column, record) for record in range(len(days))]
-    dates, session = np.unique(days, return_inverse=True)
-    assets = tuple(dict.fromkeys(labels))  # in the order of the file
-    places = {asset: column for column, asset in enumerate(assets)}
-    close = np.full((len(dates), len(assets)), np.nan)
-    seen: dict[tuple[int, int], int] = {}
-    for record, label in enumerate(labels):
-        cell = (int(session[record]), places[label])
-        if cell in seen:
-            raise InputError(
-                f"{table.place(record)}: {label} has a second row for {days[record]}; the first "
-                f"is {table.row_word} {table.rows[seen[cell]]}",
-                "Give one row for each asset and session",
-            )
-        seen[cell] = record
-        close[cell] = values[record]
+    rows = pd.DataFrame(
+        {
+            "day": table.days(),
+            "asset": [_label(table, asset_column, record) for record in range(len(table.rows))],
+            "price": table.prices(price_column, blank_allowed=True),
+        }
+    )
+    for record in np.flatnonzero(rows.duplicated(["day", "asset"])).tolist():
+        day, asset, _ = rows.loc[record]
+        first = int(np.argmax((rows["day"] == day) & (rows["asset"] == asset)))
+        raise InputError(
+            f"{table.place(record)}: {asset} has a second row for {day:%Y-%m-%d}; the first is "
+            f"{table.row_word} {table.rows[first]}",
+            "Give one row for each asset and session",
+        )
+    prices = rows.pivot(index="day", columns="asset", values="price")  # noqa: PD010
+    prices = prices[rows["asset"].unique()]
     others = [n for n in table.columns if n not in ("date", asset_column, price_column)]
     notices = (
         (f"{table.path}: prices are those of column {price_column}; left out: {', '.join(others)}",)
         if others
         else ()
     )
-    return PriceTable(f"file {table.path.name}", assets, dates, close), notices
+    return PriceTable.of(f"file {table.path.name}", prices), notices
 
 
 def _label(table: FileTable, column: str, record: int) -> str:

@@ -19,10 +19,6 @@ import pandas as pd
 
 from conf.errors import InputError
 
-INDEX_SYMBOL, VIX_SYMBOL = "^GSPC", "^VIX"
-REMEDY = "Check the network and try again later, or use the embedded data: data=sp500"
-
-_COLUMNS = ("Open", "High", "Low", "Close", "Volume")
 _MAX_COMPLAINT = 240
 _CURL_MANUAL = re.compile(r" See https://curl\.se\S* first for more details\.?")
 _STATUS = re.compile(r"response code=(\d{3})")
@@ -49,21 +45,6 @@ class Request:
         if len(words) > _MAX_COMPLAINT:
             words = words[: _MAX_COMPLAINT - 3] + "..."
         return InputError(f"Yahoo Finance gave no data (asked for {self}): {words}", self.remedy)
-
-
-def download(
-    start: dt.date, end: dt.date, *, timeout_seconds: float, scratch: Path
-) -> pd.DataFrame:
-    """Daily index prices and VIX closes from `start` to `end`, both inclusive.
-
-    Columns open, high, low, close, volume and vix (points, NaN where there is none), indexed by
-    date, one row for each session that Yahoo has a close of the index for. Else as `ask_yahoo`.
-    """
-    request = Request((INDEX_SYMBOL, VIX_SYMBOL), start, end, REMEDY)
-    frame = ask_yahoo(request, timeout_seconds=timeout_seconds, scratch=scratch)
-    table = pd.DataFrame({name.lower(): frame[name, INDEX_SYMBOL] for name in _COLUMNS})
-    table["vix"] = frame["Close", VIX_SYMBOL]
-    return table[table["close"].notna()]
 
 
 def ask_yahoo(request: Request, *, timeout_seconds: float, scratch: Path) -> pd.DataFrame:

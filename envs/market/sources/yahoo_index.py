@@ -12,9 +12,12 @@ from conf.errors import InputError
 from envs.market.exchange_calendar import exchange_sessions
 from envs.market.history import MarketHistory
 from envs.market.sources.cache import cache_folder, cached_or_downloaded
-from envs.market.sources.yahoo_client import REMEDY, download
+from envs.market.sources.yahoo_client import Request, ask_yahoo
 from envs.market.volatility_estimate import estimate_notices, history_of_bars
 
+REMEDY = "Check the network and try again later, or use the embedded data: data=sp500"
+INDEX_SYMBOL, VIX_SYMBOL = "^GSPC", "^VIX"
+_COLUMNS = ("Open", "High", "Low", "Close", "Volume")
 # What may be missing without the answer being called partial.
 MAX_MISSING_SESSIONS = 5
 MAX_MISSING_VIX_SHARE = 0.01
@@ -48,10 +51,13 @@ def load_yahoo(
     """
     folder = cache_folder(cache_dir)
 
+    request = Request((INDEX_SYMBOL, VIX_SYMBOL), window.start, window.end, REMEDY)
+
     def ask() -> pd.DataFrame:
-        return download(
-            window.start, window.end, timeout_seconds=timeout_seconds, scratch=folder / "yfinance"
-        )
+        bars = ask_yahoo(request, timeout_seconds=timeout_seconds, scratch=folder / "yfinance")
+        table = pd.DataFrame({name.lower(): bars[name, INDEX_SYMBOL] for name in _COLUMNS})
+        table["vix"] = bars["Close", VIX_SYMBOL]
+        return table[table["close"].notna()]  # the sessions of the index
 
     answer = cached_or_downloaded(folder / window.cache_name, window.end, ask, REMEDY)
     missing = _check_complete(answer.table, window)
