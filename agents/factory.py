@@ -13,6 +13,7 @@ from stable_baselines3.common.utils import LinearSchedule, get_device
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.persistence.architecture import ACTIVATIONS
+from agents.persistence.resume_checks import HYPERPARAMETERS
 from agents.ppo.policies import MaskedMlpLstmPolicy
 from agents.ppo.recurrent_ppo import FUSED_ADAM, FUSED_DEVICES, SequenceRecurrentPPO
 from agents.ppo.simplex import DistributionName
@@ -124,20 +125,6 @@ class PPOSettings(_CommonSettings):
 AgentSettings = Annotated[RecurrentPPOSettings | PPOSettings, Field(discriminator="kind")]
 
 
-# Settings that the algorithms of Stable-Baselines3 take under the same name.
-_HYPERPARAMETERS = (
-    "batch_size",
-    "n_epochs",
-    "gamma",
-    "gae_lambda",
-    "clip_range",
-    "ent_coef",
-    "vf_coef",
-    "max_grad_norm",
-    "target_kl",
-)
-
-
 def build_agent(
     options: RecurrentPPOSettings | PPOSettings, env: VecEnv, seed: int, device: str
 ) -> OnPolicyAlgorithm:
@@ -154,7 +141,8 @@ def build_agent(
         "env": env,
         "learning_rate": rate,
         "n_steps": _steps_each(options.rollout_steps, env.num_envs),
-        **{name: getattr(options, name) for name in _HYPERPARAMETERS},
+        "clip_range": options.clip_range,
+        **{name: getattr(options, name) for name in HYPERPARAMETERS},
         "seed": seed,
         "device": device,
     }

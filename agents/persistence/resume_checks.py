@@ -20,8 +20,8 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from conf.errors import InputError
 
-_HYPERPARAMETERS = (
-    "n_steps",
+# Numbers of the algorithm; agents' settings and Stable-Baselines3 have them under the same names.
+HYPERPARAMETERS = (
     "batch_size",
     "n_epochs",
     "gamma",
@@ -29,7 +29,6 @@ _HYPERPARAMETERS = (
     "ent_coef",
     "vf_coef",
     "max_grad_norm",
-    "normalize_advantage",
     "target_kl",
 )
 # Version of the project's own networks, raised whenever the same weights give other last bits.
@@ -71,7 +70,10 @@ def determinism_fingerprint(model: OnPolicyAlgorithm) -> dict[str, Any]:
         "arithmetic": _ARITHMETIC,
         **{name.lower(): os.environ.get(name) for name in _VARIABLES},
         "num_envs": model.n_envs,
-        **{name: plain(getattr(model, name)) for name in _HYPERPARAMETERS},
+        **{
+            name: plain(getattr(model, name))
+            for name in ("n_steps", "normalize_advantage", *HYPERPARAMETERS)
+        },
         "sequence_length": getattr(model, "sequence_length", None),
         "distribution": getattr(model.policy, "distribution", None),  # None: not on a simplex
     }

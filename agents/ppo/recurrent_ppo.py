@@ -38,6 +38,7 @@ class Minibatch:
     critic_state: LstmState
 
 
+# What the rollout buffer has under the same names.
 _STEP_FIELDS = [field.name for field in fields(Minibatch) if not field.name.endswith("_state")]
 
 
@@ -52,8 +53,12 @@ class RolloutSequences:
             name: _to(device, _split_sequences(getattr(buffer, name), length))
             for name in _STEP_FIELDS
         }
+        # (steps, layers, episodes, size) to (sequences, layers, size), where sequences begin.
         self._states = {
-            name: tuple(_to(device, _first_states(part, length)) for part in parts)
+            name: tuple(
+                _to(device, part[::length].swapaxes(1, 2).reshape(-1, *part.shape[1::2]))
+                for part in parts
+            )
             for name, parts in (
                 ("actor_state", (buffer.hidden_states_pi, buffer.cell_states_pi)),
                 ("critic_state", (buffer.hidden_states_vf, buffer.cell_states_vf)),
@@ -79,12 +84,6 @@ def _split_sequences(values: NDArray[Any], length: int) -> NDArray[Any]:
     steps, episodes, *rest = values.shape
     blocks = values.reshape(steps // length, length, episodes, *rest)
     return blocks.swapaxes(1, 2).reshape(-1, length, *rest)
-
-
-def _first_states(states: NDArray[Any], length: int) -> NDArray[Any]:
-    """(steps, layers, episodes, size) to (sequences, layers, size), where sequences begin."""
-    _, layers, _, size = states.shape
-    return states[::length].swapaxes(1, 2).reshape(-1, layers, size)
 
 
 def _to(device: torch.device | str, values: NDArray[Any]) -> torch.Tensor:
