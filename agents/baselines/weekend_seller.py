@@ -30,7 +30,7 @@ class WeekendSeller:
     """Short the call and the put nearest the money over each long gap, flat at every other close.
 
     Of the contracts of the shortest maturity it sells the ones whose strike is nearest to spot,
-    `notional` (quantity x spot / equity) of each.
+    `notional` (quantity x spot / equity) of each; what trades below the tick is not sold.
     """
 
     def __init__(self, market: OptionMarket, notional: float) -> None:
@@ -48,9 +48,9 @@ class WeekendSeller:
         spot, row = self._market.history.close[at], np.arange(len(books.session))
         distance = np.abs(tape.strike[at] - spot[:, None])
         short = -np.where(self._sells[books.session], self._notional * books.equity / spot, 0.0)
-        quantity = np.zeros_like(books.quantity)
+        quantity, price, sizing = np.zeros_like(books.quantity), tape.mark[at], books.options.sizing
         for side in self._sides:
             quantity[row, side[distance[:, side].argmin(axis=-1)]] = short
+        quantity[price < sizing.min_tick_usd] = 0.0
         # Both legs alike, or the straddle would lean to one side.
-        limit = largest_quantity(tape.mark[at], spot, books.equity, books.options.sizing)
-        return shrunk_alike(quantity, limit)
+        return shrunk_alike(quantity, largest_quantity(price, spot, books.equity, sizing))

@@ -189,11 +189,9 @@ class _Intervals:
     """Performance of N curves with its intervals."""
 
     def __init__(self, backtest: Backtest, equity: FloatArray, reps: int, seed: int) -> None:
-        self._values = summarise(equity, backtest.dates, backtest.risk_free)
-        self._draws = self._values
-        if len(equity) == 1:
-            returns = simple_returns(equity)[0]
-            self._draws = _resampled(backtest, returns, resampled_days(returns, reps, seed))
+        dates, risk_free = backtest.dates, backtest.risk_free
+        self._values = summarise(equity, dates, risk_free)
+        self._draws = performance_draws(equity, dates, risk_free, reps, seed)
 
     def of(self, key: str) -> tuple[float, float, float]:
         """Value, low, high; the value is the median of the books for which it is defined."""
@@ -204,14 +202,22 @@ class _Intervals:
         return value, float(low), float(high)
 
 
-def _resampled(backtest: Backtest, returns: FloatArray, days: IntArray) -> Performance:
-    """Performance of the same days in other orders, arrays of reps."""
+def performance_draws(
+    equity: FloatArray, dates: DateArray, risk_free: FloatArray, reps: int, seed: int
+) -> Performance:
+    """The measures that intervals are taken from, of equity (P, T + 1).
+
+    One curve: of `reps` stationary bootstrap samples of its days. Several: of each curve.
+    """
+    if len(equity) > 1:
+        return summarise(equity, dates, risk_free)
+    returns = simple_returns(equity)[0]
+    days = resampled_days(returns, reps, seed)
     at_once = max(1, _CELLS_AT_ONCE // days.shape[1])
     parts = []
-    for first in range(0, len(days), at_once):
+    for first in range(0, reps, at_once):
         drawn = days[first : first + at_once]
-        curve = equity_curve(returns[drawn])
-        parts.append(summarise(curve, backtest.dates, backtest.risk_free[drawn]))
+        parts.append(summarise(equity_curve(returns[drawn]), dates, risk_free[drawn]))
     return Performance(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 

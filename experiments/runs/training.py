@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,13 @@ def make_plan(plain: Mapping[str, Any], folder: Path) -> Plan:
     """Check everything and load the data, before anything is written."""
     resumed = plain["resume"] is not None
     if resumed:
-        _refuse_other_overrides()
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise InputError(
+                "resume was given in a multirun", "Resume one run at a time, without -m"
+            )
+        refuse_other_overrides(
+            INVOCATION_KEYS, "A resumed run keeps its own settings; start a new run to change them"
+        )
         folder = resolve_run(plain["resume"])
         config = load_run_config(folder)
     else:
@@ -247,17 +253,11 @@ def _finish(
         log.info("best validation Sharpe %.2f at step %d", validation.best_sharpe, step)
 
 
-def _refuse_other_overrides() -> None:
-    """A resumed run is what it was: nothing else may be asked for beside `resume`."""
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise InputError("resume was given in a multirun", "Resume one run at a time, without -m")
+def refuse_other_overrides(allowed: Sequence[str], remedy: str) -> None:
+    """What is resumed keeps its settings: InputError for an override of another key."""
     for override in HydraConfig.get().overrides.task:
-        key = override.lstrip("+~").partition("=")[0]
-        if key not in INVOCATION_KEYS:
-            raise InputError(
-                f"{override!r} was given together with resume=",
-                "A resumed run keeps its own settings; start a new run to change them",
-            )
+        if override.lstrip("+~").partition("=")[0] not in allowed:
+            raise InputError(f"{override!r} was given together with resume=", remedy)
 
 
 def build_model(setup: MarketSetup, settings: RunSettings) -> OnPolicyAlgorithm:

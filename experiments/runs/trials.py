@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from conf.errors import InputError
 from conf.files import write_atomically
+from conf.types import DateArray, FloatArray
 from experiments.backtests.backtest import Backtest
 from experiments.environments.setup import MarketSetup
 from experiments.runs.folder import is_walk, lock_file
@@ -99,9 +100,9 @@ def record_run(
         rows = read_trials(ledger)
         candidates = max(rows.loc[rows["run"] == name, "candidates"], default=1)
     file = run / f"trial_{split}.parquet"
-    write_atomically(file, _returns_file(backtest))
     manifest = load_manifest(run)
     returns = simple_returns(backtest.equity)
+    write_atomically(file, returns_file(backtest.dates[1:], returns, backtest.risk_free))
     risk_free = np.broadcast_to(backtest.risk_free, returns.shape)
     record_trial(
         ledger,
@@ -229,15 +230,14 @@ def _damaged(ledger: Path, why: str) -> InputError:
     )
 
 
-def _returns_file(backtest: Backtest) -> bytes:
-    """A Parquet file of daily returns: date, return, risk_free; with `path` first if several."""
-    returns = simple_returns(backtest.equity)
+def returns_file(dates: DateArray, returns: FloatArray, risk_free: FloatArray) -> bytes:
+    """A Parquet file of daily returns (P, T): date, return, risk_free; `path` first if P > 1."""
     paths, days = returns.shape
     table = pd.DataFrame(
         {
-            "date": np.tile(backtest.dates[1:], paths),
+            "date": np.tile(dates, paths),
             "return": returns.ravel(),
-            "risk_free": np.tile(backtest.risk_free, paths),
+            "risk_free": np.tile(risk_free, paths),
         }
     )
     if paths > 1:

@@ -1,5 +1,7 @@
 """The weekend seller: which closes, which contracts, and flat at all others."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from envs.core.batch import Window
 from envs.market.exchange_calendar import exchange_sessions
 from envs.options.surface import VixSurface
 from experiments.backtests.backtest import run_backtest
-from tests.markets import market_of, options_of, random_walk, wandering_vol
+from tests.markets import history_of, market_of, options_of, random_walk, wandering_vol
 
 DAY = np.datetime64
 
@@ -65,3 +67,14 @@ def test_it_is_short_the_nearest_call_and_put_over_weekends_only():
             expected = -0.5 * backtest.equity[0, row] / spot
             assert sold[row, nearest] == pytest.approx(expected, rel=1e-12)
             assert (sold[row, others] == 0.0).all()
+
+
+def test_what_trades_below_the_tick_is_not_sold():
+    market, options = market_of(history_of(np.full(160, 1000.0)), options_of()), options_of()
+    cheap = dataclasses.replace(
+        market.tape, mark=np.where(market.tape.is_call, 0.04, 9.0) * np.ones_like(market.tape.mark)
+    )
+    priced = dataclasses.replace(market, tape=cheap)
+    held = run_backtest(WeekendSeller(priced, 0.5), priced, options, Window(60, 80)).quantity[0]
+    assert (held[:, market.tape.is_call] == 0.0).all()
+    assert (held[:, ~market.tape.is_call] < 0.0).any()
