@@ -30,7 +30,7 @@ from experiments.reporting.terminal import performance_table, verdict_text
 from experiments.runs.cli import GateFailed, launch, quoted
 from experiments.runs.config import plain_config
 from experiments.runs.folder import check_run_name, is_walk, run_lock, shown_path
-from experiments.runs.training import INVOCATION_KEYS
+from experiments.runs.training import INVOCATION_KEYS, refuse_other_overrides
 from experiments.statistics.comparison import Outcome
 from experiments.windows.folder import RESULT, WalkForwardRun, open_walk, reopen_walk, resolve_walk
 from experiments.windows.page import build_walk_report, terminal_table
@@ -110,7 +110,10 @@ def _open(
     plain: Mapping[str, Any], section_settings: Mapping[str, Any], request: Invocation
 ) -> WalkForwardRun:
     if plain["resume"] is not None:
-        _refuse_other_overrides()
+        refuse_other_overrides(
+            (*INVOCATION_KEYS, *(f"walk_forward.{name}" for name in _INVOCATION)),
+            "A walk-forward keeps its own settings; start a new one to change them",
+        )
         return reopen_walk(resolve_walk(plain["resume"]))
     others = (*INVOCATION_KEYS, "walk_forward")
     config = {name: value for name, value in plain.items() if name not in others}
@@ -150,17 +153,6 @@ def _print(walk: WalkForwardRun, result: WalkForwardResult) -> None:
             title = f"all test years, the book {which} the risk module"
             console.print(verdict_text(title, comparison.verdict))
     console.print(f"written to {shown_path(walk.folder / RESULT)}")
-
-
-def _refuse_other_overrides() -> None:
-    """A walk-forward that is resumed keeps its settings."""
-    allowed = (*INVOCATION_KEYS, *(f"walk_forward.{name}" for name in _INVOCATION))
-    for override in HydraConfig.get().overrides.task:
-        if override.lstrip("+~").partition("=")[0] not in allowed:
-            raise InputError(
-                f"{override!r} was given together with resume=",
-                "A walk-forward keeps its own settings; start a new one to change them",
-            )
 
 
 def _prepared(arguments: Sequence[str]) -> list[str]:

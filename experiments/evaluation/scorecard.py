@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from conf.types import FloatArray, IntArray
+from conf.types import DateArray, FloatArray, IntArray
 from experiments.backtests.backtest import Backtest
 from experiments.statistics.performance import Performance, summarise
 from risk.book import Book

@@ -64,10 +64,10 @@ _GUARD_BEGINS_ANEW = (
 
 def build_walk_report(walk: WalkForwardRun, result: WalkForwardResult) -> Report:
     """The page: the stitched record first, then its windows and how it was made."""
-    verdict, days = result.headline.verdict, result.raw.dates
+    verdict, days, windows = result.headline.verdict, result.raw.dates, result.windows
     return Report(
         title=f"Walk-forward of {walk.config['experiment']}",
-        subtitle=f"{len(result.windows)} windows, tested {days[1]} to {days[-1]} · "
+        subtitle=f"{len(windows)} windows, tested {days[1]} to {days[-1]} · "
         f"{walk.setup.loaded.history.name} · costs {walk.config['costs']['kind']} · "
         f"{walk.request.mode} · seed {walk.config['seed']}",
         outcome=str(verdict.outcome),
@@ -77,15 +77,8 @@ def build_walk_report(walk: WalkForwardRun, result: WalkForwardResult) -> Report
         sections=(
             _verdict_section(result),
             _performance_section(result),
-            Section(
-                "Windows",
-                (
-                    sharpe_by_window(result.windows),
-                    windows_table(result.windows),
-                    spans_table(result.windows),
-                ),
-            ),
-            _method_section(walk, result.windows),
+            Section("Windows", (_sharpes(windows), _windows_table(windows), _spans_table(windows))),
+            _method_section(walk, windows),
         ),
         footer=(
             "Research, not advice. A backtest is not a promise: fills at the close, modelled "
@@ -94,7 +87,7 @@ def build_walk_report(walk: WalkForwardRun, result: WalkForwardResult) -> Report
     )
 
 
-def windows_table(windows: Sequence[WindowResult]) -> Table:
+def _windows_table(windows: Sequence[WindowResult]) -> Table:
     """A row for each window; the book is the managed one where there is one."""
     return Table(
         "Window by window",
@@ -134,7 +127,7 @@ def _window_row(window: WindowResult) -> tuple[str, ...]:
     )
 
 
-def spans_table(windows: Sequence[WindowResult]) -> Table:
+def _spans_table(windows: Sequence[WindowResult]) -> Table:
     """First and last session of every stretch, and the policy that was tested."""
     rows = tuple(
         (
@@ -148,7 +141,7 @@ def spans_table(windows: Sequence[WindowResult]) -> Table:
     return Table("Sessions", columns, rows)
 
 
-def sharpe_by_window(windows: Sequence[WindowResult]) -> Chart:
+def _sharpes(windows: Sequence[WindowResult]) -> Chart:
     """The Sharpe ratio that each policy was chosen for, and that of its test."""
 
     def tested(book: str) -> np.ndarray:
@@ -189,12 +182,8 @@ def _key_numbers(comparison: StitchedComparison) -> tuple[KeyNumber, ...]:
         if name in comparison.intervals:
             note = f"95 %: {_range(comparison, name)}; {note}"
         cards.append(KeyNumber(label, _cell(comparison.performance[AGENT], name), note))
-    deflated = KeyNumber(
-        "Deflated Sharpe",
-        number(evidence.dsr),
-        f"{evidence.num_trials} trial(s); {comparison.verdict.level:.2f} is asked for",
-    )
-    return (*cards, deflated)
+    note = f"{evidence.num_trials} trial(s); {comparison.verdict.level:.2f} is asked for"
+    return (*cards, KeyNumber("Deflated Sharpe", number(evidence.dsr), note))
 
 
 def _verdict_section(result: WalkForwardResult) -> Section:
@@ -233,8 +222,10 @@ def _performance_section(result: WalkForwardResult) -> Section:
         rolling_sharpe_chart(raw.dates[1:], followed, raw.risk_free, window=252),
     )
     intro = "The test years in a row. Lines across the equity show where a new policy begins."
-    tables = [_measures_table(result.headline)]
-    tables.append(_books_table("Books without the risk module", raw, _baselines(result)))
+    tables = [
+        _measures_table(result.headline),
+        _books_table("Books without the risk module", raw, _baselines(result)),
+    ]
     if managed is not None:
         intro = f"{intro} {_GUARD_BEGINS_ANEW}"
         tables.append(_books_table("Books under the risk module", managed, _baselines(result)))
@@ -258,15 +249,9 @@ def _measures_table(comparison: StitchedComparison) -> Table:
         (label[0].upper() + label[1:], _cell(agent, name), _range(comparison, name))
         for name, (label, _) in _MEASURES.items()
     )
-    return Table(
-        "The agent over all test years",
-        ("measure", "value", "95 % interval"),
-        rows,
-        notes=(
-            "The maximum drawdown has no interval: resampling breaks the path up, and with it "
-            "the drawdowns.",
-        ),
-    )
+    note = "The maximum drawdown has no interval: resampling breaks the path up, and with it the "
+    columns = ("measure", "value", "95 % interval")
+    return Table("The agent over all test years", columns, rows, notes=(f"{note}drawdowns.",))
 
 
 def _books_table(
@@ -355,49 +340,39 @@ def market_constants(setup: MarketSetup, first_test: int) -> str:
         (estimated, 2013, "estimate of VIX (before 2014 in the embedded data) on 1999–2013"),
         (setup.settings.env.costs.kind == "realistic", 2019, "option spreads on quotes of 2019"),
     )
-    known_later = [what for used, last, what in origins if used and last >= first_test]
     text = (
         "The constants of the volatility surface, the volatility estimate and the costs are those "
         "of the configuration; they are not refitted for each window."
     )
-    if not known_later:
-        return text
-    return (
-        f"{text} Their defaults were estimated on years that are tested here, or on later ones: "
-        f"{'; '.join(known_later)}."
-    )
+    if known_later := [what for used, last, what in origins if used and last >= first_test]:
+        text += " Their defaults were estimated on years that are tested here, or on later ones: "
+        text += "; ".join(known_later) + "."
+    return text
 
 
 def _training(request: WalkForwardSettings) -> str:
-    train = (
-        f"the {_years(request.train_years)} before its validation"
-        if request.mode == "rolling"
-        else "all years before its validation"
-    )
-    start = (
-        "from fresh weights"
-        if request.retrain == "fresh"
-        else "from the weights that the window before chose"
-    )
+    train = f"the {_years(request.train_years)}" if request.mode == "rolling" else "all years"
+    fresh = request.retrain == "fresh"
+    start = "fresh weights" if fresh else "the weights that the window before chose"
     return (
-        f"Each window's policy is trained on {train}, {start}, and chosen among its evaluations by "
-        f"its Sharpe ratio in the {_years(request.validation_years)} after. Then it is tested in "
-        f"the {_years(request.test_years)} after that, which neither it nor the choice has seen."
+        f"Each window's policy is trained on {train} before its validation, from {start}, and "
+        "chosen among its evaluations by its Sharpe ratio in the "
+        f"{_years(request.validation_years)} after. Then it is tested in the "
+        f"{_years(request.test_years)} after that, which neither it nor the choice has seen."
     )
 
 
 def _purge(days: int) -> str:
-    if days:
+    if days == 0:
         return (
-            f"Purge and embargo: the last {days} calendar days, the longest life of what can be "
-            "held, are left out of every training and validation stretch. What is held in one "
-            "stretch has ended before the next begins, so no return that is learned from reaches "
-            "into it."
+            "Purge: stretches end before the close at which the next begins, so no return that is "
+            "learned from reaches into it. What is held has no life beyond the next close, and so "
+            "there is nothing to embargo."
         )
     return (
-        "Purge: stretches end before the close at which the next begins, so no return that is "
-        "learned from reaches into it. What is held has no life beyond the next close, and so "
-        "there is nothing to embargo."
+        f"Purge and embargo: the last {days} calendar days, the longest life of what can be held, "
+        "are left out of every training and validation stretch. What is held in one stretch has "
+        "ended before the next begins, so no return that is learned from reaches into it."
     )
 
 

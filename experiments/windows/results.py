@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from conf.files import new_folder, remove_leftovers, write_atomically, write_json
-from conf.types import DateArray, FloatArray
 from experiments.evaluation.results import means, plain, verdict_numbers
 from experiments.evaluation.split import AGENT, INDEX, BenchmarkComparison
 from experiments.reporting.contents import Report
@@ -20,7 +18,14 @@ from experiments.runs.config import config_hash
 from experiments.runs.folder import shown_path
 from experiments.runs.record import load_manifest
 from experiments.runs.settings import run_settings
-from experiments.runs.trials import Trial, TrialCount, ledger_of, record_trial, trials_on
+from experiments.runs.trials import (
+    Trial,
+    TrialCount,
+    ledger_of,
+    record_trial,
+    returns_file,
+    trials_on,
+)
 from experiments.windows.folder import RESULT, WalkForwardRun
 from experiments.windows.stitching import (
     StitchedComparison,
@@ -48,7 +53,7 @@ def record_walk(walk: WalkForwardRun, windows: Sequence[WindowResult]) -> TrialC
     dates = np.concatenate([comparison.agent.dates[1:] for comparison in comparisons])
     manifests = [load_manifest(walk.run_folder(window)) for window in walk.windows]
     top = run_settings(walk.config).top
-    write_atomically(walk.folder / TRIAL_FILE, _returns_file(dates, returns, risk_free))
+    write_atomically(walk.folder / TRIAL_FILE, returns_file(dates, returns, risk_free))
     sharpe = sharpe_ratio(returns.ravel(), np.broadcast_to(risk_free, returns.shape).ravel())
     record_trial(
         ledger,
@@ -152,17 +157,3 @@ def _comparison_numbers(comparison: StitchedComparison) -> dict[str, Any]:
         },
         "books": {name: means(measured) for name, measured in comparison.performance.items()},
     }
-
-
-def _returns_file(dates: DateArray, returns: FloatArray, risk_free: FloatArray) -> bytes:
-    """Days by path, as in the files of single runs."""
-    paths, days = returns.shape
-    columns = {
-        **({"path": np.repeat(np.arange(paths), days)} if paths > 1 else {}),
-        "date": np.tile(dates, paths),
-        "return": returns.ravel(),
-        "risk_free": np.tile(risk_free, paths),
-    }
-    buffer = BytesIO()
-    pd.DataFrame(columns).to_parquet(buffer, index=False)
-    return buffer.getvalue()

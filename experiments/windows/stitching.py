@@ -2,7 +2,8 @@
 
 Every window's test begins in cash, with a fresh book and a policy that remembers nothing; the
 same holds for every baseline, and those that are fitted are fitted on the window's training years.
-The risk module's guard and the peak that it counts drawdowns from begin anew as well.
+The risk module's guard and the peak that it counts drawdowns from begin anew as well, so the
+managed record shows less halting than one unbroken book would.
 Growth is multiplied from year to year, so daily returns are those of the windows, unchanged.
 """
 
@@ -18,14 +19,14 @@ from agents.persistence.policy_file import load_policy
 from agents.persistence.strict_json import read_json
 from conf.errors import InputError
 from conf.types import DateArray, FloatArray
-from experiments.evaluation.scorecard import resampled_days
+from experiments.evaluation.scorecard import performance_draws
 from experiments.evaluation.split import AGENT, BenchmarkComparison, SplitEvaluation, evaluate_split
 from experiments.runs.trials import TrialCount
 from experiments.statistics.comparison import Verdict, compare
 from experiments.statistics.performance import Performance, summarise
 from experiments.windows.folder import WalkForwardRun
 from experiments.windows.windows import YearWindow
-from risk.bootstrap import Interval, equity_curve, percentile_interval
+from risk.bootstrap import Interval, percentile_interval
 from risk.metrics import simple_returns
 
 # Measures that are given with an interval. The maximum drawdown is not: resampled blocks break the
@@ -34,7 +35,6 @@ WITH_INTERVAL = ("sharpe", "annual_return", "annual_volatility", "sortino", "cal
 
 # The single years are not judged: the fewest that the comparison takes.
 _YEARS_RESAMPLES = 100
-_CELLS_AT_ONCE = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,7 @@ class WalkForwardResult:
 
 
 def run_test(walk: WalkForwardRun, window: YearWindow) -> WindowResult:
-    """Run the window's chosen policy and every baseline through its test years.
-
-    Under the risk module, too, each book is new: one that was halted for good in the window before
-    trades again, and a drawdown that began there is not seen. The managed record therefore shows
-    less halting than one unbroken book would.
-    """
+    """Run the window's chosen policy and every baseline through its test years."""
     folder, setup = walk.chosen_policy(window), walk.setup_of(window)
     loaded = load_policy(folder)
     score = folder / "validation.json"
@@ -171,16 +166,8 @@ def measured_intervals(
     One path: the stationary bootstrap of its days. Several: the mean over paths, and the range of
     their central 95 %.
     """
-    measured = draws = summarise(equity, dates, risk_free)
-    if len(equity) == 1:
-        returns = simple_returns(equity)[0]
-        days = resampled_days(returns, reps, 0)
-        at_once = max(1, _CELLS_AT_ONCE // days.shape[1])
-        parts = [
-            summarise(equity_curve(returns[drawn]), dates, risk_free[drawn])
-            for drawn in (days[i : i + at_once] for i in range(0, reps, at_once))
-        ]
-        draws = Performance(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    measured = summarise(equity, dates, risk_free)
+    draws = performance_draws(equity, dates, risk_free, reps, seed=0)
     intervals = {}
     for name in WITH_INTERVAL:
         low, high = percentile_interval(getattr(draws, name))
