@@ -24,8 +24,7 @@ from experiments.evaluation.open_run import REPLACEABLE, TestedRun, open_run, ow
 from experiments.evaluation.results import write_evaluation
 from experiments.evaluation.split import AGENT, INDEX, comparisons
 from experiments.reporting.evaluation_page import build_report
-from experiments.reporting.matplotlib_backend import chart_png
-from experiments.reporting.page import render
+from experiments.reporting.page import write_report
 from experiments.reporting.tensorboard import write_pictures
 from experiments.reporting.terminal import caveat, performance_table, risk_table, verdict_text
 from experiments.runs.cli import GateFailed, launch
@@ -76,13 +75,9 @@ def evaluate(config: DictConfig) -> float:
 def write(evaluation: Evaluation, folder: Path, tested: TestedRun, *, with_report: bool) -> None:
     """Numbers, days and trades, and the report with its pictures, in one step."""
     report = build_report(evaluation) if with_report else None
-    pictures = {} if report is None else {chart.key: chart_png(chart) for chart in report.charts}
     with new_folder(folder) as temporary:
         write_evaluation(temporary, evaluation)
-        if report is not None:
-            (temporary / "report.html").write_text(render(report), encoding="utf-8")
-        for name, png in pictures.items():
-            (temporary / f"{name}.png").write_bytes(png)
+        pictures = {} if report is None else write_report(temporary, report)
     if pictures:
         write_pictures(tested.run / "tensorboard" / folder.name, pictures, tested.step)
 

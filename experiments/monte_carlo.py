@@ -27,8 +27,7 @@ from experiments.environments.option_book import OptionSetup
 from experiments.evaluation.open_run import MANAGED, open_run, own_keys
 from experiments.evaluation.split import AGENT, INDEX
 from experiments.reporting.contents import Report
-from experiments.reporting.matplotlib_backend import chart_png
-from experiments.reporting.page import render
+from experiments.reporting.page import write_report
 from experiments.runs.cli import launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import shown_path
@@ -101,9 +100,7 @@ def _write(
         content = {"format": RESULT_FORMAT, **header, "models": models}
         write_json(temporary / "monte_carlo.json", content)
         if page is not None:
-            (temporary / "report.html").write_text(render(page), encoding="utf-8")
-            for chart in page.charts:
-                (temporary / f"{chart.key}.png").write_bytes(chart_png(chart))
+            write_report(temporary, page)
 
 
 def _print(folder: Path, header: Mapping[str, Any], results: Sequence[ModelResult]) -> None:

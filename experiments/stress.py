@@ -22,8 +22,7 @@ from conf.files import new_folder, write_json
 from conf.settings import build_settings, settings
 from experiments.environments.setup import MarketSetup
 from experiments.evaluation.open_run import open_run, own_keys
-from experiments.reporting.matplotlib_backend import chart_png
-from experiments.reporting.page import Report, render
+from experiments.reporting.page import Report, write_report
 from experiments.runs.cli import launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import shown_path
@@ -86,9 +85,7 @@ def write_results(
         numbers = {**header, "crises": by_kind["crisis"], "shocks": by_kind["shock"]}
         write_json(temporary / "stress.json", numbers)
         if page is not None:
-            (temporary / "report.html").write_text(render(page), encoding="utf-8")
-            for chart in page.charts:
-                (temporary / f"{chart.key}.png").write_bytes(chart_png(chart))
+            write_report(temporary, page)
 
 
 def _chosen(names: tuple[str, ...] | None) -> tuple[Shock, ...]:

@@ -12,12 +12,14 @@ import functools
 import gzip
 import hashlib
 import re
+from pathlib import Path
 
 import jinja2
 from plotly.offline import get_plotlyjs
 
 from experiments.reporting.charts import Chart, legend_of
 from experiments.reporting.contents import Cell, Report, Table
+from experiments.reporting.matplotlib_backend import chart_png
 from experiments.reporting.plotly_backend import Json, plotly_figure
 from experiments.reporting.style import (
     DIVERGING,
@@ -28,7 +30,7 @@ from experiments.reporting.style import (
     signed,
 )
 
-__all__ = ["Report", "render"]
+__all__ = ["Report", "render", "write_report"]
 
 
 def render(report: Report) -> str:
@@ -36,6 +38,15 @@ def render(report: Report) -> str:
     plotly, plotly_hash = _plotly()
     template = _templates().get_template("report.html.j2")
     return template.render(report=report, plotly=plotly, plotly_hash=plotly_hash)
+
+
+def write_report(folder: Path, report: Report) -> dict[str, bytes]:
+    """Write the page and a PNG of each of its charts; the PNGs by the chart's key."""
+    (folder / "report.html").write_text(render(report), encoding="utf-8")
+    pictures = {chart.key: chart_png(chart) for chart in report.charts}
+    for name, png in pictures.items():
+        (folder / f"{name}.png").write_bytes(png)
+    return pictures
 
 
 @functools.cache

@@ -12,8 +12,7 @@ from conf.files import new_folder, remove_leftovers, write_atomically, write_jso
 from experiments.evaluation.results import means, plain, verdict_numbers
 from experiments.evaluation.split import AGENT, INDEX, BenchmarkComparison
 from experiments.reporting.contents import Report
-from experiments.reporting.matplotlib_backend import chart_png
-from experiments.reporting.page import render
+from experiments.reporting.page import write_report
 from experiments.runs.config import config_hash
 from experiments.runs.folder import shown_path
 from experiments.runs.record import load_manifest
@@ -82,9 +81,7 @@ def write_result(walk: WalkForwardRun, result: WalkForwardResult, report: Report
         write_json(temporary / "metrics.json", walk_numbers(walk, result))
         daily_table(result).to_parquet(temporary / "daily.parquet")
         if report is not None:
-            (temporary / "report.html").write_text(render(report), encoding="utf-8")
-            for chart in report.charts:
-                (temporary / f"{chart.key}.png").write_bytes(chart_png(chart))
+            write_report(temporary, report)
 
 
 def walk_numbers(walk: WalkForwardRun, result: WalkForwardResult) -> dict[str, Any]:
