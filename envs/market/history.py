@@ -166,10 +166,8 @@ class MarketHistory(PricePaths):
         for name, values in by_path.items():
             check_shape(self.name, name, values, (paths, sessions))
         check_dates(self.name, self.dates)
-        for name, values in by_path.items():
-            self._refuse(~np.isfinite(values), name, values, "is not a finite number")
-        for name in _SESSION_COLUMNS:
-            values = getattr(self, name)
+        by_session = {name: getattr(self, name) for name in _SESSION_COLUMNS}
+        for name, values in (by_path | by_session).items():
             self._refuse(~np.isfinite(values), name, values, "is not a finite number")
         for name in ("open", "high", "low", "close", "implied_vol"):
             self._refuse(by_path[name] <= 0, name, by_path[name], "is not positive")

@@ -16,7 +16,7 @@ from envs.core.costs import CostSettings, FlatCosts, RealisticCosts
 from envs.core.features import Feature
 from envs.core.market import EpisodeSettings, as_rows, cash_returns
 from envs.core.reward import RewardSettings
-from envs.market.history import MarketHistory
+from envs.market.history import DAYS_PER_YEAR, MarketHistory
 from envs.option_portfolio.observation import (
     MarketObservation,
     MarketRows,
@@ -24,10 +24,10 @@ from envs.option_portfolio.observation import (
     observe_market,
 )
 from envs.option_portfolio.sizing import SizingSettings
-from envs.options.blocks import in_blocks
+from envs.options.black_scholes import in_blocks
 from envs.options.chain import ChainSettings
 from envs.options.surface import FlatSurface, VixSurface
-from envs.options.tape import CALENDAR_DAYS, OptionTape, build_tape
+from envs.options.tape import OptionTape, build_tape
 
 
 @settings
@@ -117,7 +117,7 @@ class OptionMarket:
         history, now = self.history, slice(window.start, window.stop - 1)
         close = history.close[:, window.start : window.stop]
         days = history.days_to_next[now]
-        dividends = np.exp(history.dividend_yield[now] * days / CALENDAR_DAYS)
+        dividends = np.exp(history.dividend_yield[now] * days / DAYS_PER_YEAR)
         return close[:, 1:] / close[:, :-1] * dividends - 1.0
 
 

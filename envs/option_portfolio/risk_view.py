@@ -6,9 +6,9 @@ import numpy as np
 
 from conf.types import FloatArray, IntArray
 from envs.core.market import as_rows
+from envs.market.history import DAYS_PER_YEAR
 from envs.option_portfolio.market import OptionMarket
 from envs.options.black_scholes import price
-from envs.options.tape import CALENDAR_DAYS
 from risk.book import Book
 from risk.margin import ScanSettings, scan_gains
 
@@ -43,7 +43,7 @@ def scan_market(market: OptionMarket, options: ScanSettings) -> FloatArray:
     tape, history = market.tape, market.history
     by_session = (slice(None), None, None)
     rate, dividend_yield = history.rate[by_session], history.dividend_yield[by_session]
-    tau = (tape.days_to_expiry / CALENDAR_DAYS)[:, :, None]
+    tau = (tape.days_to_expiry / DAYS_PER_YEAR)[:, :, None]
 
     def reprice(spot: FloatArray, vol: FloatArray) -> FloatArray:
         strike, is_call = tape.strike[..., None], tape.is_call[:, None]

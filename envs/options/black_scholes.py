@@ -12,7 +12,7 @@ Reference: J. Hull, Options, Futures, and Other Derivatives, chapters 15, 17 and
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,8 +21,8 @@ from scipy.special import ndtr
 
 from conf.errors import InputError
 from conf.types import FloatArray
-from envs.options.blocks import in_blocks
 
+_BLOCK = 8192  # elements: twenty temporaries of 64 KiB
 _CONTRACT = ("spot", "strike", "tau_years", "vol_annual", "rate", "dividend_yield", "is_call")
 # The comparison that every value must pass, its bound, and both as the error words them.
 _BOUNDS: dict[str, tuple[Any, float, str]] = {
@@ -83,6 +83,35 @@ def _check_range(name: str, numbers: FloatArray) -> None:
         f"option argument {name}{list(where) or ''} is {numbers[where]}",
         f"Give a finite number{words}",
     )
+
+
+def in_blocks(
+    formula: Callable[..., Sequence[FloatArray]], inputs: Sequence[NDArray[Any]], outputs: int = 1
+) -> tuple[FloatArray, ...]:
+    """Apply an elementwise `formula` to arrays that broadcast, in pieces that the cache holds.
+
+    A formula of thirty operations on millions of elements would spend most of its time moving
+    temporaries through memory; in pieces of a few thousand they never leave the cache.
+    `formula` gets one contiguous vector for each input, in its own dtype, and returns `outputs`
+    vectors. Returns as many float64 arrays of the broadcast shape.
+    """
+    count = len(inputs)
+    # NumPy's type stubs lack the "contig" flag. It makes every piece contiguous, so that a value
+    # does not depend on the memory layout that it came in: strided loops may round differently.
+    nditer: Any = np.nditer
+    with nditer(
+        [*inputs, *[None] * outputs],
+        flags=["external_loop", "buffered", "zerosize_ok"],
+        op_flags=[["readonly", "contig"]] * count + [["writeonly", "allocate", "contig"]] * outputs,
+        op_dtypes=[values.dtype for values in inputs] + [np.dtype(np.float64)] * outputs,
+        buffersize=_BLOCK,
+        order="C",
+    ) as pieces:
+        results: tuple[FloatArray, ...] = tuple(pieces.operands[count:])
+        for piece in pieces:
+            for out, values in zip(piece[count:], formula(*piece[:count]), strict=True):
+                out[...] = values
+    return results
 
 
 # A standard deviation below this is no uncertainty at all; (700 / it)² still is a finite number.

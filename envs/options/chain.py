@@ -95,29 +95,21 @@ def list_contracts(chain: ChainSettings, dates: DateArray) -> Listings:
 def _calendar_of(
     maturity_days: int, dates: DateArray, roll: str
 ) -> tuple[IntArray, FloatArray, FloatArray, BoolArray]:
-    sessions = len(dates)
+    """Columns of `Listings` for one maturity: listed_at, days_to_expiry, aged_days and rolled."""
     day = dates.astype("datetime64[D]").astype(np.int64)
     if roll == "daily":
-        listed_at = np.arange(sessions)
-        elapsed = np.diff(day, prepend=day[0]).astype(np.float64)
-        rolled = np.ones(sessions, dtype=np.bool_)
-        rolled[0] = False
-        return listed_at, np.full(sessions, float(maturity_days)), maturity_days - elapsed, rolled
-
-    nominal = dates.astype("datetime64[D]") + np.timedelta64(maturity_days, "D")
-    last = nominal[-1] + np.timedelta64(7, "D")
-    holidays = scheduled_holidays(nominal[0].item(), last.item())
-    opened = np.busday_offset(nominal, 0, roll="forward", holidays=holidays)
-    expiry_if_listed = opened.astype(np.int64)
-    listed_at = np.zeros(sessions, dtype=np.int64)
-    rolled = np.zeros(sessions, dtype=np.bool_)
-    current = 0
-    for t in range(1, sessions):
-        if day[t] >= expiry_if_listed[current]:
-            current = t
-            rolled[t] = True
-        listed_at[t] = current
-    days_left = (expiry_if_listed[listed_at] - day).astype(np.float64)
+        listed_at, expiry = np.arange(len(day)), day + maturity_days
+    else:
+        nominal = dates.astype("datetime64[D]") + np.timedelta64(maturity_days, "D")
+        last = nominal[-1] + np.timedelta64(7, "D")
+        holidays = scheduled_holidays(nominal[0].item(), last.item())
+        opened = np.busday_offset(nominal, 0, roll="forward", holidays=holidays)
+        expiry = opened.astype(np.int64)  # of a contract listed at each session
+        listed_at = np.zeros(len(day), dtype=np.int64)
+        for t in range(1, len(day)):
+            sitting = listed_at[t - 1]
+            listed_at[t] = t if day[t] >= expiry[sitting] else sitting
     before = np.concatenate([listed_at[:1], listed_at[:-1]])
-    aged_days = (expiry_if_listed[before] - day).astype(np.float64)
-    return listed_at, days_left, aged_days, rolled
+    days_left = (expiry[listed_at] - day).astype(np.float64)
+    aged_days = (expiry[before] - day).astype(np.float64)
+    return listed_at, days_left, aged_days, listed_at != before

@@ -22,8 +22,7 @@ from scipy.special import erfcx
 
 from conf.errors import InputError
 from conf.types import FloatArray
-from envs.options.black_scholes import checked_arguments
-from envs.options.blocks import in_blocks
+from envs.options.black_scholes import checked_arguments, in_blocks
 
 _EPSILON = float(np.finfo(np.float64).eps)
 _SQRT_HALF = np.sqrt(0.5)

@@ -19,10 +19,9 @@ from pydantic import Field, model_validator
 from conf.errors import InputError
 from conf.settings import settings
 from conf.types import FloatArray
+from envs.market.history import DAYS_PER_YEAR
 from envs.market.volatility_estimate import weighted_mean
-from envs.options.blocks import in_blocks
-
-_DAYS_PER_YEAR = 365.0
+from envs.options.black_scholes import in_blocks
 
 
 @settings
@@ -39,10 +38,6 @@ class FlatSurface:
     def vol(self, drivers: ArrayLike, log_moneyness: ArrayLike, tau_years: ArrayLike) -> FloatArray:
         """Annual volatility, of the shape of the broadcast arguments."""
         return np.array(np.broadcast_arrays(_split(drivers, 1)[0], log_moneyness, tau_years)[0])
-
-    def atm_vol(self, drivers: ArrayLike, tau_years: ArrayLike) -> FloatArray:
-        """Annual at-the-money-forward volatility, of the shape of the broadcast arguments."""
-        return self.vol(drivers, 0.0, tau_years)
 
     def check_calendar(self, drivers: ArrayLike) -> None:
         """Nothing to check: total variance grows linearly with maturity."""
@@ -128,11 +123,6 @@ class VixSurface:
         tau = np.asarray(tau_years, np.float64)
         return in_blocks(self._smile, [level, average, moneyness, tau])[0]
 
-    def atm_vol(self, drivers: ArrayLike, tau_years: ArrayLike) -> FloatArray:
-        """Annual volatility at the forward (k = 0); `drivers[..., d]` and `tau_years` broadcast."""
-        level, average = _split(drivers, 2)
-        return self._atm(level, average, self._floored(np.asarray(tau_years, np.float64)))
-
     def check_calendar(self, drivers: ArrayLike) -> None:
         """Raise InputError for the first session whose total variance θ falls with maturity.
 
@@ -165,10 +155,10 @@ class VixSurface:
         return np.asarray(constant + of_level * level + of_average * average)
 
     def _floored(self, tau: FloatArray) -> FloatArray:
-        return np.maximum(tau, self.floor_days / _DAYS_PER_YEAR)
+        return np.maximum(tau, self.floor_days / DAYS_PER_YEAR)
 
     def _knot_years(self) -> FloatArray:
-        return np.array([knot.days for knot in self.knots]) / _DAYS_PER_YEAR
+        return np.array([knot.days for knot in self.knots]) / DAYS_PER_YEAR
 
     def _knot_vols(self, drivers: FloatArray) -> FloatArray:
         """At-the-money volatility at each knot, (..., knots)."""

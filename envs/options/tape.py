@@ -8,12 +8,10 @@ import numpy as np
 
 from conf.errors import InputError
 from conf.types import BoolArray, FloatArray
-from envs.market.history import MarketHistory
+from envs.market.history import DAYS_PER_YEAR, MarketHistory
 from envs.options.black_scholes import price, price_and_greeks
 from envs.options.chain import ChainSettings, Listings, Slot, list_contracts, slots
 from envs.options.surface import FlatSurface, VixSurface
-
-CALENDAR_DAYS = 365.0
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def build_tape(
     surface.check_calendar(drivers)
     spot, rate, dividend_yield = history.close, history.rate, history.dividend_yield
     strike = spot[:, by_slot.listed_at] * moneyness
-    tau = by_slot.days_to_expiry / CALENDAR_DAYS
+    tau = by_slot.days_to_expiry / DAYS_PER_YEAR
 
     carry = rate - dividend_yield
     log_forward = np.log(spot)[:, :, None] + carry[:, None] * tau
@@ -93,7 +91,7 @@ def build_tape(
     # Only contracts that leave their slot need a price of their own.
     aged, aged_vol = values.price.copy(), vol.copy()
     t, slot = np.nonzero(by_slot.rolled)
-    old_strike, old_tau = strike[:, t - 1, slot], by_slot.aged_days[t, slot] / CALENDAR_DAYS
+    old_strike, old_tau = strike[:, t - 1, slot], by_slot.aged_days[t, slot] / DAYS_PER_YEAR
     log_forward = np.log(spot[:, t]) + carry[t] * old_tau
     old_vol = surface.vol(drivers[:, t], np.log(old_strike) - log_forward, old_tau)
     aged[:, t, slot] = price(
@@ -113,7 +111,7 @@ def build_tape(
         aged_vol=aged_vol,
         delta=values.delta,
         gamma=values.gamma,
-        theta=values.theta / CALENDAR_DAYS,
+        theta=values.theta / DAYS_PER_YEAR,
         vega=values.vega,
         rho=values.rho,
         days_to_expiry=by_slot.days_to_expiry,

@@ -1,4 +1,4 @@
-"""Volatility that clusters as it did in real prices: GJR-GARCH per asset, its shocks drawn jointly.
+"""Volatility that clusters as it did in real prices: GJR-GARCH of a panel or of an index.
 
 Of each asset the log return above the rate is mean + e,
 
@@ -38,7 +38,7 @@ MONTH_SESSIONS = 21  # of 30 calendar days
 
 @dataclass(frozen=True)
 class GarchFit:
-    """The fitted law of A assets, all per session."""
+    """The fitted parameters of A assets, all per session."""
 
     assets: tuple[str, ...]
     mean: FloatArray  # (A,) log return above the rate
@@ -75,9 +75,7 @@ def fit_garch(history: PanelHistory, stop: int) -> GarchFit:
             f"the price of {asset} in {history.name} never moves",
             "Leave it out: data.garch.fit_to.assets",
         )
-    days = np.diff(history.dates[:stop]).astype(np.float64)
-    interest = history.rate[: stop - 1] * days / DAYS_PER_YEAR
-    excess = np.diff(np.log(history.close[0, :stop]), axis=0) - interest[:, None]
+    excess = _excess_returns(history, stop)
     fits = [_fit_one(asset, excess[:, at]) for at, asset in enumerate(history.assets)]
     omega, alpha, gamma, beta, ceiling = np.array([parameters for parameters, _ in fits]).T
     variance = excess.var(axis=0)
@@ -94,15 +92,27 @@ def fit_garch(history: PanelHistory, stop: int) -> GarchFit:
     )
 
 
+def _excess_returns(history: PanelHistory, stop: int) -> FloatArray:
+    """Log returns of the first path above the rate, (stop - 1, A)."""
+    interest = history.rate[: stop - 1] * history.days_to_next[: stop - 1] / DAYS_PER_YEAR
+    return np.diff(np.log(history.close[0, :stop]), axis=0) - interest[:, None]
+
+
 def simulate_garch(
     fit: GarchFit, scenario: PanelScenario, rng: np.random.Generator
 ) -> PanelHistory:
-    """P paths under the fitted law, each started at the sample's variance and then burnt in."""
-    steps = len(scenario.dates) - 1
-    drawn = rng.integers(0, len(fit.shocks), (scenario.num_paths, BURN_IN_SESSIONS + steps))
-    returns = garch_returns(fit, drawn)[:, BURN_IN_SESSIONS:]
+    """P paths of the fitted model, each started at the sample's variance and then burnt in."""
+    returns = garch_returns(fit, _drawn_rows(fit, scenario, rng))[:, BURN_IN_SESSIONS:]
     returns += scenario.interest[:, None] + fit.mean
     return scenario.history("simulated garch", returns)
+
+
+def _drawn_rows(
+    fit: GarchFit, scenario: Scenario | PanelScenario, rng: np.random.Generator
+) -> IntArray:
+    """Which session's shocks each step has, the burn-in first, (P, BURN_IN_SESSIONS + T-1)."""
+    shape = (scenario.num_paths, BURN_IN_SESSIONS + len(scenario.dates) - 1)
+    return rng.integers(0, len(fit.shocks), shape)
 
 
 def garch_returns(fit: GarchFit, drawn: IntArray) -> FloatArray:
@@ -139,24 +149,24 @@ def _fit_one(asset: str, excess: FloatArray) -> tuple[tuple[float, ...], FloatAr
     spread = excess.std()
     # The optimiser wants numbers near 1; alpha, gamma and beta do not depend on the scale.
     model = arch_model(excess / spread, mean="Constant", vol="GARCH", p=1, o=1, q=1, rescale=False)
-    found = model.fit(disp="off", show_warning=False)
-    if found.convergence_flag != 0 or not np.isfinite(found.params.to_numpy()).all():
+    result = model.fit(disp="off", show_warning=False)
+    if result.convergence_flag != 0 or not np.isfinite(result.params.to_numpy()).all():
         raise InputError(
             f"no GJR-GARCH model could be fitted to {asset}",
             "Leave it out or fit to other years: data.garch.fit_to",
         )
-    residuals = np.asarray(found.std_resid, np.float64)
+    residuals = np.asarray(result.std_resid, np.float64)
     residuals = residuals - residuals.mean()
     scale = spread**2
-    highest = float(np.asarray(found.conditional_volatility).max()) ** 2 * scale
-    alpha, gamma, beta = (float(found.params[f"{name}[1]"]) for name in ("alpha", "gamma", "beta"))
-    parameters = (float(found.params["omega"]) * scale, alpha, gamma, beta, highest)
+    highest = float(np.asarray(result.conditional_volatility).max()) ** 2 * scale
+    alpha, gamma, beta = (float(result.params[f"{name}[1]"]) for name in ("alpha", "gamma", "beta"))
+    parameters = (float(result.params["omega"]) * scale, alpha, gamma, beta, highest)
     return parameters, residuals / residuals.std()
 
 
 @dataclass(frozen=True)
 class IndexGarch:
-    """The fitted law of one index."""
+    """The fitted model of one index."""
 
     fit: GarchFit  # of one asset
     vol_premium: float  # implied volatility less what the model expects, decimal
@@ -181,14 +191,10 @@ def fit_index_garch(past: MarketHistory) -> IndexGarch:
     prices = past.close[:, :, None]
     panel = PanelHistory(past.name, ("the index",), past.dates, prices, past.rate)
     fit = fit_garch(panel, past.num_sessions)
-    model = IndexGarch(fit, 0.0)
-    interest = past.rate[:-1] * past.days_to_next[:-1] / DAYS_PER_YEAR
-    surprises = np.diff(np.log(past.close[0])) - interest - fit.mean[0]
-    variance, following = fit.variance, np.empty(len(surprises))
-    for session, surprise in enumerate(surprises):
-        variance = following_variance(fit, np.array([surprise]), variance)
-        following[session] = variance[0]
-    expected = model.expected_vol(following)
+    variances = [fit.variance]
+    for surprise in _excess_returns(panel, past.num_sessions) - fit.mean:
+        variances.append(following_variance(fit, surprise, variances[-1]))
+    expected = IndexGarch(fit, 0.0).expected_vol(np.array(variances)[1:, 0])
     return IndexGarch(fit, float((past.implied_vol[0, 1:] - expected).mean()))
 
 
@@ -196,10 +202,8 @@ def simulate_index_garch(
     model: IndexGarch, scenario: Scenario, rng: np.random.Generator
 ) -> MarketHistory:
     """P paths, each burnt in first; the drift is the past's, `scenario.drift` is not read."""
-    fit, steps = model.fit, len(scenario.days)
-    shape = (scenario.num_paths, BURN_IN_SESSIONS + steps)
-    drawn = rng.integers(0, len(fit.shocks), shape)
-    simulated = list(garch_steps(fit, drawn))
+    fit = model.fit
+    simulated = list(garch_steps(fit, _drawn_rows(fit, scenario, rng)))
     shock = np.stack([shock[:, 0] for shock, _ in simulated[BURN_IN_SESSIONS:]], axis=1)
     # h at each close is that of the session to come.
     ahead = np.stack([h[:, 0] for _, h in simulated[BURN_IN_SESSIONS - 1 :]], axis=1)

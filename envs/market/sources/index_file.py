@@ -107,8 +107,6 @@ def _extras(table: FileTable) -> tuple[dict[str, FloatArray], tuple[str, ...]]:
             left_out.append(repr(name))
             continue
         extras[name] = table.numbers(name)
-    if not left_out:
-        return extras, ()
-    return extras, (
-        f"{table.path}: columns without a name or numbers are left out: {', '.join(left_out)}",
-    )
+    what = "columns without a name or numbers are left out"
+    notices = (f"{table.path}: {what}: {', '.join(left_out)}",) if left_out else ()
+    return extras, notices

@@ -46,12 +46,9 @@ class PriceTable:
         for asset in assets:
             if asset not in self.assets:
                 close = difflib.get_close_matches(asset, self.assets, n=1, cutoff=0.5)
-                raise InputError(
-                    f"{self.name} has no asset {asset!r}",
-                    f"Did you mean {close[0]!r}?"
-                    if close
-                    else f"It has {', '.join(self.assets[:20])}",
-                )
+                known = f"It has {', '.join(self.assets[:20])}"
+                hint = f"Did you mean {close[0]!r}?" if close else known
+                raise InputError(f"{self.name} has no asset {asset!r}", hint)
         columns = [self.assets.index(asset) for asset in assets]
         return replace(self, assets=tuple(assets), close=self.close[:, columns])
 
@@ -64,10 +61,8 @@ class PriceTable:
         """
         if incomplete == "drop_assets":
             return self._without_holes()
-        if incomplete == "start_later":
-            later, notices = self._from_first_whole_session()
-        else:
-            later, notices = self, ()
+        start_later = incomplete == "start_later"
+        later, notices = self._from_first_whole_session() if start_later else (self, ())
         missing = np.isnan(later.close)
         if missing.any():
             session, column = (int(i) for i in np.argwhere(missing)[0])
@@ -75,7 +70,7 @@ class PriceTable:
                 f"{self.name}: {later.assets[column]} has no price on {later.dates[session]} "
                 f"({int(missing.sum())} prices are missing in all)",
                 "Add it, leave the asset out, or set data.incomplete to "
-                + ("drop_assets" if incomplete == "start_later" else "drop_assets or start_later"),
+                + ("drop_assets" if start_later else "drop_assets or start_later"),
             )
         return later, notices
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conf.errors import InputError
-from envs.options.black_scholes import PriceAndGreeks, price, price_and_greeks
+from envs.options.black_scholes import PriceAndGreeks, in_blocks, price, price_and_greeks
 
 CONTRACT = {
     "spot": 100.0,
@@ -267,3 +267,29 @@ def test_pricing_imports_neither_torch_nor_stable_baselines3() -> None:
         "assert not {'torch', 'stable_baselines3'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_formula_sees_contiguous_pieces_in_their_own_types() -> None:
+    sizes = []
+
+    def formula(numbers: Any, flags: Any) -> tuple[Any, Any]:
+        sizes.append(numbers.size)
+        assert numbers.strides == (8,)
+        assert flags.strides == (1,)
+        assert numbers.dtype == np.float64
+        assert flags.dtype == np.bool_
+        return numbers * 2.0, np.where(flags, numbers, -1.0)
+
+    numbers = np.arange(60_000.0).reshape(3, 20_000)[:, ::-2]
+    flags = np.array([[True], [False], [True]])
+    doubled, chosen = in_blocks(formula, [numbers, flags], outputs=2)
+    assert np.array_equal(doubled, numbers * 2.0)
+    assert np.array_equal(chosen, np.where(flags, numbers, -1.0))
+    assert doubled.flags.c_contiguous
+    assert len(sizes) > 1
+    assert max(sizes) <= 8192
+
+
+def test_nothing_in_gives_nothing_out() -> None:
+    result = in_blocks(lambda values: (values,), [np.empty((0, 3))])[0]
+    assert result.shape == (0, 3)

@@ -67,11 +67,11 @@ def test_at_the_money_volatility_hits_the_knots(vix: float, average: float) -> N
     surface = VixSurface()
     for days, (a, b, c) in TABLE.items():
         expected = pytest.approx(a + b * vix + c * average, rel=1e-14)
-        assert surface.atm_vol([vix, average], days / 365) == expected
+        assert surface.vol([vix, average], 0.0, days / 365) == expected
         assert surface.vol([vix, average], 0.0, days / 365) == expected
     for days, knot in ((1, 30), (29, 30), (400, 365)):
-        at_knot = surface.atm_vol([vix, average], knot / 365)
-        assert surface.atm_vol([vix, average], days / 365) == at_knot
+        at_knot = surface.vol([vix, average], 0.0, knot / 365)
+        assert surface.vol([vix, average], 0.0, days / 365) == at_knot
 
 
 def test_the_smile_of_the_last_week_stays_that_of_seven_days() -> None:
@@ -85,7 +85,7 @@ def test_the_smile_of_the_last_week_stays_that_of_seven_days() -> None:
 @settings(max_examples=60, deadline=None)
 def test_no_butterfly_earns_without_risk(vix: float, average: float, days: int) -> None:
     surface, tau = VixSurface(), days / 365
-    wide = 8 * float(surface.atm_vol([vix, average], tau)) * math.sqrt(tau)
+    wide = 8 * float(surface.vol([vix, average], 0.0, tau)) * math.sqrt(tau)
     strike = np.linspace(math.exp(-wide), math.exp(min(wide, 2.0)), 2001)
     vols = surface.vol([vix, average], np.log(strike), tau)
     calls = price(1.0, strike, tau, vols, 0.0, 0.0, True)
@@ -130,7 +130,7 @@ def test_the_calendar_check_finds_exactly_what_a_fine_grid_finds(vix: float, lat
         )
     )
     tau = np.linspace(30, 90, 60_001) / 365
-    growth = np.diff(surface.atm_vol([vix, 0.2], tau) ** 2 * tau)
+    growth = np.diff(surface.vol([vix, 0.2], 0.0, tau) ** 2 * tau)
     if abs(growth.min()) < 1e-9:  # on the edge the grid cannot tell
         return
     try:
@@ -179,7 +179,7 @@ def test_flat_is_flat() -> None:
     assert drivers.tolist() == [[[0.25], [0.25]]]
     k, tau = np.array([-0.5, 0.0, 0.5]), np.array([[0.01], [2.0]])
     assert surface.vol(drivers[0, 0], k, tau).tolist() == [[0.25] * 3] * 2
-    assert surface.atm_vol(drivers, [0.1, 0.2]).tolist() == [[0.25, 0.25]]
+    assert surface.vol(drivers, 0.0, [0.1, 0.2]).tolist() == [[0.25, 0.25]]
     surface.check_calendar(drivers)
 
 
@@ -197,7 +197,7 @@ def test_puts_cost_more_than_calls_as_far_away() -> None:
         (lambda s: s.drivers([[0.005, 0.2]]), "at-the-money volatility is not positive"),
         (lambda s: s.drivers([0.2, 0.3]), r"shape \(2,\), expected \(paths, sessions\)"),
         (lambda s: s.vol([[0.2, 0.2, 0.2]], 0.0, 0.1), r"expected \(..., 2\)"),
-        (lambda s: s.atm_vol(0.2, 0.1), r"expected \(..., 2\)"),
+        (lambda s: s.vol(0.2, 0.0, 0.1), r"expected \(..., 2\)"),
     ],
 )
 def test_bad_drivers_are_refused(action: Callable[[VixSurface], Any], words: str) -> None:
