@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.persistence.policy_file import save_policy
 from agents.policy import Policy
-from callbacks.scalars import write_scalars
+from callbacks.dashboard import write_scalars
 from conf.files import new_folder, write_json
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,9 @@
-"""The error that a user can correct."""
+"""The error that a user can correct, and checks of single numbers that a user hands in."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
 
 
 class InputError(ValueError):
@@ -13,5 +18,20 @@ class InputError(ValueError):
         self.remedy = remedy
         super().__init__(f"{problem}. {remedy}" if remedy else problem)
 
-    def __reduce__(self) -> tuple[type["InputError"], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, str]]:
         return (type(self), (self.problem, self.remedy))
+
+
+def checked_number(name: str, value: object) -> float:
+    """A finite number of any numeric type, NumPy's included, as float; InputError otherwise."""
+    if not isinstance(value, Real) or not math.isfinite(value):
+        raise InputError(f"{name} is {value!r}", "Give a finite number")
+    return float(value)
+
+
+def checked_positive(name: str, value: object) -> float:
+    """A finite number above zero as float; InputError otherwise."""
+    number = checked_number(name, value)
+    if number <= 0.0:
+        raise InputError(f"{name} is {value}", "Give a positive number")
+    return number

@@ -25,7 +25,7 @@ from experiments.certificates.determinism import determinism
 from experiments.certificates.ledger_replay import ledger_replay
 from experiments.certificates.look_ahead import look_ahead
 from experiments.certificates.martingale import martingale
-from experiments.certificates.settings import Certification, CertifySettings
+from experiments.certificates.certificate import Certification, CertifySettings
 from experiments.evaluation.open_run import open_run
 from experiments.runs.cli import GateFailed, launch
 from experiments.runs.config import plain_config

@@ -8,8 +8,7 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from conf.errors import InputError
-from conf.numbers import checked_number
+from conf.errors import InputError, checked_number
 
 _NEGLIGIBLE = 1e-9  # of the hedge: rounding, not worth an order
 _REFUSED = ("rejected", "canceled", "cancelled", "expired", "failed")

@@ -7,8 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from conf.errors import InputError
-from conf.numbers import checked_number, checked_positive
+from conf.errors import InputError, checked_number, checked_positive
 from risk.hedging import ExchangeClient, HedgingStrategy, PaperExchange
 from risk.sizing import kelly_fraction, volatility_leverage
 

@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 from numbers import Real
 
-from conf.errors import InputError
-from conf.numbers import checked_number, checked_positive
+from conf.errors import InputError, checked_number, checked_positive
 from risk.metrics import kelly_of_odds
 
 MIN_KELLY, MAX_KELLY = 0.01, 0.25

@@ -10,8 +10,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from conf.errors import InputError
-from conf.numbers import checked_number
+from conf.errors import InputError, checked_number
 from conf.settings import build_settings, settings
 from conf.types import FloatArray, ObsArray
 from envs.core.features import Feature, Scaling

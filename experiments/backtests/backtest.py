@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.managed import RiskManagedPolicy
+from agents.policy import RiskManagedPolicy
 from agents.policy import Trader
-from agents.policy_batch import PolicyBatch
+from agents.policy import PolicyBatch
 from conf.types import BoolArray, DateArray, FloatArray, ObsArray
 from envs.core.batch import StepRecord, StepResult, Window
 from envs.core.kernel import BookKernel

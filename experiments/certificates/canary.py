@@ -23,9 +23,8 @@ from agents.ppo.parallel import torch_threads
 from conf.settings import settings_to_json
 from conf.types import FloatArray
 from envs.allocation.market import ALLOCATION_REWARD
-from experiments.certificates.certificate import Certificate
+from experiments.certificates.certificate import Certificate, Certification
 from experiments.certificates.determinism import quiet
-from experiments.certificates.settings import Certification
 from experiments.certificates.setups import SMALL_AGENT
 from experiments.environments.opening import open_market
 from experiments.environments.setup import MarketSetup

@@ -1,14 +1,18 @@
-"""What a certificate says: PASS or FAIL, and the number behind it."""
+"""What is to be certified and how thoroughly, and what a certificate says."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
 from rich.markup import escape
 from rich.table import Table
+
+from conf.settings import settings
+from experiments.evaluation.open_run import TestedRun
 
 
 @dataclass(frozen=True)
@@ -49,3 +53,94 @@ def certificates_table(certificates: Sequence[Certificate]) -> Table:
         outcome = f"[{colour}]{one.outcome}[/]"
         table.add_row(one.name, outcome, f"{one.number:.3g}", escape(one.what))
     return table
+
+
+Part = Literal["all", "look_ahead", "martingale", "canary", "ledger", "determinism"]
+Count = Annotated[int, Field(ge=1)]
+
+
+@settings
+class Profile:
+    """How much is looked at; more of it finds smaller defects."""
+
+    everything: bool  # every model, surface and roll; or else a choice that meets each kind
+    sessions: Annotated[int, Field(ge=120)]  # of the simulated markets of the tripwire
+    moments: Count  # sessions t of each configuration after which everything is changed
+    paths: Annotated[int, Field(ge=2)]  # of the fair market
+    policy_paths: Annotated[int, Field(ge=2)]  # stepped together; more need more memory
+    canary_seeds: Count  # agents trained where there is no edge
+    canary_steps: Count  # environment steps of each
+    kill: bool  # a training process is really killed, or else its folder is cut back
+
+
+PROFILES = {
+    "full": Profile(
+        everything=True,
+        sessions=400,
+        moments=20,
+        paths=20_000,
+        policy_paths=1000,
+        canary_seeds=20,
+        canary_steps=4096,
+        kill=True,
+    ),
+    "short": Profile(
+        everything=False,
+        sessions=130,
+        moments=2,
+        paths=300,
+        policy_paths=300,
+        canary_seeds=1,
+        canary_steps=2048,
+        kill=False,
+    ),
+}
+
+
+_COUNTS = ("paths", "moments", "canary_seeds")  # that can be given in the place of the form's
+
+
+@settings
+class CertifySettings:
+    """Which certificates, of which run, and in which form."""
+
+    run: str | None = None  # its policy and its market are examined as well
+    policy: Literal["best", "last"] = "best"
+    certificates: Annotated[tuple[Part, ...], Field(min_length=1)] = ("all",)
+    form: Literal["full", "short"] = "full"
+    seed: Annotated[int, Field(ge=0)] = 0  # of every market, path and session drawn here
+    paths: Annotated[int, Field(ge=2)] | None = None  # of the fair market; null: the form's
+    moments: Count | None = None  # of each configuration; null: the form's
+    canary_seeds: Count | None = None  # null: the form's
+
+    @property
+    def is_complete(self) -> bool:
+        """All certificates in no less than their full form."""
+        full = PROFILES["full"]
+        profile = self.profile
+        enough = all(getattr(profile, name) >= getattr(full, name) for name in _COUNTS)
+        return "all" in self.certificates and self.form == "full" and enough
+
+    @property
+    def file_name(self) -> str:
+        """certificates.json of all in full, or else what it is in the name."""
+        if self.is_complete:
+            return "certificates.json"
+        parts = [] if "all" in self.certificates else sorted(set(self.certificates))
+        short = ["short"] if self.form == "short" else []
+        return f"certificates_{'_'.join([*parts, *short]) or 'reduced'}.json"
+
+    @property
+    def profile(self) -> Profile:
+        """Those of the form, with what was given in their place."""
+        own = {name: getattr(self, name) for name in _COUNTS}
+        return replace(PROFILES[self.form], **{k: v for k, v in own.items() if v is not None})
+
+
+@dataclass(frozen=True)
+class Certification:
+    """Everything that a certificate is made from."""
+
+    profile: Profile
+    seed: int
+    tested: TestedRun | None  # the run, where one was named

@@ -25,8 +25,7 @@ from agents.persistence.strict_json import read_json
 from agents.ppo.parallel import torch_threads
 from conf.errors import InputError
 from conf.files import write_json
-from experiments.certificates.certificate import Certificate
-from experiments.certificates.settings import Certification
+from experiments.certificates.certificate import Certificate, Certification
 from experiments.environments.opening import open_market
 from experiments.runs.folder import MANIFEST
 from experiments.runs.record import load_run_config

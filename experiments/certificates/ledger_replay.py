@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 
 from agents.baselines.reference import RandomPolicy
-from agents.managed import RiskManagedPolicy
 from agents.persistence.strict_json import read_json
-from agents.policy import Policy
+from agents.policy import Policy, RiskManagedPolicy
 from conf.settings import build_settings
 from envs.core.batch import Window
 from envs.core.market import BookMarket, BookOptions
@@ -24,8 +23,7 @@ from envs.options.surface import VixSurface
 from experiments.backtests.backtest import run_backtest
 from experiments.backtests.plain_ledger import Replay, replay
 from experiments.backtests.trade_log import build_trade_log, read_trade_log, write_trade_log
-from experiments.certificates.certificate import Certificate
-from experiments.certificates.settings import Certification
+from experiments.certificates.certificate import Certificate, Certification
 from experiments.certificates.setups import (
     allocation,
     index_history,

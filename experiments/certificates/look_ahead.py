@@ -27,7 +27,7 @@ from agents.policy import Policy
 from envs.core.batch import Window
 from envs.core.kernel import BookKernel
 from envs.core.market import BookMarket
-from experiments.certificates.certificate import Certificate
+from experiments.certificates.certificate import Certificate, Certification
 from experiments.certificates.other_future import LoadedSource, Source
 from experiments.certificates.outside_tables import (
     index_tables,
@@ -35,7 +35,6 @@ from experiments.certificates.outside_tables import (
     sp500_table,
     stock_table,
 )
-from experiments.certificates.settings import Certification
 from experiments.certificates.setups import (
     STOCKS,
     allocation,

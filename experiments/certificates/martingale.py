@@ -12,14 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.policy_batch import PolicyBatch
+from agents.policy import PolicyBatch
 from conf.types import FloatArray
 from envs.core.batch import Window
 from envs.core.kernel import BookKernel
 from experiments.backtests.backtest import rollout
-from experiments.certificates.certificate import Certificate
+from experiments.certificates.certificate import Certificate, Certification
 from experiments.certificates.fair_markets import RATE, FairMarket, Roll, fair_markets
-from experiments.certificates.settings import Certification
 from experiments.environments.setup import open_books
 
 MAX_STANDARD_ERRORS = 3.0

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 
 from agents.baselines.options import Baseline
-from agents.managed import RiskManagedPolicy
+from agents.policy import RiskManagedPolicy
 from agents.policy import Policy
 from callbacks.validation import Score
 from conf.errors import InputError

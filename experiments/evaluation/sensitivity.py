@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.managed import RiskManagedPolicy
-from agents.policy import Policy, Trader
+from agents.policy import Policy, RiskManagedPolicy, Trader
 from conf.types import DateArray, FloatArray
 from experiments.backtests.backtest import index_equity, run_backtest, run_backtests
 from experiments.environments.setup import MarketSetup

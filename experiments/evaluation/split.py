@@ -7,20 +7,44 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agents.baselines.options import Baseline
-from agents.managed import RiskManagedPolicy
-from agents.policy import Policy, Trader
+from agents.policy import Policy, RiskManagedPolicy, Trader
 from conf.types import FloatArray
 from envs.core.batch import Window
 from experiments.backtests.backtest import Backtest, index_equity, run_backtests
 from experiments.backtests.episodes import Episodes, index_episodes, run_episodes
 from experiments.environments.attribution import Attribution
 from experiments.environments.setup import MarketSetup
-from experiments.evaluation.risk_report import risk_report
 from experiments.evaluation.scorecard import ScoreLine, scorecard
 from experiments.runs.trials import TrialCount
 from experiments.statistics.comparison import Verdict, compare
 from experiments.statistics.performance import Performance, summarise
-from risk.metrics import simple_returns
+from risk.guard import GuardState
+from risk.metrics import SESSIONS_PER_YEAR, simple_returns
+
+
+def risk_report(managed: Backtest) -> dict[str, Any]:
+    """By rule: share of days on which it bound, and value it took a year over equity.
+
+    `guard_days` gives the share of days spent in each state of the guard. `blocked_pnl_a_year` is
+    what everything that the module took would have earned by the next close, a year over equity,
+    before costs and interest: above zero the module cost that, below it saved it. A ruined book
+    counts up to its ruin.
+    """
+    alive, equity = managed.alive, managed.equity[:, :-1]
+
+    def a_year(dollars: FloatArray) -> float:
+        return float((dollars / equity)[alive].mean() * SESSIONS_PER_YEAR)
+
+    rules = {
+        rule: {
+            "days_bound": float((clipped > 0.0)[alive].mean()),
+            "clipped_a_year": a_year(clipped),
+        }
+        for rule, clipped in managed.rules.items()
+    }
+    states = {state.name: float((managed.guard == state)[alive].mean()) for state in GuardState}
+    return {"rules": rules, "guard_days": states, "blocked_pnl_a_year": a_year(managed.blocked_pnl)}
+
 
 AGENT, INDEX = "policy", "buy_and_hold"
 

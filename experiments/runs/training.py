@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from sb3_contrib.ppo_recurrent.policies import MlpLstmPolicy
 from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
@@ -18,21 +20,20 @@ from agents.factory import build_agent, num_parameters
 from agents.persistence.checkpoint import list_checkpoints, newest_checkpoint, restore_checkpoint
 from agents.persistence.policy_file import load_policy, save_policy
 from agents.persistence.resume_state import StatefulCallback
+from agents.ppo.policies import MaskedMlpLstmPolicy
 from callbacks.checkpointing import Checkpointing
-from callbacks.dashboard import Dashboard
+from callbacks.dashboard import Dashboard, make_logger
 from callbacks.divergence import DivergenceCallback, explained_divergence
 from callbacks.performance import PerformanceCallback
 from callbacks.progress import Progress
-from callbacks.scalars import make_logger
 from callbacks.validation import Validation
 from conf.errors import InputError
-from conf.files import remove_leftovers
+from conf.files import remove_leftovers, write_atomically
 from conf.settings import settings_to_json
 from envs.kernels import open_kernel
 from envs.sb3_vec_env import KernelVecEnv
 from experiments.environments.opening import open_market
 from experiments.environments.setup import MarketSetup
-from experiments.runs.export import export_sb3_zip
 from experiments.runs.folder import (
     MANIFEST,
     is_walk,
@@ -42,6 +43,27 @@ from experiments.runs.folder import (
 from experiments.runs.record import RunRecord, load_manifest, load_run_config
 from experiments.runs.settings import RunSettings, TopLevel, run_settings
 from experiments.runs.trials import record_run
+
+_EXPORTABLE = (MaskedMlpLstmPolicy, MlpLstmPolicy)
+
+
+def export_sb3_zip(model: OnPolicyAlgorithm, path: Path) -> None:
+    """Write an SB3 zip that `sb3_contrib.RecurrentPPO.load` reads without this package.
+
+    The zip names the stock policy, which the weights fit; nothing is written for other policies.
+    This package itself never reads the file: loading such a zip can run code.
+    """
+    own = model.policy_class
+    if own not in _EXPORTABLE:
+        return
+    content = io.BytesIO()
+    model.policy_class = MlpLstmPolicy
+    try:
+        model.save(content, exclude=["_logger"])
+    finally:
+        model.policy_class = own
+    write_atomically(path, content.getvalue())
+
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from agents.policy_batch import PolicyBatch
+from agents.policy import PolicyBatch
 from envs.allocation.market import AllocationSettings, build_panel_market
 from envs.core.costs import FlatCosts
 from envs.kernels import open_kernel

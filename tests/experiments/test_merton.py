@@ -19,7 +19,7 @@ from envs.core.batch import Window
 from envs.market.sources.panel import PanelSimulatedData, load_panel
 from envs.sb3_vec_env import KernelVecEnv
 from experiments.backtests.backtest import run_backtest
-from experiments.evaluation.holdings import weights_held
+from experiments.environments.holdings import weights_held
 from tests.panels import allocation_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")

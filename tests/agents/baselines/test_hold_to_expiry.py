@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from agents.baselines.hold_to_expiry import HoldToExpiry
-from agents.managed import RiskManagedPolicy
+from agents.policy import RiskManagedPolicy
 from conf.errors import InputError
 from conf.settings import build_settings
 from envs.core.batch import Window

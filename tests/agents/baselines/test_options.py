@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from agents.baselines.options import build_baselines
-from agents.managed import RiskManagedPolicy
-from agents.policy_batch import PolicyBatch
+from agents.policy import PolicyBatch, RiskManagedPolicy
 from envs.core.batch import Window
 from envs.option_portfolio.env import OptionPortfolioKernel
 from envs.options.surface import FlatSurface, VixSurface

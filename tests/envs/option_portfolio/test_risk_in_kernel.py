@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agents.managed import RiskManagedPolicy
+from agents.policy import RiskManagedPolicy
 from conf.errors import InputError
 from envs.core.batch import Window
 from envs.option_portfolio.env import OptionPortfolioKernel
@@ -11,7 +11,7 @@ from envs.option_portfolio.risk_view import scan_market
 from envs.options.black_scholes import price
 from envs.options.surface import VixSurface
 from experiments.backtests.backtest import run_backtest
-from experiments.evaluation.risk_report import risk_report
+from experiments.evaluation.split import risk_report
 from risk.bounds import LimitSettings, usage_of
 from risk.guard import GuardState
 from risk.margin import ScanSettings

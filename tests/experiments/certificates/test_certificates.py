@@ -8,11 +8,10 @@ import pytest
 
 from envs.core.batch import BatchKernel
 from experiments.certificates import canary, determinism
-from experiments.certificates.certificate import Certificate
+from experiments.certificates.certificate import PROFILES, Certificate, Certification
 from experiments.certificates.determinism import COMPARED, hash_of, tiny_config, train_once
 from experiments.certificates.fair_markets import TrendForward, fair_markets
 from experiments.certificates.martingale import FairGain, fair_gains
-from experiments.certificates.settings import PROFILES, Certification
 from experiments.certify import PARTS
 from tests.experiments.certificates.planted_bugs import with_double_interest
 

@@ -10,7 +10,7 @@ from conf.errors import InputError
 from experiments import certify
 from experiments.backtests.backtest import run_backtest
 from experiments.backtests.trade_log import build_trade_log, read_trade_log, write_trade_log
-from experiments.certificates.certificate import Certificate
+from experiments.certificates.certificate import Certificate, CertifySettings
 from experiments.certificates.ledger_replay import (
     books_of_the_run,
     certificate_of,
@@ -18,7 +18,6 @@ from experiments.certificates.ledger_replay import (
     replayed,
 )
 from experiments.certificates.look_ahead import the_run, trip
-from experiments.certificates.settings import CertifySettings
 from experiments.environments.attribution import first_session
 from experiments.evaluation.open_run import open_run
 

@@ -15,13 +15,13 @@ from envs.core.ledger import Ledger
 from envs.option_portfolio.market import OptionMarket
 from experiments.backtests import plain_ledger
 from experiments.backtests.plain_ledger import Entry, option_price, replay, trade_cost
+from experiments.certificates.certificate import PROFILES, Certification
 from experiments.certificates.ledger_replay import (
     allocation_books,
     certificate_of,
     option_books,
     replayed,
 )
-from experiments.certificates.settings import PROFILES, Certification
 from tests.experiments.certificates.planted_bugs import with_double_interest
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from agents.managed import RiskManagedPolicy
+from agents.policy import RiskManagedPolicy
 from envs.core.batch import Window
 from envs.options.surface import VixSurface
 from experiments.backtests.backtest import Backtest, run_backtest

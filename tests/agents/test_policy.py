@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from agents.policy_batch import PolicyBatch
+from agents.policy import PolicyBatch
 from conf.errors import InputError
 from envs.core.kernel import BookState
 
