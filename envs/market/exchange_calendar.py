@@ -22,8 +22,8 @@ def scheduled_holidays(start: dt.date, end: dt.date) -> DateArray:
 def exchange_sessions(start: dt.date, end: dt.date) -> DateArray:
     """Every session from `start` to `end`, both inclusive, (T,) days.
 
-    Without the regular holidays and the special closings (attacks, storms, days of mourning), which
-    nobody knew of beforehand: good for judging a download, not for a calendar of listings.
+    Special closings (attacks, storms, days of mourning) are left out beside the regular holidays.
+    They were not known in advance, so a listing calendar must not use this function.
     """
     closed = np.concatenate([scheduled_holidays(start, end), _days(_XNYS.adhoc_holidays)])
     days = np.arange(np.datetime64(start), np.datetime64(end) + np.timedelta64(1, "D"))

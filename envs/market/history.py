@@ -1,4 +1,4 @@
-"""What happened in the market: the one type that every data source returns."""
+"""The history of one index, the type that every source of index data returns."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def fingerprint_of(columns: Mapping[str, NDArray[np.generic]]) -> str:
 
 
 class PricePaths:
-    """What every history has: prices of P paths over T dated sessions."""
+    """Prices of P paths over T dated sessions: the part that all histories share."""
 
     dates: DateArray  # (T,)
     close: FloatArray  # (P, T, ...)
@@ -103,7 +103,7 @@ class MarketHistory(PricePaths):
     impossible raises InputError. `fingerprint` identifies the content.
     """
 
-    name: str  # where it comes from, for people: "sp500", "file prices.csv"
+    name: str  # of the source, for messages: "sp500", "file prices.csv"
     dates: DateArray  # (T,) days, strictly increasing
     open: FloatArray  # (P, T) index points
     high: FloatArray  # (P, T) index points

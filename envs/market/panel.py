@@ -1,4 +1,4 @@
-"""Many assets side by side: the history that an allocation is made in."""
+"""The history of many assets, in which portfolios are allocated."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PanelHistory(PricePaths):
     InputError. `fingerprint` identifies the content.
     """
 
-    name: str  # where it comes from, for people
+    name: str  # of the source, for messages
     assets: tuple[str, ...]  # A names
     dates: DateArray  # (T,) days, strictly increasing
     close: FloatArray  # (P, T, A) total-return prices, dollars

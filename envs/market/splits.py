@@ -22,7 +22,7 @@ from conf.types import DateArray
 from envs.market.history import PricePaths
 
 SPLIT_NAMES = ("train", "validation", "test", "all")
-# A month: on fewer sessions no figure means anything.
+# A month: figures of fewer sessions mean nothing.
 MIN_SPLIT_SESSIONS = 21
 TRAIN_SHARE, VALIDATION_SHARE = 0.6, 0.2
 
@@ -39,7 +39,7 @@ Day = Annotated[dt.date, BeforeValidator(_refuse_numbers)]
 
 @settings
 class SplitDates:
-    """The last day of the training and of the validation stretch; both null: 60/20/20.
+    """The last day of the training and of the validation split; both null: 60/20/20.
 
     `train_start` and `test_end` cut off what lies before and after: null is the whole history.
     What lies before `train_start` still warms up the features.
@@ -63,7 +63,7 @@ class SplitDates:
 
     @model_serializer(mode="wrap")
     def _without_open_ends(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Ends that are not cut off are left out, as in the settings of runs before there were."""
+        """Open ends are left out, as in the settings of runs from before they existed."""
         written: dict[str, Any] = write(self)
         ends = ("train_start", "test_end")
         return {name: day for name, day in written.items() if name not in ends or day is not None}
@@ -71,7 +71,7 @@ class SplitDates:
 
 @dataclass(frozen=True)
 class Split:
-    """A stretch of sessions: start .. stop-1 of the history it was made for."""
+    """The sessions start .. stop-1 of a history."""
 
     name: str  # one of SPLIT_NAMES
     start: int  # first usable session
@@ -92,7 +92,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """The three stretches of one history, in time order and without overlap."""
+    """The three splits of one history, in time order and without overlap."""
 
     train: Split
     validation: Split
@@ -182,8 +182,8 @@ class Loaded(Generic[HistoryT, SettingsT]):
     """A history, its splits, and how it came about."""
 
     history: HistoryT
-    settings: SettingsT  # what was really used: after a fallback, not what was asked for
-    notices: tuple[str, ...]  # what a person should be told, one line each
+    settings: SettingsT  # that were used: after a fallback not those requested
+    notices: tuple[str, ...]  # for the user, one line each
     embargo_days: int  # calendar days between splits
     warmup_sessions: int
 
@@ -198,7 +198,7 @@ class Loaded(Generic[HistoryT, SettingsT]):
         )
 
     def split(self, name: str) -> Split:
-        """The split of that name; `all`, everything after the warm-up, needs no other to fit."""
+        """The split of that name; `all`, the sessions after the warm-up, needs no other to fit."""
         if name == "all":
             return Split("all", max(self.warmup_sessions - 1, 0), self.history.num_sessions)
         return self.splits.named(name)

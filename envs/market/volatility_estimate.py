@@ -28,7 +28,7 @@ RETURN_WEIGHT, RETURN_HALF_LIFE = 0.3865, 90.0
 RANGE_WEIGHT, RANGE_HALF_LIFE = 0.6760, 7.0
 LOSS_WEIGHT, LOSS_HALF_LIFE = 0.3920, 5.0
 
-# Half of the lowest VIX on record: a long calm rise must not push the estimate to zero.
+# Half of the lowest VIX on record, so that a long calm rise cannot push the estimate to zero.
 MIN_VOL_ANNUAL = 0.045
 
 

@@ -114,7 +114,7 @@ def in_blocks(
     return results
 
 
-# A standard deviation below this is no uncertainty at all; (700 / it)² still is a finite number.
+# Below this standard deviation nothing is uncertain; (700 / it)² is still a finite number.
 _MIN_DEVIATION = 1e-150
 _INV_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
 
@@ -206,7 +206,7 @@ def _terms(*contract: Any) -> _Terms:
 
 def _value(terms: _Terms) -> FloatArray:
     value = terms.spot_discounted * terms.n1 - terms.strike_discounted * terms.n2
-    # Two nearly equal legs may round to a hair below zero; an option is never a liability.
+    # The difference of two nearly equal legs may round to a number just below zero.
     return np.maximum(terms.sign * value, 0.0) + 0.0
 
 

@@ -1,4 +1,4 @@
-"""Which contracts exist, when they are listed, and when they leave their slot."""
+"""Which contracts exist, when they are listed, and when they expire or roll."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ChainSettings:
 
 @dataclass(frozen=True)
 class Slot:
-    """A place in the book that always holds one contract of the same kind."""
+    """A position of the book that always refers to one contract of the same kind."""
 
     maturity_index: int  # into ChainSettings.maturities_days
     maturity_days: int  # calendar days at listing
@@ -46,18 +46,18 @@ class Slot:
 
     @property
     def name(self) -> str:
-        """For people and logs: 30D_Call_0.95."""
+        """For reports and logs: 30D_Call_0.95."""
         kind = "Call" if self.is_call else "Put"
         return f"{self.maturity_days}D_{kind}_{self.moneyness:.2f}"
 
 
 @dataclass(frozen=True)
 class Listings:
-    """Which contract sits in which maturity at each session; G maturities over T sessions."""
+    """The contract that each maturity refers to at each session; G maturities over T sessions."""
 
-    listed_at: IntArray  # (T, G) session at which the sitting contract was listed
-    days_to_expiry: FloatArray  # (T, G) calendar days left to the sitting contract
-    aged_days: FloatArray  # (T, G) days left, at t, to the contract that sat there at t-1
+    listed_at: IntArray  # (T, G) session at which the current contract was listed
+    days_to_expiry: FloatArray  # (T, G) calendar days left to the current contract
+    aged_days: FloatArray  # (T, G) days left, at t, to the contract of t-1
     rolled: BoolArray  # (T, G) the contract was replaced at t
     expired: BoolArray  # (T, G) it was replaced because it expired (settles free of cost)
 
@@ -107,8 +107,8 @@ def _calendar_of(
         expiry = opened.astype(np.int64)  # of a contract listed at each session
         listed_at = np.zeros(len(day), dtype=np.int64)
         for t in range(1, len(day)):
-            sitting = listed_at[t - 1]
-            listed_at[t] = t if day[t] >= expiry[sitting] else sitting
+            current = listed_at[t - 1]
+            listed_at[t] = t if day[t] >= expiry[current] else current
     before = np.concatenate([listed_at[:1], listed_at[:-1]])
     days_left = (expiry[listed_at] - day).astype(np.float64)
     aged_days = (expiry[before] - day).astype(np.float64)

@@ -16,7 +16,7 @@ from envs.options.surface import FlatSurface, VixSurface
 
 @dataclass(frozen=True)
 class OptionTape:
-    """The option market as the environment meets it; immutable, and the hot loop only gathers.
+    """The prices and Greeks of every contract, immutable; the environment only looks them up.
 
     P paths, T sessions, M slots. Prices are per unit of the index. Greeks belong to `mark`.
     """
@@ -24,7 +24,7 @@ class OptionTape:
     slots: tuple[Slot, ...]  # M
     is_call: BoolArray  # (M,)
     mark: FloatArray  # (P, T, M) price of the contract in the slot after the close of t
-    aged: FloatArray  # (P, T, M) value at t of the contract that sat there at t-1
+    aged: FloatArray  # (P, T, M) value at t of the contract of t-1
     strike: FloatArray  # (P, T, M) index points
     vol: FloatArray  # (P, T, M) implied volatility of `mark`, annual decimal
     aged_vol: FloatArray  # (P, T, M) that of `aged`; of the session before where it expired
@@ -56,7 +56,7 @@ class OptionTape:
 
     @property
     def num_slots(self) -> int:
-        """M, the number of contracts held side by side."""
+        """M, the number of contracts."""
         return len(self.slots)
 
 
@@ -98,7 +98,7 @@ def build_tape(
         spot[:, t], old_strike, old_tau, old_vol, rate[t], dividend_yield[t], is_call[slot]
     )
     aged_vol[:, t, slot] = old_vol
-    # At expiry volatility means nothing: the last one stands, so that it did not change.
+    # At expiry volatility means nothing: the last one is kept, so that it did not change.
     t, slot = np.nonzero(by_slot.expired)
     aged_vol[:, t, slot] = vol[:, t - 1, slot]
     return OptionTape(

@@ -1,9 +1,9 @@
-"""An index whose days are those of its past in another order: a stationary block bootstrap.
+"""A stationary block bootstrap of an index: its past days in another order.
 
 A simulated session is one real session as a whole: its return, its range and the implied volatility
 at its close stay together. Sessions follow each other as they did, in blocks of random length, so
 clustering and the link between falls and volatility stay as far as blocks reach. Where one block
-ends and another begins the volatility jumps from one past to another, and no return explains it.
+ends and another begins the volatility jumps without a return that explains it.
 
 D. Politis and J. Romano, The stationary bootstrap, Journal of the American Statistical Association
 89 (1994); block length after D. Politis and H. White (2004), see `risk.bootstrap`.
@@ -67,7 +67,7 @@ def pool_days(past: MarketHistory, mean_block: float | None = None) -> DayPool:
 def simulate_bootstrap(
     pool: DayPool, scenario: Scenario, rng: np.random.Generator
 ) -> MarketHistory:
-    """P paths; the drift is the past's, `scenario.drift` is not read."""
+    """P paths; the drift is that of the past, `scenario.drift` is not read."""
     sessions = len(scenario.dates)
     drawn = stationary_indices(
         len(pool.close), pool.mean_block, scenario.num_paths, rng, length=sessions

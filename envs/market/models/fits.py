@@ -17,12 +17,12 @@ from envs.market.models.regimes import IndexRegimes, IndexState
 from risk.metrics import SESSIONS_PER_YEAR
 
 _ROUNDS = 200
-_TOLERANCE = 1e-5  # of the log likelihood, at which a round no longer counts
-_FLOOR = 1e-300  # of a density, so that an absurd return does not end the filter
+_TOLERANCE = 1e-5  # gain of the log likelihood at which the rounds end
+_FLOOR = 1e-300  # of a density, so that an outlier does not divide by zero
 
 
 class Moves(NamedTuple):
-    """What a past did from session to session."""
+    """Returns and volatilities of a history, session by session."""
 
     log_return: FloatArray  # (S,)
     years: FloatArray  # (S,) calendar days / 365
@@ -62,7 +62,7 @@ def moves_of(past: MarketHistory) -> Moves:
 
 
 def fit_gbm(past: MarketHistory) -> GbmModel:
-    """The past's volatility, and what options cost above it on average."""
+    """The volatility of the past, and the mean implied volatility above it."""
     moves = moves_of(past)
     vol = float(np.sqrt(moves.variance))
     return GbmModel(vol_annual=vol, vol_premium=float(moves.implied_vol.mean()) - vol)
@@ -85,8 +85,8 @@ def fit_heston(past: MarketHistory) -> HestonModel:
             "Fit to other years, or leave out the model heston",
         )
     premium = float(vol.mean()) - float(np.sqrt(spread))
-    apart = (vol - premium) ** 2 - theta
-    before, after = apart[:-1], apart[1:]
+    excess = (vol - premium) ** 2 - theta
+    before, after = excess[:-1], excess[1:]
     step = float(moves.years.mean())
     slope = float(before @ after / (before @ before)) if before.any() else 0.0
     kappa = -np.log(np.clip(slope, 1e-6, 1.0 - 1e-6)) / step
@@ -96,19 +96,19 @@ def fit_heston(past: MarketHistory) -> HestonModel:
     surprise = (after - slope * before) / weight
     variance = np.maximum(theta + before / weight, 0.0)
     xi = float(np.sqrt((surprise**2).sum() / (variance * moves.years).sum()))
-    both = np.corrcoef(moves.log_return, surprise) if surprise.any() else np.zeros((2, 2))
+    correlated = np.corrcoef(moves.log_return, surprise) if surprise.any() else np.zeros((2, 2))
     return HestonModel(
         initial_variance=theta,
         long_run_variance=theta,
         mean_reversion=kappa,
         vol_of_vol=float(np.clip(xi, 0.01, 10.0)),
-        correlation=float(np.clip(both[0, 1], -1.0, 0.0)),
+        correlation=float(np.clip(correlated[0, 1], -1.0, 0.0)),
         vol_premium=premium,
     )
 
 
 def fit_regimes(past: MarketHistory) -> IndexRegimes:
-    """Two regimes by maximum likelihood, and what options cost above what they lead to expect."""
+    """Two regimes by maximum likelihood, and the mean implied volatility above what they expect."""
     moves = moves_of(past)
     fit = fit_two_regimes(moves.log_return)
     variance = fit.variance * SESSIONS_PER_YEAR
@@ -144,7 +144,7 @@ class TwoRegimes(NamedTuple):
 
 
 def fit_two_regimes(returns: FloatArray) -> TwoRegimes:
-    """Two regimes of normal returns (S,) by maximum likelihood; InputError where there is one.
+    """Two regimes of normal returns (S,) by maximum likelihood; InputError if there are no two.
 
     Expectation maximisation for a hidden Markov chain: L. Baum, T. Petrie, G. Soules and N. Weiss,
     Annals of Mathematical Statistics 41 (1970); with the forward filter of J. D. Hamilton,
@@ -153,9 +153,10 @@ def fit_two_regimes(returns: FloatArray) -> TwoRegimes:
     spread = float(returns.std())
     if not spread > 0.0:
         raise InputError("the returns never differ", "Fit to other years, or leave regime out")
-    loud = np.abs(returns - returns.mean()) > np.quantile(np.abs(returns - returns.mean()), 0.75)
+    size = np.abs(returns - returns.mean())
+    large = size > np.quantile(size, 0.75)
     mean = np.full(2, returns.mean())
-    variance = np.array([returns[~loud].var(), returns[loud].var()])
+    variance = np.array([returns[~large].var(), returns[large].var()])
     transition = np.array([[0.98, 0.02], [0.05, 0.95]])
     first = np.array([0.5, 0.5])
     best = -np.inf
@@ -218,5 +219,5 @@ def smooth(
 
 
 def _densities(returns: FloatArray, mean: FloatArray, variance: FloatArray) -> FloatArray:
-    apart = (returns[:, None] - mean) ** 2 / variance
-    return np.maximum(np.exp(-apart / 2) / np.sqrt(2 * np.pi * variance), _FLOOR)
+    distance = (returns[:, None] - mean) ** 2 / variance
+    return np.maximum(np.exp(-distance / 2) / np.sqrt(2 * np.pi * variance), _FLOOR)

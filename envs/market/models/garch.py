@@ -29,7 +29,7 @@ from envs.market.models.panel import PanelScenario
 from envs.market.panel import PanelHistory
 from risk.metrics import SESSIONS_PER_YEAR
 
-# Two years: on fewer the likelihood says little about persistence.
+# Two years: fewer sessions say little about persistence.
 MIN_FIT_SESSIONS = 504
 # Sessions simulated before the first that counts, so that paths start with different volatilities.
 BURN_IN_SESSIONS = 504
@@ -147,7 +147,7 @@ def _fit_one(asset: str, excess: FloatArray) -> tuple[tuple[float, ...], FloatAr
     from arch import arch_model  # brings statsmodels along, which other sources do not need
 
     spread = excess.std()
-    # The optimiser wants numbers near 1; alpha, gamma and beta do not depend on the scale.
+    # The optimiser needs numbers near 1; alpha, gamma and beta do not depend on the scale.
     model = arch_model(excess / spread, mean="Constant", vol="GARCH", p=1, o=1, q=1, rescale=False)
     result = model.fit(disp="off", show_warning=False)
     if result.convergence_flag != 0 or not np.isfinite(result.params.to_numpy()).all():
@@ -201,7 +201,7 @@ def fit_index_garch(past: MarketHistory) -> IndexGarch:
 def simulate_index_garch(
     model: IndexGarch, scenario: Scenario, rng: np.random.Generator
 ) -> MarketHistory:
-    """P paths, each burnt in first; the drift is the past's, `scenario.drift` is not read."""
+    """P paths after a burn-in; the drift is that of the past, `scenario.drift` is not read."""
     fit = model.fit
     simulated = list(garch_steps(fit, _drawn_rows(fit, scenario, rng)))
     shock = np.stack([shock[:, 0] for shock, _ in simulated[BURN_IN_SESSIONS:]], axis=1)

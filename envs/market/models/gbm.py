@@ -32,7 +32,7 @@ VolPremium = Annotated[float, Field(gt=-1, lt=1)]
 
 @settings
 class GbmModel:
-    """Geometric Brownian motion: one volatility for ever, and options priced at it."""
+    """Geometric Brownian motion with one constant volatility, at which options are priced."""
 
     vol_annual: Annotated[float, Field(gt=0, lt=5)] = 0.20  # decimal
     vol_premium: VolPremium = 0.0
@@ -40,7 +40,7 @@ class GbmModel:
 
 @dataclass(frozen=True)
 class Scenario:
-    """What every model needs to know about the stretch to simulate."""
+    """The dates, the number of paths and the constants that every model simulates with."""
 
     dates: DateArray  # (T,) sessions, strictly increasing
     num_paths: int  # P
@@ -74,7 +74,7 @@ def weekdays(first_day: dt.date, sessions: int) -> DateArray:
 
 
 def simulate_gbm(model: GbmModel, scenario: Scenario, rng: np.random.Generator) -> MarketHistory:
-    """P paths; the closes are exact, and so is the law of each high and each low given them."""
+    """P paths; the closes are exact, and each high and low has its exact distribution."""
     years = scenario.days / DAYS_PER_YEAR
     variance = model.vol_annual**2 * years
     shocks = rng.standard_normal((scenario.num_paths, len(years))) * np.sqrt(variance)
@@ -116,8 +116,8 @@ def bridge_extremes(
     """Maximum and minimum of a Brownian bridge from `start` to `end`, of their shape.
 
     `variance` (broadcast) is that of the whole stretch. Inverse-transform sampling of
-    P(max > m) = exp(-2 (m - start)(m - end) / variance); each extreme has its exact law, and the
-    two are drawn independently of each other. (Glasserman, Monte Carlo Methods in Financial
+    P(max > m) = exp(-2 (m - start)(m - end) / variance); each extreme has its exact distribution,
+    and the two are drawn independently of each other. (Glasserman, Monte Carlo Methods in Financial
     Engineering, 2003, section 6.4.)
     """
     centre, square = (start + end) / 2, (end - start) ** 2

@@ -1,4 +1,4 @@
-"""Every law that an index can be simulated under, and the one door to all of them."""
+"""Every model that an index can be simulated with, and one function for all of them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ IndexModel = GbmModel | HestonModel | IndexRegimes | IndexGarch | DayPool
 def model_dates(model: IndexModel, first_day: dt.date, sessions: int) -> DateArray:
     """The sessions (T,) that a model runs by.
 
-    Where variance comes by the calendar day any weekday will do; where it comes by the session,
-    as many as the exchange has, 252 a year.
+    Weekdays where the model's variance accrues by the calendar day; the exchange's sessions, 252
+    a year, where it accrues by the session.
     """
     if isinstance(model, IndexGarch | DayPool):
         return trading_days(first_day, sessions)

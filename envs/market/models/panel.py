@@ -1,4 +1,4 @@
-"""Simulated panels: correlated assets under a known law, with constant or switching parameters.
+"""Simulated panels of correlated assets, with constant or switching parameters.
 
 Two clocks that agree with the ledger. Cash earns its rate over the calendar days to the next
 session (days / 365), and so does every asset; what an asset earns above the rate, and all of its
@@ -32,8 +32,7 @@ from risk.metrics import SESSIONS_PER_YEAR
 
 _MAX_VOL = 5.0
 _MAX_DRIFT = 5.0
-# Rounding of a matrix that somebody typed, and of its eigenvalues.
-_TOLERANCE = 1e-8
+_TOLERANCE = 1e-8  # rounding of a matrix as it is written down, and of its eigenvalues
 # An even spread, from the first asset's number to the last's: "0.1..0.3".
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _SPREAD = re.compile(rf"\s*({_NUMBER})\s*\.\.\s*({_NUMBER})\s*")
@@ -71,7 +70,7 @@ class PanelModel:
 
 @settings
 class RegimeModel(MarkovRegimes):
-    """A market that switches between regimes, all assets at once; nobody is told which holds.
+    """A market that switches between hidden regimes, all assets at once.
 
     J. D. Hamilton, A new approach to the economic analysis of nonstationary time series and the
     business cycle, Econometrica 57 (1989). The first regime of a path is drawn from the chain's
@@ -89,7 +88,7 @@ class RegimeModel(MarkovRegimes):
 
 @dataclass(frozen=True)
 class PanelScenario:
-    """What every model needs to know about the stretch to simulate."""
+    """The assets, dates, paths and constants that every model simulates with."""
 
     assets: tuple[str, ...]  # A names
     dates: DateArray  # (T,) sessions, strictly increasing
@@ -115,16 +114,16 @@ class PanelScenario:
 
 
 def asset_names(count: int) -> tuple[str, ...]:
-    """asset_01, asset_02, ... with digits enough that they sort in order."""
+    """asset_01, asset_02, ... with enough digits to sort in order."""
     digits = max(len(str(count)), 2)
     return tuple(f"asset_{number:0{digits}d}" for number in range(1, count + 1))
 
 
 def simulate_gbm(
-    law: PanelModel, scenario: PanelScenario, rng: np.random.Generator
+    model: PanelModel, scenario: PanelScenario, rng: np.random.Generator
 ) -> PanelHistory:
     """P paths of correlated geometric Brownian motions."""
-    premium, scale = _session_law(law, scenario, "data.gbm")
+    premium, scale = _session_parameters(model, scenario, "data.gbm")
     shocks = _shocks(scenario, rng) @ scale
     steps = scenario.interest[:, None] + premium + shocks
     return scenario.history("simulated gbm", steps)
@@ -137,22 +136,22 @@ def simulate_regimes(
     states = model.state_paths(scenario.num_paths, len(scenario.dates) - 1, rng)
     shocks = _shocks(scenario, rng)
     steps = np.empty_like(shocks)
-    for number, law in enumerate(model.states):
-        held = states == number
+    for number, state in enumerate(model.states):
+        inside = states == number
         name = f"data.regime_switching.states.{number}"
-        premium, scale = _session_law(law, scenario, name)
-        steps[held] = premium + shocks[held] @ scale
+        premium, scale = _session_parameters(state, scenario, name)
+        steps[inside] = premium + shocks[inside] @ scale
     steps += scenario.interest[:, None]
     return scenario.history("simulated regime_switching", steps), states
 
 
-def _session_law(
-    law: PanelModel, scenario: PanelScenario, name: str
+def _session_parameters(
+    model: PanelModel, scenario: PanelScenario, name: str
 ) -> tuple[FloatArray, FloatArray]:
     """Mean log return above the rate (A,), and what turns independent shocks (A,) into returns."""
     count = len(scenario.assets)
-    drift = each_asset(law.drift, count, f"{name}.drift")
-    vol = each_asset(law.vol_annual, count, f"{name}.vol_annual")
+    drift = each_asset(model.drift, count, f"{name}.drift")
+    vol = each_asset(model.vol_annual, count, f"{name}.vol_annual")
     for key, values, low, high in (
         ("drift", drift, -_MAX_DRIFT, _MAX_DRIFT),
         ("vol_annual", vol, 0.0, _MAX_VOL),
@@ -163,7 +162,7 @@ def _session_law(
                 f"{name}.{key} of {scenario.assets[int(np.argmax(wrong))]} is {values[wrong][0]:g}",
                 f"Give an annual decimal from {low:g} to {high:g}: 0.2 is 20 %",
             )
-    root = correlation_root(law.correlation, count, f"{name}.correlation")
+    root = correlation_root(model.correlation, count, f"{name}.correlation")
     premium = (drift - scenario.rate - vol**2 / 2) / SESSIONS_PER_YEAR
     return premium, root * vol / np.sqrt(SESSIONS_PER_YEAR)
 
@@ -222,9 +221,9 @@ def _matrix(value: Correlation, assets: int, name: str) -> FloatArray:
                 "Give a square matrix with a row an asset, or one number for all pairs",
             )
         matrix = np.array(value, np.float64)
-    unsymmetric = np.abs(matrix - matrix.T) > _TOLERANCE
-    if unsymmetric.any():
-        i, j = (int(k) for k in np.argwhere(unsymmetric)[0])
+    asymmetric = np.abs(matrix - matrix.T) > _TOLERANCE
+    if asymmetric.any():
+        i, j = (int(k) for k in np.argwhere(asymmetric)[0])
         raise InputError(
             f"{name}[{i}][{j}] is {matrix[i, j]:g} but [{j}][{i}] is {matrix[j, i]:g}",
             "Give a symmetric matrix",

@@ -1,4 +1,4 @@
-"""An index that switches between calm and storm, and nobody is told when.
+"""An index that switches between hidden regimes, such as calm and storm.
 
 J. D. Hamilton, A new approach to the economic analysis of nonstationary time series and the
 business cycle, Econometrica 57 (1989). On the one clock of `envs.market.models.gbm`: the state may

@@ -31,7 +31,7 @@ def load_embedded(
 
 
 def data_folder() -> Path:
-    """Where `arch` keeps its tables; found without importing it, which would take seconds."""
+    """Where `arch` keeps its tables; located without importing it, which would take seconds."""
     package = find_spec("arch")
     if package is None or package.origin is None:
         raise InputError("the embedded data needs the package arch", "Run: pip install arch")

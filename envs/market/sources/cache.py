@@ -1,4 +1,4 @@
-"""Downloads kept on disk, so that the network is asked only for what is not there intact."""
+"""Downloads kept on disk: the network is used only for tables that are not cached intact."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the market comes from: one settings class a source, and `load_market` for all of them."""
+"""Sources of index data: a settings class for each, and `load_market` for all of them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class YahooData:
     start: Day = dt.date(2004, 1, 1)
     end: Day = dt.date(2025, 10, 17)  # inclusive
     cache_dir: str | None = None  # null: polyhedgerl under the user's cache folder
-    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 15.0  # for everything together
+    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 15.0  # in total
     fallback: Literal["sp500"] | None = None  # what to use where Yahoo cannot be reached
     rate: AnnualRate = 0.025
     dividend_yield: AnnualRate = 0.015
@@ -79,7 +79,7 @@ RealData = Annotated[Sp500Data | YahooData | FileData, Field(discriminator="sour
 
 @settings
 class GarchData:
-    """GJR-GARCH fitted to the training years of real prices, their shocks drawn anew."""
+    """GJR-GARCH fitted to the training years of real prices, with resampled shocks."""
 
     fit_to: RealData = Sp500Data()
 
@@ -94,7 +94,7 @@ class BootstrapData:
 
 @settings
 class SyntheticData:
-    """Simulated paths of one model; the seed is the data's own, apart from that of training."""
+    """Simulated paths of one model; its seed is independent of that of training."""
 
     source: Literal["synthetic"] = "synthetic"
     model: Literal["gbm", "heston", "garch", "bootstrap", "regime"] = "gbm"

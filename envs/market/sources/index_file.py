@@ -1,4 +1,4 @@
-"""Market data from a CSV or Parquet file of one's own, every row checked before it is believed."""
+"""Index data from a user's CSV or Parquet file, with every row checked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PRICE_COLUMNS = ("open", "high", "low", "close")
 REQUIRED_COLUMNS = ("date", *PRICE_COLUMNS, "volume")
 OPTIONAL_COLUMNS = ("vix", "implied_vol", "rate", "dividend_yield")
 
-# 500 % a year: above it a decimal volatility is surely in points.
+# 500 % a year: a higher "decimal" volatility must be in points.
 _MAX_VOL = 5.0
 _MIN_VIX = 1.0
 

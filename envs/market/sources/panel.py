@@ -1,4 +1,4 @@
-"""Where a panel of assets comes from: one settings class a source, `load_panel` for all of them."""
+"""Sources of panel data: a settings class for each, and `load_panel` for all of them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class PanelYahooData:
     end: Day = dt.date(2025, 10, 17)  # inclusive
     incomplete: Incomplete = "error"
     cache_dir: str | None = None  # null: polyhedgerl under the user's cache folder
-    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0  # for everything together
+    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0  # in total
     fallback: Literal["panel_stocks"] | None = None  # what to use where Yahoo cannot be reached
     rate: AnnualRate = 0.025
     splits: SplitDates = SplitDates(
@@ -93,7 +93,7 @@ class PanelYahooData:
 
 @settings
 class GarchModel:
-    """GJR-GARCH fitted to the training years of real prices, their shocks drawn anew."""
+    """GJR-GARCH fitted to the training years of real prices, with resampled shocks."""
 
     fit_to: Annotated[
         PanelStocksData | PanelFileData | PanelYahooData, Field(discriminator="source")
@@ -102,7 +102,7 @@ class GarchModel:
 
 @settings
 class PanelSimulatedData:
-    """Simulated paths of one model; the seed is the data's own, apart from that of training."""
+    """Simulated paths of one model; its seed is independent of that of training."""
 
     source: Literal["panel_simulated"] = "panel_simulated"
     model: Literal["gbm", "regime_switching", "garch"] = "gbm"
@@ -120,7 +120,7 @@ class PanelSimulatedData:
 
     @model_validator(mode="after")
     def _check_years(self) -> PanelSimulatedData:
-        # Within these years every session has its holidays.
+        # The years whose holidays can be computed for every session that may follow.
         if not 1900 <= self.start.year <= 2050:
             raise ValueError(f"start {self.start} is not between 1900 and 2050")
         return self

@@ -1,4 +1,4 @@
-"""Panels of prices from a CSV or Parquet file of one's own, wide or long, every cell checked."""
+"""Panels of prices from a user's CSV or Parquet file, wide or long, with every cell checked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from envs.market.panel import PanelHistory
 from envs.market.sources.panel_gaps import Incomplete, PriceTable
 from envs.market.sources.table import FileTable, read_file_table
 
-# The names a long file may give to its columns; the first that is there counts.
+# Names that the columns of a long file may have; the first that is present is used.
 ASSET_COLUMNS = ("asset", "ticker", "symbol")
 PRICE_COLUMNS = ("adj_close", "price", "close")
 

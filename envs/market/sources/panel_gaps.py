@@ -20,12 +20,12 @@ Incomplete = Literal["error", "drop_assets", "start_later"]
 
 @dataclass(frozen=True)
 class PriceTable:
-    """Prices as a source has them, holes included."""
+    """Prices as a source has them, with NaN where one is missing."""
 
-    name: str  # where it comes from, for people
+    name: str  # of the source, for messages
     assets: tuple[str, ...]  # A names
     dates: DateArray  # (T,) days, strictly increasing
-    close: FloatArray  # (T, A) dollars, NaN where there is none
+    close: FloatArray  # (T, A) dollars
 
     @classmethod
     def of(cls, name: str, prices: pd.DataFrame) -> PriceTable:

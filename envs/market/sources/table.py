@@ -1,4 +1,4 @@
-"""A CSV or Parquet file as named columns of raw cells, each row knowing where it stands."""
+"""A CSV or Parquet file as named columns of raw cells, whose rows can be named in errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One request to Yahoo Finance, through yfinance, answered or failed within a deadline."""
+"""Requests to Yahoo Finance through yfinance, each of which ends by a deadline."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def ask_yahoo(request: Request, *, timeout_seconds: float, scratch: Path) -> pd.
     then.
     """
     deadline = time.monotonic() + timeout_seconds
-    import yfinance  # heavy, and most runs need no network
+    import yfinance  # slow to import, and most runs need no network
 
     yfinance.set_tz_cache_location(str(scratch))
     answer: list[pd.DataFrame | Exception] = []
@@ -84,7 +84,7 @@ def ask_yahoo(request: Request, *, timeout_seconds: float, scratch: Path) -> pd.
 
     # yfinance's time limit is for each of its requests; only a thread can be left behind.
     worker = threading.Thread(target=ask, name="yahoo", daemon=True)
-    # Not undone at the end: a thread that was left behind would still put it on the screen.
+    # Not undone at the end: a thread that was left behind would still print the warnings.
     warnings.filterwarnings("ignore", module=r"yfinance\.")
     worker.start()
     worker.join(max(deadline - time.monotonic(), 0.0))

@@ -45,8 +45,8 @@ def load_yahoo(
 ) -> tuple[MarketHistory, tuple[str, ...]]:
     """The index and its VIX over `window`, and notices about them.
 
-    Reads the cache (`cache_dir`, null: the user's cache folder) and asks the network only where
-    that has nothing sound; `rate` and `dividend_yield` are constant continuous annual decimals.
+    Reads the cache (`cache_dir`, null: the user's cache folder) and uses the network only where
+    the table is not cached intact; `rate` and `dividend_yield` are continuous annual decimals.
     Raises InputError within about `timeout_seconds` if Yahoo gives no answer or a partial one.
     """
     folder = cache_folder(cache_dir)

@@ -9,6 +9,6 @@ from tests.envs.market.sources.yahoo_server import Exchange, served
 
 @pytest.fixture
 def server(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Yahoo Finance as the test module's fixture `exchange` plays it."""
+    """A local server that answers like Yahoo Finance with the module's fixture `exchange`."""
     with served(exchange, monkeypatch) as url:
         yield url

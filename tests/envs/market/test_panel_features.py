@@ -34,8 +34,8 @@ def test_features_are_those_of_the_plain_formulas() -> None:
             assert np.array_equal(features.returns[path, 1:, asset], returns)
             for session in (5, 6, 59):
                 expected = returns[session - 5 : session].std(ddof=1) * np.sqrt(252)
-                found = features.volatility[path, session, asset]
-                assert found == pytest.approx(expected, rel=1e-12)
+                measured = features.volatility[path, session, asset]
+                assert measured == pytest.approx(expected, rel=1e-12)
 
 
 def test_everything_is_defined_after_the_warmup_and_not_before() -> None:

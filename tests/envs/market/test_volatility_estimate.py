@@ -47,7 +47,7 @@ def bars(sessions: int, seed: int, paths: int = 1) -> tuple[np.ndarray, np.ndarr
     return high, low, close
 
 
-def test_estimate_is_its_plain_twin() -> None:
+def test_estimate_equals_its_plain_formula() -> None:
     high, low, close = bars(60, seed=1)
     expected = plain_estimate(high[0].tolist(), low[0].tolist(), close[0].tolist())
     np.testing.assert_allclose(estimate_implied_vol(high, low, close)[0], expected, rtol=1e-12)

@@ -31,8 +31,8 @@ def test_round_trip(
     value = price_and_greeks(*contract)
     # Below this vega the price, a number of order 100, does not hold eight digits of volatility.
     assume(value.vega > 1e-4)
-    found = implied_volatility(value.price, *contract[:3], *contract[4:])
-    assert found == pytest.approx(vol, abs=1e-8)
+    implied = implied_volatility(value.price, *contract[:3], *contract[4:])
+    assert implied == pytest.approx(vol, abs=1e-8)
 
 
 @given(moneyness=st.floats(0.0, 3.0), deviation=st.floats(0.002, 6.0), put=st.booleans())
@@ -43,8 +43,8 @@ def test_out_of_the_money_even_tiny_prices_hold_the_full_volatility(
     strike = 100.0 * math.exp(-moneyness if put else moneyness)
     value = price(100.0, strike, 1.0, deviation, 0.0, 0.0, not put)
     assume(1e-290 < value < 0.999 * min(strike, 100.0))
-    found = implied_volatility(value, 100.0, strike, 1.0, 0.0, 0.0, not put)
-    assert found == pytest.approx(deviation, rel=1e-10)
+    implied = implied_volatility(value, 100.0, strike, 1.0, 0.0, 0.0, not put)
+    assert implied == pytest.approx(deviation, rel=1e-10)
 
 
 def test_a_million_to_one_book_inverts_in_one_call() -> None:
@@ -54,10 +54,10 @@ def test_a_million_to_one_book_inverts_in_one_call() -> None:
     vol = rng.uniform(0.05, 1.0, (50, 30, 20))
     is_call = strike > 100 * np.exp(0.02 * tau)
     values = price(100.0, strike, tau, vol, 0.03, 0.01, is_call)
-    found = implied_volatility(values, 100.0, strike, tau, 0.03, 0.01, is_call, strict=False)
-    assert found.shape == vol.shape
-    assert np.array_equal(np.isnan(found), values == 0.0)
-    np.testing.assert_allclose(found[values > 0], vol[values > 0], rtol=1e-9)
+    implied = implied_volatility(values, 100.0, strike, tau, 0.03, 0.01, is_call, strict=False)
+    assert implied.shape == vol.shape
+    assert np.array_equal(np.isnan(implied), values == 0.0)
+    np.testing.assert_allclose(implied[values > 0], vol[values > 0], rtol=1e-9)
 
 
 NO_VOLATILITY = {
@@ -91,8 +91,8 @@ def test_a_price_outside_its_bounds_has_no_volatility(change: dict[str, Any]) ->
 
 def test_the_message_names_the_option_and_the_others_are_still_found() -> None:
     prices = [[5.0, 6.0], [7.0, 101.0]]
-    found = implied_volatility(prices, 100.0, 100.0, 0.5, 0.0, 0.0, True, strict=False)
-    assert np.isnan(found).tolist() == [[False, False], [False, True]]
+    implied = implied_volatility(prices, 100.0, 100.0, 0.5, 0.0, 0.0, True, strict=False)
+    assert np.isnan(implied).tolist() == [[False, False], [False, True]]
     with pytest.raises(InputError, match=r"price 101 to option \[1, 1\] .* between 0 and 100"):
         implied_volatility(prices, 100.0, 100.0, 0.5, 0.0, 0.0, True)
 

@@ -57,8 +57,8 @@ def plain_vol(vix: float, average: float, k: float, days: float) -> float:
 @given(vix_levels, averages, st.floats(-1.0, 1.0), st.floats(0.0, 1000.0))
 @settings(max_examples=200, deadline=None)
 def test_volatility_is_the_closed_form(vix: float, average: float, k: float, days: float) -> None:
-    found = VixSurface().vol([vix, average], k, days / 365)
-    assert found == pytest.approx(plain_vol(vix, average, k, days), rel=1e-12)
+    vol = VixSurface().vol([vix, average], k, days / 365)
+    assert vol == pytest.approx(plain_vol(vix, average, k, days), rel=1e-12)
 
 
 @given(vix_levels, averages)

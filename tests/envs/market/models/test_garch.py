@@ -24,7 +24,7 @@ def normal_shocks(rng: np.random.Generator, correlation: float = 0.6) -> np.ndar
     return shocks / shocks.std(axis=0)
 
 
-def law(alpha: float, gamma: float, beta: float) -> GarchFit:
+def garch_model(alpha: float, gamma: float, beta: float) -> GarchFit:
     """Two assets of 20 % volatility with normal shocks of correlation 0.6."""
     both = np.ones(2)
     return GarchFit(
@@ -54,7 +54,7 @@ def excess_of(history: PanelHistory) -> np.ndarray:
 @pytest.fixture(scope="module")
 def real() -> PanelHistory:
     """Prices of a market that is GJR-GARCH itself, in the place of history."""
-    return panel(law(0.05, 0.10, 0.85), 6000, seed=11)
+    return panel(garch_model(0.05, 0.10, 0.85), 6000, seed=11)
 
 
 @pytest.fixture(scope="module")
@@ -62,28 +62,30 @@ def fitted(real: PanelHistory) -> GarchFit:
     return fit_garch(real, 5000)
 
 
-def test_long_run_variance_and_correlation_are_those_of_the_law() -> None:
-    excess = excess_of(panel(law(0.05, 0.10, 0.80), 1000, seed=2, paths=200))
+def test_long_run_variance_and_correlation_are_those_of_the_model() -> None:
+    excess = excess_of(panel(garch_model(0.05, 0.10, 0.80), 1000, seed=2, paths=200))
     assert excess.mean() == pytest.approx(0.0003, abs=1e-4)
     assert excess.var() == pytest.approx(DAY, rel=0.03)
     assert np.corrcoef(excess.reshape(-1, 2).T)[0, 1] == pytest.approx(0.6, abs=0.03)
 
 
-def test_squares_are_correlated_as_bollerslev_says() -> None:
+def test_squares_have_the_autocorrelation_of_bollerslev() -> None:
     alpha, beta = 0.1, 0.8
-    squares = (excess_of(panel(law(alpha, 0.0, beta), 2500, seed=3, paths=200)) - 0.0003) ** 2
+    squares = (
+        excess_of(panel(garch_model(alpha, 0.0, beta), 2500, seed=3, paths=200)) - 0.0003
+    ) ** 2
     first = alpha * (1 - alpha * beta - beta**2) / (1 - 2 * alpha * beta - beta**2)
     centred = squares - squares.mean()
     for lag in (1, 2, 5, 10):
-        found = (centred[:, lag:] * centred[:, :-lag]).mean() / centred.var()
-        assert found == pytest.approx(first * (alpha + beta) ** (lag - 1), abs=0.02)
-    returns = excess_of(panel(law(alpha, 0.0, beta), 2500, seed=4, paths=50)) - 0.0003
+        measured = (centred[:, lag:] * centred[:, :-lag]).mean() / centred.var()
+        assert measured == pytest.approx(first * (alpha + beta) ** (lag - 1), abs=0.02)
+    returns = excess_of(panel(garch_model(alpha, 0.0, beta), 2500, seed=4, paths=50)) - 0.0003
     assert abs((returns[:, 1:] * returns[:, :-1]).mean() / returns.var()) < 0.01
 
 
 def test_after_a_fall_volatility_is_higher_than_after_a_rise() -> None:
     alpha, gamma, beta = 0.02, 0.12, 0.85
-    returns = excess_of(panel(law(alpha, gamma, beta), 1500, seed=5, paths=200)) - 0.0003
+    returns = excess_of(panel(garch_model(alpha, gamma, beta), 1500, seed=5, paths=200)) - 0.0003
     before, after = returns[:, :-1], returns[:, 1:] ** 2
     fall, rise = before < 0, before > 0
     # E[h'] differs by gamma times the variance, for h and the sign of z are independent.
@@ -92,16 +94,16 @@ def test_after_a_fall_volatility_is_higher_than_after_a_rise() -> None:
 
 
 def test_the_recursion_is_that_of_the_plain_formula() -> None:
-    fit = replace(law(0.05, 0.1, 0.85), ceiling=np.array([1.5 * DAY, np.inf]))
+    fit = replace(garch_model(0.05, 0.1, 0.85), ceiling=np.array([1.5 * DAY, np.inf]))
     drawn = np.random.default_rng(6).integers(0, 20_000, (3, 400))
-    found = garch_returns(fit, drawn)
+    measured = garch_returns(fit, drawn)
     bounded = 0
     for path in range(3):
         for asset in range(2):
             variance = DAY
             for step in range(400):
                 shock = np.sqrt(variance) * fit.shocks[drawn[path, step], asset]
-                assert found[path, step, asset] == pytest.approx(shock, rel=1e-12)
+                assert measured[path, step, asset] == pytest.approx(shock, rel=1e-12)
                 reaction = 0.05 + (0.1 if shock < 0 else 0.0)
                 variance = fit.omega[asset] + reaction * shock**2 + 0.85 * variance
                 bounded += variance > fit.ceiling[asset]
@@ -109,7 +111,7 @@ def test_the_recursion_is_that_of_the_plain_formula() -> None:
     assert bounded > 0
 
 
-def test_the_fit_finds_the_law_that_made_the_prices(fitted: GarchFit) -> None:
+def test_the_fit_recovers_the_model_that_generated_the_prices(fitted: GarchFit) -> None:
     np.testing.assert_allclose(fitted.alpha, 0.05, atol=0.025)
     np.testing.assert_allclose(fitted.gamma, 0.10, atol=0.04)
     np.testing.assert_allclose(fitted.beta, 0.85, atol=0.04)
@@ -167,7 +169,7 @@ def test_too_little_to_fit_to_is_refused(real: PanelHistory) -> None:
     with pytest.raises(InputError, match="has 300 sessions to fit to; GARCH needs 504"):
         fit_garch(real, 300)
     with pytest.raises(InputError, match="has 2 paths"):
-        fit_garch(panel(law(0.05, 0.1, 0.8), 600, seed=1, paths=2), 600)
+        fit_garch(panel(garch_model(0.05, 0.1, 0.8), 600, seed=1, paths=2), 600)
 
 
 def test_a_price_that_never_moves_is_refused(real: PanelHistory) -> None:

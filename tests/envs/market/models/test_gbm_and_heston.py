@@ -42,7 +42,7 @@ def test_sessions_are_weekdays_and_a_weekend_is_three_days(gbm: MarketHistory) -
     assert gbm.days_to_next[:5].tolist() == [1, 1, 1, 1, 3]
 
 
-def test_moments_of_the_log_return_are_those_of_the_law(gbm: MarketHistory) -> None:
+def test_moments_of_the_log_return_are_those_of_the_model(gbm: MarketHistory) -> None:
     log_return = np.log(gbm.close[:, -1] / gbm.close[:, 0])
     tau = years(gbm)
     assert within(log_return, (0.04 - 0.015 - 0.25**2 / 2) * tau)
@@ -72,7 +72,7 @@ def test_drift_counts_dividends_in(gbm: MarketHistory) -> None:
 
 
 @pytest.mark.parametrize("model", [GbmModel(), HestonModel()])
-def test_bars_hold_together(model: GbmModel | HestonModel) -> None:
+def test_bars_are_consistent(model: GbmModel | HestonModel) -> None:
     scenario = replace(FAIR, num_paths=50, dates=weekdays(MONDAY, 300))
     history = simulate_index(model, scenario, np.random.default_rng(5))
     assert history.close.shape == (50, 300)
@@ -84,14 +84,14 @@ def test_bars_hold_together(model: GbmModel | HestonModel) -> None:
     assert set(history.implied_vol_source) == {1}
 
 
-def test_range_reveals_the_volatility_as_parkinson_says(gbm: MarketHistory) -> None:
+def test_range_reveals_the_volatility_by_parkinsons_estimator(gbm: MarketHistory) -> None:
     day = np.flatnonzero(gbm.days_to_next[:-1] == 1) + 1
     squares = np.log(gbm.high[:, day] / gbm.low[:, day]) ** 2 / (4 * np.log(2)) * 365
     # The two extremes are drawn apart from each other, which widens the range by about 1 %.
     assert np.sqrt(squares.mean()) == pytest.approx(0.25, rel=0.025)
 
 
-def test_bridge_maximum_has_its_exact_law() -> None:
+def test_bridge_maximum_has_its_exact_distribution() -> None:
     start, end, variance = 0.3, -0.1, 0.25
     shape = np.zeros(50_000)
     high, low = bridge_extremes(shape + start, shape + end, variance, np.random.default_rng(1))

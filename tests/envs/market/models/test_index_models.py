@@ -1,4 +1,4 @@
-"""The fitted markets: their laws against closed forms, their fits against what made the data."""
+"""Fitted models: simulations against closed forms, fits against the models that made the data."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def log_returns(history: MarketHistory) -> np.ndarray:
     return np.diff(np.log(history.close), axis=1)
 
 
-def garch_law(alpha: float, gamma: float, beta: float, premium: float = 0.0) -> IndexGarch:
+def garch_model(alpha: float, gamma: float, beta: float, premium: float = 0.0) -> IndexGarch:
     shocks = rng(1).standard_normal((20_000, 1))
     shocks = (shocks - shocks.mean()) / shocks.std()
     falls = float((shocks**2 * (shocks < 0)).mean())
@@ -77,8 +77,10 @@ def garch_law(alpha: float, gamma: float, beta: float, premium: float = 0.0) -> 
 
 def test_garch_moments_and_memory_are_those_of_the_closed_form() -> None:
     alpha, beta = 0.1, 0.8
-    scenario = replace(SCENARIO, dates=model_dates(garch_law(0, 0, 0), MONDAY, 1500), num_paths=300)
-    history = simulate_index_garch(garch_law(alpha, 0.0, beta), scenario, rng(2))
+    scenario = replace(
+        SCENARIO, dates=model_dates(garch_model(0, 0, 0), MONDAY, 1500), num_paths=300
+    )
+    history = simulate_index_garch(garch_model(alpha, 0.0, beta), scenario, rng(2))
     interest = 0.04 * scenario.days / 365
     excess = log_returns(history) - interest - 0.0001
     assert abs(excess.mean()) < 4 * excess.std() / np.sqrt(excess.size)
@@ -86,21 +88,21 @@ def test_garch_moments_and_memory_are_those_of_the_closed_form() -> None:
     squares = excess**2 - (excess**2).mean()
     first = alpha * (1 - alpha * beta - beta**2) / (1 - 2 * alpha * beta - beta**2)
     for lag in (1, 3, 8):
-        found = (squares[:, lag:] * squares[:, :-lag]).mean() / squares.var()
-        assert found == pytest.approx(first * (alpha + beta) ** (lag - 1), abs=0.02)
+        measured = (squares[:, lag:] * squares[:, :-lag]).mean() / squares.var()
+        assert measured == pytest.approx(first * (alpha + beta) ** (lag - 1), abs=0.02)
 
 
 def test_garch_implied_vol_is_the_variance_that_follows_and_the_premium() -> None:
-    model = garch_law(0.04, 0.12, 0.85, premium=0.03)
+    model = garch_model(0.04, 0.12, 0.85, premium=0.03)
     scenario = replace(SCENARIO, dates=model_dates(model, MONDAY, 64), num_paths=10_000)
     history = simulate_index_garch(model, scenario, rng(3))
     excess = log_returns(history) - 0.04 * scenario.days / 365 - 0.0001
     realised = (excess[:, 20:41] ** 2).mean(axis=1) * 252
     expected = (history.implied_vol[:, 20] - 0.03) ** 2
     assert realised.mean() == pytest.approx(expected.mean(), rel=0.03)
-    loud = expected > np.quantile(expected, 0.9)
-    assert realised[loud].mean() == pytest.approx(expected[loud].mean(), rel=0.08)
-    assert expected[loud].mean() > 2 * expected[~loud].mean()
+    volatile = expected > np.quantile(expected, 0.9)
+    assert realised[volatile].mean() == pytest.approx(expected[volatile].mean(), rel=0.08)
+    assert expected[volatile].mean() > 2 * expected[~volatile].mean()
 
 
 def test_garch_fitted_to_the_index_looks_like_it(real: MarketHistory) -> None:
@@ -110,8 +112,8 @@ def test_garch_fitted_to_the_index_looks_like_it(real: MarketHistory) -> None:
     assert log_returns(history).std() == pytest.approx(log_returns(real).std(), rel=0.1)
     assert history.implied_vol.mean() == pytest.approx(real.implied_vol.mean(), rel=0.1)
     assert 0.0 < model.vol_premium < 0.06
-    together = np.corrcoef(log_returns(history).ravel(), np.diff(history.implied_vol).ravel())
-    assert together[0, 1] < -0.5  # volatility rises when the index falls
+    correlation = np.corrcoef(log_returns(history).ravel(), np.diff(history.implied_vol).ravel())
+    assert correlation[0, 1] < -0.5  # volatility rises when the index falls
 
 
 # --- stationary bootstrap ------------------------------------------------------------------------
@@ -124,9 +126,9 @@ def test_every_drawn_day_is_a_real_one_with_its_own_volatility(
     moved = log_returns(history)
     days = dict(zip(np.round(log_returns(real)[0], 10), real.implied_vol[0, 1:], strict=True))
     twice = len(days) < len(pool.close)  # a few days have the very same return
-    found = [days.get(r) for r in np.round(moved.ravel(), 10)]
-    assert None not in found
-    same = np.isclose(np.array(found, float), history.implied_vol[:, 1:].ravel(), atol=1e-12)
+    vols = [days.get(r) for r in np.round(moved.ravel(), 10)]
+    assert None not in vols
+    same = np.isclose(np.array(vols, float), history.implied_vol[:, 1:].ravel(), atol=1e-12)
     assert same.mean() > (0.98 if twice else 0.999999)
     ranges = np.log(history.high / history.low)[:, 1:]
     real_ranges = np.sort(np.log(real.high / real.low)[0])
@@ -135,7 +137,7 @@ def test_every_drawn_day_is_a_real_one_with_its_own_volatility(
     assert (np.abs(nearest - ranges) < 1e-3).mean() > 0.9
 
 
-def test_blocks_have_the_mean_length_that_was_asked_for(pool: DayPool) -> None:
+def test_blocks_have_the_requested_mean_length(pool: DayPool) -> None:
     history = simulate_bootstrap(pool, SCENARIO, rng(6))
     place = {round(r, 12): k for k, r in enumerate(pool.close)}
     drawn = np.vectorize(lambda r: place.get(round(r, 12), -1))(log_returns(history)[:200])
@@ -189,10 +191,10 @@ def test_regime_implied_vol_is_the_root_of_the_variance_that_follows() -> None:
     drifts = np.array([s.drift - s.vol_annual**2 / 2 - 0.015 for s in model.states]) / 365
     realised = ((log_returns(history) - drifts[states[:, 1:]]) ** 2).sum(axis=1) * 365 / 30
     for number in (0, 1):
-        there = states[:, 0] == number
-        vol = history.implied_vol[there, 0]
+        inside = states[:, 0] == number
+        vol = history.implied_vol[inside, 0]
         assert vol.std() < 1e-12
-        assert realised[there].mean() == pytest.approx((vol[0] - 0.02) ** 2, rel=0.02)
+        assert realised[inside].mean() == pytest.approx((vol[0] - 0.02) ** 2, rel=0.02)
 
 
 def test_a_chain_by_calendar_days_takes_as_long_as_one_by_sessions() -> None:
@@ -206,7 +208,7 @@ def test_a_chain_by_calendar_days_takes_as_long_as_one_by_sessions() -> None:
     np.testing.assert_allclose(for_ever, [8 / 11, 3 / 11], atol=1e-10)
 
 
-def test_the_filter_gives_what_adding_over_all_sequences_gives() -> None:
+def test_the_filter_gives_what_summing_over_all_sequences_gives() -> None:
     transition_matrix, first = np.array([[0.9, 0.1], [0.3, 0.7]]), np.array([0.6, 0.4])
     density = rng(11).uniform(0.1, 2.0, (6, 2))
     total, weights, pairs = 0.0, np.zeros((6, 2)), np.zeros((2, 2))
@@ -225,18 +227,18 @@ def test_the_filter_gives_what_adding_over_all_sequences_gives() -> None:
     np.testing.assert_allclose(moves, pairs / total, rtol=1e-12)
 
 
-def test_the_regimes_that_made_the_returns_are_found() -> None:
+def test_the_fit_recovers_the_regimes_that_generated_the_returns() -> None:
     chain = [0]
     for u in rng(13).random(5999):
         chain.append(int(u < 0.02) if chain[-1] == 0 else int(u >= 0.05))
     states = np.array(chain)
     scale = np.array([0.006, 0.02])
     returns = np.array([0.0006, -0.001])[states] + scale[states] * rng(14).standard_normal(6000)
-    found = fit_two_regimes(returns)
-    np.testing.assert_allclose(np.sqrt(found.variance), scale, rtol=0.05)
-    assert found.transition[0, 1] == pytest.approx(0.02, abs=0.006)
-    assert found.transition[1, 0] == pytest.approx(0.05, abs=0.015)
-    np.testing.assert_allclose(found.share, [(states == d).mean() for d in (0, 1)], atol=0.03)
+    fit = fit_two_regimes(returns)
+    np.testing.assert_allclose(np.sqrt(fit.variance), scale, rtol=0.05)
+    assert fit.transition[0, 1] == pytest.approx(0.02, abs=0.006)
+    assert fit.transition[1, 0] == pytest.approx(0.05, abs=0.015)
+    np.testing.assert_allclose(fit.share, [(states == d).mean() for d in (0, 1)], atol=0.03)
 
 
 # --- fits by moments -----------------------------------------------------------------------------
@@ -253,7 +255,7 @@ def test_gbm_is_fitted_to_volatility_drift_and_premium() -> None:
     assert moves_of(past).drift == pytest.approx(0.2, abs=3 * 0.25 / np.sqrt(years))
 
 
-def test_heston_finds_the_law_that_made_the_prices() -> None:
+def test_heston_recovers_the_model_that_generated_the_prices() -> None:
     model = HestonModel(
         initial_variance=0.04, long_run_variance=0.04, mean_reversion=4.0, vol_of_vol=0.5,
         correlation=-0.7, vol_premium=0.02,
@@ -306,14 +308,14 @@ def test_too_short_a_past_is_refused(fit, real: MarketHistory) -> None:
 
 @pytest.mark.parametrize("name", ["regime", "garch", "bootstrap"])
 def test_each_model_is_a_source_of_data(name: str) -> None:
-    wanted = SyntheticData(model=name, sessions=700, paths=2, seed=3)
-    loaded = load_market(wanted, embargo_days=60)
+    data = SyntheticData(model=name, sessions=700, paths=2, seed=3)
+    loaded = load_market(data, embargo_days=60)
     history = loaded.history
     assert history.close.shape == (2, 700)
     assert (history.close[:, 0] == 1000.0).all()
     assert (history.low <= np.minimum(history.open, history.close)).all()
     assert (history.high >= np.maximum(history.open, history.close)).all()
-    assert load_market(wanted, embargo_days=60).history.fingerprint == history.fingerprint
+    assert load_market(data, embargo_days=60).history.fingerprint == history.fingerprint
     assert loaded.splits.test.num_sessions > 100
     notices = " ".join(loaded.notices)
     assert ("estimated" in notices) == (name != "regime")

@@ -31,7 +31,7 @@ SCENARIO = PanelScenario(
     rate=RATE,
 )
 MATRIX = ((1.0, 0.6, -0.2), (0.6, 1.0, 0.1), (-0.2, 0.1, 1.0))
-LAW = PanelModel(drift=(0.02, 0.12, 0.30), vol_annual=(0.1, 0.2, 0.4), correlation=MATRIX)
+MODEL = PanelModel(drift=(0.02, 0.12, 0.30), vol_annual=(0.1, 0.2, 0.4), correlation=MATRIX)
 
 
 def excess_returns(close: np.ndarray) -> np.ndarray:
@@ -43,7 +43,7 @@ def within(sample: np.ndarray, expected: float, errors: float = 4.5) -> bool:
     return abs(sample.mean() - expected) < errors * sample.std() / np.sqrt(sample.size)
 
 
-def test_simulated_sessions_are_the_exchange_s_where_nothing_special_happened() -> None:
+def test_simulated_sessions_are_those_of_the_exchange_without_special_closings() -> None:
     real = exchange_sessions(dt.date(2022, 1, 3), dt.date(2024, 12, 31))
     assert np.array_equal(trading_days(dt.date(2022, 1, 1), len(real)), real)
 
@@ -54,8 +54,8 @@ def test_a_year_of_sessions_is_a_year_of_days() -> None:
     assert years == pytest.approx(40.0, rel=0.002)
 
 
-def test_drift_and_volatility_are_those_of_the_law() -> None:
-    close = simulate_gbm(LAW, SCENARIO, np.random.default_rng(1)).close
+def test_drift_and_volatility_are_those_of_the_model() -> None:
+    close = simulate_gbm(MODEL, SCENARIO, np.random.default_rng(1)).close
     excess = excess_returns(close)
     assert (close[:, 0] == 100.0).all()
     for asset, (drift, vol) in enumerate(((0.02, 0.1), (0.12, 0.2), (0.30, 0.4))):
@@ -66,25 +66,25 @@ def test_drift_and_volatility_are_those_of_the_law() -> None:
 
 
 def test_correlations_are_those_of_the_matrix() -> None:
-    excess = excess_returns(simulate_gbm(LAW, SCENARIO, np.random.default_rng(2)).close)
-    found = np.corrcoef(excess.reshape(-1, 3).T)
-    np.testing.assert_allclose(found, MATRIX, atol=0.006)
+    excess = excess_returns(simulate_gbm(MODEL, SCENARIO, np.random.default_rng(2)).close)
+    measured = np.corrcoef(excess.reshape(-1, 3).T)
+    np.testing.assert_allclose(measured, MATRIX, atol=0.006)
     lagged = np.corrcoef(excess[:, 1:, 0].ravel(), excess[:, :-1, 1].ravel())[0, 1]
     assert abs(lagged) < 0.006
 
 
 def test_interest_runs_over_weekends_and_risk_does_not() -> None:
-    law = PanelModel(drift=RATE, vol_annual=0.0, correlation=0.0)
-    returns = np.diff(np.log(simulate_gbm(law, SCENARIO, np.random.default_rng(0)).close), axis=1)
+    model = PanelModel(drift=RATE, vol_annual=0.0, correlation=0.0)
+    returns = np.diff(np.log(simulate_gbm(model, SCENARIO, np.random.default_rng(0)).close), axis=1)
     days = np.diff(SCENARIO.dates).astype(float)
     np.testing.assert_allclose(returns[0, :, 0], RATE * days / 365, rtol=1e-9)
-    excess = excess_returns(simulate_gbm(LAW, SCENARIO, np.random.default_rng(3)).close)
+    excess = excess_returns(simulate_gbm(MODEL, SCENARIO, np.random.default_rng(3)).close)
     assert excess[:, days == 3].std() / excess[:, days == 1].std() == pytest.approx(1.0, abs=0.01)
 
 
 @pytest.mark.parametrize("regimes", [False, True])
 def test_discounted_prices_are_martingales_where_the_drift_is_the_rate(regimes: bool) -> None:
-    fair = replace(LAW, drift=RATE)
+    fair = replace(MODEL, drift=RATE)
     rng = np.random.default_rng(4)
     if regimes:
         model = RegimeModel(states=(fair, replace(fair, vol_annual=0.5, correlation=0.9)))
@@ -96,9 +96,9 @@ def test_discounted_prices_are_martingales_where_the_drift_is_the_rate(regimes: 
         assert within(history.close[:, -1, asset] * discount, 100.0)
 
 
-def test_merton_s_weight_is_the_same_on_every_session() -> None:
-    law = PanelModel(drift=RATE + 0.08, vol_annual=0.16, correlation=0.0)
-    history = simulate_gbm(law, SCENARIO, np.random.default_rng(5))
+def test_mertons_weight_is_the_same_on_every_session() -> None:
+    model = PanelModel(drift=RATE + 0.08, vol_annual=0.16, correlation=0.0)
+    history = simulate_gbm(model, SCENARIO, np.random.default_rng(5))
     earned = np.exp(SCENARIO.interest)[:, None]
     excess = history.close[:, 1:] / history.close[:, :-1] - earned
     days = np.diff(SCENARIO.dates).astype(int)
@@ -110,29 +110,29 @@ def test_merton_s_weight_is_the_same_on_every_session() -> None:
 
 def test_the_chain_spends_its_stationary_share_in_each_state_from_the_start() -> None:
     model = RegimeModel(
-        states=(LAW,) * 3, transition=((0.9, 0.1, 0.0), (0.1, 0.8, 0.1), (0.3, 0.0, 0.7))
+        states=(MODEL,) * 3, transition=((0.9, 0.1, 0.0), (0.1, 0.8, 0.1), (0.3, 0.0, 0.7))
     )
     shares = model.stationary()
     np.testing.assert_allclose(shares @ model.transition_matrix(), shares, atol=1e-12)
     _, states = simulate_regimes(model, SCENARIO, np.random.default_rng(6))
     for step in (0, 1, 30, 62):
-        found = np.bincount(states[:, step], minlength=3) / len(states)
+        measured = np.bincount(states[:, step], minlength=3) / len(states)
         errors = np.sqrt(shares * (1 - shares) / len(states))
-        assert (np.abs(found - shares) < 4.5 * errors).all()
+        assert (np.abs(measured - shares) < 4.5 * errors).all()
     for state in range(3):
         following = states[:, 1:][states[:, :-1] == state]
-        found = np.bincount(following, minlength=3) / following.size
-        np.testing.assert_allclose(found, model.transition_matrix()[state], atol=0.006)
+        measured = np.bincount(following, minlength=3) / following.size
+        np.testing.assert_allclose(measured, model.transition_matrix()[state], atol=0.006)
 
 
-def test_squares_of_a_switching_market_remember_as_long_as_the_chain() -> None:
+def test_squares_of_a_switching_market_have_the_memory_of_the_chain() -> None:
     calm, storm = 0.1, 0.4
     # Drifts that leave the log returns without a mean, whatever the state.
-    laws = tuple(
+    regimes = tuple(
         PanelModel(drift=RATE + vol**2 / 2, vol_annual=vol, correlation=0.0)
         for vol in (calm, storm)
     )
-    model = RegimeModel(states=laws, transition=((0.95, 0.05), (0.15, 0.85)))
+    model = RegimeModel(states=regimes, transition=((0.95, 0.05), (0.15, 0.85)))
     history, _ = simulate_regimes(model, SCENARIO, np.random.default_rng(7))
     squares = excess_returns(history.close) ** 2
     shares, variances = np.array([0.75, 0.25]), np.array([calm, storm]) ** 2
@@ -142,13 +142,13 @@ def test_squares_of_a_switching_market_remember_as_long_as_the_chain() -> None:
     for lag in (1, 5, 10):
         covariance = (variances[1] - variances[0]) ** 2 * shares.prod() * 0.8**lag
         product = (squares[:, lag:] - level / 252) * (squares[:, :-lag] - level / 252)
-        found = product.mean() / (spread / 252**2)
-        assert found == pytest.approx(covariance / spread, abs=0.02)
+        measured = product.mean() / (spread / 252**2)
+        assert measured == pytest.approx(covariance / spread, abs=0.02)
 
 
-def test_each_regime_has_its_own_law() -> None:
+def test_each_regime_has_its_own_parameters() -> None:
     storm = PanelModel(drift=-0.5, vol_annual=0.6, correlation=0.9)
-    model = RegimeModel(states=(LAW, storm), transition=((0.9, 0.1), (0.1, 0.9)))
+    model = RegimeModel(states=(MODEL, storm), transition=((0.9, 0.1), (0.1, 0.9)))
     history, states = simulate_regimes(model, SCENARIO, np.random.default_rng(8))
     excess = excess_returns(history.close)
     np.testing.assert_allclose(np.corrcoef(excess[states == 0].T), MATRIX, atol=0.01)
@@ -160,7 +160,7 @@ def test_each_regime_has_its_own_law() -> None:
 def test_same_seed_same_panel_and_another_seed_another() -> None:
     few = replace(SCENARIO, num_paths=2)
     for simulate in (
-        lambda rng: simulate_gbm(LAW, few, rng),
+        lambda rng: simulate_gbm(MODEL, few, rng),
         lambda rng: simulate_regimes(RegimeModel(), few, rng)[0],
     ):
         first = simulate(np.random.default_rng(1)).fingerprint
@@ -175,7 +175,7 @@ def test_names_sort_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("law", "words"),
+    ("parameters", "words"),
     [
         ({"vol_annual": -0.1}, r"data\.gbm\.vol_annual of asset_01 is -0\.1"),
         ({"vol_annual": "0.1..20.0"}, "vol_annual of asset_02 is 10.05"),
@@ -184,9 +184,9 @@ def test_names_sort_in_order() -> None:
         ({"correlation": -0.9}, "no correlation matrix"),
     ],
 )
-def test_an_impossible_law_is_refused(law: dict[str, Any], words: str) -> None:
+def test_impossible_parameters_are_refused(parameters: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        simulate_gbm(PanelModel(**law), SCENARIO, np.random.default_rng(0))
+        simulate_gbm(PanelModel(**parameters), SCENARIO, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_an_impossible_chain_is_refused(transition: Any, words: str) -> None:
         simulate_regimes(model, SCENARIO, np.random.default_rng(0))
 
 
-def test_prices_beyond_all_numbers_are_refused() -> None:
+def test_prices_that_overflow_are_refused() -> None:
     wild = PanelModel(drift=5.0, vol_annual=5.0, correlation=0.0)
     long = replace(SCENARIO, num_paths=1, dates=trading_days(dt.date(1950, 1, 2), 25_000))
     with pytest.raises(InputError, match=r"the price of asset_0\d on .* is (inf|0\.0)"):
@@ -228,15 +228,15 @@ def test_a_list_of_another_length_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "wanted"),
+    ("value", "expected"),
     [
         (0.2, 0.2),
         ([0.1, 0.2], (0.1, 0.2)),
         ("0.1..0.2", "0.1..0.2"),
     ],
 )
-def test_all_three_are_read_from_plain_data(value: Any, wanted: Any) -> None:
-    assert build_settings(PanelModel, {"vol_annual": value}, "data.gbm").vol_annual == wanted
+def test_all_three_are_read_from_plain_data(value: Any, expected: Any) -> None:
+    assert build_settings(PanelModel, {"vol_annual": value}, "data.gbm").vol_annual == expected
 
 
 @pytest.mark.parametrize(

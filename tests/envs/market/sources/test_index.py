@@ -52,7 +52,7 @@ def test_csv_needs_its_path() -> None:
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "data",
     [
         Sp500Data(rate=0.01),
         YahooData(fallback="sp500", cache_dir="somewhere"),
@@ -60,9 +60,9 @@ def test_csv_needs_its_path() -> None:
         SyntheticData(model="heston", drift=0.07),
     ],
 )
-def test_settings_survive_a_trip_through_json(wanted: Any) -> None:
-    text = json.dumps(settings_to_json(wanted), allow_nan=False)
-    assert build_settings(DataSettings, json.loads(text), "data") == wanted
+def test_settings_survive_a_trip_through_json(data: Any) -> None:
+    text = json.dumps(settings_to_json(data), allow_nan=False)
+    assert build_settings(DataSettings, json.loads(text), "data") == data
 
 
 @pytest.mark.parametrize(
@@ -93,8 +93,8 @@ def test_the_embedded_market_is_split_as_documented() -> None:
 
 
 def test_a_fair_simulated_market_drifts_at_the_rate() -> None:
-    wanted = SyntheticData(paths=4000, sessions=66, rate=0.06, dividend_yield=0.02)
-    history = simulate_market(wanted, np.random.default_rng(1))
+    data = SyntheticData(paths=4000, sessions=66, rate=0.06, dividend_yield=0.02)
+    history = simulate_market(data, np.random.default_rng(1))
     years = float((history.dates[-1] - history.dates[0]).astype(int)) / 365
     last = history.close[:, -1]
     error = last.mean() - 1000 * np.exp((0.06 - 0.02) * years)
@@ -102,16 +102,16 @@ def test_a_fair_simulated_market_drifts_at_the_rate() -> None:
 
 
 def test_synthetic_data_follow_their_own_seed() -> None:
-    wanted = SyntheticData(sessions=400)
-    first = load_market(wanted, embargo_days=0).history.fingerprint
-    assert load_market(wanted, embargo_days=0).history.fingerprint == first
-    other = load_market(replace(wanted, seed=1), embargo_days=0).history.fingerprint
+    data = SyntheticData(sessions=400)
+    first = load_market(data, embargo_days=0).history.fingerprint
+    assert load_market(data, embargo_days=0).history.fingerprint == first
+    other = load_market(replace(data, seed=1), embargo_days=0).history.fingerprint
     assert other != first
 
 
 def test_simulated_paths_can_be_asked_for_in_numbers() -> None:
-    wanted = SyntheticData(sessions=60, model="heston")
-    assert simulate_market(wanted, np.random.default_rng(0), paths=7).close.shape == (7, 60)
+    data = SyntheticData(sessions=60, model="heston")
+    assert simulate_market(data, np.random.default_rng(0), paths=7).close.shape == (7, 60)
 
 
 def test_a_file_is_remembered_by_its_whole_path(
@@ -136,8 +136,8 @@ def without_yahoo(*_: Any) -> Any:
 
 def test_fallback_says_loudly_what_was_used_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "load_yahoo", without_yahoo)
-    wanted = YahooData(fallback="sp500", rate=0.03)
-    market: LoadedMarket = load_market(wanted, embargo_days=60)
+    data = YahooData(fallback="sp500", rate=0.03)
+    market: LoadedMarket = load_market(data, embargo_days=60)
     assert market.settings == Sp500Data(rate=0.03)
     assert market.history.name == "sp500"
     assert market.notices[0].startswith("FALLBACK")

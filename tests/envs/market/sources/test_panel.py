@@ -45,7 +45,7 @@ def test_a_file_needs_its_path() -> None:
     assert set(values) == set(settings_to_json(PanelFileData(path="prices.csv")))
 
 
-def test_laws_can_be_overridden_in_every_style() -> None:
+def test_parameters_can_be_overridden_in_every_style() -> None:
     values = composed(
         "panel_simulated",
         "data.assets=2",
@@ -53,15 +53,15 @@ def test_laws_can_be_overridden_in_every_style() -> None:
         "data.gbm.vol_annual=[0.1,0.2]",
         "data.gbm.correlation=[[1,0.5],[0.5,1]]",
     )
-    law = build_settings(PanelSettings, values, "data").gbm
-    assert (law.drift, law.vol_annual) == (0.08, (0.1, 0.2))
-    assert law.correlation == ((1.0, 0.5), (0.5, 1.0))
+    model = build_settings(PanelSettings, values, "data").gbm
+    assert (model.drift, model.vol_annual) == (0.08, (0.1, 0.2))
+    assert model.correlation == ((1.0, 0.5), (0.5, 1.0))
     spread = composed("panel_simulated", "data.gbm.drift=0.05..-0.02")
     assert build_settings(PanelSettings, spread, "data").gbm.drift == "0.05..-0.02"
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "data",
     [
         PanelSimulatedData(model="garch", garch=GarchModel(fit_to=PanelFileData(path="a.csv"))),
         PanelStocksData(assets=("AAPL", "JPM")),
@@ -69,9 +69,9 @@ def test_laws_can_be_overridden_in_every_style() -> None:
         PanelYahooData(tickers=("SPY",), fallback="panel_stocks"),
     ],
 )
-def test_settings_survive_a_trip_through_json(wanted: Any) -> None:
-    text = json.dumps(settings_to_json(wanted), allow_nan=False)
-    assert build_settings(PanelSettings, json.loads(text), "data") == wanted
+def test_settings_survive_a_trip_through_json(data: Any) -> None:
+    text = json.dumps(settings_to_json(data), allow_nan=False)
+    assert build_settings(PanelSettings, json.loads(text), "data") == data
 
 
 @pytest.mark.parametrize(
@@ -113,12 +113,12 @@ def test_ten_assets_by_default_split_without_an_embargo_after_the_warmup() -> No
 
 @pytest.mark.parametrize("model", ["gbm", "regime_switching"])
 def test_simulated_panels_follow_their_own_seed(model: Any) -> None:
-    wanted = PanelSimulatedData(model=model, sessions=80, paths=2, assets=3)
-    first = load_panel(wanted).history.fingerprint
-    assert load_panel(wanted).history.fingerprint == first
-    assert load_panel(replace(wanted, seed=1)).history.fingerprint != first
-    assert simulate_panel(wanted, np.random.default_rng(0), paths=7).close.shape == (7, 80, 3)
-    assert simulate_panel(wanted, np.random.default_rng(0)).fingerprint == first
+    data = PanelSimulatedData(model=model, sessions=80, paths=2, assets=3)
+    first = load_panel(data).history.fingerprint
+    assert load_panel(data).history.fingerprint == first
+    assert load_panel(replace(data, seed=1)).history.fingerprint != first
+    assert simulate_panel(data, np.random.default_rng(0), paths=7).close.shape == (7, 80, 3)
+    assert simulate_panel(data, np.random.default_rng(0)).fingerprint == first
 
 
 def write_panel(path: Path, shift: float = 0.0) -> None:
@@ -143,16 +143,16 @@ def test_garch_reads_the_training_years_of_its_prices_alone(tmp_path: Path) -> N
         "sessions": 60,
         "garch": {"fit_to": {"source": "panel_csv", "path": str(path), "splits": splits}},
     }
-    wanted = build_settings(PanelSettings, values, "data")
-    before = load_panel(wanted).history
+    data = build_settings(PanelSettings, values, "data")
+    before = load_panel(data).history
     assert before.assets == ("A", "B", "C")
     write_panel(path, shift=0.05)
-    assert load_panel(wanted).history.fingerprint == before.fingerprint
+    assert load_panel(data).history.fingerprint == before.fingerprint
     values["garch"]["fit_to"]["splits"] = splits | {"train_end": str(dates[700])}
     later = build_settings(PanelSettings, values, "data")
     assert load_panel(later).history.fingerprint != before.fingerprint
     with pytest.raises(InputError, match=r"data\.assets = 10, but file prices\.csv has 3"):
-        load_panel(replace(wanted, assets=10))
+        load_panel(replace(data, assets=10))
 
 
 def test_a_file_is_remembered_by_its_whole_path(
@@ -184,9 +184,9 @@ def test_the_stocks_are_twenty_and_split_as_documented() -> None:
 def test_without_skfolio_one_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "skfolio.datasets", None)
     monkeypatch.setitem(sys.modules, "skfolio", None)
-    for wanted in (PanelStocksData(), PanelSimulatedData(model="garch")):
+    for data in (PanelStocksData(), PanelSimulatedData(model="garch")):
         with pytest.raises(InputError) as caught:
-            load_panel(wanted)
+            load_panel(data)
         assert "pip install -e '.[stocks]'" in caught.value.remedy
         assert "\n" not in str(caught.value)
 

@@ -94,7 +94,7 @@ def test_parquet_holds_the_same_panel(
     assert load(path)[0].fingerprint == load(csv)[0].fingerprint
 
 
-def test_chosen_assets_come_in_the_order_asked_for(write: Writer) -> None:
+def test_chosen_assets_come_in_the_requested_order(write: Writer) -> None:
     for lines in (WIDE, LONG):
         history = load(write(lines), assets=("Gold Fund", "AAPL"))[0]
         assert history.assets == ("Gold Fund", "AAPL")

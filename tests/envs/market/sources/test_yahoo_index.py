@@ -71,12 +71,12 @@ def test_a_second_run_needs_no_network(
 ) -> None:
     first, _ = load()
     assert [file.name for file in cached(tmp_path)] == [WINDOW.cache_name]
-    exchange.asked.clear()
+    exchange.requested.clear()
     exchange.status = 500
     written = cached(tmp_path)[0].stat().st_mtime_ns
     second, notices = load()
     assert cached(tmp_path)[0].stat().st_mtime_ns == written
-    assert exchange.asked == []
+    assert exchange.requested == []
     assert second.fingerprint == first.fingerprint
     assert notices == ()
 

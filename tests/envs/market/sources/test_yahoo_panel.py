@@ -27,7 +27,7 @@ Loader = Callable[..., tuple[PanelHistory, tuple[str, ...]]]
 
 
 @dataclass
-class Bazaar(Exchange):
+class ExchangeWithCoins(Exchange):
     """An exchange with coins, which trade every day; adjusted closes are half the closes."""
 
     blank: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -44,8 +44,8 @@ class Bazaar(Exchange):
 
 
 @pytest.fixture
-def exchange() -> Bazaar:
-    return Bazaar(SESSIONS)
+def exchange() -> ExchangeWithCoins:
+    return ExchangeWithCoins(SESSIONS)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def cached(folder: Path) -> list[Path]:
 
 
 def test_adjusted_closes_on_the_sessions_of_the_exchange(
-    server: str, exchange: Bazaar, load: Loader
+    server: str, exchange: ExchangeWithCoins, load: Loader
 ) -> None:
     history, notices = load()
     assert history.assets == TICKERS
@@ -84,17 +84,17 @@ def test_coins_alone_trade_every_day(server: str, load: Loader) -> None:
 
 
 def test_a_second_run_needs_no_network_whatever_the_order(
-    server: str, exchange: Bazaar, load: Loader, tmp_path: Path
+    server: str, exchange: ExchangeWithCoins, load: Loader, tmp_path: Path
 ) -> None:
     first, notices = load()
-    exchange.asked.clear()
+    exchange.requested.clear()
     exchange.status, exchange.body = 500, b"{}"
     second, again = load()
     assert (second.fingerprint, again) == (first.fingerprint, notices)
     turned, _ = load(*reversed(TICKERS))
     assert turned.assets == tuple(reversed(TICKERS))
     assert np.array_equal(turned.close, first.close[:, :, ::-1])
-    assert exchange.asked == []
+    assert exchange.requested == []
     assert len(cached(tmp_path)) == 1
     with pytest.raises(InputError, match="asked for SPY and GLD"):
         load("SPY", "GLD")
@@ -111,7 +111,7 @@ def test_a_damaged_cache_is_downloaded_again_and_said_so(
 
 
 def test_no_answer_is_one_error_that_names_the_stocks_at_hand(
-    server: str, exchange: Bazaar, load: Loader, tmp_path: Path
+    server: str, exchange: ExchangeWithCoins, load: Loader, tmp_path: Path
 ) -> None:
     exchange.status, exchange.body = 429, b"Too Many Requests"
     with pytest.raises(InputError, match="asked for SPY, BTC-USD and AAPL") as caught:
@@ -121,7 +121,7 @@ def test_no_answer_is_one_error_that_names_the_stocks_at_hand(
 
 
 def test_a_few_missing_sessions_are_left_out_for_all_and_named(
-    server: str, exchange: Bazaar, load: Loader
+    server: str, exchange: ExchangeWithCoins, load: Loader
 ) -> None:
     exchange.blank = {"AAPL": (10, 20)}
     history, notices = load("SPY", "AAPL")
@@ -133,7 +133,7 @@ def test_a_few_missing_sessions_are_left_out_for_all_and_named(
     "missing", [tuple(range(10, 11 + MAX_MISSING_SESSIONS)), (len(SESSIONS) - 1,)]
 )
 def test_more_missing_sessions_or_the_last_are_a_partial_answer(
-    server: str, exchange: Bazaar, load: Loader, tmp_path: Path, missing: tuple[int, ...]
+    server: str, exchange: ExchangeWithCoins, load: Loader, tmp_path: Path, missing: tuple[int, ...]
 ) -> None:
     exchange.blank = {"AAPL": missing}
     with pytest.raises(InputError, match="partial answer: AAPL has a price on") as caught:
@@ -143,7 +143,7 @@ def test_more_missing_sessions_or_the_last_are_a_partial_answer(
 
 
 def test_an_asset_that_begins_later_is_what_the_settings_say(
-    server: str, exchange: Bazaar, load: Loader
+    server: str, exchange: ExchangeWithCoins, load: Loader
 ) -> None:
     exchange.blank = {"AAPL": tuple(range(40))}
     with pytest.raises(InputError, match="AAPL has no price on 2024-01-02"):
@@ -157,7 +157,7 @@ def test_an_asset_that_begins_later_is_what_the_settings_say(
 
 
 def test_impossible_prices_are_refused_and_not_kept(
-    server: str, exchange: Bazaar, load: Loader, tmp_path: Path
+    server: str, exchange: ExchangeWithCoins, load: Loader, tmp_path: Path
 ) -> None:
     exchange.close_factor = -1.0
     with pytest.raises(InputError, match="unusable data: yahoo: the price of SPY"):

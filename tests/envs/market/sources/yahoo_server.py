@@ -1,4 +1,4 @@
-"""Yahoo Finance played by a server on this machine: what it says well, badly, slowly or not."""
+"""A local server in the place of Yahoo Finance: it answers well, badly, slowly or not at all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NEW_YORK = ZoneInfo("America/New_York")
 
 @dataclass
 class Exchange:
-    """What the server knows and how it behaves."""
+    """The data of the server and how it behaves."""
 
     sessions: np.ndarray
     status: int = 200
@@ -36,7 +36,7 @@ class Exchange:
     vix_blank: tuple[int, ...] = ()
     index_blank: tuple[int, ...] = ()
     close_factor: float = 1.0
-    asked: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
 
     def close(self, symbol: str) -> np.ndarray:
         steps = np.arange(len(self.sessions), dtype=np.float64)
@@ -93,7 +93,7 @@ def served(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
             symbol = unquote(parts.path).removeprefix("/v8/finance/chart/")
-            exchange.asked.append(symbol)
+            exchange.requested.append(symbol)
             time.sleep(exchange.delay_seconds)
             body = exchange.body
             if body is None:
@@ -133,7 +133,7 @@ def lead_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def ask_here(self: YfData, address: str, *arguments: Any, **options: Any) -> Any:
         if not address.startswith("http://127.0.0.1:"):
-            pytest.exit(f"a test would have asked {address}", returncode=1)
+            pytest.exit(f"a test would have requested {address}", returncode=1)
         return ask(self, address, *arguments, **options)
 
     monkeypatch.setattr(YfData, "_make_request", ask_here)
