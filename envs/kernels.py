@@ -53,91 +53,55 @@ def open_kernel(
 
 
 def make_option_portfolio(
+    num_envs: int | None = None,
     split: str = "train",
     data: Mapping[str, Any] | None = None,
     surface: Mapping[str, Any] | None = None,
     env: Mapping[str, Any] | None = None,
     render_mode: None = None,
-) -> KernelEnv:
-    """The option book as one gymnasium environment.
+) -> KernelEnv | KernelVectorEnv:
+    """The option book as a gymnasium environment, or as a vector environment of `num_envs`.
 
     `data`, `surface` and `env` are plain settings as in conf/; each defaults to its class's
     defaults (embedded S&P 500, volatility driven by VIX, realistic costs). Raises InputError for
     settings that are not valid.
     """
-    return KernelEnv(_option_kernel(1, split, data, surface, env))
-
-
-def make_option_portfolio_vector(
-    num_envs: int = 1,
-    split: str = "train",
-    data: Mapping[str, Any] | None = None,
-    surface: Mapping[str, Any] | None = None,
-    env: Mapping[str, Any] | None = None,
-    render_mode: None = None,
-) -> KernelVectorEnv:
-    """Many option books stepped together, as a gymnasium vector environment."""
-    return KernelVectorEnv(_option_kernel(num_envs, split, data, surface, env))
+    options: OptionPortfolioSettings = build_settings(OptionPortfolioSettings, env or {}, "env")
+    loaded, market = _option_market(
+        build_settings(DataSettings, {"source": "sp500", **(data or {})}, "data"),
+        build_settings(SurfaceSettings, {"kind": "vix", **(surface or {})}, "surface"),
+        options,
+    )
+    return _opened(loaded, market, options, split, num_envs)
 
 
 def make_portfolio_allocation(
+    num_envs: int | None = None,
     split: str = "train",
     data: Mapping[str, Any] | None = None,
     env: Mapping[str, Any] | None = None,
     render_mode: None = None,
-) -> KernelEnv:
-    """The allocation as one gymnasium environment.
+) -> KernelEnv | KernelVectorEnv:
+    """The allocation as a gymnasium environment, or as a vector environment of `num_envs`.
 
     `data` and `env` are plain settings as in conf/; each defaults to its class's defaults (ten
     simulated assets, costs of 10 bp). Raises InputError for settings that are not valid.
     """
-    return KernelEnv(_allocation_kernel(1, split, data, env))
-
-
-def make_portfolio_allocation_vector(
-    num_envs: int = 1,
-    split: str = "train",
-    data: Mapping[str, Any] | None = None,
-    env: Mapping[str, Any] | None = None,
-    render_mode: None = None,
-) -> KernelVectorEnv:
-    """Many portfolios stepped together, as a gymnasium vector environment."""
-    return KernelVectorEnv(_allocation_kernel(num_envs, split, data, env))
-
-
-def _option_kernel(
-    num_envs: int,
-    split: str,
-    data: Mapping[str, Any] | None,
-    surface: Mapping[str, Any] | None,
-    env: Mapping[str, Any] | None,
-) -> BookKernel:
-    options: OptionPortfolioSettings = build_settings(OptionPortfolioSettings, env or {}, "env")
-    return _books(
-        *_option_market(
-            build_settings(DataSettings, {"source": "sp500", **(data or {})}, "data"),
-            build_settings(SurfaceSettings, {"kind": "vix", **(surface or {})}, "surface"),
-            options,
-        ),
-        options,
-        split,
-        num_envs,
-    )
-
-
-def _allocation_kernel(
-    num_envs: int, split: str, data: Mapping[str, Any] | None, env: Mapping[str, Any] | None
-) -> BookKernel:
     options: AllocationSettings = build_settings(AllocationSettings, env or {}, "env")
-    wanted = build_settings(PanelSettings, {"source": "panel_simulated", **(data or {})}, "data")
-    return _books(*_panel_market(wanted, options), options, split, num_envs)
+    panel = build_settings(PanelSettings, {"source": "panel_simulated", **(data or {})}, "data")
+    return _opened(*_panel_market(panel, options), options, split, num_envs)
 
 
-def _books(
-    loaded: Loaded[Any, Any], market: BookMarket, options: BookOptions, split: str, num_envs: int
-) -> BookKernel:
+def _opened(
+    loaded: Loaded[Any, Any],
+    market: BookMarket,
+    options: BookOptions,
+    split: str,
+    num_envs: int | None,
+) -> KernelEnv | KernelVectorEnv:
     stretch = loaded.split(split)
-    return open_kernel(market, options, Window(stretch.start, stretch.stop), num_envs)
+    kernel = open_kernel(market, options, Window(stretch.start, stretch.stop), num_envs or 1)
+    return KernelEnv(kernel) if num_envs is None else KernelVectorEnv(kernel)
 
 
 @lru_cache(maxsize=4)

@@ -21,5 +21,5 @@ def register_environments() -> None:
             gym.register(
                 id=name,
                 entry_point=f"envs.kernels:{function}",
-                vector_entry_point=f"envs.kernels:{function}_vector",
+                vector_entry_point=f"envs.kernels:{function}",
             )

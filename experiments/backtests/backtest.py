@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.policy import RiskManagedPolicy
-from agents.policy import Trader
-from agents.policy import PolicyBatch
+from agents.policy import PolicyBatch, RiskManagedPolicy, Trader
+from conf.errors import InputError
 from conf.types import BoolArray, DateArray, FloatArray, ObsArray
 from envs.core.batch import StepRecord, StepResult, Window
 from envs.core.kernel import BookKernel
@@ -164,6 +163,20 @@ def _overlay_day(record: StepRecord, market: BookMarket) -> dict[str, FloatArray
     gain = as_rows(market.aged)[record.row + 1] - record.price
     blocked_pnl = ((record.requested - overlay.quantity) * gain).sum(axis=-1)
     return {"guard": overlay.state.astype(np.float64), "blocked_pnl": blocked_pnl, **clipped}
+
+
+def first_session(backtest: Backtest, market: BookMarket) -> int:
+    """The session of the market at which the backtest begins; InputError if it is another's."""
+    dates = market.history.dates
+    start = int(np.searchsorted(dates, backtest.dates[0]))
+    same_days = np.array_equal(dates[start : start + len(backtest.dates)], backtest.dates)
+    if not same_days or backtest.quantity.shape[-1] != len(market.instruments):
+        raise InputError(
+            f"{market.history.name}: the backtest of {backtest.dates[0]} to {backtest.dates[-1]} "
+            f"with {backtest.quantity.shape[-1]} instruments was not run on this market",
+            "Give the market that the backtest was run on",
+        )
+    return start
 
 
 def index_equity(market: BookMarket, window: Window, initial: float) -> FloatArray:

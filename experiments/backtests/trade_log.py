@@ -12,7 +12,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from datetime import date
+from functools import singledispatch
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,9 +27,8 @@ from envs.core.batch import Window
 from envs.core.costs import CostSettings, FlatCosts
 from envs.core.market import BookMarket, BookOptions
 from envs.option_portfolio.market import OptionMarket, OptionPortfolioSettings
-from experiments.backtests.backtest import FLOOR_USD, Backtest, index_equity
+from experiments.backtests.backtest import FLOOR_USD, Backtest, first_session, index_equity
 from experiments.backtests.plain_ledger import Entry
-from experiments.environments.attribution import first_session
 
 
 def build_trade_log(
@@ -38,14 +39,7 @@ def build_trade_log(
     A ruined book's trade log ends with its last close above nothing. Raises InputError where the
     backtest was not run on this market.
     """
-    lines: Iterator[Entry]
-    if isinstance(market, OptionMarket) and isinstance(options, OptionPortfolioSettings):
-        lines = _OptionJournal(backtest, market, options, book).lines()
-    elif isinstance(market, PanelMarket) and isinstance(options, AllocationSettings):
-        lines = _PanelJournal(backtest, market, options, book).lines()
-    else:
-        raise InputError(f"there is no trade log for a {type(market).__name__}", "Write one")
-    table = pd.DataFrame(lines, columns=Entry._fields)
+    table = pd.DataFrame(_log(market, backtest, options, book).lines(), columns=Entry._fields)
     for name in ("day", "expiry"):
         table[name] = pd.to_datetime(table[name]).astype("datetime64[s]")
     return table
@@ -70,13 +64,13 @@ def read_trade_log(path: Path) -> list[Entry]:
     return [Entry(*row) for row in zip(*plain.values(), strict=True)]
 
 
-class _Journal(ABC):
+class _Log(ABC):
     """Goes through the days of a book."""
 
     costs: CostSettings
 
     def __init__(self, backtest: Backtest, market: BookMarket, book: int) -> None:
-        self.done, self.book = backtest, book
+        self.backtest, self.book = backtest, book
         self.start = first_session(backtest, market)
         self.path = book % market.history.num_paths
         self.quantity: FloatArray = backtest.quantity[book]  # (T, M) held into each close
@@ -87,7 +81,7 @@ class _Journal(ABC):
 
     def lines(self) -> Iterator[Entry]:
         """Every line, day by day."""
-        alive, equity = self.done.alive[self.book], self.done.equity[self.book]
+        alive, equity = self.backtest.alive[self.book], self.backtest.equity[self.book]
         for name, number in self.fees().items():
             yield Entry(self.days[0], "fee", name, price=number)
         for t, day in enumerate(self.days):
@@ -126,7 +120,7 @@ class _Journal(ABC):
         """Trades at this close."""
 
 
-class _OptionJournal(_Journal):
+class _OptionLog(_Log):
     def __init__(
         self, backtest: Backtest, market: OptionMarket, options: OptionPortfolioSettings, book: int
     ) -> None:
@@ -183,13 +177,13 @@ class _OptionJournal(_Journal):
         tape, s = self.market.tape, self.start + t
         strike = float(tape.strike[self.path, s, slot])
         left = np.timedelta64(int(tape.days_to_expiry[s, slot]), "D")
-        expiry: date = (self.done.dates[t].astype("datetime64[D]") + left).item()
+        expiry: date = (self.backtest.dates[t].astype("datetime64[D]") + left).item()
         name = f"{tape.slots[slot].name} {strike:.4f} {expiry}"
         kind = "call" if tape.is_call[slot] else "put"
         return Entry(self.days[t], "trade", name, kind, strike, expiry)
 
 
-class _PanelJournal(_Journal):
+class _PanelLog(_Log):
     costs: FlatCosts
 
     def __init__(
@@ -216,3 +210,18 @@ class _PanelJournal(_Journal):
         """An asset at its close."""
         price = float(self.market.history.close[self.path, self.start + t, asset])
         return Entry(day, "quote", self.market.instruments[asset], "spot", price=price)
+
+
+@singledispatch
+def _log(market: Any, backtest: Backtest, options: Any, book: int) -> _Log:
+    raise InputError(f"there is no trade log for a {type(market).__name__}", "Write one")
+
+
+@_log.register
+def _(market: OptionMarket, backtest: Backtest, options: Any, book: int) -> _Log:
+    return _OptionLog(backtest, market, options, book)
+
+
+@_log.register
+def _(market: PanelMarket, backtest: Backtest, options: Any, book: int) -> _Log:
+    return _PanelLog(backtest, market, options, book)

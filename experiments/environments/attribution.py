@@ -18,12 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conf.errors import InputError
 from conf.types import FloatArray
 from envs.allocation.market import PanelMarket
-from envs.core.market import BookMarket
 from envs.option_portfolio.market import OptionMarket
-from experiments.backtests.backtest import FLOOR_USD, Backtest
+from experiments.backtests.backtest import FLOOR_USD, Backtest, first_session
 
 EXPANSION = ("delta", "gamma", "vega", "theta", "rates")
 TERMS = (*EXPANSION, "carry", "roll", "cost", "write_off", "residual")
@@ -75,20 +73,6 @@ def attribute(backtest: Backtest, market: OptionMarket) -> Attribution:
     return Attribution(
         {name: terms[name] for name in TERMS}, np.diff(backtest.equity, axis=1), option_pnl
     )
-
-
-def first_session(backtest: Backtest, market: BookMarket) -> int:
-    """The session of the market at which the backtest begins; InputError if it is another's."""
-    dates = market.history.dates
-    start = int(np.searchsorted(dates, backtest.dates[0]))
-    same_days = np.array_equal(dates[start : start + len(backtest.dates)], backtest.dates)
-    if not same_days or backtest.quantity.shape[-1] != len(market.instruments):
-        raise InputError(
-            f"{market.history.name}: the backtest of {backtest.dates[0]} to {backtest.dates[-1]} "
-            f"with {backtest.quantity.shape[-1]} instruments was not run on this market",
-            "Give the market that the backtest was run on",
-        )
-    return start
 
 
 def write_off(backtest: Backtest, gained: FloatArray) -> FloatArray:

@@ -12,8 +12,8 @@ from conf.errors import InputError
 from conf.types import FloatArray
 from envs.allocation.market import PanelMarket
 from envs.option_portfolio.market import OptionMarket
-from experiments.backtests.backtest import Backtest
-from experiments.environments.attribution import closing_cost, first_session
+from experiments.backtests.backtest import Backtest, first_session
+from experiments.environments.attribution import closing_cost
 from experiments.environments.strategy_names import Leg, name_strategy
 from experiments.statistics.performance import iv_rank
 from risk.metrics import drawdown, sharpe_ratio, simple_returns

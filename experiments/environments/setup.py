@@ -14,8 +14,7 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 
 from agents.baselines.options import Baseline
-from agents.policy import RiskManagedPolicy
-from agents.policy import Policy
+from agents.policy import Policy, RiskManagedPolicy
 from callbacks.validation import Score
 from conf.errors import InputError
 from envs.core.batch import Window

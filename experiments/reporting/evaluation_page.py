@@ -260,7 +260,7 @@ def _verdict_section(main: SplitEvaluation, results: Sequence[SplitEvaluation]) 
 
 def _performance_section(result: SplitEvaluation) -> Section:
     tables = [
-        books_table(f"Books {label}", comparison, result.baselines)
+        books_table(f"Books {label}", comparison.performance, result.baselines)
         for label, comparison in comparisons(result)
     ]
     single_years = [
@@ -340,7 +340,7 @@ def _scorecard_section(comparison: BenchmarkComparison) -> Section:
 
 def _other_split_section(result: SplitEvaluation) -> Section:
     tables = [
-        books_table(f"Books {label}, {result.name}", comparison, result.baselines)
+        books_table(f"Books {label}, {result.name}", comparison.performance, result.baselines)
         for label, comparison in comparisons(result)
     ]
     return Section(

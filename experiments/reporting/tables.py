@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ from experiments.reporting.style import dollars, number, percent
 from experiments.statistics.comparison import Outcome, Verdict
 from experiments.statistics.performance import Performance
 
-_MEASURES = (
+# Label, measure, how it is written.
+MEASURES = (
     ("Sharpe", "sharpe", number),
     ("return a year", "annual_return", percent),
     ("volatility", "annual_volatility", percent),
@@ -37,19 +38,18 @@ def titles_of(baselines: Sequence[Baseline]) -> dict[str, str]:
 
 
 def books_table(
-    title: str, comparison: BenchmarkComparison, baselines: Sequence[Baseline]
+    title: str,
+    performance: Mapping[str, Performance],
+    baselines: Sequence[Baseline],
+    measures: Sequence[tuple[str, str, Callable[[float], str]]] = MEASURES,
 ) -> Table:
     """Every book's measures, the agent first; means over paths."""
     titles = titles_of(baselines)
-    ordered = [AGENT, INDEX, *(n for n in comparison.performance if n not in (AGENT, INDEX))]
     rows = tuple(
-        (
-            titles[name],
-            *(write(_mean(comparison.performance[name], m)) for _, m, write in _MEASURES),
-        )
-        for name in ordered
+        (titles[name], *(write(mean_of(performance[name], m)) for _, m, write in measures))
+        for name in dict.fromkeys((AGENT, INDEX, *performance))
     )
-    columns = ("book", *(label for label, _, _ in _MEASURES))
+    columns = ("book", *(label for label, _, _ in measures))
     return Table(title[0].upper() + title[1:], columns, rows, emphasis=frozenset({0}))
 
 
@@ -211,9 +211,9 @@ def costs_table(title: str, rows: Sequence[CostRow], baselines: Sequence[Baselin
         (
             titles[row.book],
             f"× {row.factor:g}",
-            number(_mean(row.performance, "sharpe")),
-            percent(_mean(row.performance, "annual_return")),
-            percent(_mean(row.performance, "cost_drag")),
+            number(mean_of(row.performance, "sharpe")),
+            percent(mean_of(row.performance, "annual_return")),
+            percent(mean_of(row.performance, "cost_drag")),
         )
         for row in sorted(rows, key=lambda row: (row.book != AGENT, row.book, row.factor))
     )
@@ -292,7 +292,8 @@ def _met(line: ScoreLine) -> str:
     return "met" if line.passed else "missed"
 
 
-def _mean(performance: Performance, name: str) -> float:
+def mean_of(performance: Performance, name: str) -> float:
+    """A measure's mean over paths."""
     return float(np.mean(getattr(performance, name)))
 
 

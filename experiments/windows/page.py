@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -27,9 +27,11 @@ from experiments.reporting.figures import (
 from experiments.reporting.model_card import small_print
 from experiments.reporting.style import BOOKS, DASH, MUTED, number, percent
 from experiments.reporting.tables import (
+    MEASURES,
+    books_table,
     differences_table,
     evidence_table,
-    titles_of,
+    mean_of,
     verdicts_table,
 )
 from experiments.runs.folder import shown_path
@@ -39,15 +41,9 @@ from experiments.windows.stitching import StitchedComparison, WalkForwardResult,
 from experiments.windows.windows import WalkForwardSettings
 from risk.metrics import simple_returns
 
-# Measure -> its label and how it is written.
-_MEASURES: dict[str, tuple[str, Callable[[float], str]]] = {
-    "sharpe": ("Sharpe", number),
-    "annual_return": ("return a year", percent),
-    "annual_volatility": ("volatility", percent),
-    "max_drawdown": ("max drawdown", percent),
-    "sortino": ("Sortino", number),
-    "calmar": ("Calmar", number),
-}
+# Of the tables over all test years.
+_MEASURES = MEASURES[:6]
+_WRITE: Mapping[str, Callable[[float], str]] = {name: write for _, name, write in _MEASURES}
 
 COLUMNS = (
     "tested", "trained on", "validation Sharpe", "test Sharpe", "return", "max drawdown",
@@ -120,10 +116,10 @@ def _window_row(window: WindowResult) -> tuple[str, ...]:
         window.window.years,
         f"{first[:4]} to {last[:4]}",
         number(window.validation_sharpe),
-        number(_mean(agent, "sharpe")),
-        percent(_mean(agent, "total_return")) + ruin,
-        percent(_mean(agent, "max_drawdown")),
-        percent(_mean(index, "total_return")),
+        number(mean_of(agent, "sharpe")),
+        percent(mean_of(agent, "total_return")) + ruin,
+        percent(mean_of(agent, "max_drawdown")),
+        percent(mean_of(index, "total_return")),
     )
 
 
@@ -145,7 +141,7 @@ def _sharpes(windows: Sequence[WindowResult]) -> Chart:
     """The Sharpe ratio that each policy was chosen for, and that of its test."""
 
     def tested(book: str) -> np.ndarray:
-        return np.array([_mean(w.result.headline.performance[book], "sharpe") for w in windows])
+        return np.array([mean_of(w.result.headline.performance[book], "sharpe") for w in windows])
 
     labels = tuple(window.window.years for window in windows)
     chosen = np.array([w.validation_sharpe for w in windows], dtype=np.float64)  # None: NaN
@@ -222,14 +218,15 @@ def _performance_section(result: WalkForwardResult) -> Section:
         rolling_sharpe_chart(raw.dates[1:], followed, raw.risk_free, window=252),
     )
     intro = "The test years in a row. Lines across the equity show where a new policy begins."
-    tables = [
-        _measures_table(result.headline),
-        _books_table("Books without the risk module", raw, _baselines(result)),
-    ]
+    books = [("Books without the risk module", raw)]
     if managed is not None:
         intro = f"{intro} {_GUARD_BEGINS_ANEW}"
-        tables.append(_books_table("Books under the risk module", managed, _baselines(result)))
-    return Section("Performance", (*charts, *tables), intro=intro)
+        books.append(("Books under the risk module", managed))
+    tables = [
+        books_table(title, comparison.performance, _baselines(result), _MEASURES)
+        for title, comparison in books
+    ]
+    return Section("Performance", (*charts, _measures_table(result.headline), *tables), intro=intro)
 
 
 def _with_borders(chart: Chart, windows: Sequence[WindowResult]) -> Chart:
@@ -247,41 +244,23 @@ def _measures_table(comparison: StitchedComparison) -> Table:
     agent = comparison.performance[AGENT]
     rows = tuple(
         (label[0].upper() + label[1:], _cell(agent, name), _range(comparison, name))
-        for name, (label, _) in _MEASURES.items()
+        for label, name, _ in _MEASURES
     )
     note = "The maximum drawdown has no interval: resampling breaks the path up, and with it the "
     columns = ("measure", "value", "95 % interval")
     return Table("The agent over all test years", columns, rows, notes=(f"{note}drawdowns.",))
 
 
-def _books_table(
-    title: str, comparison: StitchedComparison, baselines: Sequence[Baseline]
-) -> Table:
-    """Every book's measures over all test years, the agent first; means over paths."""
-    titles = titles_of(baselines)
-    ordered = dict.fromkeys((AGENT, INDEX, *comparison.performance))
-    rows = tuple(
-        (titles.get(book, book), *(_cell(comparison.performance[book], name) for name in _MEASURES))
-        for book in ordered
-    )
-    columns = ("book", *(label for label, _ in _MEASURES.values()))
-    return Table(title, columns, rows, emphasis=frozenset({0}))
-
-
 def _cell(performance: Performance, name: str) -> str:
-    return _MEASURES[name][1](_mean(performance, name))
+    return _WRITE[name](mean_of(performance, name))
 
 
 def _range(comparison: StitchedComparison, name: str) -> str:
     """A measure's 95 % interval; a dash for one that has none."""
     if name not in comparison.intervals:
         return DASH
-    interval, write = comparison.intervals[name], _MEASURES[name][1]
+    interval, write = comparison.intervals[name], _WRITE[name]
     return f"{write(interval.low)} to {write(interval.high)}"
-
-
-def _mean(performance: Performance, name: str) -> float:
-    return float(np.mean(getattr(performance, name)))
 
 
 def _baselines(result: WalkForwardResult) -> Sequence[Baseline]:

@@ -18,7 +18,7 @@ from experiments.certificates.ledger_replay import (
     replayed,
 )
 from experiments.certificates.look_ahead import the_run, trip
-from experiments.environments.attribution import first_session
+from experiments.backtests.backtest import first_session
 from experiments.evaluation.open_run import open_run
 
 

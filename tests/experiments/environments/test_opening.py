@@ -57,7 +57,10 @@ def test_what_is_of_the_other_environment_is_named(sections, said):
 def test_a_policy_for_other_assets_or_another_order_is_refused():
     setup = setup_of(**ASSETS)
     policy = SimplexPolicy(
-        spaces.Box(-10.0, 10.0, (len(setup.market.features),)), Simplex(4), lambda _: 0.0
+        spaces.Box(-10.0, 10.0, (len(setup.market.features),)),
+        Simplex(4),
+        lambda _: 0.0,
+        net_arch=[8],
     )
     names = list(setup.market.instruments)
     assert setup.describe_data()["assets"] == names
