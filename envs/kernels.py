@@ -38,18 +38,18 @@ def open_kernel(
     risk: RiskSettings | None = None,
 ) -> BookKernel:
     """Books of the kind that the market is for; InputError where the settings are of another."""
+    kernel: type[OptionPortfolioKernel] | type[AllocationKernel]
     if isinstance(market, OptionMarket) and isinstance(options, OptionPortfolioSettings):
-        return OptionPortfolioKernel(
-            market, options, window, num_envs, seed, random_start=random_start, risk=risk
+        kernel = OptionPortfolioKernel
+    elif isinstance(market, PanelMarket) and isinstance(options, AllocationSettings):
+        kernel = AllocationKernel
+    else:
+        raise InputError(
+            f"a {type(market).__name__} cannot be traded with {type(options).__name__}",
+            "Take env=option_portfolio for options on an index, env=portfolio_allocation for a "
+            "panel",
         )
-    if isinstance(market, PanelMarket) and isinstance(options, AllocationSettings):
-        return AllocationKernel(
-            market, options, window, num_envs, seed, random_start=random_start, risk=risk
-        )
-    raise InputError(
-        f"a {type(market).__name__} cannot be traded with {type(options).__name__}",
-        "Take env=option_portfolio for options on an index, env=portfolio_allocation for a panel",
-    )
+    return kernel(market, options, window, num_envs, seed, random_start=random_start, risk=risk)
 
 
 def make_option_portfolio(

@@ -10,13 +10,11 @@ from conf.errors import InputError
 from conf.types import BoolArray, FloatArray, IntArray, ObsArray
 from envs.allocation.market import AllocationSettings, PanelMarket
 from envs.allocation.simplex import Simplex
-from envs.core.batch import Window
 from envs.core.episode_statistics import ALL
 from envs.core.features import Scaling
 from envs.core.kernel import BookKernel
 from envs.core.market import as_rows
 from risk.book import Book
-from risk.overlay import RiskSettings
 
 # The last bits of a trade may not overdraw the account, so this share stays behind as cash.
 ROUNDING_SHARE = 64 * float(np.finfo(np.float64).eps)
@@ -88,20 +86,8 @@ class AllocationKernel(BookKernel):
     market: PanelMarket
     options: AllocationSettings
 
-    def __init__(
-        self,
-        market: PanelMarket,
-        options: AllocationSettings,
-        window: Window,
-        num_envs: int = 1,
-        seed: int | None = None,
-        *,
-        random_start: bool = True,
-        risk: RiskSettings | None = None,
-    ) -> None:
-        super().__init__(
-            market, options, window, num_envs, seed, random_start=random_start, risk=risk
-        )
+    def _prepare(self) -> None:
+        market = self.market
         if self.overlay is not None and self.overlay.options.limits.max_margin is not None:
             raise InputError(
                 f"risk.limits.max_margin is {self.overlay.options.limits.max_margin}, but assets "
@@ -110,7 +96,6 @@ class AllocationKernel(BookKernel):
             )
         assets = len(market.instruments)
         self.action_space = Simplex(assets + 1)
-        self._cost_share = options.costs.share
         self._observed, self._index = as_rows(market.observed), as_rows(market.index_return)
         own = (*market.features[:assets], *market.features[3 * assets :])
         self._scaling = Scaling(own)
@@ -156,7 +141,7 @@ class AllocationKernel(BookKernel):
         )
 
     def _cost(self, trade: FloatArray, mark: FloatArray, row: IntArray) -> FloatArray:
-        cost: FloatArray = self._cost_share * (np.abs(trade) * mark).sum(axis=-1)
+        cost: FloatArray = self.options.costs.share * (np.abs(trade) * mark).sum(axis=-1)
         return cost
 
     def _leaving(self, held: FloatArray, next_row: IntArray) -> tuple[BoolArray, FloatArray | None]:

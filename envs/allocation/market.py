@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -46,6 +46,7 @@ class AllocationSettings:
     episode: EpisodeSettings = Field(default_factory=EpisodeSettings)
     costs: FlatCosts = FlatCosts(rate_bps=10.0)  # of every dollar bought or sold
     reward: RewardSettings = ALLOCATION_REWARD
+    lot: ClassVar[float | None] = None
 
     @model_validator(mode="after")
     def _check_costs(self) -> AllocationSettings:

@@ -72,7 +72,6 @@ class BookKernel(BatchKernel):
         *,
         random_start: bool = True,
         risk: RiskSettings | None = None,
-        lot: float | None = None,
     ) -> None:
         super().__init__(num_envs, seed)
         self.market, self.options, self.window = market, options, window
@@ -87,7 +86,7 @@ class BookKernel(BatchKernel):
         self.statistics = EpisodeStatistics(num_envs)
         self.overlay: RiskOverlay | None = None
         if risk is not None and risk.enabled:
-            self.overlay = RiskOverlay(num_envs, risk, lot)
+            self.overlay = RiskOverlay(num_envs, risk, options.lot)
         self.path: IntArray = np.zeros(num_envs, np.int64)
         self.session: IntArray = np.full(num_envs, window.start)
         self.start: IntArray = self.session.copy()
@@ -100,6 +99,7 @@ class BookKernel(BatchKernel):
             None if market.market_closed is None else as_rows(market.market_closed)
         )
         self._num_sessions = market.history.num_sessions
+        self._prepare()
 
     def reset(self, mask: BoolArray | None = None) -> ObsArray:
         """Begin episodes with nothing but cash."""
@@ -192,6 +192,10 @@ class BookKernel(BatchKernel):
         }
 
     # --- what a subclass has to say --------------------------------------------------------------
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Set `action_space`, and lay out what the steps gather from."""
 
     @abstractmethod
     def _target(self, action: FloatArray, mark: FloatArray, row: IntArray) -> FloatArray:

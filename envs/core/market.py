@@ -39,6 +39,10 @@ class BookOptions(Protocol):
     def reward(self) -> RewardSettings:
         """Terms, weights and parameters."""
 
+    @property
+    def lot(self) -> float | None:
+        """Units that can only be traded together; None for any fraction of one."""
+
 
 class BookHistory(Protocol):
     """What is known of any history: P paths over T sessions."""

@@ -6,7 +6,6 @@ import numpy as np
 from gymnasium import spaces
 
 from conf.types import BoolArray, FloatArray, IntArray, ObsArray
-from envs.core.batch import Window
 from envs.core.episode_statistics import ALL
 from envs.core.kernel import BookKernel
 from envs.core.market import as_rows
@@ -15,7 +14,6 @@ from envs.option_portfolio.observation import BookObservation
 from envs.option_portfolio.risk_view import RiskView
 from envs.option_portfolio.sizing import target_quantity
 from risk.book import Book
-from risk.overlay import RiskSettings
 
 
 class OptionPortfolioKernel(BookKernel):
@@ -27,28 +25,17 @@ class OptionPortfolioKernel(BookKernel):
     market: OptionMarket
     options: OptionPortfolioSettings
 
-    def __init__(
-        self,
-        market: OptionMarket,
-        options: OptionPortfolioSettings,
-        window: Window,
-        num_envs: int = 1,
-        seed: int | None = None,
-        *,
-        random_start: bool = True,
-        risk: RiskSettings | None = None,
-    ) -> None:
-        lot = None if options.sizing.fractional else options.sizing.contract_multiplier
-        super().__init__(
-            market, options, window, num_envs, seed, random_start=random_start, risk=risk, lot=lot
-        )
+    def _prepare(self) -> None:
+        market, overlay = self.market, self.overlay
         self.action_space = spaces.Box(-1.0, 1.0, (market.tape.num_slots,), dtype=np.float32)
-        if risk is not None and self.overlay is not None:
-            needs_scan = risk.limits.max_margin is not None
-            self._risk_view = RiskView(market, risk.scan if needs_scan else None)
+        if overlay is not None:
+            needs_scan = overlay.options.limits.max_margin is not None
+            self._risk_view = RiskView(market, overlay.options.scan if needs_scan else None)
         self._rows = market.rows
         self._rolled = np.ascontiguousarray(market.tape.rolled)  # or `take` copies all of it
-        self._observation = BookObservation(market.observed, self._rows, options.initial_equity_usd)
+        self._observation = BookObservation(
+            market.observed, self._rows, self.options.initial_equity_usd
+        )
 
     def exposures(self) -> dict[str, FloatArray]:
         """Greeks (N,) of the book held into the last close, as of the close before it.

@@ -43,6 +43,11 @@ class OptionPortfolioSettings:
     costs: CostSettings = Field(default_factory=RealisticCosts)
     reward: RewardSettings = Field(default_factory=RewardSettings)
 
+    @property
+    def lot(self) -> float | None:
+        """Units of a whole contract; None where a part of one may be held."""
+        return None if self.sizing.fractional else self.sizing.contract_multiplier
+
 
 @dataclass(frozen=True)
 class OptionMarket:
