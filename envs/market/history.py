@@ -134,14 +134,10 @@ class MarketHistory(PricePaths):
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over every array of the content (not over the name)."""
-        columns: dict[str, NDArray[np.generic]] = {
-            "dates": self.dates.astype(np.int64),
-            "implied_vol_source": self.implied_vol_source,
-        }
-        for name in _PATH_COLUMNS + _SESSION_COLUMNS:
-            columns[name] = getattr(self, name)
-        columns.update({f"extra:{name}": values for name, values in self.extras.items()})
-        return fingerprint_of(columns)
+        names = ("implied_vol_source", *_PATH_COLUMNS, *_SESSION_COLUMNS)
+        columns = {name: getattr(self, name) for name in names}
+        columns |= {f"extra:{name}": values for name, values in self.extras.items()}
+        return fingerprint_of({"dates": self.dates.astype(np.int64), **columns})
 
     def sessions(self, start: int, stop: int) -> MarketHistory:
         """The same history cut to sessions start .. stop-1."""

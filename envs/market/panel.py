@@ -75,12 +75,9 @@ class PanelHistory(PricePaths):
         check_shape(self.name, "close", self.close, (self.num_paths, sessions, self.num_assets))
         check_shape(self.name, "rate", self.rate, (sessions,))
         check_dates(self.name, self.dates)
-        if not np.isfinite(self.rate).all():
-            where = int(np.argmin(np.isfinite(self.rate)))
-            raise InputError(f"{self.name}: rate of {self.dates[where]} is {self.rate[where]}")
-        sound = np.isfinite(self.close) & (self.close > 0)
-        if not sound.all():
-            path, session, asset = (int(i) for i in np.argwhere(~sound)[0])
+        for session in np.flatnonzero(~np.isfinite(self.rate)).tolist():
+            raise InputError(f"{self.name}: rate of {self.dates[session]} is {self.rate[session]}")
+        for path, session, asset in np.argwhere(~((self.close > 0) & (self.close < np.inf)))[:1]:
             raise InputError(
                 f"{self.name}: the price of {self.assets[asset]} on {self.dates[session]} is "
                 f"{self.close[path, session, asset]}",

@@ -129,26 +129,26 @@ def split_history(
     Raises InputError where a split would keep fewer than MIN_SPLIT_SESSIONS sessions.
     """
     sessions = dates.astype("datetime64[D]")
+
+    def up_to(day: dt.date) -> int:
+        return int(np.searchsorted(sessions, np.datetime64(day), side="right"))
+
     first, last = max(warmup_sessions - 1, 0), len(sessions)
     if boundaries.train_start is not None:
         first = max(first, int(np.searchsorted(sessions, np.datetime64(boundaries.train_start))))
     if boundaries.test_end is not None:
-        last = int(np.searchsorted(sessions, np.datetime64(boundaries.test_end), side="right"))
-    validation_start, test_start = _starts(sessions[:last], boundaries, first)
+        last = up_to(boundaries.test_end)
+    if boundaries.train_end is None or boundaries.validation_end is None:
+        usable = max(last - first, 0)
+        validation_start = first + round(TRAIN_SHARE * usable)
+        test_start = validation_start + round(VALIDATION_SHARE * usable)
+    else:
+        validation_start = max(min(up_to(boundaries.train_end), last), first)
+        test_start = max(min(up_to(boundaries.validation_end), last), first)
     train = _split(sessions, "train", first, validation_start, embargo_days)
     validation = _split(sessions, "validation", validation_start, test_start, embargo_days)
     test = _split(sessions, "test", test_start, last, 0)
     return Splits(train, validation, test)
-
-
-def _starts(dates: DateArray, boundaries: SplitDates, first: int) -> tuple[int, int]:
-    if boundaries.train_end is None or boundaries.validation_end is None:
-        usable = max(len(dates) - first, 0)
-        validation_start = first + round(TRAIN_SHARE * usable)
-        return validation_start, validation_start + round(VALIDATION_SHARE * usable)
-    ends = (boundaries.train_end, boundaries.validation_end)
-    after = [int(np.searchsorted(dates, np.datetime64(end), side="right")) for end in ends]
-    return max(after[0], first), max(after[1], first)
 
 
 def _split(dates: DateArray, name: str, start: int, next_start: int, embargo_days: int) -> Split:

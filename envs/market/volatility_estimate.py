@@ -59,11 +59,10 @@ def fill_implied_vol(
     All arguments are (T,); `observed` is annual decimal. Returns the volatility (1, T) and its
     source (T,): VOL_OBSERVED or VOL_ESTIMATED.
     """
-    given = np.atleast_2d(np.asarray(observed, np.float64))
-    estimate = estimate_implied_vol(np.atleast_2d(high), np.atleast_2d(low), np.atleast_2d(close))
+    given = np.asarray(observed, np.float64)
     known = np.isfinite(given)
-    source = np.where(known[0], VOL_OBSERVED, VOL_ESTIMATED).astype(np.int8)
-    return np.where(known, given, estimate), source
+    source = np.where(known, VOL_OBSERVED, VOL_ESTIMATED).astype(np.int8)
+    return np.where(known, given, estimate_implied_vol(high, low, close)), source
 
 
 def history_of_bars(

@@ -172,63 +172,40 @@ def price_and_greeks(
     return PriceAndGreeks(*in_blocks(_greeks_formula, contract, outputs=6))
 
 
-class _Terms(NamedTuple):
-    """What price and Greeks share."""
-
-    sign: FloatArray  # +1 call, −1 put
-    sqrt_tau: FloatArray
-    deviation: FloatArray  # σ√T, 0 where nothing is uncertain
-    d1: FloatArray
-    spot_discounted: FloatArray  # S·e^(−qT)
-    strike_discounted: FloatArray  # K·e^(−rT)
-    n1: FloatArray  # N(s·d1)
-    n2: FloatArray  # N(s·d2)
-
-
-def _terms(*contract: Any) -> _Terms:
+def _legs(*contract: Any) -> tuple[FloatArray, ...]:
+    """d1, σ√T, S·e^(−qT), and the legs of the price: s·S·e^(−qT)·N(s·d1), s·K·e^(−rT)·N(s·d2)."""
     spot, strike, tau, vol, rate, dividend, is_call = contract
     sign = np.where(is_call, 1.0, -1.0)
-    sqrt_tau = np.sqrt(tau)
-    deviation = vol * sqrt_tau
+    deviation = vol * np.sqrt(tau)
     log_forward = np.log(spot / strike) + (rate - dividend) * tau
     d1 = log_forward / np.maximum(deviation, _MIN_DEVIATION) + 0.5 * deviation
-    return _Terms(
-        sign=sign,
-        sqrt_tau=sqrt_tau,
-        deviation=deviation,
-        d1=d1,
-        spot_discounted=spot * np.exp(-dividend * tau),
-        strike_discounted=strike * np.exp(-rate * tau),
-        n1=ndtr(sign * d1),
-        n2=ndtr(sign * (d1 - deviation)),
-    )
+    spot_discounted = spot * np.exp(-dividend * tau)
+    spot_leg = sign * spot_discounted * ndtr(sign * d1)
+    strike_leg = sign * (strike * np.exp(-rate * tau)) * ndtr(sign * (d1 - deviation))
+    return d1, deviation, spot_discounted, spot_leg, strike_leg
 
 
-def _value(terms: _Terms) -> FloatArray:
-    value = terms.spot_discounted * terms.n1 - terms.strike_discounted * terms.n2
+def _value(spot_leg: FloatArray, strike_leg: FloatArray) -> FloatArray:
     # The difference of two nearly equal legs may round to a number just below zero.
-    return np.maximum(terms.sign * value, 0.0) + 0.0
+    return np.maximum(spot_leg - strike_leg, 0.0) + 0.0
 
 
 def _price_formula(*contract: Any) -> tuple[FloatArray]:
-    return (_value(_terms(*contract)),)
+    return (_value(*_legs(*contract)[3:]),)
 
 
 def _greeks_formula(*contract: Any) -> PriceAndGreeks:
     spot, _, tau, vol, rate, dividend, _ = contract
-    terms = _terms(*contract)
-    certain = terms.deviation < _MIN_DEVIATION
-    inverse = np.where(certain, 0.0, 1.0 / np.where(certain, 1.0, terms.deviation))
-    density = _INV_SQRT_2PI * np.exp(-0.5 * terms.d1 * terms.d1)
-    spot_density = terms.spot_discounted * density
-    spot_leg = terms.sign * terms.spot_discounted * terms.n1
-    strike_leg = terms.sign * terms.strike_discounted * terms.n2
+    d1, deviation, spot_discounted, spot_leg, strike_leg = _legs(*contract)
+    certain = deviation < _MIN_DEVIATION
+    inverse = np.where(certain, 0.0, 1.0 / np.where(certain, 1.0, deviation))
+    spot_density = spot_discounted * (_INV_SQRT_2PI * np.exp(-0.5 * d1 * d1))
     decay = 0.5 * spot_density * vol * vol * inverse
     return PriceAndGreeks(
-        price=_value(terms),
+        price=_value(spot_leg, strike_leg),
         delta=spot_leg / spot,
         gamma=spot_density * inverse / (spot * spot),
         theta=dividend * spot_leg - rate * strike_leg - decay,
-        vega=spot_density * terms.sqrt_tau,
+        vega=spot_density * np.sqrt(tau),
         rho=tau * strike_leg,
     )

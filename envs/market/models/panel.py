@@ -70,12 +70,7 @@ class PanelModel:
 
 @settings
 class RegimeModel(MarkovRegimes):
-    """A market that switches between hidden regimes, all assets at once.
-
-    J. D. Hamilton, A new approach to the economic analysis of nonstationary time series and the
-    business cycle, Econometrica 57 (1989). The first regime of a path is drawn from the chain's
-    stationary distribution.
-    """
+    """A market that switches between hidden regimes, all assets at once (Hamilton 1989)."""
 
     states: Annotated[tuple[PanelModel, ...], Field(min_length=2)] = (
         PanelModel(drift="0.05..0.15", vol_annual="0.08..0.24", correlation=0.25),

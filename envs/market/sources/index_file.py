@@ -45,8 +45,7 @@ def load_file(
             f"{table.place(record)}: high {high[record]:g} is below low {low[record]:g}",
             "Correct or remove that row",
         )
-    volume = table.numbers("volume")
-    remedy = "Write 0 where it is not known"
+    volume, remedy = table.numbers("volume"), "Write 0 where it is not known"
     table.refuse("volume", volume, volume < 0, "is negative", remedy)
     vol, source = fill_implied_vol(_observed_vol(table), high, low, prices["close"])
     extras, notices = _extras(table)

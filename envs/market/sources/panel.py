@@ -199,16 +199,9 @@ def _load_prices(data: PricedSettings) -> tuple[PricedSettings, PanelHistory, tu
         path = Path(data.path).expanduser()
         loaded = load_panel_file(path, data.rate, data.assets, data.incomplete)
         return replace(data, path=str(path.resolve())), *loaded
-    window = YahooWindow(data.start, data.end)
+    window, limits = YahooWindow(data.start, data.end), (data.cache_dir, data.timeout_seconds)
     try:
-        return data, *load_yahoo_panel(
-            data.tickers,
-            window,
-            data.cache_dir,
-            data.timeout_seconds,
-            data.rate,
-            data.incomplete,
-        )
+        return data, *load_yahoo_panel(data.tickers, window, *limits, data.rate, data.incomplete)
     except InputError as error:
         if data.fallback is None:
             raise

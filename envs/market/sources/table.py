@@ -90,10 +90,12 @@ class FileTable:
         cells = self.columns[name]
         values = np.array([_number(cell) for cell in cells], np.float64)
         for record in np.flatnonzero(~np.isfinite(values)).tolist():
-            blank = _is_blank(cells[record])
+            cell = cells[record]
+            blank = cell is None or cell is pd.NA or not str(cell).strip()
+            blank = blank or (isinstance(cell, float) and math.isnan(cell))
             if blank and blank_allowed:
                 continue
-            problem = "is empty" if blank else f"holds {_shown(cells[record])}, not a finite number"
+            problem = "is empty" if blank else f"holds {_shown(cell)}, not a finite number"
             raise InputError(
                 f"{self.place(record)}: column {name} {problem}",
                 "Write a plain number with a decimal point, or remove the row or the column",
@@ -132,12 +134,6 @@ def _number(cell: object) -> float:
         return float(cell)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return math.nan
-
-
-def _is_blank(cell: object) -> bool:
-    if isinstance(cell, str):
-        return not cell.strip()
-    return cell is None or cell is pd.NA or (isinstance(cell, float) and math.isnan(cell))
 
 
 def _shown(cell: object) -> str:

@@ -64,21 +64,20 @@ def ask_yahoo(request: Request, *, timeout_seconds: float, scratch: Path) -> pd.
     def ask() -> None:
         with _logged_to(log):
             try:
-                answer.append(
-                    yfinance.download(
-                        list(request.symbols),
-                        start=request.start.isoformat(),
-                        end=(request.end + dt.timedelta(days=1)).isoformat(),  # exclusive there
-                        interval="1d",
-                        actions=False,
-                        auto_adjust=False,
-                        group_by="column",
-                        multi_level_index=True,
-                        progress=False,
-                        threads=False,
-                        timeout=timeout_seconds / 2,
-                    )
+                bars = yfinance.download(
+                    list(request.symbols),
+                    start=request.start.isoformat(),
+                    end=(request.end + dt.timedelta(days=1)).isoformat(),  # exclusive there
+                    interval="1d",
+                    actions=False,
+                    auto_adjust=False,
+                    group_by="column",
+                    multi_level_index=True,
+                    progress=False,
+                    threads=False,
+                    timeout=timeout_seconds / 2,
                 )
+                answer.append(bars)
             except Exception as error:
                 answer.append(error)
 
