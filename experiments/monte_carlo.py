@@ -2,7 +2,7 @@
 
 The policy trades through years from several models that are fitted to the past of its own market,
 without and with the risk module, beside the index, cash and a few baselines. Distributions of
-Sharpe ratio, return and drawdown and the chances of ruin and of a large loss, each with an
+Sharpe ratio, return and drawdown and the probabilities of ruin and of a large loss, each with an
 interval, go to `monte_carlo/` in the run folder.
 """
 
@@ -65,12 +65,8 @@ def monte_carlo(config: DictConfig) -> float:
     setup = option_setup(run.setup)
     models = fit_models(setup.loaded, request.models)
     results = [_simulate(model, run.policy, setup, request) for model in models]
-    header = {
-        **run.header(),
-        "paths": request.paths,
-        "seed": request.seed,
-        "level": request.level,
-    }
+    numbers = {name: getattr(request, name) for name in ("paths", "seed", "level")}
+    header = {**run.header(), **numbers}
     folder = run.folder("monte_carlo")
     _write(folder, header, results, build_page(header, results) if request.report else None)
     _print(folder, header, results)

@@ -64,10 +64,9 @@ def rows_table(rows: Sequence[Row]) -> Table:
     """Rows for the terminal."""
     table = Table(title="benchmark")
     table.add_column("what", overflow="fold")
-    table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("unit", no_wrap=True)
-    table.add_column("budget", justify="right", no_wrap=True)
-    table.add_column("met", no_wrap=True)
+    for column in ("value", "unit", "budget", "met"):
+        right = column in ("value", "budget")
+        table.add_column(column, justify="right" if right else "left", no_wrap=True)
     words = {True: "[green]yes[/]", False: "[red]no[/]", None: ""}
     for row in rows:
         budget = "" if row.budget is None else str(row.budget)

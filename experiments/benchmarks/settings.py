@@ -12,7 +12,8 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from agents.factory import RecurrentPPOSettings, build_agent
 from conf.errors import InputError
 from conf.settings import build_settings, settings
-from envs.option_portfolio.env import OptionPortfolioKernel
+from envs.core.kernel import BookKernel
+from envs.kernels import open_kernel
 from envs.sb3_vec_env import KernelVecEnv
 from experiments.environments.opening import market_settings, open_market, option_setup, section
 from experiments.environments.option_book import OptionSetup
@@ -51,21 +52,11 @@ class Bench:
     setup: OptionSetup
     plain: dict[str, Any]  # the sections of the configuration as they were given
 
-    def measures(self, part: str) -> bool:
-        """Whether this part of the table is asked for."""
-        return part in self.request.rows or "all" in self.request.rows
-
-    def kernel(self, num_envs: int) -> OptionPortfolioKernel:
+    def kernel(self, num_envs: int) -> BookKernel:
         """Episodes of the training years, as the agent meets them."""
-        setup = self.setup
-        return OptionPortfolioKernel(
-            setup.market,
-            setup.settings.env,
-            setup.window("train"),
-            num_envs,
-            seed=0,
-            risk=setup.training_risk,
-        )
+        setup, env = self.setup, self.setup.settings.env
+        window, risk = setup.window("train"), setup.training_risk
+        return open_kernel(setup.market, env, window, num_envs, seed=0, risk=risk)
 
     def model(self, agent: RecurrentPPOSettings, num_envs: int, device: str) -> OnPolicyAlgorithm:
         """A fresh agent in these episodes."""

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import betaincinv
 
-from conf.errors import InputError
 from conf.types import BoolArray, FloatArray
 from experiments.evaluation.open_run import MANAGED
 from experiments.evaluation.results import plain
@@ -31,9 +30,9 @@ class BookRisk(NamedTuple):
 
     mean: dict[str, Interval]  # by measure
     quantile: dict[str, tuple[float, ...]]  # by measure, at QUANTILES
-    ruin: Interval  # chance that the year ends in ruin
-    large_loss: Interval  # chance that it loses more than LARGE_LOSS
-    loss: Interval  # chance that it loses anything
+    ruin: Interval  # probability that the year ends in ruin
+    large_loss: Interval  # probability that it loses more than LARGE_LOSS
+    loss: Interval  # probability that it loses anything
     halted: float  # share of the years in which the risk module closed the book for good
 
     def plain(self) -> dict[str, Any]:
@@ -112,14 +111,11 @@ def resampled_means(values: FloatArray, resamples: int, rng: np.random.Generator
 
 
 def proportion_interval(hits: int, trials: int, level: float = 0.95) -> Interval:
-    """Exact two-sided interval of a chance after `hits` in `trials` independent tries.
+    """Exact two-sided interval of a probability after `hits` in `trials` independent tries.
 
     C. Clopper and E. Pearson, The use of confidence or fiducial limits illustrated in the case of
     the binomial, Biometrika 26 (1934).
     """
-    check_level(level)
-    if not 0 <= hits <= trials or trials < 1:
-        raise InputError(f"{hits} of {trials} is no share", "Give 0 <= hits <= trials")
     tail = (1.0 - level) / 2.0
     low = float(betaincinv(hits, trials - hits + 1, tail)) if hits else 0.0
     high = float(betaincinv(hits + 1, trials - hits, 1.0 - tail)) if hits < trials else 1.0
@@ -141,14 +137,14 @@ def _book_risk(years: Years, means: FloatArray, level: float) -> BookRisk:
         mean[name] = Interval(float(values.mean()), float(low), float(high))
         quantile[name] = tuple(float(x) for x in np.quantile(values, QUANTILES))
 
-    def chance(hit: BoolArray) -> Interval:
+    def probability(hit: BoolArray) -> Interval:
         return proportion_interval(int(hit.sum()), paths, level)
 
     return BookRisk(
         mean,
         quantile,
-        chance(years.ruined),
-        chance(years.total_return < -LARGE_LOSS),
-        chance(years.total_return < 0.0),
+        probability(years.ruined),
+        probability(years.total_return < -LARGE_LOSS),
+        probability(years.total_return < 0.0),
         float(years.halted.mean()),
     )

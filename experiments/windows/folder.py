@@ -28,7 +28,7 @@ from experiments.windows.windows import WalkForwardSettings, YearWindow, find_wi
 
 RESULT = "walk_forward"
 WALK_FORMAT = 1
-FINE_TUNE_SHARE = 4  # a fine-tuned window trains for a quarter of the steps, unless told otherwise
+FINE_TUNE_SHARE = 4  # a fine-tuned window trains for a quarter of the steps by default
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class WalkForwardRun:
     request: WalkForwardSettings
     setup: MarketSetup  # its splits are no window's
     windows: tuple[YearWindow, ...]
-    notices: tuple[str, ...]  # what a person should be told of the data
+    notices: tuple[str, ...]  # about the data, for the reader
 
     def run_folder(self, window: YearWindow) -> Path:
         """Where the window's run lives."""
@@ -114,7 +114,7 @@ def open_walk(
         build_model(walk.setup_of(first), walk.settings_of(first))
         if not is_walk(folder):
             _write(walk, identity)
-        # Another process may have been faster, and have had its data from elsewhere.
+        # Another process may have been faster, and have loaded other data.
         if _read(folder)["config"] == walk.config:
             return walk
     if _read(folder)["asked"] != identity:

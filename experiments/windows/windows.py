@@ -5,7 +5,7 @@ before its test years. The embargo (`envs.market.splits`) is the purge, too: the
 training and of the validation stretch are left out for as long as a contract lives, so nothing
 that a stretch can hold, and no return that it learns from, reaches into the next.
 
-A test year begins at the last close of the year before: a book that starts there in cash earns
+A test year begins at the last close of the year before: a book that starts in cash then earns
 the first return of its year. So every day of the years tested is the return of exactly one window.
 """
 
@@ -24,7 +24,7 @@ from conf.settings import settings
 from conf.types import DateArray
 from envs.market.splits import SplitDates, Splits, split_history
 
-# A quarter: of a last year with fewer there is no window of its own.
+# A quarter of a year: a last year with fewer sessions is not tested.
 MIN_TEST_SESSIONS = 63
 
 Years = Annotated[int, Field(ge=1, le=100)]

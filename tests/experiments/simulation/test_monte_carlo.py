@@ -197,7 +197,7 @@ def test_years_do_not_depend_on_the_number_of_threads(
 
 
 @pytest.mark.parametrize(("hits", "trials"), [(0, 50), (1, 50), (17, 40), (50, 50)])
-def test_intervals_of_chances_are_exact(hits: int, trials: int) -> None:
+def test_intervals_of_probabilities_are_exact(hits: int, trials: int) -> None:
     interval = proportion_interval(hits, trials, 0.9)
     expected = stats.binomtest(hits, trials).proportion_ci(0.9, method="exact")
     assert interval == pytest.approx((hits / trials, expected.low, expected.high))

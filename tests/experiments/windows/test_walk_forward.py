@@ -132,7 +132,7 @@ def test_baselines_and_verdict_are_of_the_same_days(walked):
     assert comparison["books"]["policy"]["max_drawdown"] > 0
 
 
-def test_the_whole_is_one_trial_and_its_windows_are_none(walked):
+def test_a_walk_forward_is_one_trial_and_its_windows_add_none(walked):
     rows = read_trials(walked.parents[2] / "trials.parquet")
     assert list(rows["run"]) == ["tiny/walk/it"]
     assert list(rows["split"]) == ["walk_forward"]
@@ -220,7 +220,7 @@ def test_a_window_that_fails_is_named_in_one_line_and_the_others_are_kept(comman
     assert manifest["status"] == "finished"
 
 
-def test_called_again_it_trains_nothing_and_gives_the_same_to_the_byte(command, walked, tmp_path):
+def test_called_again_it_trains_nothing_and_writes_the_same_bytes(command, walked, tmp_path):
     shutil.copytree(walked.parents[2], tmp_path / "outputs")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / FOLDER).glob("20*/**/*")}
     code, _, err = command(walk_forward, *QUICK, HERE)
@@ -234,8 +234,8 @@ def write_prices(path, history, factor=1.0):
     pd.DataFrame({"date": history.dates, **columns, "volume": 1e6}).to_csv(path, index=False)
 
 
-def test_what_comes_after_a_windows_validation_does_not_change_its_policy(command, tmp_path):
-    """Stronger than the end of its test: its test years are no matter either."""
+def test_prices_after_a_windows_validation_do_not_change_its_policy(command, tmp_path):
+    """Neither those after its test years nor those within them."""
     history = random_walk(870, seed=3)
     arguments = [text for text in QUICK if not text.startswith("data")]
     arguments += ["data=csv", "data.path=prices.csv", "walk_forward.window=2003"]
@@ -254,7 +254,7 @@ def test_what_comes_after_a_windows_validation_does_not_change_its_policy(comman
     assert policies["within"] != policies["true"]
 
 
-def test_a_fine_tuned_window_begins_with_the_weights_that_the_one_before_chose(command, tmp_path):
+def test_a_fine_tuned_window_starts_from_the_policy_chosen_in_the_window_before(command, tmp_path):
     tuned = ("walk_forward.retrain=fine_tune", "walk_forward.fine_tune_timesteps=128")
     later = (*QUICK, *tuned, HERE, "walk_forward.window=2002")
     code, _, err = command(walk_forward, *later)
@@ -281,8 +281,8 @@ def test_the_report_shows_both_books_and_its_pictures(command, tmp_path):
     code, out, err = command(walk_forward, *guarded, *anchored, HERE)
     assert (code, err) == (0, "")
     assert "nan" not in out.lower()
-    for outcome in ("window by window", "managed", "verdict", "written to"):
-        assert outcome in out
+    for text in ("window by window", "managed", "verdict", "written to"):
+        assert text in out
     result = tmp_path / FOLDER / "walk_forward"
     page = (result / "report.html").read_text()
     for title in ("Verdict", "Performance", "Windows", "How it was made"):
