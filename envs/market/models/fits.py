@@ -150,6 +150,8 @@ def fit_two_regimes(returns: FloatArray) -> TwoRegimes:
     Annals of Mathematical Statistics 41 (1970); with the forward filter of J. D. Hamilton,
     Econometrica 57 (1989).
     """
+    # statsmodels' MarkovRegression sets the first probabilities to the stationary shares instead of
+    # estimating them, and fails in its linear algebra where there is only one regime.
     spread = float(returns.std())
     if not spread > 0.0:
         raise InputError("the returns never differ", "Fit to other years, or leave regime out")
