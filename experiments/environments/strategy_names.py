@@ -151,7 +151,7 @@ def _signature(legs: list[Leg], side: int) -> str | None:
         sign = "+" if side * leg.weight > 0 else "-"
         kind = "C" if leg.is_call else "P"
         words.append((rank, kind, f"{sign}{count if count > 1 else ''}{kind}{rank}"))
-    return " ".join(outcome for _, _, outcome in sorted(words))
+    return " ".join(word for _, _, word in sorted(words))
 
 
 def _wings_equal(name: str, legs: list[Leg]) -> bool:

@@ -52,7 +52,7 @@ def returns_table(title: str, trials: Sequence[Trial]) -> TerminalTable:
     columns = []
     for book in books:
         cells = [number(100.0 * trial.worst_return(book), 1, plus=True) for trial in trials]
-        width = max(len(outcome) for outcome in [*titled(book).split(), *cells])
+        width = max(len(text) for text in [*titled(book).split(), *cells])
         table.add_column(titled(book), justify="right", width=width)
         columns.append(cells)
     for trial, *cells in zip(trials, *columns, strict=True):

@@ -20,7 +20,6 @@ from risk.bootstrap import Interval
 
 _IN_PICTURES = 4  # books that an eye can tell apart in a histogram
 
-
 COLUMNS = (
     "book", "Sharpe", "return of the year", "worst in 20", "max drawdown", "drawdown, worst in 20",
     "loses > 20 %", "ruined", "halted",

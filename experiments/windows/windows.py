@@ -77,11 +77,7 @@ class YearWindow:
 
 
 def plan_windows(
-    dates: DateArray,
-    request: WalkForwardSettings,
-    *,
-    embargo_days: int,
-    warmup_sessions: int,
+    dates: DateArray, request: WalkForwardSettings, *, embargo_days: int, warmup_sessions: int
 ) -> tuple[YearWindow, ...]:
     """The windows over the sessions at `dates` (T,), in time order.
 

@@ -39,8 +39,8 @@ def result_of(run, pattern="evaluation"):
 def test_what_was_found_is_printed(command, run):
     code, out, err = command(evaluate, f"run={run}", *QUICK)
     assert (code, err) == (0, "")
-    for outcome in ("validation", "test", "Sharpe", "buy and", "put write", "verdict", "flatters"):
-        assert outcome in out
+    for text in ("validation", "test", "Sharpe", "buy and", "put write", "verdict", "flatters"):
+        assert text in out
     assert "nan" not in out.lower()
 
 

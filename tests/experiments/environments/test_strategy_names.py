@@ -20,10 +20,10 @@ def leg(kind, strike, weight, days=30.0, vol=0.18):
 def book(text, days=30.0, size=0.4):
     """A book as "+C0.95 -2C1.00 +C1.05", in units of `size`."""
     legs = []
-    for outcome in text.split():
-        sign = 1.0 if outcome[0] == "+" else -1.0
-        count = 2.0 if outcome[1] == "2" else 1.0
-        kind, strike = outcome.lstrip("+-2")[0], float(outcome.lstrip("+-2")[1:])
+    for word in text.split():
+        sign = 1.0 if word[0] == "+" else -1.0
+        count = 2.0 if word[1] == "2" else 1.0
+        kind, strike = word.lstrip("+-2")[0], float(word.lstrip("+-2")[1:])
         legs.append(leg(kind, strike, sign * count * size, days))
     return legs
 

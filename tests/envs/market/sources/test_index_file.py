@@ -294,7 +294,7 @@ def test_no_cell_whatever_breaks_the_reader(
     path = tmp_path_factory.getbasetemp() / "cells.csv"
     path.write_text("\n".join([HEADER, *changed(at, cell, value)]), newline="", encoding="utf-8")
     try:
-        outcome = f"{path} holds {load(path).num_sessions} sessions"
+        result = f"{path} holds {load(path).num_sessions} sessions"
     except InputError as error:
-        outcome = error.problem
-    assert str(path) in outcome
+        result = error.problem
+    assert str(path) in result

@@ -223,7 +223,7 @@ def test_no_cell_whatever_breaks_the_reader(
     lines = changed(LONG if long else WIDE, at, cell, value)
     path.write_text("\n".join(lines), newline="", encoding="utf-8")
     try:
-        outcome = f"{path.name} holds {np.isfinite(load(path)[0].close).sum()} prices"
+        result = f"{path.name} holds {np.isfinite(load(path)[0].close).sum()} prices"
     except InputError as error:
-        outcome = error.problem
-    assert path.name in outcome
+        result = error.problem
+    assert path.name in result
