@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -14,10 +14,12 @@ from conf.types import BoolArray, FloatArray, ObsArray
 from envs.core.batch import Window
 from envs.core.costs import BPS, FlatCosts
 from envs.core.features import CLIP, Feature, Scaling
-from envs.core.market import EpisodeSettings, cash_returns
+from envs.core.market import BookOptions, MarketSettings, cash_returns
 from envs.core.reward import RewardSettings, RewardWeights
 from envs.market.indicators import panel_features, panel_warmup
 from envs.market.panel import PanelHistory
+from envs.market.sources.panel import LoadedPanel, PanelSettings, PanelSimulatedData, load_panel
+from risk.overlay import RiskSettings
 
 # What the agent is paid where nothing else is asked for: return less risk, losses and costs.
 ALLOCATION_REWARD = RewardSettings(
@@ -36,17 +38,15 @@ ALLOCATION_REWARD = RewardSettings(
 
 
 @settings
-class AllocationSettings:
+class AllocationSettings(BookOptions):
     """Everything that defines the allocation environment, but for its market data."""
 
     kind: Literal["allocation"] = "allocation"
     initial_equity_usd: Annotated[float, Field(gt=0.0)] = 10_000.0
     # Half the sum of absolute changes of weight, cash included; less than this is not traded.
     rebalance_threshold: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    episode: EpisodeSettings = Field(default_factory=EpisodeSettings)
     costs: FlatCosts = FlatCosts(rate_bps=10.0)  # of every dollar bought or sold
     reward: RewardSettings = ALLOCATION_REWARD
-    lot: ClassVar[float | None] = None
 
     @model_validator(mode="after")
     def _check_costs(self) -> AllocationSettings:
@@ -115,6 +115,30 @@ def build_panel_market(history: PanelHistory, options: AllocationSettings) -> Pa
         index_return=found.returns.mean(axis=-1),
         first_usable=first,
     )
+
+
+@dataclass(frozen=True)
+class AllocationMarketSettings(MarketSettings):
+    """Which assets, how they are allocated to, and what guards the portfolio."""
+
+    data: PanelSettings = field(default_factory=PanelSimulatedData)
+    env: AllocationSettings = field(default_factory=AllocationSettings)
+    risk: RiskSettings = field(default_factory=RiskSettings)
+
+    @property
+    def surface_kind(self) -> str:
+        """None: there are no options."""
+        return "none"
+
+    def load(self) -> LoadedPanel:
+        """The panel of assets."""
+        return load_panel(self.data)
+
+    def build(self, history: PanelHistory) -> PanelMarket:
+        """Observations and index; InputError for a history that is no panel."""
+        if not isinstance(history, PanelHistory):
+            raise InputError(f"{history.name} is one index", "Choose a panel of assets")
+        return build_panel_market(history, self.env)
 
 
 def allocation_features(assets: tuple[str, ...]) -> tuple[Feature, ...]:

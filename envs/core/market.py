@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Any, Protocol, Self
 
 import numpy as np
@@ -9,11 +10,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from conf.settings import settings
-from conf.types import BoolArray, DateArray, FloatArray
+from conf.types import BoolArray, FloatArray
 from envs.core.batch import Window
+from envs.core.costs import CostSettings, RealisticCosts
 from envs.core.features import Feature
 from envs.core.reward import RewardSettings
-from envs.market.history import DAYS_PER_YEAR
+from envs.market.history import DAYS_PER_YEAR, MarketHistory
+from envs.market.panel import PanelHistory
+from envs.market.splits import Loaded
+from risk.overlay import RiskSettings
 
 
 @settings
@@ -24,56 +29,22 @@ class EpisodeSettings:
     ruin_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.20  # of the initial equity
 
 
-class BookOptions(Protocol):
+@settings
+class BookOptions:
     """The settings that every environment of books has."""
 
-    @property
-    def initial_equity_usd(self) -> float:
-        """Cash at the start of an episode."""
-
-    @property
-    def episode(self) -> EpisodeSettings:
-        """Length and ruin."""
-
-    @property
-    def reward(self) -> RewardSettings:
-        """Terms, weights and parameters."""
+    initial_equity_usd: Annotated[float, Field(gt=0.0)] = 100_000.0
+    episode: EpisodeSettings = Field(default_factory=EpisodeSettings)
+    costs: CostSettings = Field(default_factory=RealisticCosts)
+    reward: RewardSettings = Field(default_factory=RewardSettings)
 
     @property
     def lot(self) -> float | None:
         """Units that can only be traded together; None for any fraction of one."""
+        return None
 
 
-class BookHistory(Protocol):
-    """What is known of any history: P paths over T sessions."""
-
-    @property
-    def name(self) -> str:
-        """Where it comes from, for people."""
-
-    @property
-    def dates(self) -> DateArray:
-        """The sessions, (T,)."""
-
-    @property
-    def num_paths(self) -> int:
-        """P, the number of paths."""
-
-    @property
-    def num_sessions(self) -> int:
-        """T, the number of sessions."""
-
-    @property
-    def rate(self) -> FloatArray:
-        """Continuous annual rate earned from each session to the next, (T,)."""
-
-    @property
-    def days_to_next(self) -> FloatArray:
-        """Calendar days from each session to the next, (T,)."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Identifies the content."""
+BookHistory = MarketHistory | PanelHistory  # P paths over T sessions
 
 
 def cash_returns(history: BookHistory) -> FloatArray:
@@ -126,6 +97,27 @@ class BookMarket(Protocol):
 
     def index_returns(self, window: Window) -> FloatArray:
         """Total return of the index from each session of the window to the next, (P, n - 1)."""
+
+
+class MarketSettings(ABC):
+    """Which data, priced how, which book on it, and what guards the book."""
+
+    data: Any
+    env: BookOptions
+    risk: RiskSettings
+
+    @property
+    @abstractmethod
+    def surface_kind(self) -> str:
+        """Which volatility surface; "none" where no option is priced."""
+
+    @abstractmethod
+    def load(self) -> Loaded[Any, Any]:
+        """The history that `data` asks for, and its splits."""
+
+    @abstractmethod
+    def build(self, history: Any) -> BookMarket:
+        """What episodes on a history read; InputError for a history of another environment."""
 
 
 def as_rows(values: NDArray[Any]) -> NDArray[Any]:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
+from conf.errors import InputError
 from conf.settings import settings
 from conf.types import BoolArray, FloatArray
 from envs.core.batch import Window
-from envs.core.costs import CostSettings, FlatCosts, RealisticCosts
+from envs.core.costs import FlatCosts, RealisticCosts
 from envs.core.features import Feature
-from envs.core.market import EpisodeSettings, as_rows, cash_returns
-from envs.core.reward import RewardSettings
+from envs.core.market import BookOptions, MarketSettings, as_rows, cash_returns
 from envs.market.history import DAYS_PER_YEAR, MarketHistory
+from envs.market.sources.index import DataSettings, LoadedMarket, Sp500Data, load_market
 from envs.option_portfolio.observation import (
     MarketObservation,
     MarketRows,
@@ -28,20 +29,17 @@ from envs.options.black_scholes import in_blocks
 from envs.options.chain import ChainSettings
 from envs.options.surface import FlatSurface, VixSurface
 from envs.options.tape import OptionTape, build_tape
+from risk.overlay import RiskSettings
 
 
 @settings
-class OptionPortfolioSettings:
+class OptionPortfolioSettings(BookOptions):
     """Everything that defines the option-book environment, but for its market data."""
 
     kind: Literal["options"] = "options"
-    initial_equity_usd: Annotated[float, Field(gt=0.0)] = 100_000.0
     chain: ChainSettings = Field(default_factory=ChainSettings)
     sizing: SizingSettings = Field(default_factory=SizingSettings)
-    episode: EpisodeSettings = Field(default_factory=EpisodeSettings)
     observation: ObservationSettings = Field(default_factory=ObservationSettings)
-    costs: CostSettings = Field(default_factory=RealisticCosts)
-    reward: RewardSettings = Field(default_factory=RewardSettings)
 
     @property
     def lot(self) -> float | None:
@@ -142,6 +140,31 @@ def build_option_market(
         closing_unit_cost=_closing_cost(options.costs, history, tape) if daily else None,
         cash_return=cash_returns(history),
     )
+
+
+@dataclass(frozen=True)
+class OptionMarketSettings(MarketSettings):
+    """Which index, at which volatility, which option book on it, and what guards the book."""
+
+    data: DataSettings = field(default_factory=Sp500Data)
+    surface: FlatSurface | VixSurface = field(default_factory=VixSurface)
+    env: OptionPortfolioSettings = field(default_factory=OptionPortfolioSettings)
+    risk: RiskSettings = field(default_factory=RiskSettings)
+
+    @property
+    def surface_kind(self) -> str:
+        """vix or flat."""
+        return self.surface.kind
+
+    def load(self) -> LoadedMarket:
+        """The index, its splits apart by the longest contract's life."""
+        return load_market(self.data, embargo_days=self.env.chain.longest_life_days)
+
+    def build(self, history: MarketHistory) -> OptionMarket:
+        """The priced chain; InputError for a history that is no index."""
+        if not isinstance(history, MarketHistory):
+            raise InputError(f"{history.name} has no implied volatility", "Choose an index")
+        return build_option_market(history, self.surface, self.env)
 
 
 def _unit_cost(

@@ -18,18 +18,17 @@ from agents.baselines.options import build_baselines
 from agents.policy import PolicyState, Trader
 from conf.settings import build_settings
 from conf.types import BoolArray, FloatArray, ObsArray
-from envs.allocation.market import AllocationSettings, PanelMarket
+from envs.allocation.market import AllocationMarketSettings, AllocationSettings, PanelMarket
 from envs.core.batch import Window
 from envs.core.costs import FlatCosts
+from envs.core.market import MarketSettings
 from envs.market.sources.index import SyntheticData, simulate_market
 from envs.market.sources.panel import PanelSimulatedData, simulate_panel
-from envs.option_portfolio.market import OptionMarket, OptionPortfolioSettings
+from envs.option_portfolio.market import OptionMarket, OptionMarketSettings, OptionPortfolioSettings
 from envs.options.chain import ChainSettings
 from envs.options.surface import FlatSurface
 from experiments.certificates.setups import ASSETS, History, untrained_policy
-from experiments.environments.allocation import AllocationMarketSettings
-from experiments.environments.option_book import OptionMarketSettings
-from experiments.environments.setup import MarketSettings, open_books
+from experiments.environments.setup import open_books
 from experiments.evaluation.open_run import TestedRun
 from risk.overlay import RiskSettings
 

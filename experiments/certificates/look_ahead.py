@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from agents.policy import Policy
 from envs.core.batch import Window
 from envs.core.kernel import BookKernel
-from envs.core.market import BookMarket
+from envs.core.market import BookMarket, MarketSettings
 from experiments.certificates.certificate import Certificate, Certification
 from experiments.certificates.other_future import LoadedSource, Source
 from experiments.certificates.outside_tables import (
@@ -46,7 +46,7 @@ from experiments.certificates.setups import (
     untrained_policy,
     with_own_columns,
 )
-from experiments.environments.setup import MarketSettings, open_books
+from experiments.environments.setup import open_books
 from experiments.evaluation.open_run import TestedRun
 
 Array = NDArray[Any]

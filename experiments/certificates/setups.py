@@ -13,6 +13,7 @@ from agents.factory import RecurrentPPOSettings, build_agent
 from agents.policy import Policy
 from conf.errors import InputError
 from conf.settings import build_settings
+from envs.allocation.market import AllocationMarketSettings
 from envs.core.batch import BatchKernel
 from envs.market.history import MarketHistory
 from envs.market.panel import PanelHistory
@@ -20,12 +21,11 @@ from envs.market.sources.index import SyntheticData, load_market
 from envs.market.sources.panel import PanelSimulatedData, PanelStocksData, load_panel
 from envs.option_portfolio.extra_blocks import EXTRA_BLOCKS
 from envs.option_portfolio.market import (
+    OptionMarketSettings,
     OptionPortfolioSettings,
 )
 from envs.options.surface import FlatSurface, VixSurface
 from envs.sb3_vec_env import KernelVecEnv
-from experiments.environments.allocation import AllocationMarketSettings
-from experiments.environments.option_book import OptionMarketSettings
 from experiments.environments.setup import MarketSetup
 from risk.overlay import RiskSettings
 

@@ -8,16 +8,17 @@ from typing import Any
 
 from conf.errors import InputError
 from conf.settings import build_settings
-from envs.allocation.market import AllocationSettings
+from envs.allocation.market import AllocationMarketSettings, AllocationSettings
 from envs.core.costs import CostSettings
+from envs.core.market import MarketSettings
 from envs.core.reward import RewardSettings
 from envs.market.sources.index import DataSettings
 from envs.market.sources.panel import PanelSettings
-from envs.option_portfolio.market import OptionPortfolioSettings
+from envs.option_portfolio.market import OptionMarketSettings, OptionPortfolioSettings
 from envs.options.surface import SurfaceSettings
-from experiments.environments.allocation import AllocationMarketSettings, AllocationSetup
-from experiments.environments.option_book import OptionMarketSettings, OptionSetup
-from experiments.environments.setup import MarketSettings, MarketSetup
+from experiments.environments.allocation import AllocationSetup
+from experiments.environments.option_book import OptionSetup
+from experiments.environments.setup import MarketSetup
 from risk.overlay import RiskSettings
 
 log = logging.getLogger(__name__)

@@ -1,52 +1,20 @@
-"""The option book: settings, market, baselines, causes of P&L, holdings."""
+"""The option book: market, baselines, causes of P&L, holdings."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from agents.baselines.options import Baseline, build_baselines
-from conf.errors import InputError
 from envs.core.batch import Window
-from envs.market.history import MarketHistory
-from envs.market.sources.index import DataSettings, LoadedMarket, Sp500Data, load_market
-from envs.option_portfolio.market import (
-    OptionMarket,
-    OptionPortfolioSettings,
-    build_option_market,
-)
+from envs.market.sources.index import LoadedMarket
+from envs.option_portfolio.market import OptionMarket, OptionMarketSettings
 from envs.options.surface import FlatSurface, VixSurface
 from experiments.backtests.backtest import Backtest
 from experiments.environments.attribution import Attribution, attribute
 from experiments.environments.holdings import position_report, strategy_by_day
 from experiments.environments.setup import MarketSetup
-from risk.overlay import RiskSettings
-
-
-@dataclass(frozen=True)
-class OptionMarketSettings:
-    """Which index, at which volatility, which option book on it, and what guards the book."""
-
-    data: DataSettings = field(default_factory=Sp500Data)
-    surface: FlatSurface | VixSurface = field(default_factory=VixSurface)
-    env: OptionPortfolioSettings = field(default_factory=OptionPortfolioSettings)
-    risk: RiskSettings = field(default_factory=RiskSettings)
-
-    @property
-    def surface_kind(self) -> str:
-        """vix or flat."""
-        return self.surface.kind
-
-    def load(self) -> LoadedMarket:
-        """The index, its splits apart by the longest contract's life."""
-        return load_market(self.data, embargo_days=self.env.chain.longest_life_days)
-
-    def build(self, history: MarketHistory) -> OptionMarket:
-        """The priced chain; InputError for a history that is no index."""
-        if not hasattr(history, "implied_vol"):
-            raise InputError(f"{history.name} has no implied volatility", "Choose an index")
-        return build_option_market(history, self.surface, self.env)
 
 
 @dataclass(frozen=True)
@@ -62,7 +30,7 @@ class OptionSetup(MarketSetup):
     conditions: ClassVar[tuple[str, ...]] = ("chain", "sizing", "initial_equity_usd")
 
     def baselines(self, evaluated: Window) -> tuple[tuple[Baseline, ...], tuple[str, ...]]:
-        """Option strategies, the forward on the index, a fitted book, cash and chance."""
+        """Option strategies, the forward on the index, a fitted book, cash and noise."""
         return build_baselines(self.market, self.settings.env, self.training_window), ()
 
     def attribute(self, backtest: Backtest) -> Attribution:

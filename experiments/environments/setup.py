@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -18,9 +18,8 @@ from agents.policy import Policy, RiskManagedPolicy
 from callbacks.validation import Score
 from conf.errors import InputError
 from envs.core.batch import Window
-from envs.core.costs import CostSettings
 from envs.core.kernel import BookKernel
-from envs.core.market import BookHistory, BookMarket, BookOptions
+from envs.core.market import BookHistory, BookMarket, MarketSettings
 from envs.kernels import open_kernel
 from envs.market.splits import Loaded, Split
 from experiments.backtests.backtest import Backtest, run_backtest
@@ -28,40 +27,6 @@ from experiments.environments.attribution import Attribution
 from risk.overlay import RiskSettings
 
 SCORES = ("sharpe", "annual_return", "max_drawdown", "turnover", "cost_drag")
-
-
-class EnvironmentSettings(BookOptions, Protocol):
-    """The section `env` of a configuration, whatever is traded."""
-
-    @property
-    def costs(self) -> CostSettings:
-        """What trading costs."""
-
-
-class MarketSettings(Protocol):
-    """Which data, priced how, which book on it, and what guards the book."""
-
-    @property
-    def data(self) -> Any:
-        """The section `data`."""
-
-    @property
-    def env(self) -> EnvironmentSettings:
-        """The section `env`, with costs and reward."""
-
-    @property
-    def risk(self) -> RiskSettings:
-        """The section `risk`."""
-
-    @property
-    def surface_kind(self) -> str:
-        """Which volatility surface; "none" where no option is priced."""
-
-    def load(self) -> Loaded[Any, Any]:
-        """The history that the section `data` asks for."""
-
-    def build(self, history: Any) -> BookMarket:
-        """What episodes on a history read; InputError for a history of another environment."""
 
 
 def open_books(

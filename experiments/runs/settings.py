@@ -10,8 +10,8 @@ from pydantic import Field
 
 from agents.factory import AgentSettings
 from conf.settings import build_settings, settings
+from envs.core.market import MarketSettings
 from experiments.environments.opening import MARKET_SECTIONS, market_settings, section
-from experiments.environments.setup import MarketSettings
 from experiments.runs.folder import check_run_name
 
 

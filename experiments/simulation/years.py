@@ -17,9 +17,8 @@ from envs.market.exchange_calendar import trading_days
 from envs.market.indicators import WARMUP_SESSIONS
 from envs.market.models.gbm import Scenario
 from envs.market.models.index_models import simulate_index
-from envs.option_portfolio.market import build_option_market
+from envs.option_portfolio.market import OptionMarketSettings, build_option_market
 from experiments.backtests.backtest import Backtest
-from experiments.environments.option_book import OptionMarketSettings
 from experiments.evaluation.open_run import CASH, pick, run_beside
 from experiments.evaluation.split import INDEX
 from experiments.runs.parallel import run_tasks

@@ -9,20 +9,22 @@ import pytest
 
 from agents.baselines.reference import Cash
 from conf.errors import InputError
-from envs.allocation.market import AllocationSettings
+from envs.allocation.market import AllocationMarketSettings, AllocationSettings
 from envs.core.batch import Window
 from envs.market.history import MarketHistory
 from envs.market.sources.index import Sp500Data, SyntheticData
 from envs.market.sources.panel import PanelSimulatedData
 from envs.option_portfolio.env import OptionPortfolioKernel
-from envs.option_portfolio.market import OptionPortfolioSettings, build_option_market
+from envs.option_portfolio.market import (
+    OptionMarketSettings,
+    OptionPortfolioSettings,
+    build_option_market,
+)
 from envs.options.black_scholes import price
 from envs.options.surface import VixSurface
 from experiments import stress
 from experiments.backtests.backtest import run_backtest
-from experiments.environments.allocation import AllocationMarketSettings
 from experiments.environments.opening import open_market
-from experiments.environments.option_book import OptionMarketSettings
 from experiments.environments.setup import MarketSetup
 from experiments.scenarios.markets import LEAD_SESSIONS, shocked_history, shocked_markets
 from experiments.scenarios.page import _recovery

@@ -16,10 +16,13 @@ from envs.market.exchange_calendar import trading_days
 from envs.market.models.gbm import Scenario
 from envs.market.models.index_models import simulate_index
 from envs.market.sources.index import LoadedMarket, Sp500Data, SyntheticData, load_market
-from envs.option_portfolio.market import OptionPortfolioSettings, build_option_market
+from envs.option_portfolio.market import (
+    OptionMarketSettings,
+    OptionPortfolioSettings,
+    build_option_market,
+)
 from envs.options.surface import FlatSurface, VixSurface
 from experiments import monte_carlo
-from experiments.environments.option_book import OptionMarketSettings
 from experiments.reporting.page import render
 from experiments.reporting.style import number
 from experiments.simulation import models as monte_carlo_models
