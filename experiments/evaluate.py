@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
 from pydantic import Field
@@ -69,7 +68,7 @@ def evaluate(config: DictConfig) -> float:
     if request.gate and verdict.outcome is not Outcome.OUTPERFORMS:
         name = evaluation.splits[-1].name
         raise GateFailed(f"verdict on the {name} years: {verdict.outcome}")
-    return float(np.mean(evaluation.splits[0].raw.performance[AGENT].sharpe))
+    return evaluation.splits[0].raw.performance[AGENT].mean("sharpe")
 
 
 def write(evaluation: Evaluation, folder: Path, tested: TestedRun, *, with_report: bool) -> None:

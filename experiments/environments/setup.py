@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-import numpy as np
-
 from agents.baselines.options import Baseline
 from agents.policy import Policy, RiskManagedPolicy
 from callbacks.validation import Score
@@ -135,7 +133,7 @@ class MarketSetup(ABC):
         def score(policy: Policy) -> Mapping[str, float]:
             backtest = self.judge(policy, split)
             measured = backtest.performance()
-            means = {name: float(np.mean(getattr(measured, name))) for name in SCORES}
+            means = {name: measured.mean(name) for name in SCORES}
             return {**means, "ruined": float(backtest.ruined.mean())}
 
         return score

@@ -1,4 +1,4 @@
-"""Everything that an evaluation of a run found, computed once; pages and files only show it."""
+"""Everything that the evaluation of a run measures, computed once; pages and files only show it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from agents.policy import Trader
 from experiments.backtests.backtest import Backtest
 from experiments.environments.setup import MarketSetup
 from experiments.evaluation.open_run import TestedRun
@@ -19,12 +18,12 @@ from experiments.evaluation.sensitivity import (
     cost_sensitivity,
     flat_vol_comparison,
 )
-from experiments.evaluation.split import AGENT, SplitEvaluation, evaluate_split
+from experiments.evaluation.split import SplitEvaluation, evaluate_split, policies_of
 from experiments.runs.config import config_hash
 from experiments.runs.record import load_manifest
 from experiments.runs.trials import TrialCount, count_trials, multirun_overfitting, record_run
 
-# Baselines beside the agent where all would be too many: in charts, and under other costs.
+# The baselines in charts and under other costs, where all of them would be too many.
 PROMINENT = (
     *("put_write", "static_mean_variance", "weekend_seller"),
     *("equal_weight", "minimum_variance", "mean_variance", "cash"),
@@ -59,8 +58,7 @@ def evaluate_run(
     )
     main = results[-1]
     risk = None if main.managed is None else setup.settings.risk
-    prominent = {b.name: b.policy for b in main.baselines if b.name in PROMINENT}
-    beside: dict[str, Trader] = {AGENT: policy, **prominent}
+    prominent = [baseline for baseline in main.baselines if baseline.name in PROMINENT]
     return Evaluation(
         header=_header(tested, resamples),
         manifest=load_manifest(tested.run),
@@ -68,7 +66,7 @@ def evaluate_run(
         setup=setup,
         splits=results,
         periods=across_time(setup, policy, managed=main.managed is not None),
-        costs=cost_sensitivity(setup, beside, main.name, risk),
+        costs=cost_sensitivity(setup, policies_of(policy, prominent), main.name, risk),
         flat_vol=flat_vol_comparison(main, setup, policy),
     )
 

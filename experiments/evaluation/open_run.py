@@ -1,4 +1,4 @@
-"""Opens a finished run for whatever is done to one: its policy, and its own or other markets."""
+"""Opens a finished run to test its policy, in its own market or in another."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REPLACEABLE = {"data": "source", "surface": "kind", "costs": "kind", "risk": ""}
 
 @dataclass(frozen=True)
 class TestedRun:
-    """A run, the policy chosen from it, and the market that it is to be tested in."""
+    """A run, the policy chosen from it, and the market that it is tested in."""
 
     run: Path
     which: str  # best or last
@@ -55,11 +55,9 @@ class TestedRun:
 
         Realistic costs are the rule, whatever was trained with: no suffix for them.
         """
-        changed = {
-            name: value
-            for name, value in self.changed.items()
-            if not (name == "costs" and value.get("kind") == "realistic")
-        }
+        changed = dict(self.changed)
+        if changed.get("costs", {}).get("kind") == "realistic":
+            del changed["costs"]
         suffix = f"_{config_hash(changed)[:6]}" if changed else ""
         return self.run / f"{name}{suffix}"
 
@@ -120,11 +118,6 @@ def pick(names: Sequence[str], known: Mapping[str, Trader]) -> dict[str, Trader]
     return {name: known[name] for name in names}
 
 
-def titled(name: str) -> str:
-    """A book's name as tables write it."""
-    return name.replace("_", " ")
-
-
 def load_chosen(run: Path, which: str) -> LoadedPolicy:
     """The best or the last policy of a run; InputError if that was not written."""
     folder = run / "best" if which == "best" else run
@@ -174,8 +167,5 @@ def replaced_sections(plain: Mapping[str, Any], own: Mapping[str, Any]) -> dict[
 
 def changes(own: Mapping[str, Any], replaced: Mapping[str, Any]) -> dict[str, Any]:
     """The replaced sections that really differ from the run's own."""
-    return {
-        section: replaced[section]
-        for section in REPLACEABLE
-        if section in replaced and replaced[section] != own.get(section)
-    }
+    names = [name for name in REPLACEABLE if name in replaced and replaced[name] != own.get(name)]
+    return {name: replaced[name] for name in names}

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -48,13 +48,6 @@ class ScoreLine:
     passed: bool | None  # None: undefined, or a line that is only there to be compared with
     unit: Unit = "ratio"
     days_in_breach: float = math.nan  # share of days, for risk requirements
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON can hold it: null for NaN."""
-        return {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in asdict(self).items()
-        }
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from agents.policy import Policy, RiskManagedPolicy, Trader
 from conf.types import DateArray, FloatArray
 from experiments.backtests.backtest import index_equity, run_backtest, run_backtests
 from experiments.environments.setup import MarketSetup
 from experiments.evaluation.regimes import REGIMES, Period, PeriodRow, calendar_years, period_rows
-from experiments.evaluation.split import AGENT, INDEX, SplitEvaluation, performances
+from experiments.evaluation.split import (
+    AGENT,
+    INDEX,
+    SplitEvaluation,
+    performances,
+    policies_of,
+)
 from experiments.statistics.performance import Performance
 from risk.metrics import simple_returns
 from risk.overlay import RiskSettings
@@ -38,12 +42,10 @@ def cost_sensitivity(
     factors: tuple[float, ...] = COST_FACTORS,
 ) -> tuple[CostRow, ...]:
     """Every policy over a split under each factor, with the risk module where `risk` is given."""
-    rows = []
+    rows, window = [], setup.window(split)
     for factor in factors:
-        dearer = setup.with_costs(factor)
-        backtests = run_backtests(
-            policies, dearer.market, dearer.settings.env, setup.window(split), risk
-        )
+        scaled = setup.with_costs(factor)
+        backtests = run_backtests(policies, scaled.market, scaled.settings.env, window, risk)
         rows += [CostRow(factor, name, book.performance()) for name, book in backtests.items()]
     return tuple(rows)
 
@@ -65,17 +67,16 @@ def flat_vol_comparison(
     if other is None:
         return None
     window = setup.window(result.name)
-    baselines, _ = other.baselines(window)
-    policies: dict[str, Trader] = {AGENT: policy, **{b.name: b.policy for b in baselines}}
+    policies = policies_of(policy, other.baselines(window)[0])
     backtests = run_backtests(policies, other.market, other.settings.env, window)
-    elsewhere = performances(backtests, other, window)
+    performance = performances(backtests, other, window)
     return FlatVolComparison(
         setup.settings.surface_kind,
         other.settings.surface_kind,
         {
-            name: (mean_of(measured, "sharpe"), mean_of(elsewhere[name], "sharpe"))
+            name: (measured.mean("sharpe"), performance[name].mean("sharpe"))
             for name, measured in result.raw.performance.items()
-            if name in elsewhere
+            if name in performance
         },
     )
 
@@ -110,8 +111,3 @@ def across_time(setup: MarketSetup, policy: Policy, *, managed: bool) -> Periods
         rows(REGIMES),
         rows(calendar_years(dates)),
     )
-
-
-def mean_of(performance: Performance, measure: str) -> float:
-    """A measure's mean over paths."""
-    return float(np.mean(getattr(performance, measure)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,31 +21,6 @@ from experiments.statistics.performance import Performance, summarise
 from risk.guard import GuardState
 from risk.metrics import SESSIONS_PER_YEAR, simple_returns
 
-
-def risk_report(managed: Backtest) -> dict[str, Any]:
-    """By rule: share of days on which it bound, and value it took a year over equity.
-
-    `guard_days` gives the share of days spent in each state of the guard. `blocked_pnl_a_year` is
-    what everything that the module took would have earned by the next close, a year over equity,
-    before costs and interest: above zero the module cost that, below it saved it. A ruined book
-    counts up to its ruin.
-    """
-    alive, equity = managed.alive, managed.equity[:, :-1]
-
-    def a_year(dollars: FloatArray) -> float:
-        return float((dollars / equity)[alive].mean() * SESSIONS_PER_YEAR)
-
-    rules = {
-        rule: {
-            "days_bound": float((clipped > 0.0)[alive].mean()),
-            "clipped_a_year": a_year(clipped),
-        }
-        for rule, clipped in managed.rules.items()
-    }
-    states = {state.name: float((managed.guard == state)[alive].mean()) for state in GuardState}
-    return {"rules": rules, "guard_days": states, "blocked_pnl_a_year": a_year(managed.blocked_pnl)}
-
-
 AGENT, INDEX = "policy", "buy_and_hold"
 
 
@@ -53,9 +28,7 @@ AGENT, INDEX = "policy", "buy_and_hold"
 class BenchmarkComparison:
     """The agent and its baselines on the same paths and days, under the same rules.
 
-    Buy-and-hold of the index alone has neither costs nor a risk module.
-
-    Every name in `equity` has its measures in `performance`; the agent's is `AGENT`.
+    Buy-and-hold of the index has neither costs nor a risk module.
     """
 
     agent: Backtest
@@ -91,6 +64,11 @@ def comparisons(result: SplitEvaluation) -> list[tuple[str, BenchmarkComparison]
     return [*raw, ("under the risk module", result.managed)] if result.managed else raw
 
 
+def policies_of(policy: Policy, baselines: Iterable[Baseline]) -> dict[str, Trader]:
+    """The agent and its baselines by name."""
+    return {AGENT: policy, **{baseline.name: baseline.policy for baseline in baselines}}
+
+
 def evaluate_split(
     name: str,
     policy: Policy,
@@ -104,7 +82,7 @@ def evaluate_split(
     """
     window, risk, env = setup.window(name), setup.settings.risk, setup.settings.env
     baselines, notices = setup.baselines(window)
-    policies: dict[str, Trader] = {AGENT: policy, **{b.name: b.policy for b in baselines}}
+    policies = policies_of(policy, baselines)
     backtests = run_backtests(policies, setup.market, env, window)
     trials = count_trials(backtests[AGENT])
     raw = _comparison(setup, window, backtests, policy, trials, resamples)
@@ -113,22 +91,45 @@ def evaluate_split(
     backtests = run_backtests(policies, setup.market, env, window, risk)
     guarded = RiskManagedPolicy(policy, risk)
     managed = _comparison(setup, window, backtests, guarded, trials, resamples)
-    overlay = risk_report(managed.agent)
-    return SplitEvaluation(name, baselines, notices, raw, managed, overlay)
+    return SplitEvaluation(name, baselines, notices, raw, managed, risk_report(managed.agent))
 
 
 def performances(
     backtests: Mapping[str, Backtest], setup: MarketSetup, window: Window
 ) -> dict[str, Performance]:
     """Every book's measures, those of buy-and-hold of the index among them."""
-    market, initial = setup.market, setup.settings.env.initial_equity_usd
+    market = setup.market
     index = summarise(
-        index_equity(market, window, initial),
+        index_equity(market, window, setup.settings.env.initial_equity_usd),
         market.history.dates[window.start : window.stop],
         market.cash_return[window.start : window.stop - 1],
         market_returns=market.index_returns(window),
     )
     return {**{name: book.performance() for name, book in backtests.items()}, INDEX: index}
+
+
+def risk_report(managed: Backtest) -> dict[str, Any]:
+    """By rule: share of days on which it bound, and value it took a year over equity.
+
+    `guard_days` gives the share of days spent in each state of the guard. `blocked_pnl_a_year` is
+    what everything that the module took would have earned by the next close, a year over equity,
+    before costs and interest: above zero the module cost that, below it saved it. A ruined book
+    counts up to its ruin.
+    """
+    alive, equity = managed.alive, managed.equity[:, :-1]
+
+    def a_year(dollars: FloatArray) -> float:
+        return float((dollars / equity)[alive].mean() * SESSIONS_PER_YEAR)
+
+    rules = {
+        rule: {
+            "days_bound": float((clipped > 0.0)[alive].mean()),
+            "clipped_a_year": a_year(clipped),
+        }
+        for rule, clipped in managed.rules.items()
+    }
+    states = {state.name: float((managed.guard == state)[alive].mean()) for state in GuardState}
+    return {"rules": rules, "guard_days": states, "blocked_pnl_a_year": a_year(managed.blocked_pnl)}
 
 
 def _comparison(

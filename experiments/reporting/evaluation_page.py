@@ -1,10 +1,8 @@
-"""The page that a person reads: an evaluation's results as sections, charts and tables."""
+"""The page of an evaluation: sections, charts and tables of numbers that were computed before."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import numpy as np
+from collections.abc import Callable, Sequence
 
 from conf.types import FloatArray
 from experiments.environments.setup import MarketSetup
@@ -25,7 +23,6 @@ from experiments.reporting.book_figures import (
     position_heatmap,
     turnover_chart,
 )
-from experiments.reporting.charts import Chart
 from experiments.reporting.contents import Item, KeyNumber, Report, Section, Table, Text
 from experiments.reporting.figures import (
     equity_chart,
@@ -50,16 +47,7 @@ from experiments.reporting.tables import (
     verdicts_table,
 )
 from experiments.reporting.terminal import caveat
-from experiments.statistics.comparison import Verdict
 from risk.metrics import simple_returns
-
-
-def holdings_items(comparison: BenchmarkComparison) -> tuple[Item, ...]:
-    """Tables of the positions: an option book's or a portfolio's."""
-    if "strategies" in comparison.held:
-        return (_strategies_table(comparison), *_position_items(comparison))
-    return (_weights_table(comparison),)
-
 
 OPTION_CAUSES = (
     "Each day's P&L, split by a second-order expansion around the close before. The residual is "
@@ -71,6 +59,145 @@ ASSET_CAUSES = (
     "what the choice of assets added, carry the interest on cash. Charts show the first path, the "
     "table the mean."
 )
+
+
+def build_report(evaluation: Evaluation) -> Report:
+    """The report on the last of the splits, with the earlier ones beside it. It only draws."""
+    results, header, setup = evaluation.splits, evaluation.header, evaluation.setup
+    main, earlier = results[-1], results[:-1]
+    comparison, dates = main.headline, main.headline.agent.dates
+    surface = "" if header["surface"] == "none" else f" · surface {header['surface']}"
+    sections = [
+        _verdict_section(results),
+        _performance_section(main),
+        _book_section(main, setup),
+        _attribution_section(comparison, OPTION_CAUSES if setup.trades_options else ASSET_CAUSES),
+        _time_section(evaluation.periods),
+        _cost_section(main, evaluation.costs),
+        *([] if evaluation.flat_vol is None else [_flat_vol_section(main, evaluation.flat_vol)]),
+        _scorecard_section(comparison),
+        *(_earlier_split_section(result) for result in earlier),
+        Section("Model card", model_card(evaluation)),
+    ]
+    which, _ = comparisons(main)[-1]
+    reason = f"{main.name.capitalize()} years, {which}. {comparison.verdict.reason}"
+    return Report(
+        title=f"Evaluation of {header['run']}",
+        subtitle=f"{main.name} years, {dates[0]} to {dates[-1]} · {header['data']}{surface}"
+        f" · costs {header['costs']} · {header['policy']} policy, step {header['policy_step']}",
+        outcome=str(comparison.verdict.outcome),
+        verdict_text=f"{reason} {caveat(main.name)}".rstrip(),
+        key_numbers=_key_numbers(comparison),
+        sections=tuple(sections),
+        footer=(
+            "Research, not advice. A backtest is not a promise: fills at the close, costs as "
+            "stated in the model card, and options at modelled prices.",
+        ),
+    )
+
+
+def _key_numbers(comparison: BenchmarkComparison) -> tuple[KeyNumber, ...]:
+    agent, index = comparison.performance[AGENT], comparison.performance[INDEX]
+    evidence = comparison.verdict.evidence
+    annual_return, volatility = agent.mean("annual_return"), agent.mean("annual_volatility")
+    required = f"{evidence.num_trials} trial(s); {comparison.verdict.level:.2f} is asked for"
+
+    def against_index(label: str, measure: str, write: Callable[[float], str]) -> KeyNumber:
+        note = f"index {write(index.mean(measure))}"
+        return KeyNumber(label, write(agent.mean(measure)), note)
+
+    return (
+        against_index("Sharpe ratio", "sharpe", number),
+        KeyNumber("Return a year", percent(annual_return), f"volatility {percent(volatility)}"),
+        against_index("Max drawdown", "max_drawdown", percent),
+        KeyNumber("Deflated Sharpe", number(evidence.dsr), required),
+    )
+
+
+def _verdict_section(results: Sequence[SplitEvaluation]) -> Section:
+    verdicts = [
+        (f"{result.name}, {label}", comparison.verdict)
+        for result in results
+        for label, comparison in comparisons(result)
+    ]
+    verdict = results[-1].headline.verdict
+    return Section(
+        "Verdict",
+        (
+            sharpe_difference_chart(verdict.differences, level=verdict.level),
+            verdicts_table(verdicts),
+            evidence_table(verdict),
+            differences_table(verdict, results[-1].baselines),
+        ),
+        intro="The agent is compared with every baseline on the same days, in pairs. It "
+        "OUTPERFORMS if its Sharpe ratio is higher than that of every single one beyond chance and "
+        "its deflated Sharpe ratio clears the bar; it UNDERPERFORMS if one of them is better with "
+        "Holm's correction for their number, or if it was ruined; all else is INCONCLUSIVE. The "
+        "outcome in a row below is of that one baseline, without correction.",
+    )
+
+
+def _performance_section(result: SplitEvaluation) -> Section:
+    """Equity with drawdown, daily returns, rolling Sharpe ratio; tables of all books."""
+    curves, dates = curves_of(result), result.raw.agent.dates
+    returns = {name: simple_returns(curve) for name, curve in curves.items()}
+    name, agent = next(iter(returns.items()))
+    followed = {k: returns[k] for k in (MANAGED, AGENT, INDEX) if k in returns}
+    episodes = [
+        episodes_table(f"Single years {label}", comparison)
+        for label, comparison in comparisons(result)
+        if comparison.episodes
+    ]
+    items: tuple[Item, ...] = (
+        equity_chart(dates, curves),
+        return_histogram(agent, name=name),
+        rolling_sharpe_chart(dates[1:], followed, result.raw.agent.risk_free),
+        *_books_tables(result),
+        *episodes,
+    )
+    return Section("Performance", items)
+
+
+def curves_of(result: SplitEvaluation) -> dict[str, FloatArray]:
+    """Equity of the first path: the headline book first, then the raw one, index and baselines."""
+    equity = {} if result.managed is None else {MANAGED: result.managed.equity[AGENT][0]}
+    names = [name for name in (AGENT, INDEX, *PROMINENT) if name in result.raw.equity]
+    return {**equity, **{name: result.raw.equity[name][0] for name in names}}
+
+
+def _books_tables(result: SplitEvaluation, suffix: str = "") -> list[Table]:
+    return [
+        books_table(f"Books {label}{suffix}", comparison.performance, result.baselines)
+        for label, comparison in comparisons(result)
+    ]
+
+
+def _book_section(result: SplitEvaluation, setup: MarketSetup) -> Section:
+    """Positions, exposures and turnover of the first path's book, and what was held."""
+    backtest, comparison = result.headline.agent, result.headline
+    days, books = backtest.dates[1:], {AGENT: result.raw.agent}
+    limit = None
+    if result.managed is not None:
+        books = {MANAGED: result.managed.agent, **books}
+        limit = setup.settings.risk.limits.max_monthly_turnover
+    shares = backtest.position[0] / backtest.equity[0, :-1, None]
+    exposures = {
+        name: {exposure: values[0] for exposure, values in book.exposures.items()}
+        for name, book in books.items()
+    }
+    turnover = {name: book.traded[0] / book.equity[0, :-1] for name, book in books.items()}
+    items: list[Item] = [
+        position_heatmap(days, setup.market.instruments, shares),
+        exposures_chart(days, exposures),
+        turnover_chart(days, turnover, limit=limit),
+    ]
+    if setup.trades_options:
+        items += [_strategies_table(comparison), *_position_items(comparison)]
+    else:
+        items.append(_weights_table(comparison))
+    if result.overlay is not None:
+        items.append(risk_rules_table(result.overlay))
+    return Section("The book", tuple(items))
 
 
 def _weights_table(comparison: BenchmarkComparison) -> Table:
@@ -90,7 +217,7 @@ def _strategies_table(comparison: BenchmarkComparison) -> Table:
 def _position_items(comparison: BenchmarkComparison) -> tuple[Item, ...]:
     """The book after the last trade, as the first path has it."""
     report = comparison.held["last_book"]
-    held = tuple(
+    positions = tuple(
         (p["option"], p["strike"], p["days_to_expiry"], p["quantity"], dollars(p["value"]))
         for p in report["positions"]
     )
@@ -108,197 +235,26 @@ def _position_items(comparison: BenchmarkComparison) -> tuple[Item, ...]:
         ("Max drawdown", percent(report["max_drawdown"])),
         ("Strategy", report["strategy"]),
     )
-    title = f"The book on {report['date']}"
-    if not held:
-        return (Table(title, ("measure", "value"), facts), Text("Nothing was held."))
+    book = Table(f"The book on {report['date']}", ("measure", "value"), facts)
+    if not positions:
+        return (book, Text("Nothing was held."))
     columns = ("option", "strike", "days left", "quantity", "value")
-    return (
-        Table(title, ("measure", "value"), facts),
-        Table(f"Positions on {report['date']}", columns, held),
-    )
-
-
-def curves_of(result: SplitEvaluation) -> Mapping[str, FloatArray]:
-    """Equity of the first path: the headline book first, then the raw one, index and baselines."""
-    raw = result.raw.equity
-    beside = {name: raw[name][0] for name in (INDEX, *PROMINENT) if name in raw}
-    agent = {AGENT: raw[AGENT][0]}
-    if result.managed is not None:
-        agent = {MANAGED: result.managed.equity[AGENT][0], **agent}
-    return {**agent, **beside}
-
-
-def performance_charts(result: SplitEvaluation) -> tuple[Chart, ...]:
-    """Equity with drawdown, daily returns, rolling Sharpe ratio."""
-    curves = curves_of(result)
-    dates, risk_free = result.raw.agent.dates, result.raw.agent.risk_free
-    returns = {name: simple_returns(curve) for name, curve in curves.items()}
-    name, agent = next(iter(returns.items()))
-    followed = {k: returns[k] for k in (MANAGED, AGENT, INDEX) if k in returns}
-    return (
-        equity_chart(dates, curves),
-        return_histogram(agent, name=name),
-        rolling_sharpe_chart(dates[1:], followed, risk_free),
-    )
-
-
-def book_charts(result: SplitEvaluation, setup: MarketSetup) -> tuple[Chart, ...]:
-    """Positions, exposures and turnover of the first path's book."""
-    backtest, instruments = result.headline.agent, setup.market.instruments
-    days = backtest.dates[1:]
-    books = {AGENT: result.raw.agent}
-    limit = None
-    if result.managed is not None:
-        books = {MANAGED: result.managed.agent, **books}
-        limit = setup.settings.risk.limits.max_monthly_turnover
-    shares = backtest.position[0] / backtest.equity[0, :-1, None]
-    return (
-        position_heatmap(days, instruments, shares),
-        exposures_chart(
-            days,
-            {name: {g: x[0] for g, x in book.exposures.items()} for name, book in books.items()},
-        ),
-        turnover_chart(
-            days,
-            {name: book.traded[0] / book.equity[0, :-1] for name, book in books.items()},
-            limit=limit,
-        ),
-    )
-
-
-def build_report(evaluation: Evaluation) -> Report:
-    """The report on the last of the splits, with the earlier ones beside it. It only draws."""
-    results, header = evaluation.splits, evaluation.header
-    main, has_options = results[-1], evaluation.setup.trades_options
-    comparison = main.headline
-    verdict = comparison.verdict
-    sections = [
-        _verdict_section(main, results),
-        _performance_section(main),
-        _book_section(main, evaluation.setup),
-        _attribution_section(comparison, OPTION_CAUSES if has_options else ASSET_CAUSES),
-        _time_section(evaluation.periods),
-        _cost_section(main, evaluation.costs),
-        *([] if evaluation.flat_vol is None else [_flat_vol_section(main, evaluation.flat_vol)]),
-        _scorecard_section(comparison),
-        *(_other_split_section(result) for result in results[:-1]),
-        Section("Model card", model_card(evaluation)),
-    ]
-    dates = comparison.agent.dates
-    return Report(
-        title=f"Evaluation of {header['run']}",
-        subtitle=f"{main.name} years, {dates[0]} to {dates[-1]} · {header['data']}"
-        f"{'' if header['surface'] == 'none' else ' · surface ' + str(header['surface'])}"
-        f" · costs {header['costs']} · {header['policy']} policy, step {header['policy_step']}",
-        outcome=str(verdict.outcome),
-        verdict_text=_verdict_text(main),
-        key_numbers=_key_numbers(comparison, verdict),
-        sections=tuple(sections),
-        footer=(
-            "Research, not advice. A backtest is not a promise: fills at the close, costs as "
-            "stated in the model card, and options at modelled prices.",
-        ),
-    )
-
-
-def _verdict_text(result: SplitEvaluation) -> str:
-    which, comparison = comparisons(result)[-1]
-    said = f"{result.name.capitalize()} years, {which}. {comparison.verdict.reason}"
-    return f"{said} {caveat(result.name)}".rstrip()
-
-
-def _key_numbers(comparison: BenchmarkComparison, verdict: Verdict) -> tuple[KeyNumber, ...]:
-    agent, index = comparison.performance[AGENT], comparison.performance[INDEX]
-
-    def mean(name: str) -> float:
-        return float(np.mean(getattr(agent, name)))
-
-    return (
-        KeyNumber(
-            "Sharpe ratio", number(mean("sharpe")), f"index {number(float(np.mean(index.sharpe)))}"
-        ),
-        KeyNumber(
-            "Return a year",
-            percent(mean("annual_return")),
-            f"volatility {percent(mean('annual_volatility'))}",
-        ),
-        KeyNumber(
-            "Max drawdown",
-            percent(mean("max_drawdown")),
-            f"index {percent(float(np.mean(index.max_drawdown)))}",
-        ),
-        KeyNumber(
-            "Deflated Sharpe",
-            number(verdict.evidence.dsr),
-            f"{verdict.evidence.num_trials} trial(s); {verdict.level:.2f} is asked for",
-        ),
-    )
-
-
-def _verdict_section(main: SplitEvaluation, results: Sequence[SplitEvaluation]) -> Section:
-    every = [
-        (f"{result.name}, {label}", comparison.verdict)
-        for result in results
-        for label, comparison in comparisons(result)
-    ]
-    comparison = main.headline
-    return Section(
-        "Verdict",
-        (
-            sharpe_difference_chart(comparison.verdict.differences, level=comparison.verdict.level),
-            verdicts_table(every),
-            evidence_table(comparison.verdict),
-            differences_table(comparison.verdict, main.baselines),
-        ),
-        intro="The agent is compared with every baseline on the same days, in pairs. It "
-        "OUTPERFORMS if its Sharpe ratio is higher than that of every single one beyond chance and "
-        "its deflated Sharpe ratio clears the bar; it UNDERPERFORMS if one of them is better with "
-        "Holm's correction for their number, or if it was ruined; all else is INCONCLUSIVE. The "
-        "outcome in a row below is of that one baseline, without correction.",
-    )
-
-
-def _performance_section(result: SplitEvaluation) -> Section:
-    tables = [
-        books_table(f"Books {label}", comparison.performance, result.baselines)
-        for label, comparison in comparisons(result)
-    ]
-    single_years = [
-        episodes_table(f"Single years {label}", comparison)
-        for label, comparison in comparisons(result)
-        if comparison.episodes
-    ]
-    return Section("Performance", (*performance_charts(result), *tables, *single_years))
-
-
-def _book_section(result: SplitEvaluation, setup: MarketSetup) -> Section:
-    items = [*book_charts(result, setup), *holdings_items(result.headline)]
-    if result.overlay is not None:
-        items.append(risk_rules_table(result.overlay))
-    return Section("The book", tuple(items))
+    return (book, Table(f"Positions on {report['date']}", columns, positions))
 
 
 def _attribution_section(comparison: BenchmarkComparison, intro: str) -> Section:
     terms = {name: values[0] for name, values in comparison.attribution.terms.items()}
-    dates = comparison.agent.dates[1:]
-    return Section(
-        "Where the P&L came from",
-        (
-            attribution_chart(dates, terms),
-            attribution_totals_chart(terms),
-            attribution_table(comparison),
-        ),
-        intro=intro,
-    )
+    by_day = attribution_chart(comparison.agent.dates[1:], terms)
+    items = (by_day, attribution_totals_chart(terms), attribution_table(comparison))
+    return Section("Where the P&L came from", items, intro=intro)
 
 
 def _time_section(periods: Periods | None) -> Section:
+    title = "Regimes and years"
     if periods is None:
-        return Section(
-            "Regimes and years", (Text("Simulated paths have no calendar to be split by."),)
-        )
+        return Section(title, (Text("Simulated paths have no calendar to be split by."),))
     return Section(
-        "Regimes and years",
+        title,
         (
             yearly_returns_chart(periods.dates, periods.returns),
             period_table("Market regimes", periods.regimes),
@@ -310,10 +266,11 @@ def _time_section(periods: Periods | None) -> Section:
 
 
 def _cost_section(result: SplitEvaluation, rows: Sequence[CostRow]) -> Section:
-    label = comparisons(result)[-1][0]
+    label, _ = comparisons(result)[-1]
+    title = f"{result.name.capitalize()} years, {label}"
     return Section(
         "What if trading cost more",
-        (costs_table(f"{result.name} years, {label}", rows, result.baselines),),
+        (costs_table(title, rows, result.baselines),),
         intro="The same decisions where every trade costs nothing, what was assumed, twice and "
         "five times that. A result that needs the assumed costs to hold exactly is fragile.",
     )
@@ -338,13 +295,10 @@ def _scorecard_section(comparison: BenchmarkComparison) -> Section:
     )
 
 
-def _other_split_section(result: SplitEvaluation) -> Section:
-    tables = [
-        books_table(f"Books {label}, {result.name}", comparison.performance, result.baselines)
-        for label, comparison in comparisons(result)
-    ]
+def _earlier_split_section(result: SplitEvaluation) -> Section:
+    dates = result.raw.agent.dates
     return Section(
         f"{result.name.capitalize()} years",
-        tuple(tables),
-        intro=f"{result.raw.agent.dates[0]} to {result.raw.agent.dates[-1]}. {caveat(result.name)}",
+        tuple(_books_tables(result, f", {result.name}")),
+        intro=f"{dates[0]} to {dates[-1]}. {caveat(result.name)}",
     )

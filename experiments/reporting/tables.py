@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from agents.baselines.options import Baseline
-from experiments.evaluation.regimes import PeriodRow
+from experiments.evaluation.regimes import PeriodResult, PeriodRow
 from experiments.evaluation.scorecard import ScoreLine
 from experiments.evaluation.sensitivity import CostRow, FlatVolComparison
 from experiments.evaluation.split import AGENT, INDEX, BenchmarkComparison
 from experiments.reporting.contents import Table
-from experiments.reporting.style import dollars, number, percent
+from experiments.reporting.style import dollars, number, percent, shown_name
 from experiments.statistics.comparison import Outcome, Verdict
 from experiments.statistics.performance import Performance
 
@@ -46,20 +46,22 @@ def books_table(
     """Every book's measures, the agent first; means over paths."""
     titles = titles_of(baselines)
     rows = tuple(
-        (titles[name], *(write(mean_of(performance[name], m)) for _, m, write in measures))
+        (titles[name], *(write(performance[name].mean(m)) for _, m, write in measures))
         for name in dict.fromkeys((AGENT, INDEX, *performance))
     )
     columns = ("book", *(label for label, _, _ in measures))
-    return Table(title[0].upper() + title[1:], columns, rows, emphasis=frozenset({0}))
+    return Table(title, columns, rows, emphasis=frozenset({0}))
 
 
 def verdicts_table(every: Sequence[tuple[str, Verdict]]) -> Table:
     """The verdicts of several books, with their reasons below."""
     rows = []
     for name, verdict in every:
-        beaten = sum(d.outcome is Outcome.OUTPERFORMS for d in verdict.differences)
-        better = sum(d.outcome is Outcome.UNDERPERFORMS for d in verdict.differences)
-        rows.append((name, str(verdict.outcome), verdict.evidence.sharpe, beaten, better))
+        outcomes = [difference.outcome for difference in verdict.differences]
+        outperformed = outcomes.count(Outcome.OUTPERFORMS)
+        better = outcomes.count(Outcome.UNDERPERFORMS)
+        sharpe = verdict.evidence.sharpe
+        rows.append((name, str(verdict.outcome), sharpe, outperformed, better))
     return Table(
         "All verdicts",
         ("book", "verdict", "its Sharpe", "baselines outperformed", "baselines better"),
@@ -83,38 +85,22 @@ def differences_table(verdict: Verdict, baselines: Sequence[Baseline]) -> Table:
         )
         for d in verdict.differences
     )
-    return Table(
-        "Agent less each baseline",
-        (
-            "baseline",
-            "its Sharpe",
-            "difference",
-            f"{verdict.level:.0%} interval",
-            "p",
-            "return a year",
-            "outcome",
-        ),
-        rows,
-        notes=tuple(f"{b.title}: {b.description}" for b in baselines),
-    )
+    interval = f"{verdict.level:.0%} interval"
+    columns = ("baseline", "its Sharpe", "difference", interval, "p", "return a year", "outcome")
+    notes = tuple(f"{baseline.title}: {baseline.description}" for baseline in baselines)
+    return Table("Agent less each baseline", columns, rows, notes=notes)
 
 
 def evidence_table(verdict: Verdict) -> Table:
     """What the verdict rests on beside the differences."""
-    e = verdict.evidence
-    record = (
-        f"{number(e.min_track_record_years, 1)} years"
-        if np.isfinite(e.min_track_record_years)
-        else "no length would do"
-    )
-    rows = (
+    e, overfitting = verdict.evidence, verdict.overfitting_probability
+    years = e.min_track_record_years
+    record = f"{number(years, 1)} years" if np.isfinite(years) else "no length would do"
+    luck = f"above {number(e.benchmark_sharpe)}, the best of {e.num_trials} trial(s) by luck"
+    rows = [
         ("Sharpe ratio of the agent", number(e.sharpe), "annual, excess over cash"),
         ("Probabilistic Sharpe ratio", number(e.psr, 3), "chance that the true one is above 0"),
-        (
-            "Deflated Sharpe ratio",
-            number(e.dsr, 3),
-            f"above {number(e.benchmark_sharpe)}, the best of {e.num_trials} trial(s) by luck",
-        ),
+        ("Deflated Sharpe ratio", number(e.dsr, 3), luck),
         ("Skewness", number(e.skewness), "of daily returns"),
         ("Kurtosis", number(e.kurtosis), "of daily returns; 3 if they were normal"),
         ("Shortest sufficient record", record, "to tell this Sharpe ratio from 0"),
@@ -123,57 +109,45 @@ def evidence_table(verdict: Verdict) -> Table:
             number(verdict.spa_p_value, 3),
             "p-value of: no baseline is better than the agent",
         ),
-        *_overfitting_row(verdict),
-    )
-    return Table("Evidence", ("measure", "value", "meaning"), rows)
-
-
-def _overfitting_row(verdict: Verdict) -> tuple[tuple[str, str, str], ...]:
-    chance = verdict.overfitting_probability
-    meaning = "that the multirun's best job on half of the days is below its median on the rest"
-    row = ("Probability of overfitting", number(chance, 3), meaning)
-    return (row,) if np.isfinite(chance) else ()
+    ]
+    if np.isfinite(overfitting):
+        meaning = "that the multirun's best job on half of the days is below its median on the rest"
+        rows.append(("Probability of overfitting", number(overfitting, 3), meaning))
+    return Table("Evidence", ("measure", "value", "meaning"), tuple(rows))
 
 
 def attribution_table(comparison: BenchmarkComparison) -> Table:
     """P&L of the whole split by cause, mean over paths."""
-    found = comparison.attribution
-    start = comparison.agent.equity[:, :1]
+    attribution, start = comparison.attribution, comparison.agent.equity[:, :1]
+    causes = {name: values for name, values in attribution.terms.items() if np.any(values)}
     rows = tuple(
         (name, dollars(_total(values)), percent(_total(values / start)))
-        for name, values in found.terms.items()
-        if np.any(values)
+        for name, values in (*causes.items(), ("total", attribution.pnl))
     )
-    total = ("total", dollars(_total(found.pnl)), percent(_total(found.pnl / start)))
-    shares = found.residual_share[np.isfinite(found.residual_share)]
+    shares = attribution.residual_share[np.isfinite(attribution.residual_share)]
     note = (
         "Sum of absolute residuals over that of the daily P&L of what was held: "
         f"{percent(shares.mean())}."
         if shares.size
         else "Nothing was held."
     )
-    return Table(
-        "P&L by cause",
-        ("cause", "dollars", "of the initial equity"),
-        (*rows, total),
-        notes=(note,),
-        emphasis=frozenset({len(rows)}),
-    )
+    columns = ("cause", "dollars", "of the initial equity")
+    return Table("P&L by cause", columns, rows, notes=(note,), emphasis=frozenset({len(causes)}))
 
 
 def period_table(title: str, rows: Sequence[PeriodRow]) -> Table:
     """Return, Sharpe ratio and drawdown by period, the index beside the agent."""
+
+    def measures(result: PeriodResult) -> tuple[str, str, str]:
+        return percent(result.total_return), number(result.sharpe), percent(result.max_drawdown)
+
     cells = tuple(
         (
             row.name,
             f"{row.first} to {row.last}",
             row.seen or "none",
-            percent(row.books[AGENT].total_return),
-            number(row.books[AGENT].sharpe),
-            percent(row.books[AGENT].max_drawdown),
-            percent(row.books[INDEX].total_return),
-            number(row.books[INDEX].sharpe),
-            percent(row.books[INDEX].max_drawdown),
+            *measures(row.books[AGENT]),
+            *measures(row.books[INDEX]),
         )
         for row in rows
     )
@@ -184,17 +158,18 @@ def period_table(title: str, rows: Sequence[PeriodRow]) -> Table:
 
 def episodes_table(title: str, comparison: BenchmarkComparison) -> Table:
     """Single years begun with nothing but cash: means, and shares won."""
+    titles = titles_of(())
     rows = tuple(
         (
-            titles_of(())[name],
-            len(found.total_return),
-            percent(float(found.total_return.mean())),
-            percent(float(found.max_drawdown.mean())),
-            number(float(np.nanmean(found.sharpe))),
-            percent(found.win_rate),
-            number(found.profit_factor),
+            titles[name],
+            len(episodes.total_return),
+            percent(float(episodes.total_return.mean())),
+            percent(float(episodes.max_drawdown.mean())),
+            number(float(np.nanmean(episodes.sharpe))),
+            percent(episodes.win_rate),
+            number(episodes.profit_factor),
         )
-        for name, found in comparison.episodes.items()
+        for name, episodes in comparison.episodes.items()
     )
     columns = (
         *("book", "episodes", "average return", "average max drawdown", "average Sharpe"),
@@ -211,28 +186,25 @@ def costs_table(title: str, rows: Sequence[CostRow], baselines: Sequence[Baselin
         (
             titles[row.book],
             f"× {row.factor:g}",
-            number(mean_of(row.performance, "sharpe")),
-            percent(mean_of(row.performance, "annual_return")),
-            percent(mean_of(row.performance, "cost_drag")),
+            number(row.performance.mean("sharpe")),
+            percent(row.performance.mean("annual_return")),
+            percent(row.performance.mean("cost_drag")),
         )
         for row in sorted(rows, key=lambda row: (row.book != AGENT, row.book, row.factor))
     )
     columns = ("book", "costs", "Sharpe", "return a year", "costs a year")
-    return Table(title[0].upper() + title[1:], columns, cells, folded=False)
+    return Table(title, columns, cells, folded=False)
 
 
 def flat_vol_table(split: str, comparison: FlatVolComparison) -> Table:
     """Sharpe ratios of every raw book under both surfaces."""
     rows = tuple(
-        (book.replace("_", " "), here, other, other - here)
-        for book, (here, other) in comparison.sharpe.items()
+        (shown_name(book), own, other, other - own)
+        for book, (own, other) in comparison.sharpe.items()
     )
-    return Table(
-        f"Sharpe ratio by surface, {split} years, without the risk module",
-        ("book", comparison.surface, comparison.other, "difference"),
-        rows,
-        emphasis=frozenset({0}),
-    )
+    title = f"Sharpe ratio by surface, {split} years, without the risk module"
+    columns = ("book", comparison.surface, comparison.other, "difference")
+    return Table(title, columns, rows, emphasis=frozenset({0}))
 
 
 def risk_rules_table(overlay: Mapping[str, Any]) -> Table:
@@ -242,12 +214,9 @@ def risk_rules_table(overlay: Mapping[str, Any]) -> Table:
         for rule, numbers in overlay["rules"].items()
     )
     days = ", ".join(f"{name} {percent(x)}" for name, x in overlay["guard_days"].items())
-    return Table(
-        "The risk module",
-        ("rule", "days it bound", "value clipped a year, × equity"),
-        rows,
-        notes=(f"Days by state of the guard: {days}.",),
-    )
+    columns = ("rule", "days it bound", "value clipped a year, × equity")
+    note = f"Days by state of the guard: {days}."
+    return Table("The risk module", columns, rows, notes=(note,))
 
 
 def scorecard_tables(lines: Sequence[ScoreLine]) -> tuple[Table, ...]:
@@ -255,23 +224,23 @@ def scorecard_tables(lines: Sequence[ScoreLine]) -> tuple[Table, ...]:
     tables = []
     for name in dict.fromkeys(line.table for line in lines):
         chosen = [line for line in lines if line.table == name]
+        has_interval = any(np.isfinite(line.low) for line in chosen)
         rows = tuple(
-            (line.measure, line.target, _shown(line, line.measured), _interval(line), _met(line))
+            (
+                line.measure,
+                line.target,
+                _shown(line, line.measured),
+                f"{_shown(line, line.low)} to {_shown(line, line.high)}"
+                if has_interval
+                else percent(line.days_in_breach),
+                _met(line),
+            )
             for line in chosen
         )
-        columns = ("measure", "target", "measured", "95 % interval", "result")
-        if all(not np.isfinite(line.low) for line in chosen):
-            columns = ("measure", "target", "worst day", "days in breach", "result")
-            rows = tuple(
-                (
-                    line.measure,
-                    line.target,
-                    _shown(line, line.measured),
-                    percent(line.days_in_breach),
-                    _met(line),
-                )
-                for line in chosen
-            )
+        measured = (
+            ("measured", "95 % interval") if has_interval else ("worst day", "days in breach")
+        )
+        columns = ("measure", "target", *measured, "result")
         tables.append(Table(name[0].upper() + name[1:], columns, rows))
     return tuple(tables)
 
@@ -282,19 +251,10 @@ def _shown(line: ScoreLine, value: float) -> str:
     return dollars(value) if line.unit == "usd" else number(value)
 
 
-def _interval(line: ScoreLine) -> str:
-    return f"{_shown(line, line.low)} to {_shown(line, line.high)}"
-
-
 def _met(line: ScoreLine) -> str:
     if line.passed is None:
         return "" if np.isfinite(line.measured) else "undefined"
     return "met" if line.passed else "missed"
-
-
-def mean_of(performance: Performance, name: str) -> float:
-    """A measure's mean over paths."""
-    return float(np.mean(getattr(performance, name)))
 
 
 def _total(values: np.ndarray) -> float:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from conf.types import DateArray, FloatArray
+from conf.types import DateArray
+from experiments.evaluation.run_comparison import FEWEST_SEEDS, RunComparison
+from experiments.reporting.style import shown_name
 from experiments.statistics.comparison import Outcome, Verdict
 from experiments.statistics.performance import Performance
 
@@ -35,27 +37,48 @@ ROWS = (
 )
 
 
-def performance_table(title: str, dates: DateArray, books: Mapping[str, Performance]) -> Table:
-    """Measures down, books across; means over paths."""
-    table = Table(title=f"{title}: {dates[0]} to {dates[-1]}", title_justify="left")
-    table.add_column("")
-    for name in books:
-        table.add_column(name.replace("_", " "), justify="right")
-    for key, label, style in ROWS:
-        table.add_row(label, *[_written(getattr(book, key), style) for book in books.values()])
+def terminal_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table with names to the left and numbers to the right."""
+    table = Table(title=title, title_justify="left")
+    for k, column in enumerate(columns):
+        table.add_column(column, justify="right" if k and column else "left")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
-def measure_rows(
-    books: Sequence[Mapping[str, float | None]],
-) -> list[tuple[str, list[str]]]:
-    """Label and a cell for each book, of measures as `metrics.json` holds them."""
-    rows = []
-    for key, label, style in ROWS:
-        values = [book.get(key) for book in books]
-        cells = [_written(np.array(np.nan if v is None else v), style) for v in values]
-        rows.append((label, cells))
-    return rows
+def performance_table(title: str, dates: DateArray, books: Mapping[str, Performance]) -> Table:
+    """Measures down, books across; means over paths."""
+    columns = ("", *(shown_name(name) for name in books))
+    measures = [{key: book.mean(key) for key, _, _ in ROWS} for book in books.values()]
+    return terminal_table(f"{title}: {dates[0]} to {dates[-1]}", columns, _measure_rows(measures))
+
+
+def comparison_lines(comparison: RunComparison) -> list[Table | str]:
+    """The runs' measures side by side, their differences from the first, and the seeds' summary."""
+    runs, seeds = comparison.runs, comparison.seeds
+    measures = terminal_table(
+        f"{comparison.split} split, {comparison.book} book",
+        ("", *(f"{run.name} (seed {run.seed})" for run in runs)),
+        _measure_rows([run.metrics for run in runs]),
+    )
+    differences = terminal_table(
+        f"{runs[0].name} against the others, Sharpe ratio a year",
+        ("", "difference", "95 % interval", ""),
+        [
+            (d.benchmark, f"{d.difference:+.2f}", f"{d.low:+.2f} to {d.high:+.2f}", d.outcome)
+            for d in comparison.verdict.differences
+        ],
+    )
+    if seeds is None:
+        return [measures, differences]
+    interval = (
+        f"; for an interval {FEWEST_SEEDS} are needed"
+        if np.isnan(seeds.low)
+        else f", 95 % interval {seeds.low:.2f} to {seeds.high:.2f}"
+    )
+    summary = f"{len(runs)} seeds of one configuration: interquartile mean of Sharpe "
+    return [measures, differences, f"{summary}{seeds.value:.2f}{interval}"]
 
 
 def caveat(split: str) -> str:
@@ -72,29 +95,31 @@ def verdict_text(which: str, verdict: Verdict, caution: str = "") -> Text:
     return Text.assemble(f"verdict, {which}: ", outcome, f". {verdict.reason} {caution}")
 
 
-def _written(values: FloatArray, style: str) -> str:
-    value = float(np.mean(values))
-    if not np.isfinite(value):
+def risk_table(overlay: Mapping[str, Any]) -> Table:
+    """What the risk module did to the managed book; see `risk_report`."""
+    days = ", ".join(f"{name} {100 * x:.1f} %" for name, x in overlay["guard_days"].items() if x)
+    blocked_pnl = overlay["blocked_pnl_a_year"]
+    verb = "cost" if blocked_pnl > 0.0 else "saved"
+    return terminal_table(
+        f"the risk module, managed book ({days}); it {verb} {100 * abs(blocked_pnl):.1f} % a year",
+        ("rule", "days it bound", "clipped a year, x equity"),
+        [
+            (rule, f"{100 * numbers['days_bound']:.1f} %", f"{numbers['clipped_a_year']:.2f}")
+            for rule, numbers in overlay["rules"].items()
+            if numbers["days_bound"]
+        ],
+    )
+
+
+def _measure_rows(books: Sequence[Mapping[str, float | None]]) -> Iterator[list[str]]:
+    """The label of each measure, and its value in each book."""
+    for key, label, style in ROWS:
+        yield [label, *(_written(book.get(key), style) for book in books)]
+
+
+def _written(value: float | None, style: str) -> str:
+    if value is None or not np.isfinite(value):
         return "-"
     if style == "percent":
         return f"{100 * value:.1f} %"
     return f"{value:.0f}" if style == "count" else f"{value:.2f}"
-
-
-def risk_table(report: Mapping[str, Any]) -> Table:
-    """The report for the terminal."""
-    days = ", ".join(f"{name} {100 * x:.1f} %" for name, x in report["guard_days"].items() if x)
-    blocked_pnl = report["blocked_pnl_a_year"]
-    verb = "cost" if blocked_pnl > 0.0 else "saved"
-    title = (
-        f"the risk module, managed book ({days}); it {verb} {100 * abs(blocked_pnl):.1f} % a year"
-    )
-    table = Table(title=title, title_justify="left")
-    table.add_column("rule")
-    table.add_column("days it bound", justify="right")
-    table.add_column("clipped a year, x equity", justify="right")
-    for rule, numbers in report["rules"].items():
-        if numbers["days_bound"]:
-            share, clipped = numbers["days_bound"], numbers["clipped_a_year"]
-            table.add_row(rule, f"{100 * share:.1f} %", f"{clipped:.2f}")
-    return table

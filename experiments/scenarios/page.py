@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table as TerminalTable
 
-from experiments.evaluation.open_run import CASH, MANAGED, titled
+from experiments.evaluation.open_run import CASH, MANAGED
 from experiments.evaluation.split import AGENT, INDEX
 from experiments.reporting.charts import Bars, Chart, Mark, Panel
 from experiments.reporting.contents import KeyNumber, Report, Section, Table, Text
@@ -31,7 +31,7 @@ def trial_rows(trial: Trial) -> list[tuple[str, ...]]:
         mean = trial.mean_return(book)
         rows.append(
             (
-                titled(book),
+                shown_name(book),
                 percent(mean, plus=True),
                 percent(trial.worst_return(book), plus=True) if len(found) > 1 else DASH,
                 percent(max(o.max_drawdown for o in found)),
@@ -52,8 +52,8 @@ def returns_table(title: str, trials: Sequence[Trial]) -> TerminalTable:
     columns = []
     for book in books:
         cells = [number(100.0 * trial.worst_return(book), 1, plus=True) for trial in trials]
-        width = max(len(text) for text in [*titled(book).split(), *cells])
-        table.add_column(titled(book), justify="right", width=width)
+        width = max(len(text) for text in [*shown_name(book).split(), *cells])
+        table.add_column(shown_name(book), justify="right", width=width)
         columns.append(cells)
     for trial, *cells in zip(trials, *columns, strict=True):
         table.add_row(trial.title, *cells)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from rich.table import Table as TerminalTable
 
-from experiments.evaluation.open_run import titled
 from experiments.evaluation.split import AGENT, INDEX
 from experiments.reporting.charts import Bars, Chart, Histogram, Line, Mark, Panel, Series
 from experiments.reporting.contents import KeyNumber, Report, Section, Table, Text
@@ -39,13 +38,13 @@ def terminal_tables(result: ModelResult, level: float) -> tuple[TerminalTable, T
     )
     for name, risk in result.risks.items():
         returns.add_row(
-            titled(name),
+            shown_name(name),
             _short(risk.mean["sharpe"], 2),
             _short(risk.mean["total_return"], 1, scale=100.0),
             number(100.0 * risk.quantile["total_return"][0], 1),
         )
         risks.add_row(
-            titled(name),
+            shown_name(name),
             number(100.0 * risk.mean["max_drawdown"].value, 1),
             _short(risk.large_loss, 1, scale=100.0),
             _short(risk.ruin, 1, scale=100.0),
@@ -169,7 +168,7 @@ def _model_section(result: ModelResult, level: float) -> Section:
 def _row(name: str, risk: BookRisk) -> tuple[str, ...]:
     """The cells of COLUMNS."""
     return (
-        titled(name),
+        shown_name(name),
         _with_ends(risk.mean["sharpe"], number),
         _with_ends(risk.mean["total_return"], percent),
         percent(risk.quantile["total_return"][0]),

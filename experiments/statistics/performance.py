@@ -44,6 +44,10 @@ class Performance(NamedTuple):
     cost_drag: FloatArray  # return a year; NaN unless costs were given
     concentration: FloatArray  # mean Herfindahl index; NaN unless positions were given
 
+    def mean(self, measure: str) -> float:
+        """A measure's mean over curves."""
+        return float(np.mean(getattr(self, measure)))
+
     def numbers(self) -> dict[str, float]:
         """Name -> number, for a single curve."""
         if self.sharpe.ndim:

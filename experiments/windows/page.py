@@ -31,7 +31,6 @@ from experiments.reporting.tables import (
     books_table,
     differences_table,
     evidence_table,
-    mean_of,
     verdicts_table,
 )
 from experiments.runs.folder import shown_path
@@ -116,10 +115,10 @@ def _window_row(window: WindowResult) -> tuple[str, ...]:
         window.window.years,
         f"{first[:4]} to {last[:4]}",
         number(window.validation_sharpe),
-        number(mean_of(agent, "sharpe")),
-        percent(mean_of(agent, "total_return")) + ruin,
-        percent(mean_of(agent, "max_drawdown")),
-        percent(mean_of(index, "total_return")),
+        number(agent.mean("sharpe")),
+        percent(agent.mean("total_return")) + ruin,
+        percent(agent.mean("max_drawdown")),
+        percent(index.mean("total_return")),
     )
 
 
@@ -141,7 +140,7 @@ def _sharpes(windows: Sequence[WindowResult]) -> Chart:
     """The Sharpe ratio that each policy was chosen for, and that of its test."""
 
     def tested(book: str) -> np.ndarray:
-        return np.array([mean_of(w.result.headline.performance[book], "sharpe") for w in windows])
+        return np.array([w.result.headline.performance[book].mean("sharpe") for w in windows])
 
     labels = tuple(window.window.years for window in windows)
     chosen = np.array([w.validation_sharpe for w in windows], dtype=np.float64)  # None: NaN
@@ -252,7 +251,7 @@ def _measures_table(comparison: StitchedComparison) -> Table:
 
 
 def _cell(performance: Performance, name: str) -> str:
-    return _WRITE[name](mean_of(performance, name))
+    return _WRITE[name](performance.mean(name))
 
 
 def _range(comparison: StitchedComparison, name: str) -> str:

@@ -7,6 +7,7 @@ from agents.policy import RiskManagedPolicy
 from envs.core.batch import Window
 from envs.options.surface import VixSurface
 from experiments.backtests.backtest import Backtest, run_backtest
+from experiments.evaluation.results import plain
 from experiments.evaluation.scorecard import (
     PERFORMANCE_TARGETS,
     RISK_TABLE,
@@ -160,8 +161,8 @@ def test_what_is_undefined_is_no_verdict():
     line = by_table(steady, "MVP, desirable")["Sortino ratio"]
     assert np.isnan(line.measured)
     assert line.passed is None
-    assert line.plain()["measured"] is None
-    json.dumps([line.plain() for line in steady], allow_nan=False)
+    assert plain(line)["measured"] is None
+    json.dumps(plain(steady), allow_nan=False)
 
 
 def test_the_index_stands_beside_it_without_a_verdict():

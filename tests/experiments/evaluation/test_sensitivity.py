@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.environments.opening import market_settings, open_market
-from experiments.evaluation.sensitivity import COST_FACTORS, cost_sensitivity, mean_of
+from experiments.evaluation.sensitivity import COST_FACTORS, cost_sensitivity
 from tests.experiments.backtests.test_backtest import Constant
 
 BOOK = np.where(np.arange(20) % 10 < 5, 0.02, -0.02)
@@ -46,11 +46,11 @@ def test_what_costs_more_earns_less_and_nothing_costs_nothing():
     setup = setup_of({"kind": "realistic"})
     rows = cost_sensitivity(setup, {"policy": Constant(BOOK)}, "test", None)
     assert [row.factor for row in rows] == list(COST_FACTORS)
-    returns = [mean_of(row.performance, "total_return") for row in rows]
+    returns = [row.performance.mean("total_return") for row in rows]
     assert returns == sorted(returns, reverse=True)
-    assert mean_of(rows[0].performance, "cost_drag") == 0.0
+    assert rows[0].performance.mean("cost_drag") == 0.0
     backtest = setup.judge(Constant(BOOK), "test").performance()
-    assert mean_of(rows[1].performance, "total_return") == backtest.total_return[0]
+    assert rows[1].performance.mean("total_return") == backtest.total_return[0]
 
 
 def test_an_allocation_pays_the_scaled_share():
