@@ -13,17 +13,17 @@ from omegaconf import DictConfig
 from experiments.runs.cli import launch, quoted
 from experiments.runs.config import plain_config
 from experiments.runs.folder import check_run_name, resolve_run, run_lock, shown_path
-from experiments.runs.training import make_plan, refuse_used_folder, run
+from experiments.runs.training import prepare_job, refuse_used_folder, train_agent
 
 log = logging.getLogger(__name__)
 
 
 def train(config: DictConfig) -> float | None:
     """Train as configured; the best validation Sharpe ratio, so that sweeps can optimise it."""
-    plan = make_plan(plain_config(config), Path(HydraConfig.get().runtime.output_dir))
-    with run_lock(plan.folder):
-        best = run(plan)
-    log.info("next: python -m experiments.evaluate run=%s", shown_path(plan.folder))
+    job = prepare_job(plain_config(config), Path(HydraConfig.get().runtime.output_dir))
+    with run_lock(job.folder):
+        best = train_agent(job)
+    log.info("next: python -m experiments.evaluate run=%s", shown_path(job.folder))
     return best
 
 

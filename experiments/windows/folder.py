@@ -23,7 +23,7 @@ from experiments.runs.config import config_hash, refuse_evaluated
 from experiments.runs.folder import MANIFEST, WALK, is_walk, shown_path
 from experiments.runs.record import load_manifest
 from experiments.runs.settings import RunSettings, run_settings
-from experiments.runs.training import build_model, prepare_torch
+from experiments.runs.training import build_model, configure_torch
 from experiments.windows.windows import WalkForwardSettings, YearWindow, find_window, plan_windows
 
 RESULT = "walk_forward"
@@ -170,7 +170,7 @@ def _prepare(
     config: Mapping[str, Any], request: WalkForwardSettings, folder: Path
 ) -> WalkForwardRun:
     settings = run_settings(config)
-    prepare_torch(settings.top)
+    configure_torch(settings.top)
     setup = open_market(settings.market)
     loaded = setup.loaded
     windows = plan_windows(

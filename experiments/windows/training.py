@@ -15,7 +15,13 @@ from conf.files import new_folder, remove_leftovers
 from experiments.runs.cli import quoted
 from experiments.runs.folder import MANIFEST, run_lock, shown_path
 from experiments.runs.parallel import run_tasks
-from experiments.runs.training import START, Plan, prepare_torch, refuse_other_data, run
+from experiments.runs.training import (
+    START,
+    TrainingJob,
+    configure_torch,
+    refuse_other_data,
+    train_agent,
+)
 from experiments.windows.folder import WalkForwardRun
 from experiments.windows.windows import YearWindow
 
@@ -52,14 +58,15 @@ def train_window(walk: WalkForwardRun, window: YearWindow, *, allow_inexact: boo
     place = walk.windows.index(window) + 1
     log.info("window %s, %d of %d", window.name, place, len(walk.windows))
     settings, setup = walk.settings_of(window), walk.setup_of(window)
-    prepare_torch(settings.top)
+    configure_torch(settings.top)
     with run_lock(folder):
         resumed = (folder / MANIFEST).is_file()
         if resumed:
             refuse_other_data(folder, setup)
         elif previous is not None:
             _start_from(walk, previous, window)
-        run(Plan(folder, walk.config_of(window), settings, setup, resumed, allow_inexact))
+        config = walk.config_of(window)
+        train_agent(TrainingJob(folder, config, settings, setup, resumed, allow_inexact))
 
 
 def _train_in_processes(
