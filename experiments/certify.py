@@ -1,7 +1,7 @@
 """Certificates of what must hold: `python -m experiments.certify`; of a run too with `run=`.
 
-Each is PASS or FAIL with its number: look-ahead tripwire, martingale, canaries, ledger replay and
-determinism. `form=short` takes a minute, `certificates=[ledger,martingale]` makes some of them.
+Each is PASS or FAIL with its number: look-ahead, martingale, canaries, ledger replay and
+determinism. `form=short` takes a minute, `certificates=[ledger,martingale]` makes those two.
 """
 
 from __future__ import annotations
@@ -20,12 +20,16 @@ from agents.ppo.parallel import torch_threads
 from conf.files import write_json
 from conf.settings import build_settings
 from experiments.certificates.canary import canary
-from experiments.certificates.certificate import Certificate, certificates_table
+from experiments.certificates.certificate import (
+    Certificate,
+    Certification,
+    CertifySettings,
+    certificates_table,
+)
 from experiments.certificates.determinism import determinism
 from experiments.certificates.ledger_replay import ledger_replay
 from experiments.certificates.look_ahead import look_ahead
 from experiments.certificates.martingale import martingale
-from experiments.certificates.certificate import Certification, CertifySettings
 from experiments.evaluation.open_run import open_run
 from experiments.runs.cli import GateFailed, launch
 from experiments.runs.config import plain_config
@@ -34,7 +38,7 @@ from experiments.runs.provenance import gather_provenance
 
 log = logging.getLogger(__name__)
 
-
+# Made in this order.
 PARTS: Mapping[str, Callable[[Certification], list[Certificate]]] = {
     "look_ahead": look_ahead,
     "martingale": martingale,
@@ -45,40 +49,35 @@ PARTS: Mapping[str, Callable[[Certification], list[Certificate]]] = {
 
 
 def certify(config: DictConfig) -> None:
-    """Make the certificates asked for; print them as a table and write `certificates.json`.
+    """Make the requested certificates; print them as a table and write `certificates.json`.
 
-    What is not all of them in their full form has another name (`CertifySettings.file_name`). Where
-    a run is named, the file stands in its folder as well. Raises GateFailed if one fails.
+    An incomplete or short set has another file name (`CertifySettings.file_name`). With `run=` the
+    file is written into the run's folder as well. Raises GateFailed if a certificate fails.
     """
     request: CertifySettings = build_settings(CertifySettings, plain_config(config), "certify")
+    certificates: list[Certificate] = []
     # Few books at a time: handing them to a second core costs more than it brings.
     with torch_threads(1):
         tested = None if request.run is None else open_run(request.run, request.policy)
-        made = make(request, Certification(request.profile, request.seed, tested))
+        certification = Certification(request.profile, request.seed, tested)
+        for name, part in PARTS.items():
+            if name in request.certificates or "all" in request.certificates:
+                log.info("certifying: %s", name.replace("_", " "))
+                certificates += part(certification)
     folders = [Path(HydraConfig.get().runtime.output_dir)]
     if tested is not None:
         folders.append(tested.run)
     for folder in folders:
-        write_json(folder / request.file_name, describe(request, made))
+        write_json(folder / request.file_name, describe(request, certificates))
     console = Console()
-    console.print(certificates_table(made))
+    console.print(certificates_table(certificates))
     console.print(f"written to {shown_path(folders[-1] / request.file_name)}")
-    failed = [one.name for one in made if not one.passed]
+    failed = [item.name for item in certificates if not item.passed]
     if failed:
         raise GateFailed(f"certificates failed: {', '.join(failed)}")
 
 
-def make(request: CertifySettings, wanted: Certification) -> list[Certificate]:
-    """The certificates of the parts asked for, in a fixed order."""
-    made: list[Certificate] = []
-    for name, part in PARTS.items():
-        if name in request.certificates or "all" in request.certificates:
-            log.info("certifying: %s", name.replace("_", " "))
-            made += part(wanted)
-    return made
-
-
-def describe(request: CertifySettings, made: Sequence[Certificate]) -> dict[str, Any]:
+def describe(request: CertifySettings, certificates: Sequence[Certificate]) -> dict[str, Any]:
     """The content of the file."""
     return {
         "format": 1,
@@ -87,8 +86,8 @@ def describe(request: CertifySettings, made: Sequence[Certificate]) -> dict[str,
         "form": request.form,
         "complete": request.is_complete,
         "seed": request.seed,
-        "passed": all(one.passed for one in made),
-        "certificates": [one.as_json() for one in made],
+        "passed": all(item.passed for item in certificates),
+        "certificates": [item.as_json() for item in certificates],
     }
 
 

@@ -1,14 +1,15 @@
 """A slow ledger in plain Python that replays a trade log, without anything of the project.
 
-What it is told (see `EVENTS`): what was traded, when, at what price and cost; the closes of the
-index, the rate that cash earned and the dividend yield from each close on; what each contract
-held was quoted at; and the numbers of the fee schedule. What it works out itself: interest by the
-calendar days between two closes, settlement at intrinsic value at the first close on or after
-expiry, what is held, and the equity.
+It is given (see `EVENTS`): what was traded, when, at what price and cost; the closes of the index,
+the rate that cash earned and the dividend yield from each close on; what each contract held was
+quoted at; and the numbers of the fee schedule. It works out itself: interest by the calendar days
+between two closes, settlement at intrinsic value at the first close on or after expiry, what is
+held, and the equity.
+
 It also prices every quoted option anew from its strike, its days to expiry and the quoted
-volatility (Black, Scholes and Merton), so that a quote cannot belong to another contract; works out
-what every trade costs by the schedule; and holds the index with its dividends, against which the
-book is judged.
+volatility (Black, Scholes and Merton), so that a quote cannot belong to another contract; works
+out what every trade costs by the schedule; and holds the index with its dividends, against which
+the book is judged.
 
 Equity at a close is that after what expired was paid out and what was quoted was revalued, before
 the trades of that close that open or close positions anew.
@@ -74,20 +75,32 @@ class Holding:
 
 
 @dataclass
+class LargestGap:
+    """The largest of several gaps, and where it was; NaN counts as infinite."""
+
+    gap: float = 0.0
+    where: str = ""
+
+    def add(self, gap: float, where: str) -> None:
+        """Take one more gap into account."""
+        gap = math.inf if math.isnan(gap) else gap
+        if gap > self.gap:
+            self.gap, self.where = gap, where
+
+
+@dataclass
 class Replay:
-    """What became of an account."""
+    """The result of replaying an account; `where` is an instrument and a day."""
 
     equity: list[tuple[date, float, float]] = field(default_factory=list)  # day, claimed, replayed
-    dearest_misquote: float = 0.0  # largest |quote − model| as a share of the index
-    misquoted: str = ""  # its instrument and day
-    dearest_mischarge: float = 0.0  # largest |cost − schedule| as a share of the initial cash
-    mischarged: str = ""  # its instrument and day
-    benchmark: list[tuple[date, float, float]] = field(default_factory=list)  # as `equity`
+    benchmark: list[tuple[date, float, float]] = field(default_factory=list)  # likewise
+    quotes: LargestGap = field(default_factory=LargestGap)  # |quote - model| over the index
+    costs: LargestGap = field(default_factory=LargestGap)  # |cost - schedule| over initial cash
     complaints: list[str] = field(default_factory=list)
 
     @property
-    def largest_gap(self) -> float:
-        """Largest |claimed − replayed| as a share of what was replayed; NaN counts as infinite."""
+    def equity_gap(self) -> float:
+        """Largest |claimed - replayed| as a share of what was replayed; infinite without any."""
         return max(_gaps(self.equity), default=math.inf)
 
     @property
@@ -104,7 +117,10 @@ def _gaps(pairs: list[tuple[date, float, float]]) -> Iterator[float]:
 
 def replay(entries: Iterable[Entry], initial_cash: float) -> Replay:
     """Keep the account from its first day, by the lines in their order."""
-    return _Account(initial_cash).run(entries)
+    account = _Account(initial_cash)
+    for entry in entries:
+        account.enter(entry)
+    return account.result
 
 
 class _Account:
@@ -115,83 +131,47 @@ class _Account:
         self.held: dict[str, Holding] = {}
         self.day: date | None = None
         self.index = self.rate = self.dividend_yield = self.index_vol = 0.0
-        self.found = Replay()
+        self.result = Replay()
 
-    def run(self, entries: Iterable[Entry]) -> Replay:
-        for entry in entries:
-            if entry.day != self.day:
-                self.new_day(entry.day)
-            if entry.event in ("index", "rate", "dividend_yield", "index_vol"):
-                setattr(self, entry.event, entry.price)
-            elif entry.event == "fee":
-                self.fees[entry.instrument] = entry.price
-            elif entry.event == "benchmark":
-                self.hold_index(entry)
-            elif entry.event == "equity":
-                self.settle_expired()
-                self.found.equity.append((entry.day, entry.price, self.equity()))
-            elif entry.event in ("quote", "close", "trade"):
-                self.line(entry)
-            else:
-                self.found.complaints.append(f"{entry.day}: unknown event {entry.event}")
-        return self.found
+    def enter(self, entry: Entry) -> None:
+        if self.day is not None and entry.day != self.day:
+            self.cash *= math.exp(self.rate * (entry.day - self.day).days / DAYS_PER_YEAR)
+        self.day = entry.day
+        if entry.event in ("index", "rate", "dividend_yield", "index_vol"):
+            setattr(self, entry.event, entry.price)
+        elif entry.event == "fee":
+            self.fees[entry.instrument] = entry.price
+        elif entry.event == "benchmark":
+            self.hold_index(entry)
+        elif entry.event == "equity":
+            self.settle_expired(entry.day)
+            self.result.equity.append((entry.day, entry.price, self.equity()))
+        elif entry.event in ("quote", "close", "trade"):
+            self.revalue_and_trade(entry)
+        else:
+            self.complain(f"unknown event {entry.event}")
 
-    def new_day(self, day: date) -> None:
-        if self.day is not None:
-            days = (day - self.day).days
-            self.cash *= math.exp(self.rate * days / DAYS_PER_YEAR)
-        self.day = day
+    def complain(self, text: str) -> None:
+        self.result.complaints.append(f"{self.day}: {text}")
 
-    def line(self, entry: Entry) -> None:
-        known = Holding(entry.kind, entry.strike, entry.expiry)
-        held = self.held.setdefault(entry.instrument, known)
+    def revalue_and_trade(self, entry: Entry) -> None:
+        contract = Holding(entry.kind, entry.strike, entry.expiry)
+        held = self.held.setdefault(entry.instrument, contract)
         if (held.kind, held.strike, held.expiry) != (entry.kind, entry.strike, entry.expiry):
-            self.found.complaints.append(f"{entry.day}: {entry.instrument} is not what it was")
+            self.complain(f"{entry.instrument} is not what it was")
         self.check_quote(entry)
-        self.check_cost(entry)
+        if self.fees:
+            owed = trade_cost(self.fees, entry, self.index, self.index_vol)
+            gap = abs(owed - entry.cost) / self.initial_cash
+            self.result.costs.add(gap, f"{entry.instrument} on {entry.day}")
         held.price, held.quoted = entry.price, entry.day
         self.cash -= entry.quantity * entry.price + entry.cost
         held.quantity += entry.quantity
         held.largest = max(held.largest, abs(held.quantity))
         if entry.event == "close":
             if held.is_held:
-                self.found.complaints.append(f"{entry.day}: {entry.instrument} was not closed")
+                self.complain(f"{entry.instrument} was not closed")
             del self.held[entry.instrument]
-
-    def settle_expired(self) -> None:
-        for name, held in list(self.held.items()):
-            if held.expiry is None or held.strike is None or self.day is None:
-                continue
-            if self.day >= held.expiry:
-                gap = self.index - held.strike
-                self.cash += held.quantity * max(gap if held.kind == "call" else -gap, 0.0)
-                del self.held[name]
-
-    def equity(self) -> float:
-        total = self.cash
-        for name, held in self.held.items():
-            if held.is_held and held.quoted != self.day:
-                self.found.complaints.append(f"{self.day}: {name} is held and not quoted")
-            total += held.quantity * held.price
-        return total
-
-    def hold_index(self, entry: Entry) -> None:
-        own = entry.price
-        if self.last is not None:
-            day, close, dividends = self.last
-            earned = math.exp(dividends * (entry.day - day).days / DAYS_PER_YEAR)
-            own = self.found.benchmark[-1][2] * self.index / close * earned
-        self.found.benchmark.append((entry.day, entry.price, own))
-        self.last = (entry.day, self.index, self.dividend_yield)
-
-    def check_cost(self, entry: Entry) -> None:
-        if not self.fees:
-            return
-        owed = trade_cost(self.fees, entry, self.index, self.index_vol)
-        gap = abs(owed - entry.cost) / self.initial_cash
-        if not gap <= self.found.dearest_mischarge:
-            self.found.dearest_mischarge = gap
-            self.found.mischarged = f"{entry.instrument} on {entry.day}"
 
     def check_quote(self, entry: Entry) -> None:
         if entry.strike is None or entry.expiry is None or entry.vol is None:
@@ -201,18 +181,40 @@ class _Account:
             entry.kind, self.index, entry.strike, years, entry.vol, self.rate, self.dividend_yield
         )
         gap = abs(worth - entry.price) / self.index
-        if not gap <= self.found.dearest_misquote:
-            self.found.dearest_misquote = gap
-            self.found.misquoted = f"{entry.instrument} on {entry.day}"
+        self.result.quotes.add(gap, f"{entry.instrument} on {entry.day}")
+
+    def settle_expired(self, day: date) -> None:
+        for name, held in list(self.held.items()):
+            if held.expiry is not None and held.strike is not None and day >= held.expiry:
+                gap = self.index - held.strike
+                self.cash += held.quantity * max(gap if held.kind == "call" else -gap, 0.0)
+                del self.held[name]
+
+    def equity(self) -> float:
+        total = self.cash
+        for name, held in self.held.items():
+            if held.is_held and held.quoted != self.day:
+                self.complain(f"{name} is held and not quoted")
+            total += held.quantity * held.price
+        return total
+
+    def hold_index(self, entry: Entry) -> None:
+        own = entry.price
+        if self.last is not None:
+            day, close, dividends = self.last
+            earned = math.exp(dividends * (entry.day - day).days / DAYS_PER_YEAR)
+            own = self.result.benchmark[-1][2] * self.index / close * earned
+        self.result.benchmark.append((entry.day, entry.price, own))
+        self.last = (entry.day, self.index, self.dividend_yield)
 
 
 def trade_cost(fees: Mapping[str, float], entry: Entry, spot: float, index_vol: float) -> float:
     """Dollars by the schedule: a share of what is traded, or half the spread, slippage and impact.
 
-    The half-spread of an option that is worth something if exercised now is a share of its price,
-    of another a power of its price, both in basis points of spot, with a floor; it widens with the
-    volatility above a calm one. Impact is of what an order has beyond a threshold; closing at the
-    end of a contract's day has none.
+    The half-spread of an option in the money is a share of its price; of any other it is a power
+    of its price, both in basis points of spot, with a floor. It widens with the volatility above a
+    calm one. Impact is charged on what an order has beyond a threshold; closing at the end of a
+    contract's day has none.
     """
     size, price = abs(entry.quantity), entry.price
     if "rate_bps" in fees:

@@ -27,11 +27,11 @@ class Certificate:
 
     @property
     def outcome(self) -> str:
-        """The answer."""
+        """PASS or FAIL."""
         return "PASS" if self.passed else "FAIL"
 
     def as_json(self) -> dict[str, Any]:
-        """The certificate as plain data; a number that is none is null."""
+        """The certificate as plain data; a number that is not finite becomes null."""
         return {
             "name": self.name,
             "outcome": self.outcome,
@@ -48,10 +48,9 @@ def certificates_table(certificates: Sequence[Certificate]) -> Table:
     table.add_column("", no_wrap=True)
     table.add_column("number", justify="right", no_wrap=True)
     table.add_column("what it is", overflow="fold")
-    for one in certificates:
-        colour = "green" if one.passed else "red"
-        outcome = f"[{colour}]{one.outcome}[/]"
-        table.add_row(one.name, outcome, f"{one.number:.3g}", escape(one.what))
+    for item in certificates:
+        outcome = f"[{'green' if item.passed else 'red'}]{item.outcome}[/]"
+        table.add_row(item.name, outcome, f"{item.number:.3g}", escape(item.what))
     return table
 
 
@@ -61,29 +60,20 @@ Count = Annotated[int, Field(ge=1)]
 
 @settings
 class Profile:
-    """How much is looked at; more of it finds smaller defects."""
+    """How much is examined; more of it finds smaller defects. The defaults are the full form."""
 
-    everything: bool  # every model, surface and roll; or else a choice that meets each kind
-    sessions: Annotated[int, Field(ge=120)]  # of the simulated markets of the tripwire
-    moments: Count  # sessions t of each configuration after which everything is changed
-    paths: Annotated[int, Field(ge=2)]  # of the fair market
-    policy_paths: Annotated[int, Field(ge=2)]  # stepped together; more need more memory
-    canary_seeds: Count  # agents trained where there is no edge
-    canary_steps: Count  # environment steps of each
-    kill: bool  # a training process is really killed, or else its folder is cut back
+    everything: bool = True  # every model, surface and roll, or else one choice of each kind
+    sessions: Annotated[int, Field(ge=120)] = 400  # of the simulated markets of look_ahead
+    moments: Count = 20  # sessions t of each configuration after which everything is changed
+    paths: Annotated[int, Field(ge=2)] = 20_000  # of the fair market
+    policy_paths: Annotated[int, Field(ge=2)] = 1000  # stepped together; more need more memory
+    canary_seeds: Count = 20  # agents trained where there is no edge
+    canary_steps: Count = 4096  # environment steps of each
+    kill: bool = True  # a training process is really killed, or else its folder is cut back
 
 
 PROFILES = {
-    "full": Profile(
-        everything=True,
-        sessions=400,
-        moments=20,
-        paths=20_000,
-        policy_paths=1000,
-        canary_seeds=20,
-        canary_steps=4096,
-        kill=True,
-    ),
+    "full": Profile(),
     "short": Profile(
         everything=False,
         sessions=130,
@@ -95,8 +85,6 @@ PROFILES = {
         kill=False,
     ),
 }
-
-
 _COUNTS = ("paths", "moments", "canary_seeds")  # that can be given in the place of the form's
 
 
@@ -116,14 +104,13 @@ class CertifySettings:
     @property
     def is_complete(self) -> bool:
         """All certificates in no less than their full form."""
-        full = PROFILES["full"]
-        profile = self.profile
+        profile, full = self.profile, PROFILES["full"]
         enough = all(getattr(profile, name) >= getattr(full, name) for name in _COUNTS)
         return "all" in self.certificates and self.form == "full" and enough
 
     @property
     def file_name(self) -> str:
-        """certificates.json of all in full, or else what it is in the name."""
+        """certificates.json for all of them in full; otherwise the name says which and how."""
         if self.is_complete:
             return "certificates.json"
         parts = [] if "all" in self.certificates else sorted(set(self.certificates))
@@ -132,9 +119,9 @@ class CertifySettings:
 
     @property
     def profile(self) -> Profile:
-        """Those of the form, with what was given in their place."""
-        own = {name: getattr(self, name) for name in _COUNTS}
-        return replace(PROFILES[self.form], **{k: v for k, v in own.items() if v is not None})
+        """The form's, with the counts that were given in their place."""
+        given = {name: getattr(self, name) for name in _COUNTS}
+        return replace(PROFILES[self.form], **{k: v for k, v in given.items() if v is not None})
 
 
 @dataclass(frozen=True)

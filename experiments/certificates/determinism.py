@@ -1,8 +1,8 @@
 """Determinism: the same settings and seed give the same weights and metrics, killed or not.
 
 Two short runs, and one that is killed on the way and resumed, must leave the same bytes. In the
-full form the third is a process of its own that really is killed; in the short form a copy of the
-first run's folder is cut back to what a kill would have left.
+full form the third is a process that really is killed; in the short form a copy of the first
+run's folder is cut back to what a kill would have left.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from experiments.environments.opening import open_market
 from experiments.runs.folder import MANIFEST
 from experiments.runs.record import load_run_config
 from experiments.runs.settings import run_settings
-from experiments.runs.training import Plan, run
+from experiments.runs.training import TrainingJob, train_agent
 
 # What a run leaves that must not depend on anything but its settings.
 COMPARED = (
@@ -41,33 +41,33 @@ COMPARED = (
 )
 STEPS = 256
 KILLED_AFTER = 128  # steps; before the first validation, so that no best policy is there yet
-_PATIENCE_SECONDS = 300.0
+_TIMEOUT_SECONDS = 300.0
 
 
-def determinism(wanted: Certification) -> list[Certificate]:
+def determinism(certification: Certification) -> list[Certificate]:
     """One certificate: of a second run, and of a third that was killed."""
+    kill = certification.profile.kill
     with TemporaryDirectory() as folder, quiet():
         root = Path(folder) / "outputs" / "certify"
-        steps = STEPS * (24 if wanted.profile.kill else 1)
-        config = tiny_config(wanted.seed, steps)
-        first, again, killed = root / "first", root / "again", root / "killed"
+        config = tiny_config(certification.seed, STEPS * (24 if kill else 1))
+        first, second, killed = root / "first", root / "second", root / "killed"
         train_once(config, first)
-        train_once(config, again)
-        if wanted.profile.kill:
+        train_once(config, second)
+        if kill:
             kill_and_resume(config, killed)
         else:
             cut_back_and_resume(first, killed)
-        return [certificate_of(first, {"a second run": again, "a killed run": killed})]
+        return [certificate_of(first, {"a second run": second, "a killed run": killed})]
 
 
 def certificate_of(first: Path, others: Mapping[str, Path]) -> Certificate:
     """PASS where every compared file of every other run has the bytes of the first's."""
-    hashes = {name: hash_of(first / name) for name in COMPARED}
+    hashes = {name: sha256_of(first / name) for name in COMPARED}
     different = [
-        f"{name} of {which}"
-        for which, folder in others.items()
+        f"{name} of {title}"
+        for title, folder in others.items()
         for name in COMPARED
-        if hash_of(folder / name) != hashes[name]
+        if sha256_of(folder / name) != hashes[name]
     ]
     compared = len(COMPARED) * len(others)
     what = f"of {compared} files of {' and '.join(others)} differ from those of the first"
@@ -77,7 +77,7 @@ def certificate_of(first: Path, others: Mapping[str, Path]) -> Certificate:
     return Certificate("determinism", not different, float(len(different)), what, details)
 
 
-def hash_of(file: Path) -> str:
+def sha256_of(file: Path) -> str:
     """SHA-256 of a file; InputError where the run left none."""
     if not file.is_file():
         raise InputError(f"the certificate's own run left no {file.name}", "See its log above")
@@ -119,12 +119,12 @@ def tiny_config(seed: int, steps: int) -> dict[str, Any]:
 
 
 def train_once(config: Mapping[str, Any], folder: Path, *, resumed: bool = False) -> None:
-    """Train in this process, into a folder of its own; or go on there."""
+    """Train in this process, into a folder of its own, or resume there."""
     settings = run_settings(config)
     setup = open_market(settings.market)
     folder.mkdir(parents=True, exist_ok=True)
     with torch_threads(settings.top.threads):
-        run(Plan(folder, config, settings, setup, resumed, allow_inexact=False))
+        train_agent(TrainingJob(folder, config, settings, setup, resumed, allow_inexact=False))
 
 
 def cut_back_and_resume(first: Path, folder: Path) -> None:
@@ -142,16 +142,16 @@ def cut_back_and_resume(first: Path, folder: Path) -> None:
 def kill_and_resume(config: Mapping[str, Any], folder: Path) -> None:
     """Train in a process, kill it once it has written a checkpoint, and resume it here."""
     folder.mkdir(parents=True)
-    write_json(folder / "asked.json", config)
+    write_json(folder / "training.json", config)
     command = [sys.executable, "-m", "experiments.certificates.determinism", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while not _came_as_far(folder):
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
+        while not _reached_checkpoint(folder):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise InputError(
-                    f"the training process that was to be killed ended by itself "
-                    f"(code {process.poll()})",
+                    "the training process that was to be killed ended by itself or never reached "
+                    f"step {KILLED_AFTER} (code {process.poll()})",
                     "Train by hand to see why: python -m experiments.train +exp=quickstart",
                 )
             time.sleep(0.005)
@@ -161,15 +161,15 @@ def kill_and_resume(config: Mapping[str, Any], folder: Path) -> None:
     train_once(load_run_config(folder), folder, resumed=True)
 
 
-def _came_as_far(folder: Path) -> bool:
+def _reached_checkpoint(folder: Path) -> bool:
     steps = [int(path.name[5:]) for path in (folder / "checkpoints").glob("step_*")]
     return (folder / MANIFEST).is_file() and max(steps, default=0) >= KILLED_AFTER
 
 
 def main() -> None:
-    """The process that is to be killed: trains what `asked.json` in its folder says."""
+    """The process that is to be killed: trains what `training.json` in its folder says."""
     folder = Path(sys.argv[1])
-    train_once(read_json(folder / "asked.json"), folder)
+    train_once(read_json(folder / "training.json"), folder)
 
 
 @contextmanager

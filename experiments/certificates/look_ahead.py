@@ -1,4 +1,4 @@
-"""Look-ahead tripwire: nothing up to a session depends on what comes after it.
+"""Look-ahead: nothing up to a session depends on what comes after it.
 
 For many sessions t everything after t is replaced (prices, volatility, rates, the user's own
 columns), and once taken away altogether. What the framework derives from the data up to t must
@@ -6,8 +6,8 @@ keep its bits: the history as it is read, prices and Greeks of every contract, u
 features; and, on the way through an environment, observations, the actions of a policy with a
 memory, rewards and accounts.
 
-What is not of the past by design: the policy's own weights (learnt on other days, the same for
-both futures), the dates of sessions to come (the calendar is known in advance), and the bounds of
+Not of the past by design: the policy's own weights (learnt on other days, the same for both
+futures), the dates of sessions to come (the calendar is known in advance), and the bounds of
 splits that are given as shares of the sessions, which is why sessions are counted here.
 """
 
@@ -28,110 +28,31 @@ from envs.core.batch import Window
 from envs.core.kernel import BookKernel
 from envs.core.market import BookMarket, MarketSettings
 from experiments.certificates.certificate import Certificate, Certification
-from experiments.certificates.other_future import LoadedSource, Source
-from experiments.certificates.outside_tables import (
+from experiments.certificates.small_environments import (
+    STOCKS,
+    allocation_settings,
+    index_histories,
+    index_history,
+    option_settings,
+    panel_histories,
+    untrained_policy,
+    with_extra_columns,
+)
+from experiments.certificates.sources import (
+    LoadedSource,
+    Source,
     index_tables,
     panel_tables,
     sp500_table,
     stock_table,
 )
-from experiments.certificates.setups import (
-    STOCKS,
-    allocation,
-    as_trained,
-    index_histories,
-    index_history,
-    option_book,
-    panel_histories,
-    untrained_policy,
-    with_own_columns,
-)
 from experiments.environments.setup import open_books
 from experiments.evaluation.open_run import TestedRun
 
-Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One number that is not what it was."""
-
-    where: str  # dotted name of the array
-    item: str  # which column of it: a feature, an instrument; empty where there is but one
-    session: int
-    date: str
-
-    def __str__(self) -> str:
-        which = f" ({self.item})" if self.item else ""
-        return f"{self.where}{which} of {self.date}"
-
-
-def session_arrays(item: Any, sessions: int, prefix: str = "") -> Iterator[tuple[str, Array]]:
-    """Every array with a session axis inside a market, by its dotted name, sessions first.
-
-    What is added to a market later is among them without being named here.
-    """
-    if is_dataclass(item):
-        for field in fields(item):
-            yield from session_arrays(getattr(item, field.name), sessions, f"{prefix}.{field.name}")
-    elif isinstance(item, Mapping):
-        for name, value in item.items():
-            yield from session_arrays(value, sessions, f"{prefix}.{name}")
-    elif isinstance(item, np.ndarray):
-        axes = [axis for axis in (1, 0) if axis < item.ndim and item.shape[axis] == sessions]
-        # (P, T, ...) before (T, ...): no market here has as many instruments as sessions.
-        if axes:
-            yield prefix.lstrip("."), np.moveaxis(item, axes[0], 0)
-
-
-def first_difference(
-    market: BookMarket, other: BookMarket, session: int, *, same_length: bool
-) -> Difference | None:
-    """Where two markets differ in anything up to `session`; None where they are bit-identical.
-
-    Interest from `session` to the next is left out where there is no next: how long it runs is
-    settled by the calendar, but is read off the dates here.
-    """
-    length, other_length = market.history.num_sessions, other.history.num_sessions
-    theirs = dict(session_arrays(other, other_length))
-    for name, values in session_arrays(market, length):
-        until = session + (1 if same_length or name != "cash_return" else 0)
-        if name not in theirs:
-            return Difference(name, "missing", 0, str(market.history.dates[0]))
-        where = first_unequal(values[:until], theirs[name][:until])
-        if where is not None:
-            date = str(market.history.dates[where[0]])
-            return Difference(name, _item(market, name, values.shape, where), where[0], date)
-    if market.first_usable != other.first_usable:
-        first = min(market.first_usable, other.first_usable)
-        return Difference("first_usable", "", first, str(market.history.dates[first]))
-    return None
-
-
-def first_unequal(one: Array, two: Array) -> tuple[int, ...] | None:
-    """Index of the first entry whose bits differ; None where all are the same."""
-    if one.shape != two.shape or one.dtype != two.dtype:
-        return (0,) * max(one.ndim, 1)
-    bits = f"u{one.dtype.itemsize}"
-    unequal = np.ascontiguousarray(one).view(bits) != np.ascontiguousarray(two).view(bits)
-    if not unequal.any():
-        return None
-    return tuple(int(i) for i in np.argwhere(unequal)[0])
-
-
-def _item(market: BookMarket, name: str, shape: tuple[int, ...], where: tuple[int, ...]) -> str:
-    """The last index by its name, where it counts features or instruments."""
-    names = [feature.name for feature in market.features]
-    if name.startswith("observed.after"):
-        names = names[len(names) - shape[-1] :]
-    elif not name.startswith("observed."):
-        names = list(market.instruments)
-    counts_them = len(where) > 2 or (len(where) == 2 and shape[-1] == len(names))
-    return names[where[-1]] if counts_them and where[-1] < len(names) else ""
-
-
 LONGEST_EPISODE = 25  # sessions that a policy trades through before it trades at t
 BOOKS = 2
+
+Arrays = Mapping[str, NDArray[Any]]  # name -> (sessions, ...)
 
 
 @dataclass(frozen=True)
@@ -140,74 +61,89 @@ class Configuration:
 
     name: str
     source: Source
-    case: MarketSettings
-    policy: Policy | None = None  # None: a small network made for it
+    settings: MarketSettings
+    policy: Policy | None = None  # None: a small untrained network
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One number that changed with the future."""
+
+    array: str  # dotted name
+    column: str  # feature or instrument; empty where the array has neither
+    session: int
+    date: str
+
+    def __str__(self) -> str:
+        column = f" ({self.column})" if self.column else ""
+        return f"{self.array}{column} of {self.date}"
 
 
 @dataclass(frozen=True)
 class LookAheadResult:
-    """What was found in one configuration."""
+    """The comparisons of one configuration."""
 
     name: str
-    sessions: tuple[int, ...]  # t of every pair that was compared
+    sessions: tuple[int, ...]  # every t
     differences: tuple[tuple[int, Difference], ...]  # t and the first number that changed
 
 
-def look_ahead(wanted: Certification) -> list[Certificate]:
+def look_ahead(certification: Certification) -> list[Certificate]:
     """One certificate for each environment, and one for the run."""
 
-    def tripped(found: Iterable[Configuration]) -> list[LookAheadResult]:
-        return [trip(one, wanted.profile.moments, wanted.seed) for one in found]
+    def certificate(name: str, configurations: Iterable[Configuration]) -> Certificate:
+        moments, seed = certification.profile.moments, certification.seed
+        return certificate_of(name, [compare_futures(c, moments, seed) for c in configurations])
 
-    with TemporaryDirectory() as folder:
-        made = [
-            certificate_of("look_ahead.options", tripped(option_books(wanted, Path(folder)))),
-            certificate_of("look_ahead.allocation", tripped(allocations(wanted, Path(folder)))),
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        certificates = [
+            certificate("look_ahead.options", option_books(certification, folder)),
+            certificate("look_ahead.allocation", allocations(certification, folder)),
         ]
-    if wanted.tested is not None:
-        made.append(certificate_of("look_ahead.run", tripped(the_run(wanted.tested))))
-    return made
+    if certification.tested is not None:
+        certificates.append(certificate("look_ahead.run", of_run(certification.tested)))
+    return certificates
 
 
-def certificate_of(name: str, found: list[LookAheadResult]) -> Certificate:
+def certificate_of(name: str, results: list[LookAheadResult]) -> Certificate:
     """PASS where no pair differs."""
-    pairs = sum(len(one.sessions) for one in found)
-    differing = [(one.name, t, what) for one in found for t, what in one.differences]
-    what = f"of {pairs} pairs of {len(found)} configurations and a session differ"
+    pairs = sum(len(result.sessions) for result in results)
+    differing = [(result.name, t, first) for result in results for t, first in result.differences]
+    what = f"of {pairs} pairs of {len(results)} configurations and a session differ"
     details: dict[str, Any] = {
         "pairs": pairs,
         "differing": len(differing),
         "first": None,
-        "configurations": {one.name: len(one.sessions) for one in found},
+        "configurations": {result.name: len(result.sessions) for result in results},
     }
     if differing:
-        where, t, first = differing[0]
-        what += f"; first {first}, with what comes after session {t} of {where}"
-        details["first"] = {"configuration": where, "session": t, "what": str(first)}
+        configuration, t, first = differing[0]
+        what += f"; first {first}, with what comes after session {t} of {configuration}"
+        details["first"] = {"configuration": configuration, "session": t, "what": str(first)}
     return Certificate(name, not differing and pairs > 0, float(len(differing)), what, details)
 
 
-def trip(configuration: Configuration, moments: int, seed: int) -> LookAheadResult:
+def compare_futures(configuration: Configuration, moments: int, seed: int) -> LookAheadResult:
     """Compare one configuration with itself under other futures."""
     rng = np.random.default_rng(seed)
-    source, case = configuration.source, configuration.case
-    market = case.build(source.history())
+    source, settings = configuration.source, configuration.settings
+    market = settings.build(source.history())
     policy = configuration.policy
     if policy is None:
-        window = Window(market.first_usable, market.history.num_sessions)
-        policy = untrained_policy(open_books(case, market, window, BOOKS), seed)
+        policy = untrained_policy(settings, market, seed)
     sessions = chosen_sessions(market, moments, rng)
-    found = []
+    differences = []
     for t in sessions:
-        other = case.build(source.changed(t, rng))
+        other = settings.build(source.changed(t, rng))
         difference = (
-            first_difference(market, other, t, same_length=True)
-            or _on_the_way(case, policy, market, other, t)
-            or first_difference(market, case.build(source.cut(t)), t, same_length=False)
+            market_difference(market, other, t)
+            or episode_difference(settings, policy, market, other, t)
+            or market_difference(market, settings.build(source.cut(t)), t)
         )
         if difference is not None:
-            found.append((t, difference))
-    return LookAheadResult(configuration.name, tuple(sessions), tuple(found))
+            differences.append((t, difference))
+    return LookAheadResult(configuration.name, tuple(sessions), tuple(differences))
 
 
 def chosen_sessions(market: BookMarket, count: int, rng: np.random.Generator) -> list[int]:
@@ -221,32 +157,57 @@ def chosen_sessions(market: BookMarket, count: int, rng: np.random.Generator) ->
     return sorted((eves + rest)[:count])
 
 
-# --- through an environment ----------------------------------------------------------------------
+# --- comparing -----------------------------------------------------------------------------------
 
 
-def _on_the_way(
-    case: MarketSettings, policy: Policy, market: BookMarket, other: BookMarket, session: int
+def market_difference(market: BookMarket, other: BookMarket, session: int) -> Difference | None:
+    """Where two markets differ in anything up to `session`; None where they are bit-identical.
+
+    Interest from `session` to the next is left out where there is no next: how long it runs is
+    settled by the calendar, but is read off the dates here.
+    """
+    last_interest = min(session + 1, other.history.num_sessions - 1)
+
+    def known(of: BookMarket) -> dict[str, NDArray[Any]]:
+        arrays = {
+            name: values[: last_interest if name == "cash_return" else session + 1]
+            for name, values in session_arrays(of, of.history.num_sessions)
+        }
+        return {**arrays, "first_usable": np.array([of.first_usable])}
+
+    return first_difference(market, known(market), known(other))
+
+
+def session_arrays(item: Any, sessions: int, name: str = "") -> Iterator[tuple[str, NDArray[Any]]]:
+    """Every array with a session axis inside a market, by its dotted name, sessions first.
+
+    What is added to a market later is among them without being named here.
+    """
+    parts: Mapping[str, Any] = {}
+    if is_dataclass(item):
+        parts = {field.name: getattr(item, field.name) for field in fields(item)}
+    elif isinstance(item, Mapping):
+        parts = item
+    elif isinstance(item, np.ndarray):
+        # (P, T, ...) before (T, ...): no market here has as many instruments as sessions.
+        for axis in (1, 0):
+            if axis < item.ndim and item.shape[axis] == sessions:
+                yield name, np.moveaxis(item, axis, 0)
+                return
+    for key, part in parts.items():
+        yield from session_arrays(part, sessions, f"{name}.{key}".lstrip("."))
+
+
+def episode_difference(
+    settings: MarketSettings, policy: Policy, market: BookMarket, other: BookMarket, session: int
 ) -> Difference | None:
     """The first thing that a policy sees, does or earns differently up to `session`."""
     start = max(market.first_usable, session - LONGEST_EPISODE)
     window = Window(start, session + 2)  # the trade at t is settled a session later
-    one, two = (_episode(open_books(case, each, window, BOOKS), policy) for each in (market, other))
-    labels = {
-        "observation": [feature.name for feature in market.features],
-        **{key: list(market.instruments) for key in ("action", "traded to", "traded at")},
-    }
-    found = []
-    for name, values in one.items():
-        where = first_unequal(values, two[name])
-        if where is not None:
-            found.append((where[0], name, where[-1] if len(where) > 2 else None))
-    if not found:
-        return None
-    step, name, column = min(found, key=lambda item: item[0])
-    known = labels.get(name, [])
-    item = "" if column is None else known[column] if column < len(known) else str(column)
-    at = start + step
-    return Difference(name, item, at, str(market.history.dates[at]))
+    one, two = (
+        _episode(open_books(settings, each, window, BOOKS), policy) for each in (market, other)
+    )
+    return first_difference(market, one, two, start)
 
 
 def _episode(kernel: BookKernel, policy: Policy) -> dict[str, NDArray[Any]]:
@@ -255,77 +216,115 @@ def _episode(kernel: BookKernel, policy: Policy) -> dict[str, NDArray[Any]]:
     The trade as well: what a risk module or a cost reads is not seen before. What comes of it is
     of the session after.
     """
-    obs, state = kernel.reset(), None
+    observation, state = kernel.reset(), None
     starts = np.ones(kernel.num_envs, np.bool_)
     reward = np.zeros(kernel.num_envs)
     days: dict[str, list[NDArray[Any]]] = {}
-    while True:
-        action, state = policy.predict(obs, state=state, episode_start=starts, deterministic=True)
-        day = {"observation": obs, "action": action, "reward": reward}
+    for _ in range(kernel.window.start, kernel.window.stop - 1):
+        action, state = policy.predict(
+            observation, state=state, episode_start=starts, deterministic=True
+        )
+        day = {"observation": observation, "action": action, "reward": reward}
         day |= {f"account {name}": values for name, values in kernel.ledger.get_state().items()}
-        last = kernel.session[0] >= kernel.window.stop - 2
-        result = kernel.step(action)
-        trade = result.record
-        day |= {
-            "traded to": trade.quantity,
-            "traded at": trade.price,
-            "cost of the trade": trade.cost,
-        }
         for name, values in day.items():
             days.setdefault(name, []).append(np.array(values))
-        if last:
-            return {name: np.stack(values) for name, values in days.items()}
-        obs, reward = result.observation, result.reward
+        observation, reward, *_, trade = kernel.step(action)
+        for name, values in (
+            ("traded to", trade.quantity),
+            ("traded at", trade.price),
+            ("cost of the trade", trade.cost),
+        ):
+            days.setdefault(name, []).append(np.array(values))
         starts = np.zeros(kernel.num_envs, np.bool_)
+    return {name: np.stack(values) for name, values in days.items()}
 
 
-# --- what is looked at ---------------------------------------------------------------------------
+def first_difference(
+    market: BookMarket, one: Arrays, two: Arrays, start: int = 0
+) -> Difference | None:
+    """The earliest entry of `one` whose bits differ in `two`, sessions counted from `start`."""
+    differences = []
+    for name, values in one.items():
+        index = first_unequal(values, two.get(name, np.empty(0)))
+        if index is not None:
+            session = start + index[0]
+            column = _column(market, name, values.shape, index)
+            date = str(market.history.dates[session])
+            differences.append(Difference(name, column, session, date))
+    return min(differences, key=lambda difference: difference.session, default=None)
 
 
-def option_books(wanted: Certification, folder: Path) -> Iterator[Configuration]:
+def first_unequal(one: NDArray[Any], two: NDArray[Any]) -> tuple[int, ...] | None:
+    """Index of the first entry whose bits differ; None where all are the same."""
+    if one.shape != two.shape or one.dtype != two.dtype:
+        return (0,) * max(one.ndim, 1)
+    bits = f"u{one.dtype.itemsize}"
+    unequal = np.ascontiguousarray(one).view(bits) != np.ascontiguousarray(two).view(bits)
+    if not unequal.any():
+        return None
+    return tuple(int(i) for i in np.argwhere(unequal)[0])
+
+
+def _column(market: BookMarket, name: str, shape: tuple[int, ...], index: tuple[int, ...]) -> str:
+    """The name of what the last index counts, where that is features or instruments."""
+    names = [feature.name for feature in market.features]
+    if name.startswith("observed.after"):
+        names = names[len(names) - shape[-1] :]
+    elif name != "observation" and not name.startswith("observed."):
+        names = list(market.instruments)
+    counts_names = len(shape) > 2 or (len(shape) == 2 and shape[-1] == len(names))
+    return names[index[-1]] if counts_names and index[-1] < len(names) else ""
+
+
+# --- configurations ------------------------------------------------------------------------------
+
+
+def option_books(certification: Certification, folder: Path) -> Iterator[Configuration]:
     """Every source under both surfaces, with every block of observations."""
-    profile, rng = wanted.profile, np.random.default_rng(wanted.seed)
-    ways = list(product(("vix", "flat"), ("expiry", "daily")))
-    for source in _index_sources(wanted, rng, folder):
+    everything, rng = certification.profile.everything, np.random.default_rng(certification.seed)
+    variants = list(product(("vix", "flat"), ("expiry", "daily")))
+    for source in _index_sources(certification, rng, folder):
         history: Any = source.history()
-        for number, (surface, roll) in enumerate(ways if profile.everything else ways[::3]):
+        for number, (surface, roll) in enumerate(variants if everything else variants[::3]):
             managed = number % 2 == 1
-            case = option_book(history, surface, roll, managed=managed)
-            yield Configuration(_named(f"{source.name}, {surface}, {roll}", managed), source, case)
+            name = _named(f"{source.name}, {surface}, {roll}", managed)
+            yield Configuration(
+                name, source, option_settings(history, surface, roll, managed=managed)
+            )
 
 
-def allocations(wanted: Certification, folder: Path) -> Iterator[Configuration]:
+def allocations(certification: Certification, folder: Path) -> Iterator[Configuration]:
     """Every source of panels, without and with the risk module."""
-    for number, source in enumerate(_panel_sources(wanted, folder)):
-        both = (False, True) if wanted.profile.everything else (number % 2 == 1,)
+    for number, source in enumerate(_panel_sources(certification, folder)):
+        both = (False, True) if certification.profile.everything else (number % 2 == 1,)
         for managed in both:
-            name = _named(source.name, managed)
-            yield Configuration(name, source, allocation(managed=managed))
+            settings = allocation_settings(managed=managed)
+            yield Configuration(_named(source.name, managed), source, settings)
 
 
-def the_run(tested: TestedRun) -> Iterator[Configuration]:
+def of_run(tested: TestedRun) -> Iterator[Configuration]:
     """A run's policy in the market that it was trained in, without and with its risk module."""
     setup = tested.setup
-    source, case = LoadedSource("run", setup.loaded.history), as_trained(setup)
-    risk = setup.settings.risk
-    for managed in (False, True) if risk.enabled else (False,):
-        under = replace(case, risk=replace(risk, enabled=managed))
+    settings: Any = setup.settings
+    source = LoadedSource("run", setup.loaded.history)
+    for managed in (False, True) if settings.risk.enabled else (False,):
+        under = replace(settings, risk=replace(settings.risk, enabled=managed))
         yield Configuration(_named("the run", managed), source, under, tested.policy)
 
 
 def _index_sources(
-    wanted: Certification, rng: np.random.Generator, folder: Path
+    certification: Certification, rng: np.random.Generator, folder: Path
 ) -> Iterator[Source]:
-    profile = wanted.profile
+    profile = certification.profile
     yield sp500_table(None if profile.everything else profile.sessions, folder)
     for name, history in index_histories(profile.sessions, rng, everything=profile.everything):
         yield LoadedSource(name, history)
-    simulated = with_own_columns(index_history("heston", profile.sessions, paths=1), rng)
+    simulated = with_extra_columns(index_history("heston", profile.sessions, paths=1), rng)
     yield from index_tables(simulated, rng, folder)
 
 
-def _panel_sources(wanted: Certification, folder: Path) -> Iterator[Source]:
-    profile = wanted.profile
+def _panel_sources(certification: Certification, folder: Path) -> Iterator[Source]:
+    profile = certification.profile
     histories = dict(panel_histories(profile.sessions, everything=profile.everything))
     stocks = histories.pop(STOCKS, None)
     for name, history in histories.items():

@@ -14,20 +14,20 @@ import numpy as np
 
 from agents.policy import PolicyBatch
 from conf.types import FloatArray
-from envs.core.batch import Window
 from envs.core.kernel import BookKernel
 from experiments.backtests.backtest import rollout
 from experiments.certificates.certificate import Certificate, Certification
 from experiments.certificates.fair_markets import RATE, FairMarket, Roll, fair_markets
+from experiments.certificates.small_environments import whole_window
 from experiments.environments.setup import open_books
 
 MAX_STANDARD_ERRORS = 3.0
-EXACT = 1e-9  # share of equity: the gain of what never risks anything
+EXACT = 1e-9  # share of equity: the largest gain of a policy that never risks anything
 
 
 @dataclass(frozen=True)
 class FairGain:
-    """What a policy gained where there is nothing to gain; shares of the initial equity."""
+    """The gain of a policy in a fair market, as shares of the initial equity."""
 
     mean: float  # discounted
     error: float  # of the mean
@@ -41,24 +41,24 @@ class FairGain:
         return 0.0 if abs(self.mean) <= EXACT else math.copysign(math.inf, self.mean)
 
 
-def martingale(wanted: Certification) -> list[Certificate]:
+def martingale(certification: Certification) -> list[Certificate]:
     """One certificate for each fair market."""
-    profile = wanted.profile
+    profile, seed = certification.profile, certification.seed
     rolls: tuple[Roll, ...] = ("expiry", "daily") if profile.everything else ("expiry",)
     return [
         certificate_of(
             f"martingale.{market.name}",
-            fair_gains(market, profile.paths, profile.policy_paths, wanted.seed),
+            fair_gains(market, profile.paths, profile.policy_paths, seed),
         )
-        for market in fair_markets(wanted.tested, rolls, wanted.seed)
+        for market in fair_markets(certification.tested, rolls, seed)
     ]
 
 
 def certificate_of(name: str, gains: Mapping[str, FairGain]) -> Certificate:
     """PASS where every mean lies within three standard errors of zero."""
     worst = max(gains, key=lambda policy: abs(gains[policy].standard_errors))
-    number = abs(gains[worst].standard_errors)
     gain = gains[worst]
+    number = abs(gain.standard_errors)
     return Certificate(
         name,
         number <= MAX_STANDARD_ERRORS,
@@ -68,14 +68,14 @@ def certificate_of(name: str, gains: Mapping[str, FairGain]) -> Certificate:
         f"{gain.paths:,} paths",
         {
             policy: {
-                "mean": x.mean,
-                "standard_error": x.error,
-                "standard_errors_from_zero": x.standard_errors
-                if math.isfinite(x.standard_errors)
+                "mean": each.mean,
+                "standard_error": each.error,
+                "standard_errors_from_zero": each.standard_errors
+                if math.isfinite(each.standard_errors)
                 else None,
-                "paths": x.paths,
+                "paths": each.paths,
             }
-            for policy, x in gains.items()
+            for policy, each in gains.items()
         },
     )
 
@@ -87,7 +87,7 @@ def fair_gains(market: FairMarket, paths: int, at_once: int, seed: int) -> dict[
     for first in range(0, paths, at_once):
         block = min(at_once, paths - first)
         priced = market.settings.build(market.draw(block, rng))
-        window = Window(priced.first_usable, priced.history.num_sessions)
+        window = whole_window(priced)
         policies = market.policies(priced, window)
         kernel = open_books(market.settings, priced, window, block * len(policies))
         gained = discounted_gain(kernel, PolicyBatch(list(policies.values())))

@@ -13,7 +13,7 @@ from envs.option_portfolio.market import OptionMarket
 from envs.option_portfolio.observation import observe_market
 from envs.sb3_vec_env import KernelVecEnv
 from experiments.backtests.backtest import run_backtest
-from experiments.certificates.setups import SMALL_AGENT
+from experiments.certificates.small_environments import SMALL_AGENT
 from tests.markets import market_of, options_of, random_walk
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -1,6 +1,5 @@
-"""Every certificate in its short form passes, and fails once its bug is put in."""
+"""Every certificate in its short form passes, and fails once its bug is planted."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 from envs.core.batch import BatchKernel
 from experiments.certificates import canary, determinism
 from experiments.certificates.certificate import PROFILES, Certificate, Certification
-from experiments.certificates.determinism import COMPARED, hash_of, tiny_config, train_once
+from experiments.certificates.determinism import COMPARED, sha256_of, tiny_config, train_once
 from experiments.certificates.fair_markets import TrendForward, fair_markets
 from experiments.certificates.martingale import FairGain, fair_gains
 from experiments.certify import PARTS
@@ -22,9 +21,9 @@ SHORT = Certification(PROFILES["short"], 0, None)
 
 @pytest.mark.parametrize("part", PARTS)
 def test_the_framework_is_certified(part):
-    made = PARTS[part](SHORT)
-    assert made
-    assert [(one.name, one.what) for one in made if not one.passed] == []
+    certificates = PARTS[part](SHORT)
+    assert certificates
+    assert [(item.name, item.what) for item in certificates if not item.passed] == []
 
 
 # --- martingale ----------------------------------------------------------------------------------
@@ -49,36 +48,29 @@ def test_standard_errors_by_hand():
 # --- canaries ------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class Seer:
-    """Holds a forward in the direction of tomorrow's close, for one path from session `start`."""
+class TomorrowForward(TrendForward):
+    """Holds a forward in the direction of the next close."""
 
-    pair: np.ndarray
-    close: np.ndarray
-    start: int
-
-    def predict(self, observation, state=None, episode_start=None, deterministic=False):
-        now = self.start + (0 if state is None else state[0])
-        move = np.sign(self.close[now + 1] - self.close[now])
-        return np.tile(move * self.pair, (len(observation), 1)), (now + 1 - self.start,)
+    def direction(self, books):
+        close = self.market.history.close
+        return np.sign(close[books.path, books.session + 1] - close[books.path, books.session])
 
 
-def test_an_agent_that_sees_tomorrow_makes_the_canary_fall():
-    def seer(setup, settings, steps):
-        pair = TrendForward.of(setup.market).pair
-        return Seer(pair, setup.market.history.close[0], setup.window(canary.SEEN_ON).start)
+def test_an_agent_that_sees_the_next_close_fails_the_canary():
+    def train(setup, settings, steps):
+        return TomorrowForward(setup.market)
 
-    found = canary.no_edge("options", 0, 1, 0, train=seer)
-    assert (found.passed, found.number) == (False, 1.0)
-    assert found.details["agents"][0]["verdict"] == "OUTPERFORMS"
+    certificate = canary.no_edge("options", 0, 1, 0, train=train)
+    assert (certificate.passed, certificate.number) == (False, 1.0)
+    assert certificate.details["agents"][0]["verdict"] == "OUTPERFORMS"
 
 
 @pytest.mark.parametrize("kind", canary.KINDS)
 def test_an_agent_that_does_not_learn_finds_no_edge(kind):
-    def idle(setup, settings, steps):
+    def untrained(setup, settings, steps):
         return canary.trained(setup, settings, 0)
 
-    assert not canary.edge(kind, 0, 0, train=idle).passed
+    assert not canary.edge(kind, 0, 0, train=untrained).passed
 
 
 # --- determinism ---------------------------------------------------------------------------------
@@ -92,16 +84,16 @@ def test_a_generator_that_ignores_its_seed_is_found(monkeypatch, tmp_path):
     folders = [tmp_path / "outputs" / name for name in ("one", "two")]
     for folder in folders:
         train_once(config, folder)
-    found = determinism.certificate_of(folders[0], {"a second run": folders[1]})
-    assert not found.passed
-    assert "policy.safetensors of a second run" in found.what
-    assert found.number <= len(COMPARED)
-    assert hash_of(folders[0] / COMPARED[0]) != hash_of(folders[1] / COMPARED[0])
+    certificate = determinism.certificate_of(folders[0], {"a second run": folders[1]})
+    assert not certificate.passed
+    assert "policy.safetensors of a second run" in certificate.what
+    assert certificate.number <= len(COMPARED)
+    assert sha256_of(folders[0] / COMPARED[0]) != sha256_of(folders[1] / COMPARED[0])
 
 
 def test_a_certificate_as_plain_data():
-    one = Certificate("a.b", False, math.inf, "what", {"x": 1})
-    assert one.as_json() == {
+    certificate = Certificate("a.b", False, math.inf, "what", {"x": 1})
+    assert certificate.as_json() == {
         "name": "a.b",
         "outcome": "FAIL",
         "number": None,

@@ -8,17 +8,16 @@ import pytest
 
 from conf.errors import InputError
 from experiments import certify
-from experiments.backtests.backtest import run_backtest
+from experiments.backtests.backtest import first_session, run_backtest
 from experiments.backtests.trade_log import build_trade_log, read_trade_log, write_trade_log
 from experiments.certificates.certificate import Certificate, CertifySettings
 from experiments.certificates.ledger_replay import (
-    books_of_the_run,
     certificate_of,
-    left_behind,
-    replayed,
+    replay_books,
+    replay_saved_logs,
+    run_books,
 )
-from experiments.certificates.look_ahead import the_run, trip
-from experiments.backtests.backtest import first_session
+from experiments.certificates.look_ahead import compare_futures, of_run
 from experiments.evaluation.open_run import open_run
 
 
@@ -30,8 +29,8 @@ def certificate(passed):
 def test_a_certificate_that_fails_is_exit_code_1(command, tmp_path, monkeypatch, passed, code):
     parts = {"ledger": lambda _: [certificate(passed)], "canary": lambda _: [certificate(False)]}
     monkeypatch.setattr(certify, "PARTS", parts)
-    left, out, err = command(certify, "certificates=[ledger]", "form=short")
-    assert left == code
+    returned, out, err = command(certify, "certificates=[ledger]", "form=short")
+    assert returned == code
     assert ("PASS" if passed else "FAIL") in out
     assert "of nothing [x]" in out
     assert err == ("" if passed else "failed: certificates failed: ledger.options\n")
@@ -40,7 +39,7 @@ def test_a_certificate_that_fails_is_exit_code_1(command, tmp_path, monkeypatch,
     assert written["complete"] is False
     assert written["passed"] is passed
     assert written["form"] == "short"
-    assert [one["name"] for one in written["certificates"]] == ["ledger.options"]
+    assert [item["name"] for item in written["certificates"]] == ["ledger.options"]
 
 
 BAD = {
@@ -80,7 +79,7 @@ def test_only_all_of_them_in_full_are_certificates_json(chosen, suffix):
     assert settings.is_complete is not bool(suffix)
 
 
-def test_what_is_given_takes_the_place_of_the_forms_sizes():
+def test_given_counts_replace_those_of_the_form():
     profile = CertifySettings(form="short", paths=77, canary_seeds=4).profile
     assert (profile.paths, profile.canary_seeds, profile.moments) == (77, 4, 2)
     assert CertifySettings().profile.paths == 20_000
@@ -93,8 +92,8 @@ def test_a_run_is_examined_with_its_policy_and_its_files(
     run = tmp_path / "outputs" / "tiny" / "run"
     shutil.copytree(evaluated_run, run)
     tested = open_run(str(run), "best")
-    found = trip(next(the_run(tested)), 1, seed=0)
-    assert (len(found.sessions), found.differences) == (1, ())
+    result = compare_futures(next(of_run(tested)), 1, seed=0)
+    assert (len(result.sessions), result.differences) == (1, ())
 
     setup, window = tested.setup, tested.setup.window("test")
     backtest = run_backtest(tested.policy, setup.market, setup.settings.env, window)
@@ -103,25 +102,25 @@ def test_a_run_is_examined_with_its_policy_and_its_files(
     file = run / "evaluation" / "trades_test.parquet"
     # Evaluation charges realistic costs whatever the run was trained with: here they are the same.
     assert pd.read_parquet(file)["cost"].tolist() == lines["cost"].tolist()
-    left = dict(left_behind(run))
-    assert {f"evaluation/trades_{name}.parquet" for name in ("validation", "test")} <= set(left)
-    assert certificate_of("x", left).passed
+    replays = dict(replay_saved_logs(run))
+    assert {f"evaluation/trades_{name}.parquet" for name in ("validation", "test")} <= set(replays)
+    assert certificate_of("x", replays).passed
     write_trade_log(lines.assign(cost=lines["cost"] * 0.5), file)
-    assert not certificate_of("x", dict(left_behind(run))).passed
+    assert not certificate_of("x", dict(replay_saved_logs(run))).passed
 
-    def of_the_run(wanted):
-        return [certificate_of("ledger.run", replayed(books_of_the_run(wanted.tested)))]
+    def ledger_of_run(certification):
+        return [certificate_of("ledger.run", replay_books(run_books(certification.tested)))]
 
-    monkeypatch.setattr(certify, "PARTS", {"ledger": of_the_run})
+    monkeypatch.setattr(certify, "PARTS", {"ledger": ledger_of_run})
     code, out, err = command(certify, f"run={run}", "form=short")
     assert (code, err) == (0, "")
     assert "ledger.run" in out
     written = json.loads((run / "certificates_short.json").read_text())
-    books = next(one for one in written["certificates"] if one["name"] == "ledger.run")
-    assert {"validation", "test", "test, risk module"} <= books["details"]["books"].keys()
+    (ledger,) = written["certificates"]
+    assert {"validation", "test", "test, risk module"} <= ledger["details"]["books"].keys()
 
 
-def test_a_file_that_is_no_journal_is_refused(tmp_path):
+def test_a_file_that_is_no_trade_log_is_refused(tmp_path):
     path = tmp_path / "trades_test.parquet"
     path.write_text("day,event")
     with pytest.raises(InputError, match="is no trade log"):

@@ -20,7 +20,7 @@ from experiments.certificates.ledger_replay import (
     allocation_books,
     certificate_of,
     option_books,
-    replayed,
+    replay_books,
 )
 from tests.experiments.certificates.planted_bugs import with_double_interest
 
@@ -64,7 +64,7 @@ def without_impact(monkeypatch):
 
 def first_book(kind):
     books = option_books(SHORT) if kind == "options" else allocation_books(SHORT)
-    return certificate_of("ledger", replayed([next(books)]))
+    return certificate_of("ledger", replay_books([next(books)]))
 
 
 @pytest.mark.parametrize(
@@ -79,18 +79,18 @@ def first_book(kind):
 )
 def test_the_replayed_ledger_finds(monkeypatch, bug, kind):
     bug(monkeypatch)
-    found = first_book(kind)
-    assert not found.passed
-    assert found.number > 1e-6
+    certificate = first_book(kind)
+    assert not certificate.passed
+    assert certificate.number > 1e-6
 
 
 @pytest.mark.parametrize("bug", [without_the_spread, without_impact])
 def test_a_cost_that_is_not_by_the_schedule_is_found(monkeypatch, bug):
     bug(monkeypatch)
-    found = first_book("options")
-    assert found.number < 1e-9  # market and account agree with each other
-    assert not found.passed
-    assert "off the fee schedule" in found.what
+    certificate = first_book("options")
+    assert certificate.number < 1e-9  # market and account agree with each other
+    assert not certificate.passed
+    assert "off the fee schedule" in certificate.what
 
 
 def test_an_index_without_its_dividends_is_found(monkeypatch):
@@ -99,9 +99,9 @@ def test_an_index_without_its_dividends_is_found(monkeypatch):
         return close[:, 1:] / close[:, :-1] - 1.0
 
     monkeypatch.setattr(OptionMarket, "index_returns", of_prices)
-    found = first_book("options")
-    assert not found.passed
-    assert "buy-and-hold of the index off by" in found.what
+    certificate = first_book("options")
+    assert not certificate.passed
+    assert "buy-and-hold of the index off by" in certificate.what
 
 
 def test_costs_by_hand():
@@ -136,10 +136,10 @@ def test_a_quote_of_another_contract_is_found(monkeypatch):
 
     monkeypatch.setattr(tape, "price", of_another_strike)
     books = [book for book in option_books(SHORT) if book.name == "daily"]
-    found = certificate_of("ledger", replayed(books))
-    assert found.number < 1e-9  # market and account agree with each other
-    assert not found.passed
-    assert "60D" in found.what or "30D" in found.what
+    certificate = certificate_of("ledger", replay_books(books))
+    assert certificate.number < 1e-9  # market and account agree with each other
+    assert not certificate.passed
+    assert "60D" in certificate.what or "30D" in certificate.what
 
 
 def test_the_plain_ledger_knows_only_the_standard_library():
@@ -170,15 +170,15 @@ def test_an_account_by_hand():
         Entry(tuesday, "index", price=104.0),
         Entry(tuesday, "equity", price=1000.0),
     ]
-    found = replay(lines, 1000.0)
+    replayed = replay(lines, 1000.0)
     cash = (1000.0 - 20.0 - 3.0 - 50.0 - 1.0) * math.exp(0.0365 * 3 / 365)  # a weekend
     expected = [1000.0, cash + 25.0 + 51.0, cash + 51.0 + 40.0]  # and intrinsic value at expiry
-    assert [own for _, _, own in found.equity] == pytest.approx(expected, rel=1e-15)
-    assert found.largest_gap == pytest.approx(expected[2] / 1000.0 - 1.0, rel=0.1)
-    assert found.complaints == []
+    assert [own for _, _, own in replayed.equity] == pytest.approx(expected, rel=1e-15)
+    assert replayed.equity_gap == pytest.approx(expected[2] / 1000.0 - 1.0, rel=0.1)
+    assert replayed.complaints == []
 
 
-def test_what_is_odd_in_a_journal_is_said():
+def test_lines_of_a_trade_log_that_contradict_each_other_are_reported():
     day, later = dt.date(2024, 1, 5), dt.date(2024, 1, 8)
     bought = Entry(day, "trade", "A", "spot", None, None, 1.0, 50.0)
     unquoted = replay([bought, Entry(later, "equity", price=1.0)], 100.0)
@@ -188,8 +188,8 @@ def test_what_is_odd_in_a_journal_is_said():
     half = bought._replace(event="close", quantity=-0.5)
     assert replay([bought, half], 100.0).complaints == ["2024-01-05: A was not closed"]
     assert replay([Entry(day, "gift")], 1.0).complaints == ["2024-01-05: unknown event gift"]
-    assert replay([Entry(day, "equity", price=math.nan)], 1.0).largest_gap == math.inf
-    assert replay([], 1.0).largest_gap == math.inf
+    assert replay([Entry(day, "equity", price=math.nan)], 1.0).equity_gap == math.inf
+    assert replay([], 1.0).equity_gap == math.inf
 
 
 def test_option_prices_are_the_published_ones():

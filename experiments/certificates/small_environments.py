@@ -1,4 +1,4 @@
-"""Small set-ups of every environment: data, surfaces, books and the risk module."""
+"""Small environments to certify: simulated and real histories, settings, an untrained policy."""
 
 from __future__ import annotations
 
@@ -14,24 +14,22 @@ from agents.policy import Policy
 from conf.errors import InputError
 from conf.settings import build_settings
 from envs.allocation.market import AllocationMarketSettings
-from envs.core.batch import BatchKernel
+from envs.core.batch import Window
+from envs.core.market import BookMarket, MarketSettings
 from envs.market.history import MarketHistory
 from envs.market.panel import PanelHistory
 from envs.market.sources.index import SyntheticData, load_market
 from envs.market.sources.panel import PanelSimulatedData, PanelStocksData, load_panel
 from envs.option_portfolio.extra_blocks import EXTRA_BLOCKS
-from envs.option_portfolio.market import (
-    OptionMarketSettings,
-    OptionPortfolioSettings,
-)
+from envs.option_portfolio.market import OptionMarketSettings, OptionPortfolioSettings
 from envs.options.surface import FlatSurface, VixSurface
 from envs.sb3_vec_env import KernelVecEnv
-from experiments.environments.setup import MarketSetup
+from experiments.environments.setup import open_books
 from risk.overlay import RiskSettings
 
 History = MarketHistory | PanelHistory
 
-SIMULATED_PATHS = 2
+PATHS = 2  # of a simulated history
 ASSETS = 4
 STOCKS = "panel_stocks"
 _RATES = (0.005, 0.08)
@@ -43,93 +41,6 @@ ASSET_RISK = {
     },
     "guard": {"max_beta": None},
 }
-
-
-def as_trained(setup: MarketSetup) -> Any:
-    """The settings of a setup, under the risk module only where the agent learns under it."""
-    off = RiskSettings(enabled=False)
-    settings: Any = setup.settings
-    return replace(settings, risk=setup.training_risk or off)
-
-
-def option_book(
-    history: MarketHistory, surface: str, roll: str, *, managed: bool
-) -> OptionMarketSettings:
-    """The option book with every extra block of observations that the history can fill."""
-    blocks = [*EXTRA_BLOCKS, *(f"extra:{name}" for name in history.extras)]
-    values = {"chain": {"roll": roll}, "observation": {"extra_blocks": blocks}}
-    return OptionMarketSettings(
-        surface=VixSurface() if surface == "vix" else FlatSurface(),
-        env=build_settings(OptionPortfolioSettings, values, "env"),
-        risk=RiskSettings(enabled=managed),
-    )
-
-
-def allocation(*, managed: bool) -> AllocationMarketSettings:
-    """The allocation to assets."""
-    risk = build_settings(RiskSettings, {**ASSET_RISK, "enabled": managed}, "risk")
-    return AllocationMarketSettings(risk=risk)
-
-
-def index_histories(
-    sessions: int, rng: np.random.Generator, *, everything: bool
-) -> Iterator[tuple[str, MarketHistory]]:
-    """Simulated indices; `everything`: of every model there is."""
-    models = _models_of(SyntheticData) if everything else ("gbm", "heston")
-    for model in models:
-        yield f"synthetic {model}", with_own_columns(index_history(model, sessions), rng)
-
-
-def index_history(model: str, sessions: int, paths: int = SIMULATED_PATHS) -> MarketHistory:
-    """A simulated index with the standard numbers of its model."""
-    values = {"model": model, "paths": paths, "sessions": sessions}
-    return load_market(build_settings(SyntheticData, values, "data"), embargo_days=0).history
-
-
-def panel_histories(sessions: int, *, everything: bool) -> Iterator[tuple[str, PanelHistory]]:
-    """Simulated assets, and real stocks where their package is there."""
-    models = _models_of(PanelSimulatedData) if everything else ("regime_switching",)
-    for model in models:
-        values: dict[str, Any] = {"model": model, "paths": SIMULATED_PATHS, "sessions": sessions}
-        if model != "garch":
-            values["assets"] = ASSETS
-        elif not _has_stocks():
-            continue
-        request = build_settings(PanelSimulatedData, values, "data")
-        yield f"panel_simulated {model}", load_panel(request).history
-    if _has_stocks():
-        stocks = load_panel(PanelStocksData()).history
-        yield STOCKS, stocks if everything else stocks.sessions(0, sessions)
-
-
-def with_own_columns(history: MarketHistory, rng: np.random.Generator) -> MarketHistory:
-    """The same with trading volume, rates that move and a column of the user's own."""
-    shape, sessions = history.close.shape, history.num_sessions
-    return MarketHistory(
-        **{name: getattr(history, name) for name in ("name", "dates", "open", "high", "low")},
-        close=history.close,
-        volume=1e6 * np.exp(0.3 * rng.standard_normal(shape)),
-        implied_vol=history.implied_vol,
-        implied_vol_source=history.implied_vol_source,
-        rate=rng.uniform(*_RATES, sessions),
-        dividend_yield=rng.uniform(0.01, 0.02, sessions),
-        extras={"sentiment": rng.standard_normal(shape)},
-    )
-
-
-def _models_of(data: Any) -> tuple[str, ...]:
-    """Every model that the settings class of a simulated source knows."""
-    return get_args(data.__pydantic_fields__["model"].annotation)
-
-
-def _has_stocks() -> bool:
-    try:
-        load_panel(PanelStocksData())
-    except InputError:
-        return False
-    return True
-
-
 # Trained, it finds a large edge in two thousand steps; untrained, it still has a memory.
 SMALL_AGENT: dict[str, Any] = {
     "learning_rate": 3e-3,
@@ -142,16 +53,96 @@ SMALL_AGENT: dict[str, Any] = {
     "net_arch": (32,),
     "log_std_init": -2.0,
 }
-_LOUDER = 50.0  # a fresh action head asks for next to nothing
+_ACTION_SCALE = 50.0  # of the untrained policy: a fresh action head asks for next to nothing
 
 
-def untrained_policy(kernel: BatchKernel, seed: int) -> Policy:
-    """A small recurrent network that trades what it sees and remembers, without any sense."""
-    options = RecurrentPPOSettings(**{**SMALL_AGENT, "rollout_steps": 256 * kernel.num_envs})
+def option_settings(
+    history: MarketHistory, surface: str, roll: str, *, managed: bool
+) -> OptionMarketSettings:
+    """The option book with every extra block of observations that the history can fill."""
+    blocks = [*EXTRA_BLOCKS, *(f"extra:{name}" for name in history.extras)]
+    values = {"chain": {"roll": roll}, "observation": {"extra_blocks": blocks}}
+    return OptionMarketSettings(
+        surface=VixSurface() if surface == "vix" else FlatSurface(),
+        env=build_settings(OptionPortfolioSettings, values, "env"),
+        risk=RiskSettings(enabled=managed),
+    )
+
+
+def allocation_settings(*, managed: bool) -> AllocationMarketSettings:
+    """The allocation to assets."""
+    risk = build_settings(RiskSettings, {**ASSET_RISK, "enabled": managed}, "risk")
+    return AllocationMarketSettings(risk=risk)
+
+
+def index_histories(
+    sessions: int, rng: np.random.Generator, *, everything: bool
+) -> Iterator[tuple[str, MarketHistory]]:
+    """Simulated indices; `everything`: of every model there is."""
+    models = _models_of(SyntheticData) if everything else ("gbm", "heston")
+    for model in models:
+        yield f"synthetic {model}", with_extra_columns(index_history(model, sessions), rng)
+
+
+def index_history(model: str, sessions: int, paths: int = PATHS) -> MarketHistory:
+    """A simulated index with the default parameters of its model."""
+    values = {"model": model, "paths": paths, "sessions": sessions}
+    return load_market(build_settings(SyntheticData, values, "data"), embargo_days=0).history
+
+
+def with_extra_columns(history: MarketHistory, rng: np.random.Generator) -> MarketHistory:
+    """The same with trading volume, rates that move and a column of the user's own."""
+    shape, sessions = history.close.shape, history.num_sessions
+    return replace(
+        history,
+        volume=1e6 * np.exp(0.3 * rng.standard_normal(shape)),
+        rate=rng.uniform(*_RATES, sessions),
+        dividend_yield=rng.uniform(0.01, 0.02, sessions),
+        extras={"sentiment": rng.standard_normal(shape)},
+    )
+
+
+def panel_histories(sessions: int, *, everything: bool) -> Iterator[tuple[str, PanelHistory]]:
+    """Simulated assets, and real stocks where their package is installed."""
+    stocks = _stocks()
+    models = _models_of(PanelSimulatedData) if everything else ("regime_switching",)
+    for model in models:
+        values: dict[str, Any] = {"model": model, "paths": PATHS, "sessions": sessions}
+        if model != "garch":
+            values["assets"] = ASSETS
+        elif stocks is None:  # which it is fitted to
+            continue
+        request = build_settings(PanelSimulatedData, values, "data")
+        yield f"panel_simulated {model}", load_panel(request).history
+    if stocks is not None:
+        yield STOCKS, stocks if everything else stocks.sessions(0, sessions)
+
+
+def _models_of(data: Any) -> tuple[str, ...]:
+    """Every model that the settings class of a simulated source knows."""
+    return get_args(data.__pydantic_fields__["model"].annotation)
+
+
+def _stocks() -> PanelHistory | None:
+    try:
+        return load_panel(PanelStocksData()).history
+    except InputError:
+        return None
+
+
+def whole_window(market: BookMarket) -> Window:
+    """All sessions that an episode can use."""
+    return Window(market.first_usable, market.history.num_sessions)
+
+
+def untrained_policy(settings: MarketSettings, market: BookMarket, seed: int) -> Policy:
+    """A small recurrent network that trades on what it sees and remembers, at random."""
+    kernel = open_books(settings, market, whole_window(market), 1)
+    options = RecurrentPPOSettings(**{**SMALL_AGENT, "rollout_steps": 256})
     policy = build_agent(options, KernelVecEnv(kernel), seed, "cpu").policy
     with torch.no_grad():
         head: Any = policy.action_net
         for parameter in head.parameters():
-            parameter.mul_(_LOUDER)
+            parameter.mul_(_ACTION_SCALE)
     policy.set_training_mode(False)
     return policy
