@@ -7,14 +7,12 @@ that one. All rebalance once a month, so that costs do not decide between them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
-from agents.baselines.optimisers import FitPlan, Fitted, optimisers, walk_forward
-from agents.baselines.options import Baseline
+from agents.baselines.optimisers import FitPlan, optimisers, walk_forward
 from agents.baselines.rebalanced import Rebalanced
-from agents.baselines.reference import Cash
+from agents.baselines.reference import CASH, Baseline
 from conf.types import FloatArray
 from envs.allocation.market import PanelMarket
 from envs.core.batch import Window
@@ -26,44 +24,30 @@ MAX_FITS = 25  # an optimiser
 MAX_FITTED_PATHS = 50
 
 
-@dataclass(frozen=True)
-class Optimised:
-    """An optimiser as it is presented."""
-
-    name: str
-    title: str
-    aim: str
-
-
-OPTIMISED = (
-    Optimised(
-        "minimum_variance",
+# Name -> title and aim.
+OPTIMISED = {
+    "minimum_variance": (
         "Minimum variance",
         "Holds the assets in the proportions of the least variance",
     ),
-    Optimised(
-        "risk_parity",
+    "risk_parity": (
         "Risk parity",
         "Holds the assets in proportions that contribute alike to the variance",
     ),
-    Optimised(
-        "hrp",
+    "hrp": (
         "Hierarchical risk parity",
         "Shares the variance out down a tree of clusters of alike assets",
     ),
-    Optimised(
-        "mean_variance",
+    "mean_variance": (
         "Mean-variance",
         "Holds the assets in the proportions of the best Sharpe ratio, or cash where that is "
         "better than any of them",
     ),
-)
+}
 
 
 def build_allocation_baselines(
-    market: PanelMarket,
-    evaluated: Window,
-    seed: int = 0,
+    market: PanelMarket, evaluated: Window, seed: int = 0
 ) -> tuple[tuple[Baseline, ...], tuple[str, ...]]:
     """Every classical allocation, for episodes over `evaluated`, and notices for people.
 
@@ -79,11 +63,12 @@ def build_allocation_baselines(
     def rebalanced(targets: FloatArray, step: int | None = REBALANCE_SESSIONS) -> Rebalanced:
         return Rebalanced(market, evaluated.start, targets, step)
 
+    often = f"every {REBALANCE_SESSIONS} sessions"
     simple = (
         Baseline(
             "equal_weight",
             "Equal weight",
-            f"Holds every asset at the same weight, restored every {REBALANCE_SESSIONS} sessions.",
+            f"Holds every asset at the same weight, restored {often}.",
             rebalanced(equal),
         ),
         Baseline(
@@ -92,17 +77,11 @@ def build_allocation_baselines(
             "Buys every asset at the same weight and never trades again.",
             rebalanced(equal, None),
         ),
-        Baseline(
-            "cash",
-            "Cash",
-            "Holds nothing and earns the risk-free rate.",
-            Cash(),
-        ),
+        CASH,
         Baseline(
             "random",
             "Random",
-            f"Draws new weights every {REBALANCE_SESSIONS} sessions, all mixtures of the assets "
-            "and cash being equally likely.",
+            f"Draws new weights {often}, all mixtures of the assets and cash being equally likely.",
             rebalanced(noise),
         ),
     )
@@ -111,14 +90,12 @@ def build_allocation_baselines(
 
 
 def _optimised(
-    market: PanelMarket,
-    evaluated: Window,
-    rebalanced: Callable[[FloatArray], Rebalanced],
+    market: PanelMarket, evaluated: Window, rebalanced: Callable[[FloatArray], Rebalanced]
 ) -> tuple[list[Baseline], tuple[str, ...]]:
     history = market.history
     if history.num_assets < 2:
         return [], ()
-    titles = ", ".join(item.title.lower() for item in OPTIMISED)
+    titles = ", ".join(title.lower() for title, _ in OPTIMISED.values())
     estimates = optimisers()
     if estimates is None:
         return [], (f"{titles} are left out: they need skfolio (pip install -e '.[stocks]')",)
@@ -129,11 +106,23 @@ def _optimised(
         )
     plan = _plan(history.num_paths, evaluated)
     baselines, notices = [], []
-    for item in OPTIMISED:
-        done = walk_forward(estimates[item.name], history, market.cash_return, evaluated, plan)
-        policy = rebalanced(done.targets)
-        baselines.append(Baseline(item.name, item.title, _description(item, plan), policy))
-        notices += _notices(item, done, plan)
+    for name, (title, aim) in OPTIMISED.items():
+        fitted = walk_forward(estimates[name], history, market.cash_return, evaluated, plan)
+        description = (
+            f"{aim}, fitted by skfolio every {plan.refit_sessions} sessions on the last "
+            f"{plan.lookback} and restored every {plan.step}."
+        )
+        baselines.append(Baseline(name, title, description, rebalanced(fitted.targets)))
+        if fitted.short:
+            notices.append(
+                f"{title}: {fitted.short} of {fitted.targets[:, :, 0].size} rebalancings have "
+                f"fewer than {plan.minimum} sessions behind them and use equal weights"
+            )
+        if fitted.failed:
+            notices.append(
+                f"{title}: {fitted.failed} of {fitted.fits} fits failed and kept the weights "
+                "before, at first equal ones"
+            )
     return baselines, tuple(notices)
 
 
@@ -146,25 +135,3 @@ def _plan(paths: int, evaluated: Window) -> FitPlan:
         lookback=LOOKBACK_SESSIONS,
         refit_every=-(-dates // fits_a_path),
     )
-
-
-def _description(item: Optimised, plan: FitPlan) -> str:
-    return (
-        f"{item.aim}, fitted by skfolio every {plan.refit_sessions} sessions on the last "
-        f"{plan.lookback} and restored every {plan.step}."
-    )
-
-
-def _notices(item: Optimised, done: Fitted, plan: FitPlan) -> list[str]:
-    notices = []
-    if done.short:
-        notices.append(
-            f"{item.title}: {done.short} of {done.targets[:, :, 0].size} rebalancings have fewer "
-            f"than {plan.minimum} sessions behind them and use equal weights"
-        )
-    if done.failed:
-        notices.append(
-            f"{item.title}: {done.failed} of {done.fits} fits failed and kept the weights before, "
-            "at first equal ones"
-        )
-    return notices

@@ -13,25 +13,15 @@ import numpy as np
 
 from agents.baselines.hold_to_expiry import HoldToExpiry
 from agents.baselines.mean_variance import mean_variance_weights, slot_returns
-from agents.baselines.reference import Cash, RandomPolicy
+from agents.baselines.reference import CASH, Baseline, RandomPolicy
 from agents.baselines.weekend_seller import WeekendSeller
-from agents.policy import Strategy, Trader
+from agents.policy import Strategy
 from envs.core.batch import Window
 from envs.option_portfolio.market import OptionMarket, OptionPortfolioSettings
 from envs.options.chain import Slot
 
 EQUAL_WEIGHT_PREMIUM = 0.20  # gross, share of equity
 WEEKEND_NOTIONAL = 0.50  # a leg, share of equity
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """A strategy to be measured against."""
-
-    name: str  # snake_case
-    title: str
-    description: str  # one sentence
-    policy: Trader
 
 
 @dataclass(frozen=True)
@@ -154,7 +144,7 @@ def build_baselines(
         return HoldToExpiry(market, share, np.arange(count), "premium", alike=False)
 
     return (
-        Baseline("cash", "Cash", "Holds nothing and earns the risk-free rate.", Cash()),
+        CASH,
         *_option_books(market),
         Baseline(
             "equal_weight_long",
@@ -202,29 +192,28 @@ def _static_portfolio(
 
 def _option_books(market: OptionMarket) -> list[Baseline]:
     slots, books = market.tape.slots, []
-    for recipe in STRATEGIES:
-        legs = _placed(recipe, slots)
+    for strategy in STRATEGIES:
+        legs = _slots_of(strategy, slots)
         if legs is None:
             continue
         weight, part = np.zeros(len(slots)), np.zeros(len(slots), np.int64)
-        for slot, leg in zip(legs, recipe.legs, strict=True):
-            weight[slot], part[slot] = leg.sign * recipe.notional, leg.part
+        for slot, leg in zip(legs, strategy.legs, strict=True):
+            weight[slot], part[slot] = leg.sign * strategy.notional, leg.part
         policy = HoldToExpiry(market, weight, part)
-        books.append(Baseline(recipe.name, recipe.title, recipe.description, policy))
+        books.append(Baseline(strategy.name, strategy.title, strategy.description, policy))
     return books
 
 
-def _placed(recipe: OptionStrategy, slots: tuple[Slot, ...]) -> list[int] | None:
+def _slots_of(strategy: OptionStrategy, slots: tuple[Slot, ...]) -> list[int] | None:
     """The slot of each leg; None where the chain lacks a strike."""
     shortest = min(slot.maturity_days for slot in slots)
     strikes = sorted({slot.moneyness for slot in slots})
     at_the_money = int(np.argmin(np.abs(np.array(strikes) - 1.0)))
-    places = []
-    for leg in recipe.legs:
-        rank = at_the_money + leg.steps
-        if not 0 <= rank < len(strikes):
-            return None
-        wanted = (shortest, leg.is_call, strikes[rank])
-        keys = [(slot.maturity_days, slot.is_call, slot.moneyness) for slot in slots]
-        places.append(keys.index(wanted))
-    return places
+    contracts = [(slot.maturity_days, slot.is_call, slot.moneyness) for slot in slots]
+    ranks = [at_the_money + leg.steps for leg in strategy.legs]
+    if min(ranks) < 0 or max(ranks) >= len(strikes):
+        return None
+    return [
+        contracts.index((shortest, leg.is_call, strikes[rank]))
+        for leg, rank in zip(strategy.legs, ranks, strict=True)
+    ]

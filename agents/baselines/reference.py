@@ -1,4 +1,4 @@
-"""Without a view: nothing at all, and noise."""
+"""What a baseline is, and the two without a view: cash and noise."""
 
 from __future__ import annotations
 
@@ -6,9 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.policy import PolicyState
+from agents.policy import PolicyState, Trader
 from conf.types import BoolArray, FloatArray, ObsArray
 from envs.core.kernel import BookState
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A strategy to be measured against."""
+
+    name: str  # snake_case
+    title: str
+    description: str  # one sentence
+    policy: Trader
 
 
 class Cash:
@@ -17,6 +27,9 @@ class Cash:
     def quantities(self, books: BookState) -> FloatArray:
         """Units (N, M): none."""
         return np.zeros_like(books.quantity)
+
+
+CASH = Baseline("cash", "Cash", "Holds nothing and earns the risk-free rate.", Cash())
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from agents.baselines.allocation import build_allocation_baselines
-from agents.baselines.options import Baseline
+from agents.baselines.reference import Baseline
 from envs.allocation.market import AllocationMarketSettings, PanelMarket
 from envs.core.batch import Window
 from envs.market.sources.panel import LoadedPanel

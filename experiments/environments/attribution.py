@@ -1,14 +1,20 @@
-"""Where an allocation's money came from: being in the market, choosing among assets, interest.
+"""Where the P&L of each day came from.
 
-With x_i dollars in asset i over a session, r_i its return and m the mean return of all assets,
+An option book: a second-order expansion around the close before,
+
+    dV = delta dS + gamma dS² / 2 + vega dvol + theta dt + rho dr + residual,
+
+summed over contracts, beside interest on cash and costs.
+
+An allocation: with x_i dollars in asset i over a session, r_i its return and m the mean return of
+all assets,
 
     sum x_i r_i = m sum x_i + sum x_i (r_i - m)
 
 splits what the assets gained into what any portfolio of that size would have gained in the equally
-weighted market, and what the choice of assets added to it.
-
-Reference: G. Brinson, L. R. Hood and G. Beebower, Determinants of portfolio performance, Financial
-Analysts Journal 42 (1986), with equal weights as the benchmark.
+weighted market, and what the choice of assets added to it. Reference: G. Brinson, L. R. Hood and
+G. Beebower, Determinants of portfolio performance, Financial Analysts Journal 42 (1986), with equal
+weights as the benchmark.
 """
 
 from __future__ import annotations
@@ -23,8 +29,11 @@ from envs.allocation.market import PanelMarket
 from envs.option_portfolio.market import OptionMarket
 from experiments.backtests.backtest import FLOOR_USD, Backtest, first_session
 
-EXPANSION = ("delta", "gamma", "vega", "theta", "rates")
-TERMS = (*EXPANSION, "carry", "roll", "cost", "write_off", "residual")
+TERMS = (
+    *("delta", "gamma", "vega", "theta", "rates"),  # of the expansion
+    *("carry", "roll", "cost", "write_off", "residual"),
+)
+ALLOCATION_TERMS = ("market", "selection", "carry", "cost", "write_off", "residual")
 
 
 @dataclass(frozen=True)
@@ -39,8 +48,7 @@ class Attribution:
     def residual_share(self) -> FloatArray:
         """Sum over days of |residual| over that of |held P&L|, (N,); NaN if nothing was held.
 
-        Absolute values are added, so days that are explained badly in opposite directions do not
-        make up for each other, and a book that ends where it began still has a scale.
+        Absolute, so that days with residuals of opposite sign do not cancel.
         """
         unexplained = np.abs(self.terms["residual"]).sum(axis=-1)
         total = np.abs(self.held_pnl).sum(axis=-1)
@@ -52,27 +60,53 @@ class Attribution:
 def attribute(backtest: Backtest, market: OptionMarket) -> Attribution:
     """Split every day's P&L of every book into TERMS.
 
-    `write_off` is what a ruined book owed and the backtest does not record: its equity is shown as
-    one cent. It is 0 on every other day. Raises InputError where the backtest was not run on this
-    market.
+    `carry` is interest on cash; `roll` is what the expansion leaves unexplained of contracts on the
+    day they expire; `write_off` is what a ruined book owed and the backtest does not record: its
+    equity is shown as one cent. Raises InputError where the backtest was not run on this market.
     """
-    days = _Days(backtest, market)
-    quantity = backtest.quantity
+    days, quantity = _Days(backtest, market), backtest.quantity
     expires = np.asarray(market.tape.expired[days.after])
     expiring = quantity * expires
-    option_pnl = days.option_pnl(quantity)
-    terms = days.expansion(quantity)
+    option_pnl, terms = days.option_pnl(quantity), days.expansion(quantity)
     roll, residual = np.zeros_like(option_pnl), option_pnl - sum(terms.values())
     if expires.any():
         roll = days.option_pnl(expiring) - sum(days.expansion(expiring).values())
         residual = residual - roll
     carry = days.carry()
-    owed = write_off(backtest, option_pnl + carry)
-    terms |= {"carry": carry, "roll": roll, "cost": -backtest.cost, "write_off": owed}
-    terms["residual"] = residual
-    return Attribution(
-        {name: terms[name] for name in TERMS}, np.diff(backtest.equity, axis=1), option_pnl
-    )
+    terms |= {
+        "carry": carry,
+        "roll": roll,
+        "cost": -backtest.cost,
+        "write_off": write_off(backtest, option_pnl + carry),
+        "residual": residual,
+    }
+    return Attribution(terms, np.diff(backtest.equity, axis=1), option_pnl)
+
+
+def attribute_allocation(backtest: Backtest, market: PanelMarket) -> Attribution:
+    """Split every day's P&L of every portfolio into ALLOCATION_TERMS, (N, T) dollars each.
+
+    `carry` is interest on the cash that was left after the trade; `residual` is rounding. Raises
+    InputError where the backtest was not run on this market.
+    """
+    start, length = first_session(backtest, market), backtest.quantity.shape[1]
+    now, after = slice(start, start + length), slice(start + 1, start + length + 1)
+    path = np.arange(len(backtest.equity)) % market.history.num_paths
+    returns = (market.aged[:, after] / market.mark[:, now] - 1.0)[path]
+    position, pnl = backtest.position, np.diff(backtest.equity, axis=1)
+    gained, invested = (position * returns).sum(axis=-1), position.sum(axis=-1)
+    in_market = invested * returns.mean(axis=-1)
+    cash = backtest.equity[:, :-1] - backtest.cost - invested
+    carry = np.where(backtest.alive, cash * market.cash_return[now], 0.0)
+    terms = {
+        "market": in_market,
+        "selection": gained - in_market,
+        "carry": carry,
+        "cost": -backtest.cost,
+        "write_off": write_off(backtest, gained + carry),
+    }
+    terms["residual"] = pnl - sum(terms.values())
+    return Attribution(terms, pnl, gained)
 
 
 def write_off(backtest: Backtest, gained: FloatArray) -> FloatArray:
@@ -94,7 +128,7 @@ class _Days:
 
     def __init__(self, backtest: Backtest, market: OptionMarket) -> None:
         start, length = first_session(backtest, market), backtest.quantity.shape[1]
-        self.done, self.market = backtest, market
+        self.backtest, self.market = backtest, market
         self.now, self.after = slice(start, start + length), slice(start + 1, start + length + 1)
         books, paths = len(backtest.equity), market.history.num_paths
         self._path = None if books == paths else np.arange(books) % paths
@@ -102,77 +136,46 @@ class _Days:
     def option_pnl(self, quantity: FloatArray) -> FloatArray:
         """Gain of the contracts held, (N, T) dollars."""
         tape = self.market.tape
-        return self._total(
-            quantity, self._at(tape.aged, self.after) - self._at(tape.mark, self.now)
-        )
+        gain = self._at(tape.aged, self.after) - self._at(tape.mark, self.now)
+        return _total(quantity, gain)
 
     def expansion(self, quantity: FloatArray) -> dict[str, FloatArray]:
-        """The EXPANSION terms, (N, T) dollars each."""
+        """The terms of the expansion, (N, T) dollars each."""
         tape, history = self.market.tape, self.market.history
         move = self._at(history.close, self.after) - self._at(history.close, self.now)
         new_vol, old_vol = self._at(tape.aged_vol, self.after), self._at(tape.vol, self.now)
 
         def exposure(greek: FloatArray) -> FloatArray:
-            return self._total(quantity, self._at(greek, self.now))
+            return _total(quantity, self._at(greek, self.now))
 
         return {
             "delta": exposure(tape.delta) * move,
             "gamma": exposure(tape.gamma) * (0.5 * move * move),
-            "vega": self._total(quantity, self._at(tape.vega, self.now) * (new_vol - old_vol)),
+            "vega": _total(quantity, self._at(tape.vega, self.now) * (new_vol - old_vol)),
             "theta": exposure(tape.theta) * history.days_to_next[self.now],
             "rates": exposure(tape.rho) * (history.rate[self.after] - history.rate[self.now]),
         }
 
     def carry(self) -> FloatArray:
         """Interest on the cash that was left after each trade, (N, T) dollars."""
-        done = self.done
-        trade_cost = done.cost - self.closing_cost()
-        cash = done.equity[:, :-1] - trade_cost - done.position.sum(axis=-1)
-        return np.where(done.alive, cash * self.market.cash_return[self.now], 0.0)
+        backtest = self.backtest
+        trade_cost = backtest.cost - self.closing_cost()
+        cash = backtest.equity[:, :-1] - trade_cost - backtest.position.sum(axis=-1)
+        return np.where(backtest.alive, cash * self.market.cash_return[self.now], 0.0)
 
     def closing_cost(self) -> FloatArray:
         """Paid at the close after, to sell what leaves its slot without having expired."""
         unit = self.market.closing_unit_cost
         if unit is None:
-            return np.zeros_like(self.done.cost)
-        return self._total(np.abs(self.done.quantity), self._at(unit, self.after))
+            return np.zeros_like(self.backtest.cost)
+        return _total(np.abs(self.backtest.quantity), self._at(unit, self.after))
 
     def _at(self, values: FloatArray, sessions: slice) -> FloatArray:
         """(P, T, ...) of the market -> (N, T, ...) of the books."""
         cut = values[:, sessions]
         return cut if self._path is None else cut[self._path]
 
-    @staticmethod
-    def _total(quantity: FloatArray, each: FloatArray) -> FloatArray:
-        total: FloatArray = np.einsum("ntm,ntm->nt", quantity, each)
-        return total
 
-
-ALLOCATION_TERMS = ("market", "selection", "carry", "cost", "write_off", "residual")
-
-
-def attribute_allocation(backtest: Backtest, market: PanelMarket) -> Attribution:
-    """Split every day's P&L of every portfolio into ALLOCATION_TERMS, (N, T) dollars each.
-
-    `carry` is interest on the cash that was left after the trade; `residual` is rounding. Raises
-    InputError where the backtest was not run on this market.
-    """
-    start, length = first_session(backtest, market), backtest.quantity.shape[1]
-    now, after = slice(start, start + length), slice(start + 1, start + length + 1)
-    path = np.arange(len(backtest.equity)) % market.history.num_paths
-    returns = (market.aged[:, after] / market.mark[:, now] - 1.0)[path]
-    held, pnl = backtest.position, np.diff(backtest.equity, axis=1)
-    gained = (held * returns).sum(axis=-1)
-    invested = held.sum(axis=-1)
-    in_market = invested * returns.mean(axis=-1)
-    cash = backtest.equity[:, :-1] - backtest.cost - invested
-    carry = np.where(backtest.alive, cash * market.cash_return[now], 0.0)
-    terms = {
-        "market": in_market,
-        "selection": gained - in_market,
-        "carry": carry,
-        "cost": -backtest.cost,
-        "write_off": write_off(backtest, gained + carry),
-    }
-    terms["residual"] = pnl - sum(terms.values())
-    return Attribution({name: terms[name] for name in ALLOCATION_TERMS}, pnl, gained)
+def _total(quantity: FloatArray, each: FloatArray) -> FloatArray:
+    total: FloatArray = np.einsum("ntm,ntm->nt", quantity, each)
+    return total

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from risk.metrics import drawdown, sharpe_ratio, simple_returns
 
 SHARPE_SESSIONS = 60
 IV_RANK_SESSIONS = 252
-_WEIGHT = [item.name for item in fields(Leg)].index("weight")
+CASH = "cash"
 
 
 def position_report(
@@ -108,12 +107,10 @@ def _names(backtest: Backtest, market: OptionMarket, days: slice, book: int) -> 
         tape.delta[path, then],
         tape.vega[path, then],
     )
-    # Lists, for numbers taken one by one from an array are slow.
+    # Lists: taking numbers one by one from an array is slow.
     by_day = zip(*[column.tolist() for column in columns], strict=True)
-    return [
-        name_strategy([Leg(*leg) for leg in zip(*day, strict=True) if leg[_WEIGHT] != 0.0])
-        for day in by_day
-    ]
+    legs = [[Leg(*leg) for leg in zip(*day, strict=True)] for day in by_day]
+    return [name_strategy([leg for leg in day if leg.weight != 0.0]) for day in legs]
 
 
 def _checked(backtest: Backtest, day: int, book: int) -> tuple[int, int]:
@@ -129,9 +126,6 @@ def _checked(backtest: Backtest, day: int, book: int) -> tuple[int, int]:
 def _number(value: float | np.floating[Any]) -> float | None:
     number = float(value)
     return number if math.isfinite(number) else None
-
-
-CASH = "cash"
 
 
 def weights_held(backtest: Backtest) -> FloatArray:

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from agents.baselines.options import Baseline, build_baselines
+from agents.baselines.options import build_baselines
+from agents.baselines.reference import Baseline
 from envs.core.batch import Window
 from envs.market.sources.index import LoadedMarket
 from envs.option_portfolio.market import OptionMarket, OptionMarketSettings

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-from agents.baselines.options import Baseline
+from agents.baselines.reference import Baseline
 from agents.policy import Policy, RiskManagedPolicy
 from callbacks.validation import Score
 from conf.errors import InputError

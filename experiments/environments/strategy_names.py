@@ -9,8 +9,9 @@ Other Derivatives, chapter 12 (trading strategies involving options).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from conf.errors import InputError
 
@@ -85,8 +86,8 @@ def name_strategy(legs: Sequence[Leg]) -> str:
     held = _held(legs)
     if not held:
         return CASH
-    by_maturity = list(_by_maturity(held))
-    names = [_one_maturity(group) for group in by_maturity]
+    by_maturity = groupby(held, key=lambda leg: leg.maturity_days)
+    names = [_one_maturity(list(legs_held)) for _, legs_held in by_maturity]
     if names[0] and len(set(names)) == 1:
         return names[0]
     return _across_maturities(held, names) or _view(held)
@@ -114,11 +115,6 @@ def _same_option(a: Leg, b: Leg) -> bool:
 
 def _same_strike(a: Leg, b: Leg) -> bool:
     return math.isclose(a.strike, b.strike, rel_tol=STRIKE_TOLERANCE)
-
-
-def _by_maturity(held: list[Leg]) -> Iterator[list[Leg]]:
-    for days in sorted({leg.maturity_days for leg in held}):
-        yield [leg for leg in held if leg.maturity_days == days]
 
 
 def _one_maturity(legs: list[Leg]) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agents.baselines.options import Baseline
+from agents.baselines.reference import Baseline
 from agents.policy import Policy, RiskManagedPolicy, Trader
 from conf.types import FloatArray
 from envs.core.batch import Window

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.baselines.options import Baseline
+from agents.baselines.reference import Baseline
 from experiments.evaluation.regimes import PeriodResult, PeriodRow
 from experiments.evaluation.scorecard import ScoreLine
 from experiments.evaluation.sensitivity import CostRow, FlatVolComparison

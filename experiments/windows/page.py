@@ -9,7 +9,7 @@ import numpy as np
 from rich import box
 from rich.table import Table as TerminalTable
 
-from agents.baselines.options import Baseline
+from agents.baselines.reference import Baseline
 from envs.market.history import VOL_ESTIMATED, MarketHistory
 from experiments.environments.setup import MarketSetup
 from experiments.evaluation.evaluation import PROMINENT
