@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
@@ -58,6 +58,21 @@ class Window:
             )
 
 
+class SavedArrays:
+    """Arrays that are saved and restored together: the attributes named in FIELDS."""
+
+    FIELDS: ClassVar[tuple[str, ...]]
+
+    def get_state(self) -> dict[str, Any]:
+        """A copy of every array."""
+        return {name: getattr(self, name).copy() for name in self.FIELDS}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take back what `get_state` gave."""
+        for name in self.FIELDS:
+            setattr(self, name, np.array(state[name], dtype=getattr(self, name).dtype))
+
+
 class BatchKernel(ABC):
     """N episodes stepped together. Everything it knows is in arrays and one Generator."""
 
@@ -99,11 +114,10 @@ class BatchKernel(ABC):
         """Take back what `get_state` gave; another number of episodes is an InputError."""
         arrays = {name: value for name, value in state.items() if name != "rng"}
         for name, value in self._get_arrays().items():
-            found = np.shape(arrays[name]) if name in arrays else None
-            if found != np.shape(value):
+            saved, shape = np.shape(arrays[name]) if name in arrays else None, np.shape(value)
+            if saved != shape:
                 raise InputError(
-                    f"the saved environment has {name} of shape {found}, this one "
-                    f"{np.shape(value)}",
+                    f"the saved environment has {name} of shape {saved}, this one {shape}",
                     "Restore it with the same num_envs and the same settings",
                 )
         self.rng.bit_generator.state = state["rng"]
@@ -123,12 +137,11 @@ class BatchKernel(ABC):
     def checked_action(self, action: Any) -> FloatArray:
         """The action as float64 (N, A) inside its bounds; a wrong shape or a NaN is refused."""
         low, high = self._action_bounds
-        bounded: FloatArray = np.minimum(np.maximum(self.finite_action(action), low), high)
-        return bounded
+        return np.minimum(np.maximum(self.finite_action(action), low), high)
 
-    def finite_action(self, action: Any) -> FloatArray:
+    def finite_action(self, given: Any) -> FloatArray:
         """The action as float64 (N, A); a wrong shape or a NaN is refused."""
-        action = np.asarray(action, dtype=np.float64)
+        action: FloatArray = np.asarray(given, dtype=np.float64)
         expected = (self.num_envs, *self.action_space.shape)
         if action.shape != expected:
             raise InputError(f"action has shape {action.shape}", f"Give one of shape {expected}")
@@ -138,5 +151,4 @@ class BatchKernel(ABC):
                 f"action {where[1]} of episode {where[0]} is {action[where]}",
                 "The policy has diverged, or its observation is not finite",
             )
-        finite: FloatArray = action
-        return finite
+        return action

@@ -1,13 +1,13 @@
-"""Running statistics of N episodes: what the reward, the observation and the logs want to know."""
+"""Running statistics of N episodes, for the reward, the observation and the logs."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from conf.types import BoolArray, FloatArray, IntArray
+from envs.core.batch import SavedArrays
 from envs.core.reward import MIN_RETURNS_FOR_SHARPE, MIN_RETURNS_FOR_VOLATILITY, SHARPE_STD_FLOOR
 from risk.metrics import SESSIONS_PER_YEAR
 
@@ -17,22 +17,16 @@ ROLLING_SESSIONS = 60
 _ANNUAL = math.sqrt(SESSIONS_PER_YEAR)
 
 
-class EpisodeStatistics:
+class EpisodeStatistics(SavedArrays):
     """Excess returns of each episode: since its start (Welford), and of the last 60 sessions."""
 
     FIELDS = (
-        "count",
-        "mean",
-        "squares",
-        "recent",
-        "recent_market",
-        "max_drawdown",
-        "reward_sum",
-        "equity_before",
+        *("count", "mean", "squares", "recent", "recent_market"),
+        *("max_drawdown", "reward_sum", "equity_before"),
     )
 
     def __init__(self, num_envs: int) -> None:
-        self._everyone = np.arange(num_envs)
+        self._all_rows = np.arange(num_envs)
         self.count: FloatArray = np.zeros(num_envs)  # sessions so far
         self.mean: FloatArray = np.zeros(num_envs)  # of the excess returns
         self.squares: FloatArray = np.zeros(num_envs)  # sum of squared deviations from the mean
@@ -57,8 +51,8 @@ class EpisodeStatistics:
         """Take in one step, all (N,)."""
         self.equity_before = equity_before
         place = self.count.astype(np.int64) % ROLLING_SESSIONS
-        self.recent[self._everyone, place] = excess_return
-        self.recent_market[self._everyone, place] = market_return
+        self.recent[self._all_rows, place] = excess_return
+        self.recent_market[self._all_rows, place] = market_return
         self.count = self.count + 1.0
         step = excess_return - self.mean
         self.mean = self.mean + step / self.count
@@ -95,12 +89,12 @@ class EpisodeStatistics:
         """
         back = np.arange(risk_free.shape[1])
         place = (self.count.astype(np.int64)[:, None] - 1 - back) % ROLLING_SESSIONS
-        returns = self.recent[self._everyone[:, None], place] + risk_free
+        returns = self.recent[self._all_rows[:, None], place] + risk_free
         known = back < self.count[:, None]
         number = np.maximum(known.sum(axis=-1), 2)
         mean = np.where(known, returns, 0.0).sum(axis=-1) / number
-        apart = np.where(known, returns - mean[:, None], 0.0)
-        deviation = np.sqrt((apart * apart).sum(axis=-1) / (number - 1))
+        centred = np.where(known, returns - mean[:, None], 0.0)
+        deviation = np.sqrt((centred * centred).sum(axis=-1) / (number - 1))
         return np.where(self.count >= MIN_RETURNS_FOR_VOLATILITY, deviation, 0.0)
 
     def market_correlation(self) -> FloatArray:
@@ -127,12 +121,3 @@ class EpisodeStatistics:
             "sharpe": float(sharpe),
             "max_drawdown": float(self.max_drawdown[index]),
         }
-
-    def get_state(self) -> dict[str, Any]:
-        """Every field as an array of its own."""
-        return {name: getattr(self, name).copy() for name in self.FIELDS}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Take back what `get_state` gave."""
-        for name in self.FIELDS:
-            setattr(self, name, np.array(state[name], dtype=np.float64))

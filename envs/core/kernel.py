@@ -1,4 +1,4 @@
-"""What every environment of books does alike: episodes, accounts, risk module, reward and state.
+"""What all environments of books share: episodes, accounts, risk module, reward and state.
 
 Decide at the close of t on what is known then, trade at that close, settle at the close of t+1.
 A subclass says what an action asks for, what trading costs, and what is seen.
@@ -7,7 +7,7 @@ A subclass says what an action asks for, what trading costs, and what is seen.
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -39,15 +39,8 @@ class BookState:
 
     def rows(self, own: slice) -> BookState:
         """Some of the books."""
-        return BookState(
-            self.options,
-            self.path[own],
-            self.session[own],
-            self.start[own],
-            self.quantity[own],
-            self.cash[own],
-            self.equity[own],
-        )
+        names = ("path", "session", "start", "quantity", "cash", "equity")
+        return replace(self, **{name: getattr(self, name)[own] for name in names})
 
 
 class BookKernel(BatchKernel):
@@ -91,13 +84,12 @@ class BookKernel(BatchKernel):
         self.session: IntArray = np.full(num_envs, window.start)
         self.start: IntArray = self.session.copy()
         self.end: IntArray = self.session + 1
-        # The book held into the last close, for whoever wants to look at it (Greeks, attribution).
+        # The book held into the last close, for exposures and attribution.
         self.held_quantity: FloatArray = np.zeros((num_envs, instruments))
         self.reward_terms: FloatArray = np.zeros((num_envs, len(self.reward.term_names)))
         self._mark, self._aged = as_rows(market.mark), as_rows(market.aged)
-        self._market_closed = (
-            None if market.market_closed is None else as_rows(market.market_closed)
-        )
+        closed = market.market_closed
+        self._market_closed = None if closed is None else as_rows(closed)
         self._num_sessions = market.history.num_sessions
         self._prepare()
 
@@ -237,7 +229,7 @@ class BookKernel(BatchKernel):
             )
 
     def _kept_where_closed(self, target: FloatArray, market_closed: BoolArray) -> FloatArray:
-        """What is held stays where nothing can be traded, whoever wants otherwise."""
+        """What is held stays where nothing can be traded."""
         if self.overlay is not None:
             self.overlay.nothing_traded(market_closed)
         return np.where(market_closed[:, None], self.ledger.quantity, target)

@@ -11,14 +11,13 @@ holds exactly; there is no other source of money.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from conf.types import BoolArray, FloatArray
+from envs.core.batch import SavedArrays
 
 
-class Ledger:
+class Ledger(SavedArrays):
     """N accounts over M instruments; all money in dollars, quantities in units of the underlying.
 
     Fields, all float64: `cash` (N,), `quantity` (N, M), `equity` (N,), `peak` (N,) highest equity
@@ -89,12 +88,3 @@ class Ledger:
     def drawdown(self) -> FloatArray:
         """Loss from the peak as a share of the peak, (N,), 0 at a new high."""
         return (self.peak - self.equity) / self.peak
-
-    def get_state(self) -> dict[str, Any]:
-        """Every field as an array of its own."""
-        return {name: getattr(self, name).copy() for name in self.FIELDS}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Take back what `get_state` gave."""
-        for name in self.FIELDS:
-            setattr(self, name, np.array(state[name], dtype=np.float64))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -107,13 +107,8 @@ def observe_market(
     after = [Scaling(features).apply(values) for features, values in blocks]
     usable = np.all([np.isfinite(part).all(axis=(0, 2)) for part in (before, *after)], axis=0)
     option_features = tuple(
-        Feature(
-            f"{slot.name}.{item.name}", "option", item.scale, item.low, item.high, item.center,
-            item.raw,
-        )
-        for slot in tape.slots
-        for item in OPTION
-    )  # fmt: skip
+        replace(item, name=f"{slot.name}.{item.name}") for slot in tape.slots for item in OPTION
+    )
     return MarketObservation(
         features=MARKET
         + option_features
@@ -130,18 +125,11 @@ def _write_option_block(
     block: ObsArray, history: MarketHistory, tape: OptionTape, path: int
 ) -> None:
     """Fill in the option block (T, M x 8) of one path; of all at once it would take gigabytes."""
-    columns = _option_columns(history, tape, path)
-    for index, (raw, item) in enumerate(zip(columns, OPTION, strict=True)):
-        scaled = (raw - item.center) / item.scale
-        block[:, index :: len(OPTION)] = np.minimum(np.maximum(scaled, item.low), item.high)
-
-
-def _option_columns(history: MarketHistory, tape: OptionTape, path: int) -> list[FloatArray]:
     spot, strike = history.close[path][:, None], tape.strike[path]
     gap = spot - strike
     intrinsic = np.maximum(np.where(tape.is_call, gap, -gap), 0.0) / spot
     price = tape.mark[path] / spot
-    return [
+    columns: tuple[FloatArray, ...] = (
         price,
         strike / spot,
         tape.days_to_expiry / 365.0,
@@ -150,7 +138,10 @@ def _option_columns(history: MarketHistory, tape: OptionTape, path: int) -> list
         tape.theta[path] / spot,
         intrinsic,
         price - intrinsic,
-    ]
+    )
+    for index, (raw, item) in enumerate(zip(columns, OPTION, strict=True)):
+        scaled = (raw - item.center) / item.scale
+        block[:, index :: len(OPTION)] = np.minimum(np.maximum(scaled, item.low), item.high)
 
 
 def _first_usable(usable: BoolArray, history: MarketHistory) -> int:
@@ -201,9 +192,8 @@ class BookObservation:
         obs = np.empty((len(row), self._width), np.float32)
         obs[:, : block.start] = rows.before.take(row, axis=0)
         log_move = rows.log_price.take(row) - rows.log_price.take(row - since_start)
-        obs[:, 0] = np.minimum(
-            np.maximum(log_move / MARKET[0].scale, MARKET[0].low), MARKET[0].high
-        )
+        feature = MARKET[0]
+        obs[:, 0] = np.minimum(np.maximum(log_move / feature.scale, feature.low), feature.high)
         if rows.after.shape[-1]:
             obs[:, block.stop :] = rows.after.take(row, axis=0)
 

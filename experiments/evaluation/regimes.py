@@ -1,4 +1,4 @@
-"""The stretches of history that a strategy has to live through, and how it fared in each."""
+"""Market regimes and calendar years, and the result of each book in them."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ def seen_in(
     first: np.datetime64, last: np.datetime64, splits: Sequence[Split], dates: DateArray
 ) -> list[str]:
     """The names of the splits that share a day with a stretch."""
-    return [split.name for split in splits if _overlaps(split, dates, first, last)]
-
-
-def _overlaps(split: Split, dates: DateArray, first: np.datetime64, last: np.datetime64) -> bool:
-    return bool(dates[split.start] <= last and dates[split.stop - 1] >= first)
+    return [
+        split.name
+        for split in splits
+        if dates[split.start] <= last and dates[split.stop - 1] >= first
+    ]

@@ -1,4 +1,4 @@
-"""What was aimed at beside what was reached, line by line; a missed target is called missed.
+"""Targets and what was measured, line by line; a missed target is called missed.
 
 Targets for performance carry a 95 % interval: how far the measure could have come out otherwise on
 days like these. Requirements for risk are about the worst day that happened and carry none.
@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from conf.types import DateArray, FloatArray, IntArray
+from conf.types import DateArray, FloatArray
 from experiments.backtests.backtest import Backtest
 from experiments.statistics.performance import Performance, summarise
 from risk.book import Book
@@ -37,7 +37,7 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class ScoreLine:
-    """One target and what became of it. NaN where undefined; `unit` says how numbers are meant."""
+    """One target and what was measured, NaN where undefined, in `unit`."""
 
     table: str
     measure: str
@@ -88,43 +88,24 @@ _MEASURES = {
 
 PERFORMANCE_TARGETS: Mapping[str, Mapping[str, float]] = {
     "MVP, critical": {
-        "sharpe": 0.8,
-        "max_drawdown": 0.25,
-        "annual_return": 0.12,
-        "win_rate": 0.52,
+        "sharpe": 0.8, "max_drawdown": 0.25, "annual_return": 0.12, "win_rate": 0.52,
         "positive_years": 1.0,
     },
     "MVP, desirable": {
-        "sharpe": 1.2,
-        "max_drawdown": 0.15,
-        "annual_return": 0.18,
-        "sortino": 1.5,
-        "calmar": 1.0,
+        "sharpe": 1.2, "max_drawdown": 0.15, "annual_return": 0.18, "sortino": 1.5, "calmar": 1.0,
     },
     "excellent": {
-        "sharpe": 1.5,
-        "max_drawdown": 0.12,
-        "annual_return": 0.20,
-        "win_rate": 0.60,
-        "sortino": 2.0,
-        "calmar": 1.5,
-        "positive_months": 0.75,
+        "sharpe": 1.5, "max_drawdown": 0.12, "annual_return": 0.20, "win_rate": 0.60,
+        "sortino": 2.0, "calmar": 1.5, "positive_months": 0.75,
     },
     "world-class": {
-        "sharpe": 2.0,
-        "max_drawdown": 0.10,
-        "annual_return": 0.25,
-        "win_rate": 0.65,
-        "sortino": 2.5,
-        "annual_volatility": 0.12,
+        "sharpe": 2.0, "max_drawdown": 0.10, "annual_return": 0.25, "win_rate": 0.65,
+        "sortino": 2.5, "annual_volatility": 0.12,
     },
     "against the benchmark": {
-        "annual_return": 0.15,
-        "sharpe": 1.2,
-        "max_drawdown": 0.20,
-        "annual_volatility": 0.12,
+        "annual_return": 0.15, "sharpe": 1.2, "max_drawdown": 0.20, "annual_volatility": 0.12,
     },
-}
+}  # fmt: skip
 
 RISK_TABLE = "risk requirements"
 
@@ -151,48 +132,36 @@ def scorecard(
     days. Several: the median over books and the range of their central 95 %. Risk requirements
     are judged by the worst day of any book.
     """
-    book = _Intervals(backtest, backtest.equity, reps, seed)
-    index = _Intervals(backtest, equity_curve(backtest.index_return), reps, seed)
+    book = _with_intervals(backtest, backtest.equity, reps, seed)
+    index = _with_intervals(backtest, equity_curve(backtest.index_return), reps, seed)
     lines = []
     for table, targets in PERFORMANCE_TARGETS.items():
         for key, bound in targets.items():
-            kind, (value, low, high) = _MEASURES[key], book.of(key)
-            passed = kind.met(value, bound)
-            text = kind.target(bound)
-            lines.append(ScoreLine(table, kind.label, text, value, low, high, passed, kind.unit))
+            kind, (value, low, high) = _MEASURES[key], book[key]
+            passed, target = kind.met(value, bound), kind.target(bound)
+            lines.append(ScoreLine(table, kind.label, target, value, low, high, passed, kind.unit))
     table = f"{index_title}, same days"
     for key, text in _INDEX.items():
-        kind, (value, low, high) = _MEASURES[key], index.of(key)
+        kind, (value, low, high) = _MEASURES[key], index[key]
         known = text if option_requirements else ""
         lines.append(ScoreLine(table, kind.label, known, value, low, high, None, kind.unit))
     return (*lines, *(risk_lines(backtest) if option_requirements else ()))
 
 
-def resampled_days(returns: FloatArray, reps: int, seed: int) -> IntArray:
-    """Days (reps, T) of the stationary bootstrap of daily returns (T,).
-
-    Blocks are as long as the returns or their squares need: drawdown hangs on both.
-    """
-    squares = np.square(returns - returns.mean())
-    block = mean_block_length(np.stack([returns, squares]))
-    return stationary_indices(len(returns), block, reps, np.random.default_rng(seed))
-
-
-class _Intervals:
-    """Performance of N curves with its intervals."""
-
-    def __init__(self, backtest: Backtest, equity: FloatArray, reps: int, seed: int) -> None:
-        dates, risk_free = backtest.dates, backtest.risk_free
-        self._values = summarise(equity, dates, risk_free)
-        self._draws = performance_draws(equity, dates, risk_free, reps, seed)
-
-    def of(self, key: str) -> tuple[float, float, float]:
-        """Value, low, high; the value is the median of the books for which it is defined."""
-        values: FloatArray = getattr(self._values, key)
-        low, high = percentile_interval(getattr(self._draws, key))
-        defined = values[~np.isnan(values)]
+def _with_intervals(
+    backtest: Backtest, equity: FloatArray, reps: int, seed: int
+) -> dict[str, tuple[float, float, float]]:
+    """Each measure of N curves: the median of those where it is defined, low, high."""
+    values = summarise(equity, backtest.dates, backtest.risk_free)
+    draws = performance_draws(equity, backtest.dates, backtest.risk_free, reps, seed)
+    measured = {}
+    for name in _MEASURES:
+        by_curve = getattr(values, name)
+        defined = by_curve[~np.isnan(by_curve)]
         value = float(np.median(defined)) if len(defined) else math.nan
-        return value, float(low), float(high)
+        low, high = percentile_interval(getattr(draws, name))
+        measured[name] = value, float(low), float(high)
+    return measured
 
 
 def performance_draws(
@@ -200,12 +169,14 @@ def performance_draws(
 ) -> Performance:
     """The measures that intervals are taken from, of equity (P, T + 1).
 
-    One curve: of `reps` stationary bootstrap samples of its days. Several: of each curve.
+    One curve: of `reps` stationary bootstrap samples of its days. Several: of each curve. Blocks
+    are as long as the returns or their squares need: drawdown depends on both.
     """
     if len(equity) > 1:
         return summarise(equity, dates, risk_free)
     returns = simple_returns(equity)[0]
-    days = resampled_days(returns, reps, seed)
+    block = mean_block_length(np.stack([returns, np.square(returns - returns.mean())]))
+    days = stationary_indices(len(returns), block, reps, np.random.default_rng(seed))
     at_once = max(1, _CELLS_AT_ONCE // days.shape[1])
     parts = []
     for first in range(0, reps, at_once):
@@ -216,12 +187,9 @@ def performance_draws(
 
 def risk_lines(backtest: Backtest) -> tuple[ScoreLine, ...]:
     """The requirements on every single day: the worst seen, and the share of days in breach."""
-    lived, usage = backtest.alive, _usage(backtest)
-    returns, cash, turnover = (
-        simple_returns(backtest.equity),
-        1.0 - usage["cash"],
-        _turnover(backtest),
-    )
+    usage, turnover = _usage(backtest), _turnover(backtest)
+    position, gross, cash = usage["position"], usage["gross"], 1.0 - usage["cash"]
+    returns = simple_returns(backtest.equity)
     delta, gamma = backtest.exposures["delta"], backtest.exposures["gamma"]
     vega = np.abs(backtest.exposures["vega"]) / backtest.equity[:, :-1] * _VEGA_EQUITY_USD
 
@@ -229,13 +197,12 @@ def risk_lines(backtest: Backtest) -> tuple[ScoreLine, ...]:
         measure: str, target: str, values: FloatArray, beyond: FloatArray, unit: Unit
     ) -> ScoreLine:
         """`beyond` (N, T) is by how much each day exceeds what is allowed."""
-        day, excess = values[lived], beyond[lived]
+        day, excess = values[backtest.alive], beyond[backtest.alive]
         share = float((excess > _ROUNDING * np.maximum(1.0, np.abs(day))).mean())
         worst = float(day[excess.argmax()])
-        none = math.nan
-        return ScoreLine(RISK_TABLE, measure, target, worst, none, none, share == 0.0, unit, share)
+        nan, passed = math.nan, share == 0.0
+        return ScoreLine(RISK_TABLE, measure, target, worst, nan, nan, passed, unit, share)
 
-    position, gross = usage["position"], usage["gross"]
     return (
         line("largest position", "20 %", position, position - 0.20, "share"),
         line("total exposure", "150 %", gross, gross - 1.50, "share"),
@@ -252,15 +219,15 @@ def _usage(backtest: Backtest) -> dict[str, FloatArray]:
     """What the limits measure, of equity before each trade, (N, T) by rule."""
     shape = backtest.position.shape
     value = backtest.position.reshape(-1, shape[-1])
-    none = np.zeros_like(value)
+    zeros = np.zeros_like(value)
     # One "unit" is a dollar of the position: its Greeks are the book's, and known already.
     book = Book(
         quantity=value,
         price=np.ones_like(value),
         equity=backtest.equity[:, :-1].reshape(-1),
-        delta=none,
-        gamma=none,
-        vega=none,
+        delta=zeros,
+        gamma=zeros,
+        vega=zeros,
         traded=np.zeros(len(value)),
     )
     return {k: x.reshape(shape[:2]) for k, x in usage_of(value, book, LimitSettings()).items()}
