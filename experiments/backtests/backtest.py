@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from agents.policy import PolicyBatch, RiskManagedPolicy, Trader
 from conf.errors import InputError
 from conf.types import BoolArray, DateArray, FloatArray, ObsArray
-from envs.core.batch import StepRecord, StepResult, Window
+from envs.core.batch import StepResult, Window
 from envs.core.kernel import BookKernel
 from envs.core.market import BookMarket, BookOptions, as_rows
 from envs.kernels import open_kernel
@@ -19,7 +20,7 @@ from experiments.statistics.performance import Performance, summarise
 from risk.bootstrap import equity_curve
 from risk.overlay import OVERLAY_RULES, RiskSettings
 
-FLOOR_USD = 0.01  # where a book stands that owes money
+FLOOR_USD = 0.01  # the equity shown of a book that owes money
 
 _BOOKS_AT_ONCE = 256
 
@@ -38,11 +39,11 @@ class Backtest:
     quantity: FloatArray  # (N, T, M) held into each close, units
     position: FloatArray  # (N, T, M) its value when traded
     exposures: dict[str, FloatArray]  # name -> (N, T), see the kernel's `exposures`
-    rules: dict[str, FloatArray]  # rule -> (N, T) dollars it took from what was wanted
+    rules: dict[str, FloatArray]  # rule -> (N, T) dollars of the request that it took away
     blocked_pnl: FloatArray  # (N, T) P&L by the next close of what the risk module took away
     guard: NDArray[np.int8]  # (N, T) GuardState of each trade; ACTIVE without a risk module
     alive: BoolArray  # (N, T) the book still traded; after ruin all numbers are 0
-    ruined: BoolArray  # (N,) stopped out before the end; equity stays where it fell to
+    ruined: BoolArray  # (N,) stopped out before the end; equity stays at the level of ruin
 
     def performance(self) -> Performance:
         """All metrics, arrays of N."""
@@ -58,18 +59,12 @@ class Backtest:
 
     def books(self, chosen: slice) -> Backtest:
         """Only some of the books."""
-        own = {name: getattr(self, name)[chosen] for name in _BY_BOOK}
-        own |= {
-            name: {key: values[chosen] for key, values in getattr(self, name).items()}
-            for name in ("exposures", "rules")
-        }
-        return replace(self, **own)
-
-
-_BY_BOOK = (
-    "equity", "index_return", "cost", "traded", "reward", "quantity", "position", "blocked_pnl",
-    "guard", "alive", "ruined",
-)  # fmt: skip
+        shared = ("dates", "risk_free")
+        parts = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in shared}
+        for name, values in parts.items():
+            is_dict = isinstance(values, dict)
+            parts[name] = {k: v[chosen] for k, v in values.items()} if is_dict else values[chosen]
+        return replace(self, **parts)
 
 
 def run_backtest(
@@ -86,24 +81,22 @@ def run_backtest(
     `RiskManagedPolicy` go through its risk module.
     """
     books = market.history.num_paths if num_books is None else num_books
-    traders, kernel = opened(policy, market, options, window, books)
+    traders, kernel = open_batch(policy, market, options, window, books)
     observation = kernel.reset()
-    record, alive = _Record(kernel), np.ones(books, np.bool_)
-    sessions = window.stop - window.start - 1
-    for result, alive_before in rollout(traders, kernel, observation, sessions):
-        record.write(result, alive_before)
-        alive = alive_before & ~result.terminated
-    return record.finish(kernel, alive)
+    record = _Record(kernel)
+    for result, alive in rollout(traders, kernel, observation, window.stop - window.start - 1):
+        record.add(result, alive)
+    return record.backtest()
 
 
-def opened(
+def open_batch(
     policy: Trader | PolicyBatch | RiskManagedPolicy,
     market: BookMarket,
     options: BookOptions,
     window: Window,
     num_books: int,
 ) -> tuple[PolicyBatch, BookKernel]:
-    """What decides, and the books that it decides for, under its risk module if it has one."""
+    """The traders and the books that they decide for, under the risk module if there is one."""
     risk = None
     if isinstance(policy, RiskManagedPolicy):
         risk, policy = policy.risk, policy.policy
@@ -114,7 +107,7 @@ def opened(
 def rollout(
     traders: PolicyBatch, kernel: BookKernel, observation: ObsArray, sessions: int
 ) -> Iterator[tuple[StepResult, BoolArray]]:
-    """Step the kernel so often, deterministically; each result and which books lived before it.
+    """Step the kernel, deterministically; yields each result and which books were alive before it.
 
     A ruined book holds nothing more.
     """
@@ -154,17 +147,6 @@ def run_backtests(
     return backtests
 
 
-def _overlay_day(record: StepRecord, market: BookMarket) -> dict[str, FloatArray]:
-    overlay = record.overlay
-    if overlay is None:
-        nothing = np.zeros(len(record.row))
-        return {"guard": nothing, "blocked_pnl": nothing}
-    clipped = {f"rule.{rule}": overlay.clipped[:, i] for i, rule in enumerate(OVERLAY_RULES)}
-    gain = as_rows(market.aged)[record.row + 1] - record.price
-    blocked_pnl = ((record.requested - overlay.quantity) * gain).sum(axis=-1)
-    return {"guard": overlay.state.astype(np.float64), "blocked_pnl": blocked_pnl, **clipped}
-
-
 def first_session(backtest: Backtest, market: BookMarket) -> int:
     """The session of the market at which the backtest begins; InputError if it is another's."""
     dates = market.history.dates
@@ -188,51 +170,68 @@ class _Record:
     """Collects the days of a backtest."""
 
     def __init__(self, kernel: BookKernel) -> None:
-        self._kernel = kernel
-        self._equity = [kernel.ledger.equity.copy()]
-        self._costs = [kernel.ledger.costs.copy()]
-        self._traded = [kernel.ledger.traded.copy()]
+        self._kernel, ledger = kernel, kernel.ledger
+        self._costs, self._traded = ledger.costs.copy(), ledger.traded.copy()
+        self._equity = [ledger.equity.copy()]
+        self._alive = [np.ones(kernel.num_envs, np.bool_)]
         self._days: dict[str, list[FloatArray]] = {}
+        self._exposures: dict[str, list[FloatArray]] = {}
+        self._rules: dict[str, list[FloatArray]] = {}
 
-    def write(self, result: StepResult, alive: BoolArray) -> None:
-        kernel, ledger, record = self._kernel, self._kernel.ledger, result.record
-        held = record.quantity * alive[:, None]
-        day = {"reward": result.reward, "quantity": held, "position": held * record.price}
-        day |= {**kernel.exposures(), "alive": alive.astype(np.float64)}
-        day |= _overlay_day(record, kernel.market)
-        for name, values in day.items():
-            shaped = alive.reshape(-1, *[1] * (values.ndim - 1))
-            self._days.setdefault(name, []).append(np.where(shaped, values, 0.0))
-        # Returns need something to be left.
-        for series, now in (
-            (self._equity, np.maximum(ledger.equity, FLOOR_USD)),
-            (self._costs, ledger.costs),
-            (self._traded, ledger.traded),
+    def add(self, result: StepResult, alive: BoolArray) -> None:
+        """One day; `alive` (N,) is before its trade."""
+        kernel, ledger, trade = self._kernel, self._kernel.ledger, result.record
+        day = {
+            "cost": ledger.costs - self._costs,
+            "traded": ledger.traded - self._traded,
+            "reward": result.reward,
+            "quantity": trade.quantity,
+            "position": trade.quantity * trade.price,
+            "blocked_pnl": np.zeros(len(alive)),
+            "guard": np.zeros(len(alive)),
+        }
+        rules: dict[str, FloatArray] = {}
+        if trade.overlay is not None:
+            gain = as_rows(kernel.market.aged)[trade.row + 1] - trade.price
+            blocked = trade.requested - trade.overlay.quantity
+            day["blocked_pnl"] = (blocked * gain).sum(axis=-1)
+            day["guard"] = trade.overlay.state.astype(np.float64)
+            rules = {rule: trade.overlay.clipped[:, i] for i, rule in enumerate(OVERLAY_RULES)}
+        for series, values_by_name in (
+            (self._days, day),
+            (self._exposures, kernel.exposures()),
+            (self._rules, rules),
         ):
-            series.append(np.where(alive, now, series[-1]))
+            for name, values in values_by_name.items():
+                by_book = alive.reshape(-1, *[1] * (values.ndim - 1))
+                series.setdefault(name, []).append(np.where(by_book, values, 0.0))
+        self._costs, self._traded = ledger.costs.copy(), ledger.traded.copy()
+        # Returns need something to be left.
+        equity = np.where(alive, np.maximum(ledger.equity, FLOOR_USD), self._equity[-1])
+        self._equity.append(equity)
+        self._alive.append(alive & ~result.terminated)
 
-    def finish(self, kernel: BookKernel, alive: BoolArray) -> Backtest:
-        history, window = kernel.market.history, kernel.window
-        days = {name: np.stack(values, axis=1) for name, values in self._days.items()}
-        rules = {name[5:]: days.pop(name) for name in list(days) if name.startswith("rule.")}
-        length = days["reward"].shape[1]
-        stop = window.start + length
+    def backtest(self) -> Backtest:
+        """All days that were added."""
+        market, start = self._kernel.market, self._kernel.window.start
+        window = Window(start, start + len(self._equity))
+        index_return = market.index_returns(window)
+        *alive, alive_at_end = self._alive
+        days: dict[str, Any] = _stacked(self._days)
         return Backtest(
-            dates=history.dates[window.start : stop + 1],
+            dates=market.history.dates[window.start : window.stop],
             equity=np.stack(self._equity, axis=1),
-            risk_free=kernel.market.cash_return[window.start : stop],
-            index_return=kernel.market.index_returns(Window(window.start, stop + 1))[
-                np.arange(kernel.num_envs) % history.num_paths
-            ],
-            cost=np.diff(np.stack(self._costs, axis=1), axis=1),
-            traded=np.diff(np.stack(self._traded, axis=1), axis=1),
-            reward=days.pop("reward"),
-            quantity=days.pop("quantity"),
-            position=days.pop("position"),
-            rules=rules,
-            blocked_pnl=days.pop("blocked_pnl"),
+            risk_free=market.cash_return[window.start : window.stop - 1],
+            index_return=index_return[np.arange(len(alive_at_end)) % len(index_return)],
+            exposures=_stacked(self._exposures),
+            rules=_stacked(self._rules),
             guard=days.pop("guard").astype(np.int8),
-            alive=days.pop("alive").astype(np.bool_),
-            exposures=days,
-            ruined=~alive,
+            alive=np.stack(alive, axis=1),
+            ruined=~alive_at_end,
+            **days,
         )
+
+
+def _stacked(series: dict[str, list[FloatArray]]) -> dict[str, FloatArray]:
+    """Every series as one array (N, T, ...)."""
+    return {name: np.stack(values, axis=1) for name, values in series.items()}

@@ -10,7 +10,7 @@ from agents.policy import Policy
 from conf.types import FloatArray, IntArray
 from envs.core.batch import Window
 from envs.core.market import BookMarket, BookOptions
-from experiments.backtests.backtest import FLOOR_USD, opened, rollout
+from experiments.backtests.backtest import FLOOR_USD, open_batch, rollout
 from risk.bootstrap import equity_curve
 from risk.metrics import max_drawdown, profit_factor, sharpe_ratio, simple_returns
 
@@ -19,7 +19,7 @@ SESSIONS_APART = 21
 
 @dataclass(frozen=True)
 class Episodes:
-    """E episodes; a ruined one stays where it fell to."""
+    """E episodes; the equity of a ruined one stays at the level of ruin."""
 
     total_return: FloatArray  # (E,)
     max_drawdown: FloatArray  # (E,)
@@ -32,7 +32,7 @@ class Episodes:
 
     @property
     def profit_factor(self) -> float:
-        """What the winning episodes earned over what the losing ones lost; NaN without a loss."""
+        """Sum of the gains over the sum of the losses, by episode; NaN without a loss."""
         return float(profit_factor(self.total_return))
 
 
@@ -42,21 +42,21 @@ def run_episodes(
     """Episodes of the settings' length, begun every 21 sessions of the window.
 
     They overlap, so they are no independent draws; on several paths they follow one another. None
-    where not a single one fits.
+    where the window is shorter than an episode.
     """
     sessions, history = options.episode.sessions, market.history
-    first = _starts(market, options, window)
-    if not len(first):
+    starts = _starts(market, options, window)
+    if not len(starts):
         return None
-    start = np.tile(first, history.num_paths)
-    path = np.repeat(np.arange(history.num_paths), len(first))
-    decider, kernel = opened(policy, market, options, window, len(start))
+    start = np.tile(starts, history.num_paths)
+    path = np.repeat(np.arange(history.num_paths), len(starts))
+    traders, kernel = open_batch(policy, market, options, window, len(start))
     observation = kernel.place(start, path, start + sessions)
     equity = [kernel.ledger.equity.copy()]
-    for _, alive in rollout(decider, kernel, observation, sessions):
+    for _, alive in rollout(traders, kernel, observation, sessions):
         equity.append(np.where(alive, kernel.ledger.equity, equity[-1]))
     cash_return = np.stack([market.cash_return[s : s + sessions] for s in start])
-    return summed_up(np.maximum(np.stack(equity, axis=1), FLOOR_USD), cash_return)
+    return measured(np.maximum(np.stack(equity, axis=1), FLOOR_USD), cash_return)
 
 
 def index_episodes(market: BookMarket, options: BookOptions, window: Window) -> Episodes | None:
@@ -68,11 +68,11 @@ def index_episodes(market: BookMarket, options: BookOptions, window: Window) -> 
     cut = [returns[:, s - window.start : s - window.start + sessions] for s in start]
     cash_return = np.stack([market.cash_return[s : s + sessions] for s in start])
     paths = market.history.num_paths
-    return summed_up(equity_curve(np.concatenate(cut)), np.repeat(cash_return, paths, axis=0))
+    return measured(equity_curve(np.concatenate(cut)), np.repeat(cash_return, paths, axis=0))
 
 
-def summed_up(equity: FloatArray, risk_free: FloatArray) -> Episodes:
-    """Curves (E, T + 1) in dollars, and the return of cash (E, T)."""
+def measured(equity: FloatArray, risk_free: FloatArray) -> Episodes:
+    """Measures of curves (E, T + 1) in dollars, given the return of cash (E, T)."""
     return Episodes(
         equity[:, -1] / equity[:, 0] - 1.0,
         max_drawdown(equity),

@@ -2,17 +2,16 @@
 
 One line for each quote and each trade, with the contract's own strike and expiry, and the closes
 of the index, the rate and the claimed equity of each day; `plain_ledger.EVENTS` says what each
-line means. What was traded is read off the book, and what that cost off the market's unit costs,
-not off the accounts whose numbers are to be checked; the fee schedule that those were made by and
-what holding the index is claimed to have come to stand beside them.
+line means. Trades are the changes of the book, and their costs follow from the market's unit
+costs, not from the accounts whose numbers are to be checked; the fee schedule behind those and
+the claimed worth of holding the index are lines as well.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from datetime import date
-from functools import singledispatch
+from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from conf.settings import settings_to_json
 from conf.types import BoolArray, FloatArray
 from envs.allocation.market import AllocationSettings, PanelMarket
 from envs.core.batch import Window
-from envs.core.costs import CostSettings, FlatCosts
 from envs.core.market import BookMarket, BookOptions
 from envs.option_portfolio.market import OptionMarket, OptionPortfolioSettings
 from experiments.backtests.backtest import FLOOR_USD, Backtest, first_session, index_equity
@@ -36,10 +34,13 @@ def build_trade_log(
 ) -> pd.DataFrame:
     """The lines of one book as a table with the columns of `Entry`, in order.
 
-    A ruined book's trade log ends with its last close above nothing. Raises InputError where the
+    A ruined book's trade log ends with its last close above zero. Raises InputError where the
     backtest was not run on this market.
     """
-    table = pd.DataFrame(_log(market, backtest, options, book).lines(), columns=Entry._fields)
+    if type(market) not in _LOGS:
+        raise InputError(f"there is no trade log for a {type(market).__name__}", "Write one")
+    log = _LOGS[type(market)](backtest, market, options, book)
+    table = pd.DataFrame(log.lines(), columns=Entry._fields)
     for name in ("day", "expiry"):
         table[name] = pd.to_datetime(table[name]).astype("datetime64[s]")
     return table
@@ -51,7 +52,7 @@ def write_trade_log(table: pd.DataFrame, path: Path) -> None:
 
 
 def read_trade_log(path: Path) -> list[Entry]:
-    """The lines of a trade log file; InputError for one that is none."""
+    """The lines of a trade log file; InputError for any other file."""
     try:
         table = pd.read_parquet(path, columns=list(Entry._fields))
     except Exception as error:
@@ -67,23 +68,26 @@ def read_trade_log(path: Path) -> list[Entry]:
 class _Log(ABC):
     """Goes through the days of a book."""
 
-    costs: CostSettings
+    market: Any
+    options: Any
+    index: FloatArray | None = None  # (T + 1,) what holding it is claimed to be worth
 
-    def __init__(self, backtest: Backtest, market: BookMarket, book: int) -> None:
-        self.backtest, self.book = backtest, book
+    def __init__(self, backtest: Backtest, market: Any, options: Any, book: int) -> None:
+        self.backtest, self.market, self.options, self.book = backtest, market, options, book
         self.start = first_session(backtest, market)
         self.path = book % market.history.num_paths
-        self.quantity: FloatArray = backtest.quantity[book]  # (T, M) held into each close
-        # Sessions of the market at which the trades were made.
-        self.now = slice(self.start, self.start + len(self.quantity))
         self.days: list[date] = backtest.dates.astype("datetime64[D]").tolist()
-        self.index: FloatArray | None = None  # (T + 1,) what holding it is claimed to be worth
+        self.quantity: FloatArray = backtest.quantity[book]  # (T, M) held into each close
+        kept = np.where(self.paid_out(), 0.0, self.quantity[:-1])
+        before = np.concatenate([np.zeros_like(self.quantity[:1]), kept])
+        self.trade = self.quantity - before  # (T, M)
 
     def lines(self) -> Iterator[Entry]:
         """Every line, day by day."""
         alive, equity = self.backtest.alive[self.book], self.backtest.equity[self.book]
-        for name, number in self.fees().items():
-            yield Entry(self.days[0], "fee", name, price=number)
+        for name, value in settings_to_json(self.options.costs).items():
+            if name != "kind":
+                yield Entry(self.days[0], "fee", name, price=float(value))
         for t, day in enumerate(self.days):
             for event, price in self.public(t):
                 yield Entry(day, event, price=price)
@@ -97,23 +101,17 @@ class _Log(ABC):
                 return
             yield from self.traded(t, day)
 
-    def before(self, left: BoolArray) -> FloatArray:
-        """What was held before each trade, (T, M); `left` (T - 1, M): it had been paid out."""
-        kept = np.where(left, 0.0, self.quantity[:-1])
-        return np.concatenate([np.zeros_like(self.quantity[:1]), kept])
-
-    def fees(self) -> dict[str, float]:
-        """The numbers of the fee schedule."""
-        plain = settings_to_json(self.costs)
-        return {name: float(number) for name, number in plain.items() if name != "kind"}
+    def paid_out(self) -> BoolArray:
+        """What of the book was paid out at each close but the first, (T - 1, M)."""
+        return np.zeros(self.quantity[1:].shape, np.bool_)
 
     @abstractmethod
     def public(self, t: int) -> list[tuple[str, float]]:
-        """What everybody could know at the close of day t."""
+        """The public numbers of the close of day t."""
 
     @abstractmethod
     def revalued(self, t: int, day: date) -> Iterator[Entry]:
-        """Quotes of what was held into this close, and what was closed at it without a choice."""
+        """Quotes of what was held into this close, and positions that the roll closed at it."""
 
     @abstractmethod
     def traded(self, t: int, day: date) -> Iterator[Entry]:
@@ -121,19 +119,23 @@ class _Log(ABC):
 
 
 class _OptionLog(_Log):
-    def __init__(
-        self, backtest: Backtest, market: OptionMarket, options: OptionPortfolioSettings, book: int
-    ) -> None:
-        super().__init__(backtest, market, book)
-        self.market, self.costs = market, options.costs
+    market: OptionMarket
+    options: OptionPortfolioSettings
+
+    def __init__(self, *book: Any) -> None:
+        super().__init__(*book)
+        market, costs = self.market, self.options.costs
         window = Window(self.start, self.start + len(self.days))
-        self.index = index_equity(market, window, options.initial_equity_usd)[self.path]
-        self.trade = self.quantity - self.before(market.tape.rolled[self.now][1:])
-        self.cost = np.abs(self.trade) * market.unit_cost[self.path, self.now]
-        each = self.trade.reshape(-1, 1), market.tape.mark[self.path, self.now].reshape(-1, 1)
-        impact = options.costs.impact(*each)  # of each order by itself
+        self.index = index_equity(market, window, self.options.initial_equity_usd)[self.path]
+        traded_at = slice(self.start, self.start + len(self.trade))
+        self.cost = np.abs(self.trade) * market.unit_cost[self.path, traded_at]
+        mark = market.tape.mark[self.path, traded_at]
+        impact = costs.impact(self.trade.reshape(-1, 1), mark.reshape(-1, 1))  # by order
         if impact is not None:
             self.cost = self.cost + impact.reshape(self.cost.shape)
+
+    def paid_out(self) -> BoolArray:
+        return self.market.tape.rolled[self.start + 1 : self.start + len(self.quantity)]
 
     def public(self, t: int) -> list[tuple[str, float]]:
         history, s = self.market.history, self.start + t
@@ -147,9 +149,7 @@ class _OptionLog(_Log):
     def revalued(self, t: int, day: date) -> Iterator[Entry]:
         tape, s = self.market.tape, self.start + t
         held, closing = self.quantity[t - 1], self.market.closing_unit_cost
-        for slot in np.flatnonzero(held).tolist():
-            if tape.expired[s, slot]:
-                continue
+        for slot in np.flatnonzero((held != 0.0) & ~tape.expired[s]).tolist():
             line = self.contract(t - 1, slot)._replace(
                 day=day,
                 event="quote",
@@ -176,22 +176,15 @@ class _OptionLog(_Log):
         """The contract that sits in a slot after the close of day t."""
         tape, s = self.market.tape, self.start + t
         strike = float(tape.strike[self.path, s, slot])
-        left = np.timedelta64(int(tape.days_to_expiry[s, slot]), "D")
-        expiry: date = (self.backtest.dates[t].astype("datetime64[D]") + left).item()
+        expiry = self.days[t] + timedelta(days=int(tape.days_to_expiry[s, slot]))
         name = f"{tape.slots[slot].name} {strike:.4f} {expiry}"
         kind = "call" if tape.is_call[slot] else "put"
         return Entry(self.days[t], "trade", name, kind, strike, expiry)
 
 
 class _PanelLog(_Log):
-    costs: FlatCosts
-
-    def __init__(
-        self, backtest: Backtest, market: PanelMarket, options: AllocationSettings, book: int
-    ) -> None:
-        super().__init__(backtest, market, book)
-        self.market, self.costs = market, options.costs
-        self.trade = self.quantity - self.before(np.zeros(self.quantity[1:].shape, np.bool_))
+    market: PanelMarket
+    options: AllocationSettings
 
     def public(self, t: int) -> list[tuple[str, float]]:
         return [("rate", float(self.market.history.rate[self.start + t]))]
@@ -203,7 +196,7 @@ class _PanelLog(_Log):
     def traded(self, t: int, day: date) -> Iterator[Entry]:
         for asset in np.flatnonzero(self.trade[t]).tolist():
             line, size = self.line(t, asset, day), float(self.trade[t, asset])
-            cost = self.costs.share * abs(size) * line.price
+            cost = self.options.costs.share * abs(size) * line.price
             yield line._replace(event="trade", quantity=size, cost=cost)
 
     def line(self, t: int, asset: int, day: date) -> Entry:
@@ -212,16 +205,4 @@ class _PanelLog(_Log):
         return Entry(day, "quote", self.market.instruments[asset], "spot", price=price)
 
 
-@singledispatch
-def _log(market: Any, backtest: Backtest, options: Any, book: int) -> _Log:
-    raise InputError(f"there is no trade log for a {type(market).__name__}", "Write one")
-
-
-@_log.register
-def _(market: OptionMarket, backtest: Backtest, options: Any, book: int) -> _Log:
-    return _OptionLog(backtest, market, options, book)
-
-
-@_log.register
-def _(market: PanelMarket, backtest: Backtest, options: Any, book: int) -> _Log:
-    return _PanelLog(backtest, market, options, book)
+_LOGS: Mapping[type, type[_Log]] = {OptionMarket: _OptionLog, PanelMarket: _PanelLog}

@@ -4,7 +4,7 @@ import pytest
 from envs.core.batch import Window
 from envs.options.surface import VixSurface
 from experiments.backtests.backtest import run_backtest
-from experiments.backtests.episodes import index_episodes, run_episodes, summed_up
+from experiments.backtests.episodes import index_episodes, measured, run_episodes
 from tests.markets import market_of, options_of, random_walk, wandering_vol
 
 OPTIONS = options_of(costs={"kind": "realistic"}, episode={"sessions": 30})
@@ -23,21 +23,21 @@ def market(paths=1):
 
 def test_each_episode_is_a_backtest_of_its_own():
     window = Window(60, 60 + 30 + 21 * 2 + 1)
-    found = run_episodes(Steady(), market(), OPTIONS, window)
-    assert found is not None
-    assert len(found.total_return) == 3
+    episodes = run_episodes(Steady(), market(), OPTIONS, window)
+    assert episodes is not None
+    assert len(episodes.total_return) == 3
     for i in range(3):
         start = 60 + 21 * i
         alone = run_backtest(Steady(), market(), OPTIONS, Window(start, start + 31)).performance()
-        assert found.total_return[i] == pytest.approx(alone.total_return[0], rel=1e-12)
-        assert found.sharpe[i] == pytest.approx(alone.sharpe[0], rel=1e-9)
-        assert found.max_drawdown[i] == pytest.approx(alone.max_drawdown[0], rel=1e-12)
+        assert episodes.total_return[i] == pytest.approx(alone.total_return[0], rel=1e-12)
+        assert episodes.sharpe[i] == pytest.approx(alone.sharpe[0], rel=1e-9)
+        assert episodes.max_drawdown[i] == pytest.approx(alone.max_drawdown[0], rel=1e-12)
 
 
 def test_the_index_over_the_same_episodes_by_hand():
     window, priced = Window(60, 160), market(paths=2)
-    found = index_episodes(priced, OPTIONS, window)
-    assert found is not None
+    episodes = index_episodes(priced, OPTIONS, window)
+    assert episodes is not None
     close = priced.history.close
     days = priced.history.days_to_next
     expected = [
@@ -45,15 +45,15 @@ def test_the_index_over_the_same_episodes_by_hand():
         for s in (60, 90, 120)
         for path in range(2)
     ]
-    np.testing.assert_allclose(found.total_return, expected, rtol=1e-12)
+    np.testing.assert_allclose(episodes.total_return, expected, rtol=1e-12)
 
 
 def test_wins_and_losses_are_counted_by_episode():
     curves = np.array([[100.0, 90.0, 120.0], [100.0, 110.0, 90.0], [100.0, 100.0, 110.0]])
-    found = summed_up(curves, np.zeros((3, 2)))
-    assert found.win_rate == pytest.approx(2 / 3)
-    assert found.profit_factor == pytest.approx(0.3 / 0.1)
-    np.testing.assert_allclose(found.max_drawdown, [0.1, 20 / 110, 0.0])
+    episodes = measured(curves, np.zeros((3, 2)))
+    assert episodes.win_rate == pytest.approx(2 / 3)
+    assert episodes.profit_factor == pytest.approx(0.3 / 0.1)
+    np.testing.assert_allclose(episodes.max_drawdown, [0.1, 20 / 110, 0.0])
 
 
 def test_a_stretch_shorter_than_an_episode_has_none():
