@@ -89,9 +89,9 @@ class PolicyBatch:
 class RiskManagedPolicy:
     """Any policy, together with the risk module that its trades have to go through.
 
-    The module needs the exact book, not the scaled and cut numbers of an observation, so whoever
-    executes the policy (a backtest, paper trading) takes `policy` and `risk` apart. What would call
-    `predict` instead, as an ensemble does, would trade without the module: that is refused.
+    The module needs the exact book, not the scaled and clipped numbers of an observation, so the
+    code that executes the policy (a backtest, paper trading) takes `policy` and `risk` apart.
+    `predict` is refused: an ensemble that called it would trade without the module.
     """
 
     policy: Trader | PolicyBatch
@@ -106,7 +106,7 @@ class RiskManagedPolicy:
     ) -> tuple[NDArray[Any], PolicyState]:
         """InputError: an action alone cannot be managed."""
         raise InputError(
-            "a risk-managed policy was asked for an action, which its risk module would not see",
+            "a risk-managed policy gives no actions: its risk module would not see them",
             "Execute it with experiments.backtests.backtest.run_backtest, or with a kernel that is "
             "given its `risk`; put the wrapper outermost, around an ensemble too",
         )

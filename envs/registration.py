@@ -1,6 +1,6 @@
 """The environments' names: `gymnasium.make("PolyHedge/OptionPortfolio-v0")` and `make_vec`.
 
-Nothing but names: what makes an environment is imported when one is made.
+An environment's code is imported when one is made.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ PORTFOLIO_ALLOCATION = "PolyHedge/PortfolioAllocation-v0"
 
 
 def register_environments() -> None:
-    """Make the environments known to gymnasium; harmless when done twice."""
+    """Make the environments known to gymnasium; calling it twice is harmless."""
     for name, function in (
         (OPTION_PORTFOLIO, "make_option_portfolio"),
         (PORTFOLIO_ALLOCATION, "make_portfolio_allocation"),

@@ -72,7 +72,7 @@ class KernelVecEnv(VecEnv):
         """Nothing is held open."""
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """An attribute of the kernel, once for each asked-for episode."""
+        """An attribute of the kernel, once for each of the episodes."""
         value = None if attr_name == "render_mode" else getattr(self.kernel, attr_name)
         return [value for _ in self._indices(indices)]
 
@@ -83,7 +83,7 @@ class KernelVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Call a method of the kernel once; its answer for each asked-for episode."""
+        """Call a method of the kernel once; its answer for each of the episodes."""
         answer = getattr(self.kernel, method_name)(*method_args, **method_kwargs)
         return [answer for _ in self._indices(indices)]
 

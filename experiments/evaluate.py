@@ -1,8 +1,8 @@
 """Evaluate a trained policy: `python -m experiments.evaluate run=outputs/production/<date>/<time>`.
 
-It runs beside every baseline on the same days, without and with the risk module; the verdict, its
-evidence and a report go to `evaluation/` in the run folder. Any market can be put in the place of
-the run's own: data=csv data.path=prices.csv, surface=flat, costs=flat.
+It is compared with every baseline on the same days, without and with the risk module; the verdict,
+its evidence and a report go to `evaluation/` in the run folder. Another market can replace the
+run's own: data=csv data.path=prices.csv, surface=flat, costs=flat.
 """
 
 from __future__ import annotations
@@ -21,18 +21,15 @@ from conf.settings import build_settings, settings
 from experiments.evaluation.evaluation import Evaluation, evaluate_run
 from experiments.evaluation.open_run import REPLACEABLE, TestedRun, open_run, own_keys
 from experiments.evaluation.results import write_evaluation
-from experiments.evaluation.split import AGENT, INDEX, comparisons
+from experiments.evaluation.split import AGENT
 from experiments.reporting.evaluation_page import build_report
 from experiments.reporting.page import write_report
 from experiments.reporting.tensorboard import write_pictures
-from experiments.reporting.terminal import caveat, performance_table, risk_table, verdict_text
+from experiments.reporting.terminal import evaluation_lines
 from experiments.runs.cli import GateFailed, launch
 from experiments.runs.config import config_hash, plain_config
 from experiments.runs.folder import shown_path
 from experiments.statistics.comparison import Outcome
-
-# What stands on the terminal; the report has every book.
-SHOWN = (AGENT, INDEX, "put_write", "weekend_seller", "equal_weight", "mean_variance")
 
 
 @settings
@@ -58,12 +55,15 @@ def evaluate(config: DictConfig) -> float:
         tested,
         [request.split] if request.split else ["validation", "test"],
         resamples=request.resamples,
-        # Only what the run itself was made for is a trial of its search.
+        # Only an evaluation in the run's own market is a trial of its search.
         is_trial=request.policy == "best" and not tested.changed,
     )
     folder = tested.run / _folder_name(request, tested)
     write(evaluation, folder, tested, with_report=request.report)
-    show(evaluation, folder)
+    console = Console()
+    for item in evaluation_lines(evaluation):
+        console.print(item)
+    console.print(f"written to {shown_path(folder)}")
     verdict = evaluation.splits[-1].headline.verdict
     if request.gate and verdict.outcome is not Outcome.OUTPERFORMS:
         name = evaluation.splits[-1].name
@@ -81,34 +81,8 @@ def write(evaluation: Evaluation, folder: Path, tested: TestedRun, *, with_repor
         write_pictures(tested.run / "tensorboard" / folder.name, pictures, tested.step)
 
 
-def show(evaluation: Evaluation, folder: Path) -> None:
-    """The chosen books, what the risk module did, and the verdicts, on the terminal."""
-    console, header = Console(), evaluation.header
-    console.print(
-        f"{header['run']}: {header['policy']} policy (step {header['policy_step']}) on "
-        f"{header['data']}, surface {header['surface']}, costs {header['costs']}"
-    )
-    for notice in dict.fromkeys(n for result in evaluation.splits for n in result.notices):
-        console.print(notice)
-    for result in evaluation.splits:
-        raw = result.raw.performance
-        shown = {name: raw[name] for name in SHOWN if name in raw}
-        if result.managed is not None:
-            managed = {"managed": result.managed.performance[AGENT]}
-            shown = {AGENT: shown.pop(AGENT), **managed, **shown}
-        console.print(performance_table(result.name, result.raw.agent.dates, shown))
-        if result.overlay is not None:
-            console.print(risk_table(result.overlay))
-        if result.raw.agent.ruined.any():
-            console.print(f"{int(result.raw.agent.ruined.sum())} book(s) were ruined")
-        for label, comparison in comparisons(result):
-            which = f"{result.name} years, the book {label}"
-            console.print(verdict_text(which, comparison.verdict, caveat(result.name)))
-    console.print(f"written to {shown_path(folder)}")
-
-
 def _folder_name(request: EvaluateSettings, tested: TestedRun) -> str:
-    """`evaluation`, and behind it whatever differs from the plain one, so that both can stay."""
+    """`evaluation`, and behind it what differs from the default, so that both are kept."""
     changed = tested.changed
     names = [str(changed[s][REPLACEABLE[s]]) if REPLACEABLE[s] else s for s in changed]
     names += [request.policy] if request.policy != "best" else []

@@ -28,7 +28,7 @@ def train(config: DictConfig) -> float | None:
 
 
 def _prepared(arguments: Sequence[str]) -> list[str]:
-    """What has to be settled before Hydra makes a folder and writes into it.
+    """The arguments, checked before Hydra makes a folder and writes into it.
 
     A resumed run is logged into and its .hydra folder left alone; a folder that holds a run, or a
     name that leads out of `outputs`, is refused.

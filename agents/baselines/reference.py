@@ -37,7 +37,7 @@ class RandomPolicy:
     """A fresh Gaussian action at each close.
 
     The noise of a step depends on the seed and on the step's number in its episode alone, so it
-    is the same for every book, however many there are.
+    is the same for every book and for any number of books.
     """
 
     slots: int  # M

@@ -17,8 +17,8 @@ LONG_GAP_DAYS = 3  # calendar days from close to close: a plain weekend
 def before_long_gaps(dates: DateArray) -> BoolArray:
     """Whether a weekend or longer is scheduled to follow each close, (T,).
 
-    By the schedule that is known years ahead, not by the next date: nobody knew on 10 September
-    2001 that the exchange would stay shut for a week.
+    By the schedule that is known years ahead, not by the next date: on 10 September 2001 it was
+    not known that the exchange would close for a week.
     """
     day = dates.astype("datetime64[D]")
     holidays = scheduled_holidays(day[0].item(), (day[-1] + np.timedelta64(14, "D")).item())

@@ -80,7 +80,7 @@ class AllocationKernel(BookKernel):
     Action (N, A + 1): weights of the assets, then of cash, 0 or more; they are divided by their
     sum, and all zeros ask for cash. Observation (N, 3 A + 2): `market.allocation_features`. Nothing
     is borrowed or sold short. What is bought or sold costs a share of its dollars, once, paid from
-    the portfolio, so that the weights after the trade are those asked for.
+    the portfolio, so that the weights after the trade are the requested ones.
     """
 
     market: PanelMarket

@@ -1,4 +1,4 @@
-"""A panel of assets made ready for episodes: its settings, observations and index, built once."""
+"""The panel market of the allocation: settings, observations and index, built once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from envs.market.panel import PanelHistory
 from envs.market.sources.panel import LoadedPanel, PanelSettings, PanelSimulatedData, load_panel
 from risk.overlay import RiskSettings
 
-# What the agent is paid where nothing else is asked for: return less risk, losses and costs.
+# The default reward: return less risk, losses and costs.
 ALLOCATION_REWARD = RewardSettings(
     weights=RewardWeights(
         portfolio_return=1.0,
@@ -104,15 +104,15 @@ def build_panel_market(history: PanelHistory, options: AllocationSettings) -> Pa
             f"{history.name} has {history.num_sessions} sessions",
             f"Features need {first + 1} of them; give a longer history",
         )
-    found, features = panel_features(history), allocation_features(history.assets)
+    panel, features = panel_features(history), allocation_features(history.assets)
     assets = history.num_assets
-    raw = np.concatenate([found.returns, found.volatility], axis=-1)
+    raw = np.concatenate([panel.returns, panel.volatility], axis=-1)
     return PanelMarket(
         history=history,
         features=features,
         observed=Scaling(features[assets : 3 * assets]).apply(raw),
         cash_return=cash_returns(history),
-        index_return=found.returns.mean(axis=-1),
+        index_return=panel.returns.mean(axis=-1),
         first_usable=first,
     )
 

@@ -2,7 +2,7 @@
 
 A kernel holds the only copy of an environment's dynamics. It does not restart episodes by itself:
 `step` returns the last observation of a finished one, and `reset(mask)` begins the next. The
-adapters do that in the manner each library wants.
+adapters do that as each library expects.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from risk.overlay import OverlayResult
 
 
 class StepRecord(NamedTuple):
-    """One trade of N books in M instruments, as it was made; quantities in units."""
+    """One executed trade of N books in M instruments; quantities in units."""
 
     row: IntArray  # (N,) of the market at the trade: path x T + session
     requested: FloatArray  # (N, M) before the risk module
@@ -34,7 +34,7 @@ class StepRecord(NamedTuple):
 
 
 class StepResult(NamedTuple):
-    """What one step of N episodes gives."""
+    """The result of one step of N episodes."""
 
     observation: ObsArray  # (N, D)
     reward: FloatArray  # (N,)
@@ -104,7 +104,7 @@ class BatchKernel(ABC):
 
     @abstractmethod
     def episode_summary(self, index: int) -> dict[str, float]:
-        """What a finished episode came to, for logs; `r` reward sum and `l` length among it."""
+        """A finished episode in numbers, for logs; among them reward sum `r` and length `l`."""
 
     def get_state(self) -> dict[str, Any]:
         """The whole state: arrays and JSON-able values. Feeding it back restores the kernel."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from conf.errors import InputError
 from conf.types import BoolArray, FloatArray, IntArray, ObsArray
-from envs.core.batch import BatchKernel, StepRecord, StepResult, Window
+from envs.core.batch import BatchKernel, SavedArrays, StepRecord, StepResult, Window
 from envs.core.episode_statistics import ALL, EpisodeStatistics
 from envs.core.ledger import Ledger
 from envs.core.market import BookMarket, BookOptions, as_rows
@@ -283,7 +283,7 @@ class BookKernel(BatchKernel):
         first, last = self.market.first_usable, history.num_sessions
         if window.start < first or window.stop > last:
             raise InputError(
-                f"{history.name}: sessions {window.start} to {window.stop - 1} were asked for, but "
+                f"{history.name}: sessions {window.start} to {window.stop - 1} were requested, but "
                 f"only {first} to {last - 1} can be used",
                 f"Features need the first {first} sessions as warm-up; give a longer history",
             )
@@ -322,11 +322,9 @@ class BookKernel(BatchKernel):
     def _row(self) -> IntArray:
         return self.path * self._num_sessions + self.session
 
-    def _parts(self) -> dict[str, _Stateful]:
-        parts: dict[str, _Stateful] = {"ledger.": self.ledger, "statistics.": self.statistics}
-        if self.overlay is not None:
-            parts["overlay."] = self.overlay
-        return parts
+    def _parts(self) -> dict[str, SavedArrays | RiskOverlay]:
+        overlay = {} if self.overlay is None else {"overlay.": self.overlay}
+        return {"ledger.": self.ledger, "statistics.": self.statistics, **overlay}
 
     def _get_arrays(self) -> dict[str, Any]:
         arrays = {name: getattr(self, name).copy() for name in _ARRAYS}
@@ -343,9 +341,3 @@ class BookKernel(BatchKernel):
 
 
 _ARRAYS = ("path", "session", "start", "end", "held_quantity", "reward_terms")
-
-
-class _Stateful(Protocol):
-    def get_state(self) -> dict[str, Any]: ...
-
-    def set_state(self, state: dict[str, Any]) -> None: ...

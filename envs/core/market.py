@@ -1,4 +1,4 @@
-"""What a market of books is to the kernel, the agents and the reports, whatever is traded in it."""
+"""What every market of books offers to the kernel, the agents and the reports."""
 
 from __future__ import annotations
 

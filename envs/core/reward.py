@@ -71,7 +71,7 @@ class Step(NamedTuple):
     equity: FloatArray  # (N,) dollars
     market_return: FloatArray  # (N,) of the index
     episode_sharpe: FloatArray  # (N,) daily, not annualised, NaN-free
-    # (N,) of recent returns with the index, NaN-free; costly, so only worked out if asked for
+    # (N,) of recent returns with the index, NaN-free; costly, so computed on demand
     market_correlation: Callable[[], FloatArray]
     recent_volatility: Callable[[], FloatArray]  # (N,) daily, likewise
 

@@ -102,7 +102,7 @@ def _column_block(column: str, history: MarketHistory) -> Block:
         known = ", ".join(history.extras) or "none"
         raise InputError(
             f"observation block 'extra:{column}': {history.name} has no such column",
-            f"Extra columns there: {known}",
+            f"Its extra columns: {known}",
         )
     raw = f"rank of {column} over the last year, 0..1"
     feature = Feature(column, "extra", 0.5, -1, 1, center=0.5, raw=raw)

@@ -1,4 +1,4 @@
-"""The option market made ready for episodes: tape, observations and unit costs, built once."""
+"""The option market of the option book: settings, tape, observations, unit costs, built once."""
 
 from __future__ import annotations
 

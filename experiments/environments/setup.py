@@ -1,7 +1,6 @@
-"""An environment opened for work: its data, its market, and all that depends on which it is.
+"""A market setup: the data, the market built on it, and all that differs between environments.
 
-`option_book.py` and `allocation.py` fill this in; `opening.py` knows which of them a configuration
-asks for. Nothing else has to ask.
+`option_book.py` and `allocation.py` are the two; `opening.py` chooses by the configuration.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class MarketSetup(ABC):
 
     @abstractmethod
     def baselines(self, evaluated: Window) -> tuple[tuple[Baseline, ...], tuple[str, ...]]:
-        """The classical strategies for a stretch, and notices about them for people."""
+        """The classical strategies for a window, and notices about them for people."""
 
     @abstractmethod
     def attribute(self, backtest: Backtest) -> Attribution:
@@ -73,7 +72,7 @@ class MarketSetup(ABC):
 
     @property
     def assets(self) -> tuple[str, ...] | None:
-        """The assets that a policy is made for, in order; None where it is not made for any."""
+        """The assets that a policy is trained for, in order; None for an option book."""
         return None
 
     # --- what is the same for all ----------------------------------------------------------------
@@ -104,7 +103,7 @@ class MarketSetup(ABC):
 
     @property
     def training_risk(self) -> RiskSettings | None:
-        """The risk module inside the environment that the agent learns in, if it is there."""
+        """The risk module inside the training environment; None without one."""
         risk = self.settings.risk
         return risk if risk.enabled and risk.in_training else None
 

@@ -1,4 +1,4 @@
-"""What an option trader would call a book: its textbook name, or what it bets on, or nothing.
+"""The name of an option book: a textbook strategy, or the view of its net Greeks, or mixed.
 
 A name is read off the legs: which options, which strikes in which order, which sizes. Where no name
 fits, the net Greeks say whether the book has a view on direction or volatility; a book whose legs

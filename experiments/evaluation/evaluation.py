@@ -32,7 +32,7 @@ PROMINENT = (
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A policy over some splits of a market, and how the result depends on what was assumed."""
+    """A policy over splits of a market, and how the result depends on what was assumed."""
 
     header: Mapping[str, Any]  # what was evaluated on what
     manifest: Mapping[str, Any]  # of the run

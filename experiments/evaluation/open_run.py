@@ -111,7 +111,7 @@ def run_beside(
 
 
 def pick(names: Sequence[str], known: Mapping[str, Trader]) -> dict[str, Trader]:
-    """The named ones; InputError for a name that is none of them."""
+    """The named ones; InputError for an unknown name."""
     missing = [name for name in names if name not in known]
     if missing:
         raise InputError(f"there is no baseline {missing[0]!r}", f"Known: {', '.join(known)}")
@@ -131,7 +131,7 @@ def load_chosen(run: Path, which: str) -> LoadedPolicy:
 
 
 def check_policy_fits(loaded: LoadedPolicy, market: BookMarket) -> None:
-    """InputError where the policy was made for other observations or another book."""
+    """InputError where the policy was trained on other observations or other assets."""
     policy, assets = loaded.policy, loaded.metadata.get("assets")
     if assets is not None and tuple(assets) != tuple(market.instruments):
         raise InputError(
@@ -139,11 +139,11 @@ def check_policy_fits(loaded: LoadedPolicy, market: BookMarket) -> None:
             f"{_listed(market.instruments)}",
             "Give the same assets in the same order (data.assets=[...])",
         )
-    seen, made_for = len(market.features), policy.observation_space.shape
-    if made_for != (seen,):
+    size, trained_on = len(market.features), policy.observation_space.shape
+    if trained_on != (size,):
         raise InputError(
-            f"the policy was trained on observations of shape {made_for}, this market gives "
-            f"({seen},)",
+            f"the policy was trained on observations of shape {trained_on}, this market gives "
+            f"({size},)",
             "Use the run's own env settings, extra blocks included",
         )
 
@@ -166,6 +166,6 @@ def replaced_sections(plain: Mapping[str, Any], own: Mapping[str, Any]) -> dict[
 
 
 def changes(own: Mapping[str, Any], replaced: Mapping[str, Any]) -> dict[str, Any]:
-    """The replaced sections that really differ from the run's own."""
+    """The replaced sections that differ from the run's own."""
     names = [name for name in REPLACEABLE if name in replaced and replaced[name] != own.get(name)]
     return {name: replaced[name] for name in names}

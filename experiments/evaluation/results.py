@@ -49,7 +49,7 @@ def table_file(kind: str, split: str, book: str) -> str:
 
 
 def daily_table(backtest: Backtest, instruments: Sequence[str], book: int = 0) -> pd.DataFrame:
-    """One book day by day: equity at the close, and what was done at the close before it."""
+    """One book day by day: equity at the close, and the trade at the close before it."""
     columns: dict[str, NDArray[Any]] = {
         "equity": backtest.equity[book, 1:],
         "risk_free": backtest.risk_free,

@@ -45,7 +45,7 @@ class ScoreLine:
     measured: float  # ratio, decimal share or dollars; the worst day for risk requirements
     low: float  # 95 % interval; NaN for risk requirements
     high: float
-    passed: bool | None  # None: undefined, or a line that is only there to be compared with
+    passed: bool | None  # None: undefined, or a line without a target
     unit: Unit = "ratio"
     days_in_breach: float = math.nan  # share of days, for risk requirements
 

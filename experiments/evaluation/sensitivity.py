@@ -35,15 +35,11 @@ class CostRow:
 
 
 def cost_sensitivity(
-    setup: MarketSetup,
-    policies: Mapping[str, Trader],
-    split: str,
-    risk: RiskSettings | None,
-    factors: tuple[float, ...] = COST_FACTORS,
+    setup: MarketSetup, policies: Mapping[str, Trader], split: str, risk: RiskSettings | None
 ) -> tuple[CostRow, ...]:
-    """Every policy over a split under each factor, with the risk module where `risk` is given."""
+    """Every policy over a split under each of COST_FACTORS; under the risk module with `risk`."""
     rows, window = [], setup.window(split)
-    for factor in factors:
+    for factor in COST_FACTORS:
         scaled = setup.with_costs(factor)
         backtests = run_backtests(policies, scaled.market, scaled.settings.env, window, risk)
         rows += [CostRow(factor, name, book.performance()) for name, book in backtests.items()]

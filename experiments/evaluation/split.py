@@ -1,4 +1,4 @@
-"""A policy and everything that it is measured against, over one split of the data."""
+"""A policy and its baselines over one split of the data."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ class BenchmarkComparison:
 
 @dataclass(frozen=True)
 class SplitEvaluation:
-    """One stretch of market: the book as the agent wants it, and the same under the risk module."""
+    """One split: the book as the agent requests it, and the same under the risk module."""
 
     name: str
     baselines: tuple[Baseline, ...]
-    notices: tuple[str, ...]  # what a person should be told of the baselines
+    notices: tuple[str, ...]  # about the baselines, for people
     raw: BenchmarkComparison
     managed: BenchmarkComparison | None  # where the risk module is on
     overlay: Mapping[str, Any] | None  # what it did to the agent's book, see `risk_report`
 
     @property
     def headline(self) -> BenchmarkComparison:
-        """What would be run: the managed book where there is one."""
+        """The book that would be traded: the managed one where there is one."""
         return self.managed or self.raw
 
 
@@ -112,9 +112,9 @@ def risk_report(managed: Backtest) -> dict[str, Any]:
     """By rule: share of days on which it bound, and value it took a year over equity.
 
     `guard_days` gives the share of days spent in each state of the guard. `blocked_pnl_a_year` is
-    what everything that the module took would have earned by the next close, a year over equity,
-    before costs and interest: above zero the module cost that, below it saved it. A ruined book
-    counts up to its ruin.
+    what everything that the module took away would have earned by the next close, a year over
+    equity, before costs and interest: above zero the module cost that, below it saved it. A ruined
+    book counts up to its ruin.
     """
     alive, equity = managed.alive, managed.equity[:, :-1]
 

@@ -10,10 +10,16 @@ from rich.table import Table
 from rich.text import Text
 
 from conf.types import DateArray
+from experiments.evaluation.evaluation import Evaluation
+from experiments.evaluation.open_run import MANAGED
 from experiments.evaluation.run_comparison import FEWEST_SEEDS, RunComparison
+from experiments.evaluation.split import AGENT, INDEX, comparisons
 from experiments.reporting.style import shown_name
 from experiments.statistics.comparison import Outcome, Verdict
 from experiments.statistics.performance import Performance
+
+# Of an evaluation; the report has every book.
+SHOWN = (AGENT, INDEX, "put_write", "weekend_seller", "equal_weight", "mean_variance")
 
 # Measure, title, how it is written.
 ROWS = (
@@ -52,6 +58,30 @@ def performance_table(title: str, dates: DateArray, books: Mapping[str, Performa
     columns = ("", *(shown_name(name) for name in books))
     measures = [{key: book.mean(key) for key, _, _ in ROWS} for book in books.values()]
     return terminal_table(f"{title}: {dates[0]} to {dates[-1]}", columns, _measure_rows(measures))
+
+
+def evaluation_lines(evaluation: Evaluation) -> Iterator[Table | Text | str]:
+    """The SHOWN books on each split, what the risk module did, and the verdicts."""
+    header = evaluation.header
+    yield (
+        f"{header['run']}: {header['policy']} policy (step {header['policy_step']}) on "
+        f"{header['data']}, surface {header['surface']}, costs {header['costs']}"
+    )
+    yield from dict.fromkeys(n for result in evaluation.splits for n in result.notices)
+    for result in evaluation.splits:
+        raw, agent = result.raw.performance, result.raw.agent
+        books = {name: raw[name] for name in SHOWN if name in raw}
+        if result.managed is not None:
+            managed = {MANAGED: result.managed.performance[AGENT]}
+            books = {AGENT: books.pop(AGENT), **managed, **books}
+        yield performance_table(result.name, agent.dates, books)
+        if result.overlay is not None:
+            yield risk_table(result.overlay)
+        if agent.ruined.any():
+            yield f"{int(agent.ruined.sum())} book(s) were ruined"
+        for label, comparison in comparisons(result):
+            book = f"{result.name} years, the book {label}"
+            yield verdict_text(book, comparison.verdict, caveat(result.name))
 
 
 def comparison_lines(comparison: RunComparison) -> list[Table | str]:

@@ -1,4 +1,4 @@
-"""A composed configuration, checked section by section and made into settings."""
+"""The settings of a training run, built from a composed configuration."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CallbackSettings:
 
 @settings
 class TopLevel:
-    """The settings that stand in no section."""
+    """The settings outside every section."""
 
     experiment: str = "default"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

@@ -65,7 +65,7 @@ def test_seeded_resets_repeat():
     assert not np.array_equal(runs[0][0], runs[0][1])
 
 
-def test_vec_env_keeps_the_contract_of_sb3():
+def test_vec_env_behaves_as_sb3_documents():
     twin, env = kernel(3, seed=4), KernelVecEnv(kernel(3, seed=4))
     env.seed(11)
     twin.seed(11)
@@ -106,7 +106,7 @@ def assert_same_state(one, other):
         np.testing.assert_array_equal(mine[name], its[name])
 
 
-def test_a_terminal_observation_stays_what_it_was():
+def test_a_terminal_observation_is_not_overwritten():
     env = KernelVecEnv(kernel(2, seed=1))
     first = env.reset().copy()
     for _ in range(10):
@@ -120,7 +120,7 @@ def test_a_terminal_observation_stays_what_it_was():
     assert first.shape == obs.shape
 
 
-def test_vec_env_state_goes_round():
+def test_vec_env_state_is_restored():
     a, b = KernelVecEnv(kernel(3, seed=4)), KernelVecEnv(kernel(3, seed=5))
     a.reset(), b.reset()
     b.set_state(a.get_state())
@@ -148,7 +148,7 @@ def test_a_single_environment_needs_a_kernel_of_one():
         KernelEnv(kernel(2))
 
 
-def test_ruin_is_an_end_and_not_a_cut_and_the_next_episode_starts_clean():
+def test_ruin_terminates_and_the_next_episode_starts_afresh():
     crash = np.where(np.arange(150) < 70, 1000.0, 600.0)
     options = options_of(episode={"sessions": 60, "ruin_share": 0.5})
     kernel = kernel_of(history_of(crash), 2, options, random_start=False)

@@ -5,7 +5,7 @@ from envs.sb3_vec_env import KernelVecEnv
 from tests.markets import kernel_of, random_walk
 
 
-def test_the_learner_is_handed_scaled_rewards_and_the_logs_true_ones():
+def test_rewards_are_scaled_for_the_learner_and_not_for_the_logs():
     history = random_walk(120, seed=1)
     plain, scaled = (KernelVecEnv(kernel_of(history, num_envs=2), scale) for scale in (1.0, 0.05))
     for env in (plain, scaled):

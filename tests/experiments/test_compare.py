@@ -39,7 +39,7 @@ def written(tmp_path):
     return json.loads(file.read_text()), file.parent
 
 
-def test_runs_stand_side_by_side_with_their_differences(command, runs, tmp_path):
+def test_runs_are_shown_side_by_side_with_their_differences(command, runs, tmp_path):
     code, out, err = command(compare, f"run={runs}/0,{runs}/1")
     assert (code, err) == (0, "")
     content, folder = written(tmp_path)
@@ -52,7 +52,7 @@ def test_runs_stand_side_by_side_with_their_differences(command, runs, tmp_path)
     assert (folder / "equity.png").stat().st_size > 5_000
 
 
-def test_a_multirun_is_summed_up_over_its_seeds(command, runs, tmp_path):
+def test_a_multirun_is_summarised_over_its_seeds(command, runs, tmp_path):
     code, out, _ = command(compare, f"run={runs}", "book=policy")
     assert code == 0
     content, _ = written(tmp_path)
@@ -63,7 +63,7 @@ def test_a_multirun_is_summed_up_over_its_seeds(command, runs, tmp_path):
     assert "3 seeds of one configuration" in out
 
 
-def test_runs_of_different_recipes_are_not_summed_up(command, runs, tmp_path):
+def test_runs_of_different_configurations_are_not_summarised(command, runs, tmp_path):
     config = json.loads((runs / "2" / "config.json").read_text()) | {"num_envs": 7}
     (runs / "2" / "config.json").write_text(json.dumps(config))
     change_seed(runs / "2", 2)
@@ -97,7 +97,7 @@ def test_other_conditions_cannot_be_compared(command, runs):
     assert "different conditions" in err
 
 
-def test_another_evaluation_is_pointed_at(command, runs):
+def test_the_error_names_an_evaluation_that_exists(command, runs):
     (runs / "1" / "evaluation").rename(runs / "1" / "evaluation_realistic_abc")
     code, _, err = command(compare, f"run={runs}/0,{runs}/1")
     assert code == 2

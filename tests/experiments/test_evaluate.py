@@ -36,7 +36,7 @@ def result_of(run, pattern="evaluation"):
     return json.loads((folder / "metrics.json").read_text())
 
 
-def test_what_was_found_is_printed(command, run):
+def test_the_results_are_printed(command, run):
     code, out, err = command(evaluate, f"run={run}", *QUICK)
     assert (code, err) == (0, "")
     for text in ("validation", "test", "Sharpe", "buy and", "put write", "verdict", "flatters"):
@@ -44,7 +44,7 @@ def test_what_was_found_is_printed(command, run):
     assert "nan" not in out.lower()
 
 
-def test_validation_and_test_stand_beside_the_benchmarks(evaluated_run):
+def test_validation_and_test_are_measured_with_their_benchmarks(evaluated_run):
     run = evaluated_run
     written = json.loads((run / "evaluation" / "metrics.json").read_text())
     assert written["costs"] == "realistic"
@@ -134,7 +134,7 @@ def plain_sections():
     return {"data": None, "surface": None, "costs": None, "risk": None}
 
 
-def test_asked_to_gate_it_fails_unless_the_agent_beats(command, run):
+def test_the_gate_fails_unless_the_agent_outperforms(command, run):
     code, _, err = command(evaluate, f"run={run}", *QUICK, "gate=true")
     outcome = result_of(run)["splits"]["test"]["managed_comparison"]["verdict"]["outcome"]
     assert outcome != "OUTPERFORMS"
@@ -155,7 +155,7 @@ def test_an_evaluation_of_the_runs_own_market_is_a_trial(evaluated_run):
     np.testing.assert_allclose(kept["return"], equity[1:] / equity[:-1] - 1, rtol=1e-12)
 
 
-def test_another_market_is_no_trial(command, run):
+def test_an_evaluation_in_another_market_is_not_a_trial(command, run):
     command(evaluate, f"run={run}", *QUICK, "surface=flat", "split=test")
     rows = read_trials(ledger_of(run))
     assert "test" not in set(rows["split"])
@@ -228,7 +228,7 @@ def test_one_evaluation_does_not_replace_another(command, run):
     assert len(list(run.glob("evaluation*"))) == 4
 
 
-def test_an_unfinished_run_without_best_policy_says_so(command, run):
+def test_a_run_without_a_best_policy_is_refused(command, run):
     shutil.rmtree(run / "best")
     code, _, err = command(evaluate, f"run={run}")
     assert code == 2
@@ -299,7 +299,7 @@ def test_a_policy_made_for_other_observations_is_refused(command, run):
     assert "observations of shape (213,)" in err
 
 
-def test_what_is_undefined_is_written_as_null(evaluated_run):
+def test_undefined_measures_are_written_as_null(evaluated_run):
     written = (evaluated_run / "evaluation" / "metrics.json").read_text()
     assert "NaN" not in written
     assert np.isfinite(json.loads(written)["splits"]["test"]["books"]["policy"]["sharpe"])

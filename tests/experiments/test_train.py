@@ -54,7 +54,7 @@ def test_the_zip_loads_in_stock_sb3_contrib(finished_run):
         assert torch.equal(value, stock.policy.state_dict()[name])
 
 
-def test_tensorboard_shows_what_a_person_looks_for(finished_run):
+def test_tensorboard_shows_the_documented_scalars(finished_run):
     events = EventAccumulator(str(finished_run / "tensorboard"))
     events.Reload()
     tags = set(events.Tags()["scalars"])
@@ -97,7 +97,7 @@ def test_the_stock_agent_trains_and_is_saved_the_same_way(command, tmp_path):
     load_policy(tmp_path / "outputs/tiny/day/run/best")
 
 
-def test_a_sweep_makes_one_run_a_point(command, tmp_path):
+def test_a_sweep_makes_one_run_for_each_point(command, tmp_path):
     code, _, err = command(train, "-m", *TINY, "seed=1,2", "total_timesteps=128")
     assert (code, err) == (0, "")
     manifests = sorted(tmp_path.glob("outputs/default/*/*/*/manifest.json"))
@@ -122,7 +122,7 @@ def test_patience_stops_a_run_that_no_longer_improves(command, tmp_path):
     assert json.loads((run / "manifest.json").read_text())["steps"] < 100_000
 
 
-def test_production_says_loudly_that_yahoo_was_not_to_be_had(command, tmp_path, monkeypatch):
+def test_production_warns_when_yahoo_cannot_be_reached(command, tmp_path, monkeypatch):
     def unreachable(*_):
         raise InputError("Yahoo Finance gave no data (asked for ^GSPC)", "Use data=sp500")
 
@@ -188,14 +188,14 @@ def test_paths_may_hold_any_character(command, tmp_path, monkeypatch):
     assert (code, err) == (0, "")
 
 
-def test_a_gpu_that_is_not_there_is_an_error(command, monkeypatch):
+def test_a_missing_gpu_is_an_error(command, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     code, _, err = command(train, *TINY, "device=cuda")
     assert code == 2
     assert "torch sees no GPU" in err
 
 
-def test_a_name_that_leads_out_of_outputs_leaves_nothing(command, tmp_path):
+def test_a_run_name_outside_outputs_is_refused(command, tmp_path):
     code, _, err = command(train, *TINY, "experiment=../../zzz")
     assert code == 2
     assert "not allowed" in err

@@ -29,7 +29,7 @@ def policy_batch(market):
     return built(market, Window(150, 260))
 
 
-def test_they_come_in_order_each_with_something_to_read(policy_batch):
+def test_the_baselines_come_in_order_with_title_and_description(policy_batch):
     baselines, notices = policy_batch
     assert list(baselines) == SIMPLE + FITTED
     assert notices == ()
@@ -81,14 +81,14 @@ def test_the_random_portfolio_has_its_seed_and_the_mean_of_the_simplex(market, m
     np.testing.assert_array_equal(draws(1), draws(1))
     assert not np.array_equal(draws(1), draws(2))
     many = walk(sessions=21 * 400, assets=1)
-    found = built(many, Window(0, 21 * 400))[0]["random"].policy.targets[0]
-    assert found.shape == (400, 2)
-    assert found[:, 0].mean() == pytest.approx(0.5, abs=0.06)  # four standard errors
-    assert found[:, 0].std() == pytest.approx(12**-0.5, abs=0.03)
+    targets = built(many, Window(0, 21 * 400))[0]["random"].policy.targets[0]
+    assert targets.shape == (400, 2)
+    assert targets[:, 0].mean() == pytest.approx(0.5, abs=0.06)  # four standard errors
+    assert targets[:, 0].std() == pytest.approx(12**-0.5, abs=0.03)
 
 
 @pytest.mark.parametrize("session", [150, 171])
-def test_what_comes_later_changes_no_bit_of_a_weight(market, policy_batch, session):
+def test_later_prices_change_no_weight(market, policy_batch, session):
     rng = np.random.default_rng(5)
     close = np.array(market.history.close)
     close[:, session + 1 :] *= rng.uniform(0.5, 2.0, close[:, session + 1 :].shape)
@@ -102,7 +102,7 @@ def test_what_comes_later_changes_no_bit_of_a_weight(market, policy_batch, sessi
             assert not np.array_equal(before, after)
 
 
-def test_what_came_before_the_window_is_fitted_to(market, policy_batch):
+def test_prices_before_the_window_are_fitted_to(market, policy_batch):
     close = np.array(market.history.close)
     close[:, :100] = close[:, :100] ** 1.3  # another past, the same window
     other = built(panel(close), Window(150, 260))[0]
@@ -124,7 +124,7 @@ def test_each_book_runs_on_its_path():
             np.testing.assert_array_equal(together[:, path], own[:, 0])
 
 
-def test_where_many_dates_would_take_long_fits_are_farther_apart():
+def test_fits_are_farther_apart_where_dates_are_many():
     fitted, calls, interest = allocation_fits.walk_forward, [], []
 
     def estimate(returns, cash_return):
@@ -134,9 +134,9 @@ def test_where_many_dates_would_take_long_fits_are_farther_apart():
 
     market = walk(sessions=2000, assets=2)
     plan = allocation_baselines._plan(1, Window(300, 2000))
-    done = fitted(estimate, market.history, market.cash_return, Window(300, 2000), plan)
+    result = fitted(estimate, market.history, market.cash_return, Window(300, 2000), plan)
     assert plan.refit_sessions == 84
-    assert done.fits == len(calls) == 21 <= allocation_baselines.MAX_FITS
+    assert result.fits == len(calls) == 21 <= allocation_baselines.MAX_FITS
     assert calls[:4] == [300, 384, 468, 504]
     assert interest[0] == pytest.approx(market.cash_return[:300].mean())
     assert interest[3] == pytest.approx(market.cash_return[552 - 504 : 552].mean())
@@ -144,7 +144,7 @@ def test_where_many_dates_would_take_long_fits_are_farther_apart():
     assert plan.refit_every == 81  # once a path
 
 
-def test_without_a_past_weights_are_equal_and_that_is_said(market):
+def test_without_history_weights_are_equal_and_a_notice_says_so(market):
     baselines, notices = built(market, Window(21, 128))
     targets = baselines["minimum_variance"].policy.targets[0]
     np.testing.assert_array_equal(targets[:2], np.tile([0.25] * 4 + [0.0], (2, 1)))
@@ -179,7 +179,7 @@ def huge():
 
 
 @pytest.mark.parametrize("close", [steady, copies, one_still, falling, huge])
-def test_markets_that_nothing_can_be_fitted_to_give_weights_all_the_same(close):
+def test_markets_that_cannot_be_fitted_still_give_weights(close):
     market, window = panel(close()), Window(100, 160)
     for baseline in built(market, window)[0].values():
         weights = weights_of(baseline.policy, market, window)
@@ -199,11 +199,11 @@ def test_a_fit_that_fails_keeps_the_weights_before_and_is_counted():
 
     market = walk(assets=2)
     plan = allocation_fits.FitPlan(step=21)
-    done = allocation_fits.walk_forward(
+    result = allocation_fits.walk_forward(
         estimate, market.history, market.cash_return, Window(100, 180), plan
     )
-    np.testing.assert_array_equal(done.targets[0], np.tile([0.2, 0.8, 0.0], (4, 1)))
-    assert (done.fits, done.failed, done.short) == (4, 3, 0)
+    np.testing.assert_array_equal(result.targets[0], np.tile([0.2, 0.8, 0.0], (4, 1)))
+    assert (result.fits, result.failed, result.short) == (4, 3, 0)
 
 
 def test_constant_prices_are_reported():
@@ -234,9 +234,7 @@ def test_what_cannot_be_fitted_is_left_out(market, monkeypatch):
 
 
 @pytest.mark.parametrize("name", SIMPLE + FITTED)
-def test_in_the_environment_they_trade_at_the_dates_only_even_where_trading_costs(
-    market, policy_batch, name
-):
+def test_trades_happen_at_the_dates_only_even_with_costs(market, policy_batch, name):
     equity, traded = run(policy_batch[0][name].policy, market, Window(150, 260), cost_bps=50.0)
     dates = np.arange(109) % 21 == 0
     share = traded[:, 0] / equity[:-1, 0]

@@ -67,21 +67,21 @@ def from_listing(days, after, level=1000.0):
 
 def test_nothing_is_traded_between_listings():
     weight = np.linspace(-0.6, 0.9, 20)
-    done, listed, _, _ = held_through(wandering(), weight, group=APART, surface=VixSurface())
+    backtest, listed, _, _ = held_through(wandering(), weight, group=APART, surface=VixSurface())
     quiet = ~listed.any(axis=1)
     assert quiet.sum() > 100
-    assert done.traded[0, ~quiet].min() > 1.0
-    assert done.traded[0, quiet].max() == 0.0
-    assert (np.diff(done.quantity[0], axis=0)[~listed[1:]] == 0.0).all()
+    assert backtest.traded[0, ~quiet].min() > 1.0
+    assert backtest.traded[0, quiet].max() == 0.0
+    assert (np.diff(backtest.quantity[0], axis=0)[~listed[1:]] == 0.0).all()
 
 
 def test_what_is_opened_is_the_weight():
     weight = np.linspace(-0.6, 0.9, 20)
-    done, listed, market, window = held_through(
+    backtest, listed, market, window = held_through(
         wandering(), weight, group=APART, surface=VixSurface()
     )
     spot = market.history.close[0, window.start : window.stop - 1]
-    opened = done.quantity[0] * spot[:, None] / done.equity[0, :-1, None]
+    opened = backtest.quantity[0] * spot[:, None] / backtest.equity[0, :-1, None]
     cheap = market.tape.mark[0, window.start : window.stop - 1] < 0.05
     expected = np.where(cheap, 0.0, weight)
     assert (listed & ~cheap).sum() > 60
@@ -89,12 +89,12 @@ def test_what_is_opened_is_the_weight():
 
 
 @pytest.mark.parametrize("after", [450.0, 1600.0])
-def test_contracts_far_in_the_money_are_held_although_their_price_is_cut_off(after):
+def test_contracts_far_in_the_money_are_held_beyond_the_range_of_observations(after):
     """At 450 the put at 1000 costs 1.2 x spot; the observation stops at 0.5."""
     history, first = from_listing(15, after)
     weight = weights(_30D_Put_100=0.05, _30D_Call_100=0.05)
-    done, _, market, window = held_through(history, weight)
-    held = done.quantity[0, first - window.start :][
+    backtest, _, market, window = held_through(history, weight)
+    held = backtest.quantity[0, first - window.start :][
         :, [slot("30D_Put_1.00"), slot("30D_Call_1.00")]
     ]
     assert (market.tape.mark[0, -5:] / market.history.close[0, -5:, None]).max() > 0.3
@@ -106,12 +106,14 @@ def test_a_contract_below_the_tick_is_neither_sold_off_nor_added_to(sign):
     moves = np.r_[np.full(8, 1150.0), np.full(6, 1000.0)]
     history, first = from_listing(14, moves)
     weight = weights(_30D_Put_095=sign)
-    done, _, market, window = held_through(history, weight, surface=FlatSurface(vol_annual=0.15))
+    backtest, _, market, window = held_through(
+        history, weight, surface=FlatSurface(vol_annual=0.15)
+    )
     marks = market.tape.mark[0, first : first + 12, slot("30D_Put_0.95")]
     assert marks[0] > 0.05
     assert marks[2:7].max() < 0.05
     assert marks[9] > 0.05
-    held = done.quantity[0, first - window.start :, slot("30D_Put_0.95")][:12]
+    held = backtest.quantity[0, first - window.start :, slot("30D_Put_0.95")][:12]
     np.testing.assert_allclose(held, held[0], rtol=1e-12)
     assert held[0] == pytest.approx(sign * 100.0, rel=1e-2)
 
@@ -122,12 +124,12 @@ def test_legs_of_a_group_are_opened_together_or_not_at_all():
     names = ["30D_Call_1.05", "30D_Call_1.10", "30D_Put_0.95"]
     group = np.array(["Call" in name for name in SLOTS]).astype(np.int64)
     surface = FlatSurface(vol_annual=0.10)
-    done, listed, market, window = held_through(quiet, weight, group=group, surface=surface)
+    backtest, listed, market, window = held_through(quiet, weight, group=group, surface=surface)
     at = np.nonzero(listed[:, 0])[0][-1]
     now = window.start + at
     marks = market.tape.mark[0, now, [slot(name) for name in names]]
     assert marks[1] < 0.05 < min(marks[0], marks[2])
-    call, cover, put = (done.quantity[0, at, slot(name)] for name in names)
+    call, cover, put = (backtest.quantity[0, at, slot(name)] for name in names)
     assert call == cover == 0.0
     assert put < -40.0
 
@@ -136,8 +138,8 @@ def test_where_a_cap_binds_the_whole_book_shrinks_alike():
     """After a crash the short put is worth more than one position may be."""
     history, first = from_listing(15, 700.0)
     weight = weights(_30D_Call_100=0.8, _30D_Put_100=-0.8)
-    done, _, _, window = held_through(history, weight, sizing={})
-    legs = done.quantity[0, first - window.start :][
+    backtest, _, _, window = held_through(history, weight, sizing={})
+    legs = backtest.quantity[0, first - window.start :][
         :, [slot("30D_Call_1.00"), slot("30D_Put_1.00")]
     ]
     assert -legs[3, 1] < 0.7 * -legs[0, 1]
@@ -148,33 +150,33 @@ def test_what_the_risk_module_took_is_not_bought_back_before_the_next_listing():
     history = history_of(np.full(200, 1000.0))
     risk = build_settings(RiskSettings, {"limits": {"max_gross": 0.01}}, "risk")
     weight = weights(_30D_Put_100=-1.0)
-    done, listed, market, window = held_through(history, weight, risk=risk)
+    backtest, listed, market, window = held_through(history, weight, risk=risk)
     put = slot("30D_Put_1.00")
-    quantity, months = done.quantity[0, :, put], np.cumsum(listed[:, put])
+    quantity, months = backtest.quantity[0, :, put], np.cumsum(listed[:, put])
     for month in range(2, months.max()):  # the first and the last are cut off
         held = quantity[months == month]
         mark = market.tape.mark[0, window.start : window.stop - 1, put][months == month]
-        value = -held * mark / done.equity[0, :-1][months == month]
+        value = -held * mark / backtest.equity[0, :-1][months == month]
         assert value[0] == pytest.approx(0.01, rel=1e-9)
         assert value[-1] < 0.005  # there would be room to buy back
         np.testing.assert_allclose(held, held[0], rtol=1e-12)
 
 
-def test_whole_lots_stay_whole_and_stay():
+def test_whole_lots_are_held_unchanged_between_listings():
     sizing = {**ROOMY, "fractional": False, "contract_multiplier": 10.0}
     weight = weights(_30D_Call_100=0.5, _30D_Put_100=-0.5, _60D_Put_095=0.33)
-    done, listed, _, _ = held_through(wandering(), weight, sizing=sizing, surface=VixSurface())
-    assert (np.mod(done.quantity[0], 10.0) == 0.0).all()
-    assert (np.abs(done.quantity[0]) > 0).any(axis=0).sum() == 3
-    changes = np.diff(done.quantity[0], axis=0)[~listed[1:]]
+    backtest, listed, _, _ = held_through(wandering(), weight, sizing=sizing, surface=VixSurface())
+    assert (np.mod(backtest.quantity[0], 10.0) == 0.0).all()
+    assert (np.abs(backtest.quantity[0]) > 0).any(axis=0).sum() == 3
+    changes = np.diff(backtest.quantity[0], axis=0)[~listed[1:]]
     assert (changes == 0.0).all()
 
 
 def test_contracts_that_are_re_struck_daily_are_reopened_daily():
     history, weight = wandering(120), weights(_30D_Call_100=0.3, _60D_Put_095=-0.2)
-    done, _, market, window = held_through(history, weight, chain={"roll": "daily"})
+    backtest, _, market, window = held_through(history, weight, chain={"roll": "daily"})
     spot = market.history.close[0, window.start : window.stop - 1]
-    opened = done.quantity[0] * spot[:, None] / done.equity[0, :-1, None]
+    opened = backtest.quantity[0] * spot[:, None] / backtest.equity[0, :-1, None]
     np.testing.assert_allclose(opened, np.tile(weight, (len(opened), 1)), rtol=1e-12, atol=1e-12)
 
 

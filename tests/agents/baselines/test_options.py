@@ -99,7 +99,7 @@ def crash_to(level, days=30):
     return Bench(history_of(close), FlatSurface(), **ROOMY)
 
 
-def test_they_come_in_order_each_with_something_to_read():
+def test_the_baselines_come_in_order_with_title_and_description():
     built = Bench(wandering()).baselines
     assert tuple(built) == NAMES
     for baseline in built.values():
@@ -110,67 +110,67 @@ def test_they_come_in_order_each_with_something_to_read():
 
 @pytest.mark.parametrize("name", LEGS)
 def test_the_first_book_has_the_legs_of_its_name(bench, name):
-    done, spot = bench.run(name), bench.market.history.close[0, bench.start]
-    opened = done.quantity[0, 0] * spot / done.equity[0, 0]
-    found = {
+    backtest, spot = bench.run(name), bench.market.history.close[0, bench.start]
+    opened = backtest.quantity[0, 0] * spot / backtest.equity[0, 0]
+    legs = {
         ("C" if slot.is_call else "P", slot.moneyness): round(float(weight), 5)
         for slot, weight in zip(bench.market.tape.slots, opened, strict=True)
         if weight != 0.0
     }
-    assert found == LEGS[name]
-    assert not done.quantity[0][:, 10:].any()  # the shortest maturity only
+    assert legs == LEGS[name]
+    assert not backtest.quantity[0][:, 10:].any()  # the shortest maturity only
 
 
 @pytest.mark.parametrize("name", HELD)
 def test_contracts_are_held_to_expiry(bench, dear, name):
-    # The equal weight of a cheap contract is more than the sizing lets anybody hold.
+    # The equal weight of a cheap contract exceeds what the sizing allows.
     bench = dear if name.startswith("equal") else bench
-    done = bench.run(name)
+    backtest = bench.run(name)
     rolled = bench.market.tape.rolled[bench.start : bench.window.stop - 1]
-    listed = (rolled & done.quantity[0].any(axis=0)).any(axis=1)
+    listed = (rolled & backtest.quantity[0].any(axis=0)).any(axis=1)
     assert (~listed).sum() > 80
-    assert done.traded[0][~listed][1:].max() == 0.0  # but for the first purchase
+    assert backtest.traded[0][~listed][1:].max() == 0.0  # but for the first purchase
     if name != "cash":
-        assert (done.traded[0][listed] > 0.0).all()
+        assert (backtest.traded[0][listed] > 0.0).all()
 
 
 def test_cash_earns_the_rate_and_nothing_else(bench):
-    done = bench.run("cash")
+    backtest = bench.run("cash")
     np.testing.assert_allclose(
-        done.equity[0, 1:] / done.equity[0, :-1] - 1, done.risk_free, rtol=1e-9
+        backtest.equity[0, 1:] / backtest.equity[0, :-1] - 1, backtest.risk_free, rtol=1e-9
     )
 
 
 def test_the_forward_earns_what_the_index_earns_above_the_rate(bench):
-    done = bench.run("index_forward")
-    assert done.exposures["delta"][0] == pytest.approx(1.0, abs=0.02)
-    excess = np.diff(done.equity[0]) / done.equity[0, :-1] - done.risk_free
-    index_excess = done.index_return[0] - done.risk_free
+    backtest = bench.run("index_forward")
+    assert backtest.exposures["delta"][0] == pytest.approx(1.0, abs=0.02)
+    excess = np.diff(backtest.equity[0]) / backtest.equity[0, :-1] - backtest.risk_free
+    index_excess = backtest.index_return[0] - backtest.risk_free
     np.testing.assert_allclose(excess, index_excess, atol=3e-4)
     assert np.abs(index_excess).max() > 0.02
 
 
-def test_writing_the_put_is_holding_the_index_against_the_call(bench):
+def test_put_write_obeys_put_call_parity(bench):
     """Put-call parity, day by day: -P = S exp(-q tau) - C - K exp(-r tau), the last risk-free."""
-    done, market, first = bench.run("put_write"), bench.market, bench.start
+    backtest, market, first = bench.run("put_write"), bench.market, bench.start
     tape, history = market.tape, market.history
     slots = [(slot.maturity_days, slot.is_call, slot.moneyness) for slot in tape.slots]
     call, put = slots.index((30, True, 1.0)), slots.index((30, False, 1.0))
     days = history.days_to_next
-    for row in range(done.quantity.shape[1]):
+    for row in range(backtest.quantity.shape[1]):
         now, then = first + row, first + row + 1
         growth = np.expm1(0.025 * days[now] / 365)
         left = tape.days_to_expiry[now, put]
         shares, later = np.exp(-0.015 * left / 365), np.exp(-0.015 * (left - days[now]) / 365)
         index = history.close[0, then] * later - history.close[0, now] * shares * (1 + growth)
         option = tape.aged[0, then, call] - tape.mark[0, now, call] * (1 + growth)
-        sold = -done.quantity[0, row, put]
-        expected = done.equity[0, row] * (1 + growth) + sold * (index - option)
-        assert done.equity[0, row + 1] == pytest.approx(expected, rel=1e-9)
+        sold = -backtest.quantity[0, row, put]
+        expected = backtest.equity[0, row] * (1 + growth) + sold * (index - option)
+        assert backtest.equity[0, row + 1] == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize(("name", "sign"), [("short_straddle", -1), ("long_straddle", 1)])
-def test_straddles_are_about_volatility_and_not_about_direction(bench, name, sign):
+def test_straddles_have_vega_and_gamma_but_little_delta(bench, name, sign):
     greeks, equity = bench.run(name).exposures, 100_000.0
     assert abs(greeks["delta"][0, 0]) < 0.06
     assert sign * greeks["gamma"][0, 0] > 0.02
@@ -220,17 +220,17 @@ def test_equal_weight_spends_the_same_on_every_contract(dear, name, sign):
 
 def test_equal_weight_sells_cheap_contracts_up_to_the_notional_only():
     bench = Bench(wandering(), FlatSurface(vol_annual=0.15))
-    done = bench.run("equal_weight_short")
+    backtest = bench.run("equal_weight_short")
     spot = bench.market.history.close[0, bench.start]
-    notional = -done.quantity[0, 0] * spot / 100_000.0
+    notional = -backtest.quantity[0, 0] * spot / 100_000.0
     assert notional.max() == pytest.approx(1.0)
-    premium = -done.position[0, 0] / 100_000.0
+    premium = -backtest.position[0, 0] / 100_000.0
     below_tick = bench.market.tape.mark[0, bench.start] < 0.05
     assert (notional[below_tick] == 0.0).all()
     np.testing.assert_allclose(premium[(notional < 0.999) & ~below_tick], 0.01, rtol=1e-6)
 
 
-def test_random_is_the_same_again_and_the_same_for_every_book(bench):
+def test_random_repeats_with_its_seed_and_is_the_same_for_every_book(bench):
     policy = bench.baselines["random"].policy
     observation = np.zeros((3, 5), np.float32)
     first, state = policy.predict(observation)
@@ -246,7 +246,7 @@ def test_random_is_the_same_again_and_the_same_for_every_book(bench):
     assert not (again.predict(observation)[0] == first).any()
 
 
-def test_the_static_portfolio_knows_the_training_window_only():
+def test_the_static_portfolio_is_fitted_to_the_training_window_alone():
     history = wandering()
     train = Window(60, 120)
     own = Bench(history, VixSurface(), start=130, train=train)
@@ -305,14 +305,14 @@ def test_all_run_on_every_market_with_and_without_the_risk_module(roll, surface)
     bench = Bench(history, surface, start=70, chain={"roll": roll}, costs={"kind": "realistic"})
     for name in NAMES:
         for risk in (None, RiskSettings()):
-            done = bench.run(name, risk)
-            assert np.isfinite(done.equity).all()
-            assert done.equity.shape == (1, 60)
+            backtest = bench.run(name, risk)
+            assert np.isfinite(backtest.equity).all()
+            assert backtest.equity.shape == (1, 60)
             traded = name not in ("cash",)
-            assert bool(done.traded.sum() > 0) == traded
+            assert bool(backtest.traded.sum() > 0) == traded
 
 
-def test_books_together_are_books_alone():
+def test_books_in_a_batch_equal_books_alone():
     bench = Bench(wandering(paths=3, sessions=130), VixSurface(), start=70)
     for name, baseline in bench.baselines.items():
         together, batch = bench.run(name, books=4), PolicyBatch([baseline.policy])

@@ -19,7 +19,7 @@ DAY = np.datetime64
     ("day", "long"),
     [
         ("2001-09-07", True),  # a Friday
-        ("2001-09-10", False),  # nobody knew of the week to come
+        ("2001-09-10", False),  # the closed week was not scheduled
         ("2018-03-29", True),  # before Good Friday
         ("2018-07-03", False),  # one day off
         ("2018-11-21", False),  # Thanksgiving, Friday is open

@@ -29,7 +29,7 @@ def wandering_panel(
 
 
 def paid_by_return(**changes: Any) -> AllocationSettings:
-    """Settings without costs, paid by the return alone, unless told otherwise."""
+    """Settings without costs, paid by the return alone, unless changed."""
     return allocation_of(**{"reward": ONLY_RETURN, **changes})
 
 

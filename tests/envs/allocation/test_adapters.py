@@ -35,7 +35,7 @@ def test_both_checkers_pass():
         sb3_check(KernelEnv(kernel()))
 
 
-def test_it_is_made_by_name():
+def test_gymnasium_makes_it_by_name():
     env = gym.make(ID)
     observation, _ = env.reset(seed=3)
     assert observation.shape == (32,)
@@ -63,7 +63,7 @@ def test_make_refuses_settings_of_another_environment():
         gym.make(ID, data={"source": "sp500"})
 
 
-def test_a_batch_gives_each_portfolio_the_bits_it_has_alone():
+def test_portfolios_in_a_batch_equal_portfolios_alone_to_the_bit():
     risk, rng = RiskSettings(), np.random.default_rng(1)
     many = kernel(6, rebalance_threshold=0.1, risk=risk, episode={"sessions": 60})
     many.reset()
@@ -93,7 +93,7 @@ def play(env: KernelVecEnv, rng: np.random.Generator, steps: int) -> list[np.nda
     return seen
 
 
-def test_a_saved_environment_goes_on_bit_for_bit():
+def test_a_saved_environment_continues_bit_for_bit():
     one = KernelVecEnv(kernel(5, risk=RiskSettings()))
     one.reset()
     play(one, np.random.default_rng(0), 17)

@@ -50,7 +50,7 @@ class PlainLedger:
             float(x) for x in self.kernel.market.history.close[self.kernel.path[self.book], session]
         ]
 
-    def wanted(self, weights: list[float], session: int) -> list[float]:
+    def requested(self, weights: list[float], session: int) -> list[float]:
         price = self.prices(session)
         held = [q * p for q, p in zip(self.quantity, price, strict=True)]
         value = self.cash + sum(held)
@@ -83,7 +83,7 @@ class PlainLedger:
 @pytest.mark.parametrize("overlay", [False, True])
 @pytest.mark.parametrize("threshold", [0.0, 0.15])
 @pytest.mark.parametrize("rate_bps", [0.0, 10.0, 300.0])
-def test_money_is_what_a_plain_ledger_says(rate_bps, threshold, overlay):
+def test_equity_equals_that_of_a_plain_ledger(rate_bps, threshold, overlay):
     kernel = kernel_of(
         wandering_panel(90, paths=2),
         3,
@@ -103,8 +103,8 @@ def test_money_is_what_a_plain_ledger_says(rate_bps, threshold, overlay):
         kernel.step(action)
         still += int((kernel.held_quantity == before).all(axis=-1).sum())
         for book, ledger in enumerate(plain):
-            target = ledger.wanted(action[book].tolist(), session)
-            if overlay:  # what it leaves is tested elsewhere; here, that the money is right
+            target = ledger.requested(action[book].tolist(), session)
+            if overlay:  # this test is about the money, not about the limits
                 assert (kernel.held_quantity[book] <= np.array(target) * (1 + 1e-12)).all()
                 target = kernel.held_quantity[book].tolist()
             np.testing.assert_allclose(kernel.held_quantity[book], target, rtol=1e-11, atol=1e-12)
@@ -137,7 +137,7 @@ def test_weights_sum_to_one_and_nothing_is_ever_borrowed(rate_bps, overlay):
         assert weights.min() >= 0.0
 
 
-def test_after_the_trade_the_weights_are_those_asked_for():
+def test_after_the_trade_the_weights_are_the_requested():
     history = panel_of(
         np.full((40, 3), 50.0), rate=0.0
     )  # still: so they are seen at the next close
@@ -145,11 +145,11 @@ def test_after_the_trade_the_weights_are_those_asked_for():
     kernel.reset()
     rng = np.random.default_rng(3)
     for _ in range(15):
-        wanted = simplex_points(rng, 1, 4)
-        kernel.step(wanted)
+        requested = simplex_points(rng, 1, 4)
+        kernel.step(requested)
         ledger = kernel.ledger
-        found = np.append(ledger.quantity[0] * 50.0, ledger.cash[0]) / ledger.equity[0]
-        np.testing.assert_allclose(found, wanted[0], rtol=0, atol=1e-13)
+        weights = np.append(ledger.quantity[0] * 50.0, ledger.cash[0]) / ledger.equity[0]
+        np.testing.assert_allclose(weights, requested[0], rtol=0, atol=1e-13)
 
 
 def test_costs_are_charged_once_on_what_is_traded_after_drift():
@@ -236,7 +236,7 @@ def test_the_threshold_counts_half_the_change_of_all_weights():
         (np.array([[0.5, 0.6, 0, -0.1, 0]]), "weight 3 of episode 0 is -0.1"),
     ],
 )
-def test_what_is_no_vector_of_weights_is_refused(action, message):
+def test_invalid_weights_are_refused(action, message):
     kernel = kernel_of(wandering_panel())
     kernel.reset()
     with pytest.raises(InputError, match=message):
@@ -246,9 +246,9 @@ def test_what_is_no_vector_of_weights_is_refused(action, message):
 @pytest.mark.parametrize("size", [1e-310, 1e-12, 3.0, 1e308])
 def test_weights_of_any_size_are_brought_to_one(size):
     kernel = kernel_of(wandering_panel())
-    wanted = kernel.checked_action(size * np.array([[1.0, 0.5, 0.0, 0.0, 0.25]]))
-    np.testing.assert_allclose(wanted, [[4 / 7, 2 / 7, 0, 0, 1 / 7]], rtol=1e-9)
-    assert wanted.sum() == pytest.approx(1.0, abs=1e-15)
+    weights = kernel.checked_action(size * np.array([[1.0, 0.5, 0.0, 0.0, 0.25]]))
+    np.testing.assert_allclose(weights, [[4 / 7, 2 / 7, 0, 0, 1 / 7]], rtol=1e-9)
+    assert weights.sum() == pytest.approx(1.0, abs=1e-15)
 
 
 def test_under_the_risk_module_costs_are_those_of_what_is_really_traded():
@@ -263,7 +263,7 @@ def test_under_the_risk_module_costs_are_those_of_what_is_really_traded():
     assert record.overlay.bound[0].sum() == 1
 
 
-def test_the_guard_closes_after_a_crash_and_the_portfolio_stays_whole():
+def test_the_guard_closes_the_portfolio_after_a_crash():
     close = np.full((40, 2), 100.0)
     close[FIRST + 3 :] = 92.0
     kernel = kernel_of(panel_of(close, rate=0.0), costs={"rate_bps": 10.0}, risk=risk_of())
@@ -286,12 +286,12 @@ def test_exposures_are_those_right_after_the_trade():
     before = kernel.exposures()
     assert [values.tolist() for values in before.values()] == [[0.0] * 3] * 3
     kernel.step(np.array([[0.2, 0.2, 0.2, 0.2, 0.2], [0.6, 0.1, 0.0, 0.0, 0.3], [0, 0, 0, 0, 1.0]]))
-    found = kernel.exposures()
-    np.testing.assert_allclose(found["invested"], [0.8, 0.7, 0.0], rtol=1e-12)
-    np.testing.assert_allclose(found["largest_weight"], [0.2, 0.6, 0.0], rtol=1e-12)
+    exposures = kernel.exposures()
+    np.testing.assert_allclose(exposures["invested"], [0.8, 0.7, 0.0], rtol=1e-12)
+    np.testing.assert_allclose(exposures["largest_weight"], [0.2, 0.6, 0.0], rtol=1e-12)
     apart = 0.7**2 / (0.6**2 + 0.1**2)
-    np.testing.assert_allclose(found["effective_assets"], [4.0, apart, 0.0], rtol=1e-12)
-    assert set(kernel.book_scalars()) == {*found, "drawdown", "cash"}
+    np.testing.assert_allclose(exposures["effective_assets"], [4.0, apart, 0.0], rtol=1e-12)
+    assert set(kernel.book_scalars()) == {*exposures, "drawdown", "cash"}
 
 
 def test_the_reward_of_an_allocation_by_hand():
@@ -343,7 +343,7 @@ def test_episodes_are_a_year_from_anywhere_on_any_path():
     assert result.truncated.all()
 
 
-def test_the_rest_that_rounding_leaves_is_beyond_notice():
+def test_the_rounding_share_is_negligible():
     assert 1e-15 < ROUNDING_SHARE < 2e-14
 
 

@@ -40,7 +40,7 @@ CONF = Path(conf.__file__).parent
 # --- market and observation -----------------------------------------------------------------------
 
 
-def test_a_panel_market_says_what_any_book_market_says():
+def test_a_panel_market_is_a_book_market():
     history = wandering_panel(60, assets=3, paths=2)
     market: BookMarket = build_panel_market(history, paid_by_return())
     assert market.instruments == ("asset_0", "asset_1", "asset_2")
@@ -60,12 +60,12 @@ def test_a_panel_market_says_what_any_book_market_says():
 def test_the_index_is_the_mean_of_the_assets_returns():
     history = wandering_panel(60, assets=3, paths=2)
     market = build_panel_market(history, paid_by_return())
-    found = market.index_returns(Window(30, 33))
+    index_returns = market.index_returns(Window(30, 33))
     close = history.close
     for i, t in enumerate((30, 31)):
         expected = (close[:, t + 1] / close[:, t] - 1).mean(axis=-1)
-        np.testing.assert_allclose(found[:, i], expected, rtol=1e-12)
-    assert found.shape == (2, 2)
+        np.testing.assert_allclose(index_returns[:, i], expected, rtol=1e-12)
+    assert index_returns.shape == (2, 2)
 
 
 def test_the_statistics_and_the_guard_see_the_index():
@@ -105,7 +105,7 @@ def test_ten_assets_make_thirty_two_features():
     assert kernel.action_space == Simplex(11)
 
 
-def test_observations_stay_in_their_space_whatever_happens():
+def test_observations_stay_in_their_space():
     rng = np.random.default_rng(0)
     close = np.exp(np.cumsum(rng.choice([-1.0, 0.0, 1.3], (400, 3)), axis=0))
     kernel = kernel_of(panel_of(close), 8, episode={"sessions": 100, "ruin_share": 0.0})
@@ -128,7 +128,7 @@ def later_changed(history: PanelHistory, session: int) -> PanelHistory:
 
 
 @pytest.mark.parametrize("risk", [None, RiskSettings()])
-def test_nothing_after_a_close_is_known_at_it(risk):
+def test_no_observation_depends_on_a_later_close(risk):
     """Up to session t, observations, rewards, costs and ends are the same bit for bit."""
     history, t, rng = wandering_panel(120, paths=2), 70, np.random.default_rng(6)
     changes = {"costs": {"rate_bps": 10.0}, "rebalance_threshold": 0.05, "risk": risk}

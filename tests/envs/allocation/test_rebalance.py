@@ -1,4 +1,4 @@
-"""The value after costs, against roots found otherwise."""
+"""The value after costs, against independent root finders."""
 
 import numpy as np
 import pytest
@@ -34,13 +34,13 @@ def test_it_solves_its_equation_to_the_last_digits(share, assets):
 def test_it_agrees_with_a_scalar_root_finder(share, assets):
     value, held, weights = some_portfolios(25, assets, seed=1)
     after = value_after_costs(value, held, weights, share)
-    for one, x, w, found in zip(value, held, weights, after, strict=True):
+    for one, x, w, solved in zip(value, held, weights, after, strict=True):
 
         def gap(v, one=one, x=x, w=w):
             return v - one + share * np.abs(w * v - x).sum()
 
         root = brentq(gap, 0.0, one * (1 + 1e-12), xtol=1e-14 * one, rtol=1e-14)
-        assert found == pytest.approx(root, rel=1e-13)
+        assert solved == pytest.approx(root, rel=1e-13)
 
 
 def test_from_cash_and_into_cash():

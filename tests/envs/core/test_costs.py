@@ -44,7 +44,7 @@ def test_in_the_money_costs_a_share_of_the_premium():
     assert cost == pytest.approx(0.007 * premium)
 
 
-def test_spreads_widen_with_fear_but_not_below_calm():
+def test_spreads_widen_with_volatility_above_calm():
     spot, intrinsic, premium = np.array([SPOT]), np.zeros(1), np.array([40.0])
     costs = RealisticCosts(slippage_bps=0)
     calm, normal, panic = (

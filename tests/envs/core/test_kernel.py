@@ -20,11 +20,11 @@ SAVED = {
 }
 
 
-def test_a_checkpoint_holds_what_it_always_held():
+def test_a_checkpoint_holds_the_documented_arrays():
     assert set(kernel_of(random_walk(120)).get_state()) == SAVED
 
 
-def test_an_option_market_says_what_any_book_market_says():
+def test_an_option_market_is_a_book_market():
     market: BookMarket = market_of(random_walk(120, paths=2))
     assert market.instruments[0] == "30D_Call_0.90"
     assert len(market.instruments) == 20
@@ -58,7 +58,7 @@ def test_recent_volatility_is_that_of_the_last_twenty_returns():
     assert len(curves) > ROLLING_SESSIONS  # the ring has gone round
 
 
-def test_what_is_logged_of_an_option_book():
+def test_the_scalars_logged_of_an_option_book():
     kernel = kernel_of(random_walk(120), 2)
     kernel.reset()
     action = np.zeros((2, 20))

@@ -71,7 +71,7 @@ def test_opening_touches_only_the_masked_accounts():
     assert ledger.quantity.tolist() == [[0.0], [1.0]]
 
 
-def test_state_goes_round():
+def test_state_is_restored():
     ledger = opened(2, 3)
     ledger.trade(np.ones((2, 3)), np.ones((2, 3)), np.ones(2))
     twin = Ledger(2, 3)

@@ -74,7 +74,7 @@ def test_every_weight_has_its_term():
     assert {field.name for field in dataclasses.fields(RewardWeights)} == set(TERMS)
 
 
-def test_no_position_is_not_diverse():
+def test_diversity_without_a_position_is_zero():
     assert diversification(np.zeros((2, 20))).tolist() == [0.0, 0.0]
     assert diversification(np.ones((1, 20)))[0] == pytest.approx(0.95)
     assert diversification(np.eye(20)[:1])[0] == 0.0
@@ -85,7 +85,7 @@ def test_within_the_cap_there_is_no_concentration_penalty():
     assert TERMS["concentration"](step, OPTIONS)[0] == 0
 
 
-def test_sharpe_is_cut_so_that_quiet_days_cannot_dominate():
+def test_the_sharpe_term_is_clipped():
     assert TERMS["sharpe"](a_step(episode_sharpe=[37.0]), OPTIONS)[0] == 1.0
 
 
@@ -97,19 +97,19 @@ def test_diversification_does_not_depend_on_the_size_of_the_book(size):
 
 def test_only_a_drawdown_beyond_the_threshold_is_deep():
     step = a_step(drawdown=[0.0, 0.049, 0.05, 0.0501, 0.3])
-    found = TERMS["deep_drawdown"](step, OPTIONS)
-    assert found.tolist() == [0.0, 0.0, 0.0, -0.0501, -0.3]
+    value = TERMS["deep_drawdown"](step, OPTIONS)
+    assert value.tolist() == [0.0, 0.0, 0.0, -0.0501, -0.3]
 
 
 @pytest.mark.parametrize("aversion", [0.0, 0.5, 1.0, 2.0, 5.0, 10.0])
 def test_utility_at_constant_relative_risk_aversion(aversion):
     returned = np.array([-0.3, -0.01, 0.0, 1e-9, 0.02, 0.5])
     options = RewardSettings(risk_aversion=aversion)
-    found = TERMS["crra"](a_step(portfolio_return=returned), options)
+    value = TERMS["crra"](a_step(portfolio_return=returned), options)
     gross = 1 + returned.astype(np.longdouble)
     power = np.longdouble(1 - aversion)
     expected = np.log(gross) if power == 0 else (gross**power - 1) / power
-    np.testing.assert_allclose(found, expected.astype(float), rtol=1e-9, atol=1e-15)
+    np.testing.assert_allclose(value, expected.astype(float), rtol=1e-9, atol=1e-15)
 
 
 def test_utility_over_a_benchmark_of_index_and_cash():
@@ -122,11 +122,11 @@ def test_utility_over_a_benchmark_of_index_and_cash():
 
 
 def test_utility_of_a_total_loss_is_cut():
-    found = TERMS["crra"](a_step(portfolio_return=[-0.99, -1.0, -1.7]), OPTIONS)
-    np.testing.assert_allclose(found, (1 - 0.01**-4.0) / 4)
+    value = TERMS["crra"](a_step(portfolio_return=[-0.99, -1.0, -1.7]), OPTIONS)
+    np.testing.assert_allclose(value, (1 - 0.01**-4.0) / 4)
 
 
 def test_utility_agrees_with_log_as_aversion_goes_to_one():
     near = RewardSettings(risk_aversion=1.0 + 1e-9)
-    found = TERMS["crra"](a_step(portfolio_return=[0.04]), near)
-    assert found[0] == pytest.approx(np.log(1.04), rel=1e-7)
+    value = TERMS["crra"](a_step(portfolio_return=[0.04]), near)
+    assert value[0] == pytest.approx(np.log(1.04), rel=1e-7)

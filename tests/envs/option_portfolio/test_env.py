@@ -75,7 +75,7 @@ class PlainBook:
 
 
 @pytest.mark.parametrize("roll", ROLLS)
-def test_equity_is_what_an_independent_bookkeeper_finds(roll):
+def test_equity_equals_that_of_an_independent_ledger(roll):
     """Self-financing, contracts that keep strike and expiry, interest, costs: all at once."""
     options = options_of(chain={"roll": roll}, **REALISTIC)
     kernel = kernel_of(wandering(), options=options, surface=VixSurface())
@@ -167,7 +167,7 @@ def test_a_long_call_gains_exactly_the_change_of_its_own_price():
 
 @settings(max_examples=15, deadline=None)
 @given(session=st.integers(60, 110), seed=st.integers(0, 99), roll=st.sampled_from(ROLLS))
-def test_nothing_up_to_a_session_depends_on_what_comes_later(session, seed, roll):
+def test_no_result_depends_on_later_prices(session, seed, roll):
     history = wandering(120, seed)
     options = options_of(
         chain={"roll": roll},
@@ -330,7 +330,7 @@ def test_a_year_truncates_and_ruin_terminates():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_number_that_is_none_stops_at_once(bad):
+def test_a_nan_action_is_refused(bad):
     kernel = kernel_of(wandering(120), 2)
     kernel.reset()
     action = np.zeros((2, 20))
@@ -382,7 +382,7 @@ def test_greeks_of_one_call_by_hand():
     assert greeks["theta"][0] < 0
 
 
-def test_a_kernel_that_begins_anew_is_like_a_fresh_one():
+def test_a_restarted_kernel_equals_a_fresh_one():
     used, fresh = kernel_of(wandering(150), 2), kernel_of(wandering(150), 2)
     used.reset()
     for _ in range(70):

@@ -79,7 +79,7 @@ def test_portfolio_features_by_hand():
     assert block[45] == pytest.approx(np.clip(sharpe / 5, -2, 2), rel=1e-2)
 
 
-def test_rolling_sharpe_forgets_what_is_older_than_sixty_sessions():
+def test_rolling_sharpe_uses_the_last_sixty_sessions():
     kernel = kernel_of(wandering(250), surface=VixSurface())
     kernel.reset()
     rng = np.random.default_rng(1)
@@ -98,7 +98,7 @@ def test_rolling_sharpe_forgets_what_is_older_than_sixty_sessions():
     )
 
 
-def test_observations_stay_inside_the_space_whatever_happens():
+def test_observations_stay_inside_the_space():
     wild = 1000 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.12, 200)))
     kernel = kernel_of(history_of(wild, vol=0.9), num_envs=3, surface=VixSurface())
     obs = kernel.reset()

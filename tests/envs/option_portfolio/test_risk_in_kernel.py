@@ -1,4 +1,4 @@
-"""The risk module where trades are made: in backtests and, where asked for, in training."""
+"""The risk module inside the kernel: in backtests and, with `in_training`, in training."""
 
 import numpy as np
 import pytest
@@ -64,7 +64,7 @@ def test_every_limit_holds_on_every_day():
             assert (usage <= CAPS[rule] * (1 + 1e-9)).all(), rule
 
 
-def test_what_it_reports_are_the_greeks_of_the_book():
+def test_exposures_are_the_greeks_of_the_book():
     kernel = managed_kernel(wild_market())
     kernel.reset()
     kernel.step(np.full((1, 20), 0.01))
@@ -96,7 +96,7 @@ def test_the_scan_of_the_market_prices_each_contract_in_its_moves():
         np.testing.assert_allclose(gains[0, t, :, scenario], expected, rtol=1e-9, atol=1e-9)
 
 
-def test_a_managed_policy_wants_the_same_and_trades_less():
+def test_a_managed_policy_requests_the_same_and_trades_less():
     market, window = wild_market(), Window(60, 150)
     raw = run_backtest(Wanting(3), market, OPTIONS, window)
     managed = run_backtest(RiskManagedPolicy(Wanting(3), RISK), market, OPTIONS, window)

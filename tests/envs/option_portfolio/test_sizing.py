@@ -13,7 +13,7 @@ def sized(action, current=0.0, premium=5.2, spot=1000.0, equity=100_000.0, **opt
     return float(quantity[0, 0])
 
 
-def test_the_documents_example():
+def test_the_documented_example():
     assert sized(0.82, premium=5.20, max_notional=100) == 0.82 * 20_000 / 5.20
 
 
@@ -42,7 +42,7 @@ def test_a_change_inside_the_band_is_left_alone():
 
 def test_whole_contracts_round_towards_zero():
     whole = {"fractional": False, "contract_multiplier": 100, "max_notional": 10}
-    assert sized(0.5, premium=7.0, **whole) == 1000  # 1,428 wanted, 14 contracts, cap 1,000
+    assert sized(0.5, premium=7.0, **whole) == 1000  # 1,428 requested, 14 contracts, cap 1,000
     assert sized(0.2, premium=7.0, **whole) == 500
     assert sized(-0.2, premium=7.0, **whole) == -500
 

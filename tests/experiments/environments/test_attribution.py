@@ -62,10 +62,12 @@ def book_of(market, **profile):
     return action
 
 
-def check_sums(done, split):
+def check_sums(backtest, split):
     total = sum(split.terms.values())
-    scale = np.maximum(np.abs(done.equity[:, :-1]), sum(np.abs(x) for x in split.terms.values()))
-    np.testing.assert_array_equal(split.pnl, np.diff(done.equity, axis=1))
+    scale = np.maximum(
+        np.abs(backtest.equity[:, :-1]), sum(np.abs(x) for x in split.terms.values())
+    )
+    np.testing.assert_array_equal(split.pnl, np.diff(backtest.equity, axis=1))
     assert (np.abs(total - split.pnl) <= 1e-9 * scale).all()
     assert tuple(split.terms) == TERMS
 
@@ -94,7 +96,7 @@ def test_the_terms_of_every_day_add_up_to_its_pnl(roll, books):
 
 
 @pytest.mark.parametrize("roll", ROLLS)
-def test_every_book_is_split_on_its_own_path(roll):
+def test_every_book_is_attributed_on_its_own_path(roll):
     market = moving_market(3, roll)
     backtest = run_backtest(Constant(np.full(20, 0.02)), market, realistic(roll), Window(60, 90), 5)
     split = attribute(backtest, market)
@@ -103,7 +105,7 @@ def test_every_book_is_split_on_its_own_path(roll):
     assert (split.terms["delta"][0] != split.terms["delta"][1]).all()
 
 
-def test_wrong_costs_interest_or_prices_would_show():
+def test_wrong_costs_interest_or_prices_break_the_sum():
     market = moving_market(2, "daily")
     backtest = run_backtest(Noise(0.1), market, realistic("daily"), Window(60, 100))
     for name, change in (
@@ -117,7 +119,7 @@ def test_wrong_costs_interest_or_prices_would_show():
 
 
 @pytest.mark.parametrize("roll", ROLLS)
-def test_a_ruined_book_is_forgiven_what_it_owes_and_then_rests(roll):
+def test_the_debt_of_a_ruined_book_is_written_off_and_it_trades_no_more(roll):
     calm, crash = np.full(120, 1000.0), np.where(np.arange(120) < 70, 1000.0, 300.0)
     options = realistic(roll)
     market = market_of(history_of(np.stack([calm, crash])), options)
@@ -146,7 +148,7 @@ def gbm(vol=0.2, sessions=400, paths=20):
 
 
 @pytest.mark.parametrize(("roll", "most"), [("expiry", 0.05), ("daily", 0.02)])
-def test_little_is_left_unexplained_without_jumps(roll, most):
+def test_the_residual_is_small_without_jumps(roll, most):
     options = options_of(chain={"roll": roll})
     market = market_of(gbm(), options, FlatSurface())
     for action in (np.full(20, 0.02), np.where(market.tape.is_call, 0.02, -0.02)):
@@ -164,7 +166,7 @@ def left_after_a_move(move):
     return attribute(backtest, market).terms["residual"].item() / backtest.quantity[0, 0, 0]
 
 
-def test_what_is_left_is_of_third_order():
+def test_the_residual_is_of_third_order():
     r"""Halving the move leaves an eighth.
 
     r(2h) - 2 r(h) is free of what is linear in the move, the charm of the day that passes.
@@ -193,7 +195,7 @@ class Forward:
         return action, state
 
 
-def test_a_forward_is_all_delta():
+def test_a_forward_has_delta_alone():
     options = options_of()
     market = market_of(gbm(paths=1), options, FlatSurface())
     backtest = run_backtest(Forward(market), market, options, Window(60, 110))
@@ -271,7 +273,7 @@ def test_rates_where_only_the_rate_moves():
     assert split.terms["delta"] == split.terms["vega"] == 0
 
 
-def test_most_is_explained_on_the_embedded_data():
+def test_the_residual_is_small_on_the_embedded_data():
     history = load_market(Sp500Data(), embargo_days=60).history
     options = options_of()
     market = market_of(history, options, VixSurface())
@@ -283,7 +285,7 @@ def test_most_is_explained_on_the_embedded_data():
         assert split.residual_share[0] < 0.2
 
 
-def test_a_book_without_options_has_no_share_to_explain():
+def test_a_book_without_options_has_no_residual_share():
     market = moving_market(1, "expiry")
     backtest = run_backtest(Constant(np.zeros(20)), market, realistic(), Window(60, 70))
     split = attribute(backtest, market)
@@ -292,7 +294,7 @@ def test_a_book_without_options_has_no_share_to_explain():
     np.testing.assert_allclose(split.terms["carry"], split.pnl, rtol=1e-9)
 
 
-def test_another_markets_backtest_is_refused():
+def test_a_backtest_of_another_market_is_refused():
     market = moving_market(1, "expiry")
     backtest = run_backtest(Constant(np.zeros(20)), market, realistic(), Window(60, 70))
     later = market_of(random_walk(100, dates=market.history.dates[:100] + 1), realistic())

@@ -52,7 +52,7 @@ def action_of(market, **profile):
 
 
 @pytest.mark.parametrize("roll", ["expiry", "daily"])
-def test_the_report_is_the_account_right_after_the_trade(roll):
+def test_the_report_states_the_account_right_after_the_trade(roll):
     market = wandering(roll)
     rng = np.random.default_rng(0)
     actions = rng.uniform(-0.1, 0.1, (30, 20))
@@ -92,7 +92,7 @@ def test_the_report_is_the_account_right_after_the_trade(roll):
                 assert report[f"portfolio_{name}"] == backtest.exposures[name][book, day]
 
 
-def test_what_is_measured_ends_at_the_close_of_the_trade():
+def test_measures_use_no_day_after_the_trade():
     market = wandering()
     backtest = run_backtest(
         Planned(action_of(market, **{"30D_Call_1.00": 0.2})), market, realistic(), Window(60, 160)
@@ -171,7 +171,7 @@ def test_the_names_of_all_days_are_those_of_each_days_report():
     assert len(set(names)) > 5
 
 
-def test_a_book_of_next_to_nothing_is_cash():
+def test_a_negligible_book_is_cash():
     options = options_of()
     market = market_of(history_of(np.full(80, 1000.0)), options, FlatSurface())
     for size, name in ((0.009, "cash"), (0.011, "long call")):
@@ -180,7 +180,7 @@ def test_a_book_of_next_to_nothing_is_cash():
         assert strategy_by_day(backtest, market) == [name]
 
 
-def test_noise_has_no_strategy():
+def test_random_books_are_mixed():
     market = wandering(paths=1)
     actions = np.random.default_rng(0).uniform(-0.5, 0.5, (99, 20))
     backtest = run_backtest(Planned(*actions), market, options_of(), Window(60, 160))

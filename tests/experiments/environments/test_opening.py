@@ -23,14 +23,14 @@ ASSETS = {
 
 
 @pytest.mark.parametrize("sections", [OPTIONS, ASSETS])
-def test_every_baseline_has_a_name_of_its_own(sections):
+def test_baseline_names_are_unique(sections):
     setup = setup_of(**sections)
     baselines, _ = setup.baselines(setup.window("test"))
     names = [AGENT, INDEX, *(b.name for b in baselines)]
     assert len(set(names)) == len(names) > 5
 
 
-def test_what_is_about_options_refuses_assets():
+def test_option_setup_refuses_an_allocation():
     with pytest.raises(InputError, match="is a market of assets"):
         option_setup(setup_of(**ASSETS))
 
@@ -49,7 +49,7 @@ def test_what_is_about_options_refuses_assets():
         ({**ASSETS, "risk": {"limits": {"max_delta": 0.5}}}, "max_delta = 0.5 is a limit for"),
     ],
 )
-def test_what_is_of_the_other_environment_is_named(sections, said):
+def test_sections_of_the_other_environment_are_refused_by_name(sections, said):
     with pytest.raises(InputError, match=said):
         setup_of(**sections)
 

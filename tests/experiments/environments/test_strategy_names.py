@@ -98,7 +98,7 @@ def test_structures_over_two_maturities():
     assert name_strategy(uneven) != "calendar spread"
 
 
-def test_nothing_held_and_dust():
+def test_an_empty_book_and_dust_are_cash():
     assert name_strategy([]) == CASH
     assert name_strategy(book("+C1.00 -P1.00", size=0.0)) == CASH
     assert name_strategy(book("+C1.00", size=0.9e-3)) == CASH
@@ -140,12 +140,12 @@ def test_a_butterfly_has_equal_wings():
         ("+C1.00 +C1.05 -C0.95 -P1.00 +P0.95", MIXED),
     ],
 )
-def test_otherwise_the_greeks_speak(text, name):
+def test_books_without_a_textbook_name_are_named_by_their_greeks(text, name):
     assert name_strategy(book(text)) == name
 
 
 @pytest.mark.parametrize("vol", [0.10, 0.18, 0.30])
-def test_noise_is_called_mixed(vol):
+def test_random_books_are_mixed(vol):
     rng, counts = np.random.default_rng(1), collections.Counter()
     chain = slots(ChainSettings())
     units = [leg("C" if s.is_call else "P", s.moneyness, 1, s.maturity_days, vol) for s in chain]
@@ -159,12 +159,12 @@ def test_noise_is_called_mixed(vol):
     assert all(set(name.split(", ")) <= VIEWS for name in counts if name != MIXED)
 
 
-def test_worthless_options_say_nothing():
+def test_options_without_greeks_are_mixed():
     far = Leg(True, 3.0, 1.0, 0.5, 0.0, 0.0)
     assert name_strategy([far, Leg(True, 2.0, 1.0, 0.2, 0.0, 0.0)]) == MIXED
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf])
-def test_numbers_that_are_none_are_refused(wrong):
+def test_nan_and_infinity_are_refused(wrong):
     with pytest.raises(InputError, match="not all numbers"):
         name_strategy([Leg(True, 1.0, 30.0, wrong, 0.5, 0.1)])

@@ -24,8 +24,8 @@ def test_the_returns_of_the_years_compound_to_the_whole():
     curve = 100.0 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.01, len(DATES))))
     rows = rows_of(calendar_years(DATES), curve)
     assert [row.name for row in rows] == ["2007", "2008", "2009"]
-    growth = np.prod([1 + row.books["book"].total_return for row in rows])
-    assert growth == pytest.approx(curve[-1] / curve[0], rel=1e-12)
+    compounded = np.prod([1 + row.books["book"].total_return for row in rows])
+    assert compounded == pytest.approx(curve[-1] / curve[0], rel=1e-12)
 
 
 def test_a_period_begins_with_the_return_into_its_first_day():
@@ -38,7 +38,7 @@ def test_a_period_begins_with_the_return_into_its_first_day():
     assert by_name["2009"].total_return == 0.0
 
 
-def test_what_the_data_hardly_covers_is_left_out():
+def test_periods_with_few_sessions_are_left_out():
     short = Period("short", DATES[5], DATES[10])
     never = Period("never", np.datetime64("1990-01-01"), np.datetime64("1991-01-01"))
     assert rows_of([short, never], np.ones(len(DATES))) == []

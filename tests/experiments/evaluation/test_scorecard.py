@@ -112,8 +112,8 @@ def test_the_targets_are_those_of_the_document():
 
 
 def test_measures_are_those_of_the_backtest_and_verdicts_follow_them():
-    done = backtest_of(noise(mean=1e-3))
-    performance, lines = done.performance(), scorecard(done, reps=10)
+    backtest = backtest_of(noise(mean=1e-3))
+    performance, lines = backtest.performance(), scorecard(backtest, reps=10)
     measured = {line.measure: line.measured for line in lines if line.table in DOCUMENT}
     assert measured["Sharpe ratio"] == performance.sharpe[0]
     assert measured["max drawdown"] == performance.max_drawdown[0]
@@ -136,16 +136,16 @@ def test_a_year_without_gain_misses_positive_years():
     assert line.measured < 1
 
 
-def test_the_interval_of_independent_days_is_the_known_one():
+def test_the_interval_of_independent_days_is_that_of_lo():
     """Lo (2002): the standard error of a daily Sharpe ratio is near 1 / sqrt(T)."""
-    done = backtest_of(noise(days=1000))
-    line = by_table(scorecard(done, reps=1000), "world-class")["Sharpe ratio"]
+    backtest = backtest_of(noise(days=1000))
+    line = by_table(scorecard(backtest, reps=1000), "world-class")["Sharpe ratio"]
     assert line.low < line.measured < line.high
     expected = 2 * 1.96 * np.sqrt(252 / 1000)
     assert line.high - line.low == pytest.approx(expected, rel=0.15)
-    again = scorecard(done, reps=1000)
-    assert again == scorecard(done, reps=1000)
-    assert again != scorecard(done, reps=1000, seed=1)
+    again = scorecard(backtest, reps=1000)
+    assert again == scorecard(backtest, reps=1000)
+    assert again != scorecard(backtest, reps=1000, seed=1)
 
 
 def test_many_books_give_their_median_and_their_range():
@@ -156,7 +156,7 @@ def test_many_books_give_their_median_and_their_range():
     assert (line.low, line.high) == pytest.approx(tuple(np.quantile(sharpe, [0.025, 0.975])))
 
 
-def test_what_is_undefined_is_no_verdict():
+def test_an_undefined_measure_has_no_verdict():
     steady = scorecard(backtest_of(np.full((1, 300), 1e-3)), reps=10)
     line = by_table(steady, "MVP, desirable")["Sortino ratio"]
     assert np.isnan(line.measured)
@@ -165,10 +165,10 @@ def test_what_is_undefined_is_no_verdict():
     json.dumps(plain(steady), allow_nan=False)
 
 
-def test_the_index_stands_beside_it_without_a_verdict():
-    done = backtest_of(noise())
-    lines = by_table(scorecard(done, reps=50), "S&P 500, same days")
-    curve = np.concatenate([[1.0], np.cumprod(1 + done.index_return[0])])
+def test_lines_of_the_index_have_no_verdict():
+    backtest = backtest_of(noise())
+    lines = by_table(scorecard(backtest, reps=50), "S&P 500, same days")
+    curve = np.concatenate([[1.0], np.cumprod(1 + backtest.index_return[0])])
     assert lines["max drawdown"].measured == pytest.approx(max_drawdown(curve))
     assert all(line.passed is None for line in lines.values())
 
@@ -184,8 +184,8 @@ def test_each_requirement_on_risk_by_hand():
     small = {"theta": np.zeros((1, days))}
     greeks = {"delta": -0.6, "gamma": 0.9, "vega": -9_000.0}
     series = {name: np.where(np.arange(days) == 20, x, 0.0)[None] for name, x in greeks.items()}
-    done = backtest_of(returns, position=position, traded=traded, exposures={**series, **small})
-    lines = by_table(scorecard(done, reps=10), RISK_TABLE)
+    backtest = backtest_of(returns, position=position, traded=traded, exposures={**series, **small})
+    lines = by_table(scorecard(backtest, reps=10), RISK_TABLE)
     measured = {name: (line.measured, line.passed) for name, line in lines.items()}
     # Delta, gamma, vega and the second trade came after the loss of 5 %.
     expected = {
@@ -217,7 +217,7 @@ class Noise:
         return self.rng.uniform(-1, 1, (len(observation), 20)), state
 
 
-def test_a_managed_book_stands_on_its_limits_and_not_beyond():
+def test_a_managed_book_keeps_its_limits():
     history = random_walk(160, paths=2, seed=2, implied_vol=np.repeat(wandering_vol(160), 2, 0))
     options = options_of(costs={"kind": "realistic"})
     market = market_of(history, options, VixSurface())
@@ -237,13 +237,13 @@ def test_days_after_ruin_do_not_count():
     traded = np.zeros((1, 40))
     traded[0, 9] = 50_000.0
     alive = np.arange(40)[None] <= 9
-    done = backtest_of(returns, traded=traded, ruined=np.array([True]), alive=alive)
-    lines = by_table(scorecard(done, reps=10), RISK_TABLE)
+    backtest = backtest_of(returns, traded=traded, ruined=np.array([True]), alive=alive)
+    lines = by_table(scorecard(backtest, reps=10), RISK_TABLE)
     assert lines["worst day"].days_in_breach == 1 / 10
     assert lines["turnover, 21 sessions"].measured == pytest.approx(0.5)
 
 
-def test_the_tables_say_met_and_missed():
+def test_the_tables_mark_targets_met_and_missed():
     lines = scorecard(backtest_of(noise()), reps=10)
     tables = scorecard_tables(lines)
     results = [row[-1] for table in tables for row in table.rows]

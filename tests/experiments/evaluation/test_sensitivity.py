@@ -28,12 +28,12 @@ def setup_of(costs, **env):
 
 @pytest.mark.parametrize("roll", ["expiry", "daily"])
 @pytest.mark.parametrize("costs", [{"kind": "realistic"}, {"kind": "flat", "rate_bps": 8.0}])
-def test_a_market_of_other_costs_is_the_one_that_would_be_built(costs, roll):
+def test_scaled_costs_equal_those_of_a_market_built_with_them(costs, roll):
     setup = setup_of(costs, chain={"roll": roll})
-    dear = setup.with_costs(2.0)
-    market, env = dear.market, dear.settings.env
-    dearer = {"multiplier": 2.0} if costs["kind"] == "realistic" else {"rate_bps": 16.0}
-    built = setup_of({**costs, **dearer}, chain={"roll": roll})
+    scaled_setup = setup.with_costs(2.0)
+    market, env = scaled_setup.market, scaled_setup.settings.env
+    scaled = {"multiplier": 2.0} if costs["kind"] == "realistic" else {"rate_bps": 16.0}
+    built = setup_of({**costs, **scaled}, chain={"roll": roll})
     assert env == built.settings.env
     np.testing.assert_allclose(market.unit_cost, built.market.unit_cost, rtol=1e-12)
     if roll == "daily":
@@ -42,7 +42,7 @@ def test_a_market_of_other_costs_is_the_one_that_would_be_built(costs, roll):
         )
 
 
-def test_what_costs_more_earns_less_and_nothing_costs_nothing():
+def test_higher_costs_earn_less():
     setup = setup_of({"kind": "realistic"})
     rows = cost_sensitivity(setup, {"policy": Constant(BOOK)}, "test", None)
     assert [row.factor for row in rows] == list(COST_FACTORS)
@@ -65,8 +65,8 @@ def test_an_allocation_pays_the_scaled_share():
             }
         )
     )
-    dear = setup.with_costs(5.0)
-    market, env = dear.market, dear.settings.env
+    scaled_setup = setup.with_costs(5.0)
+    market, env = scaled_setup.market, scaled_setup.settings.env
     assert market is setup.market
     assert env == dataclasses.replace(
         setup.settings.env, costs=dataclasses.replace(env.costs, rate_bps=50.0)
