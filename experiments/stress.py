@@ -1,15 +1,14 @@
 """Stress a trained policy: `python -m experiments.stress run=outputs/production/<date>/<time>`.
 
 The policy goes through every crisis that its data covers and through shocks that are put into its
-test years at several dates, without and with the risk module, beside the index, cash and a few
-baselines. Tables and a report go to `stress/` in the run folder.
+test years at several dates, without and with the risk module. The index, cash and a few baselines
+are its benchmarks. Tables and a report go to `stress/` in the run folder.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
@@ -22,7 +21,7 @@ from conf.files import new_folder, write_json
 from conf.settings import build_settings, settings
 from experiments.environments.setup import MarketSetup
 from experiments.evaluation.open_run import open_run, own_keys
-from experiments.reporting.page import Report, write_report
+from experiments.reporting.page import write_report
 from experiments.runs.cli import launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import shown_path
@@ -30,12 +29,12 @@ from experiments.scenarios.page import build_page, headline_table, returns_table
 from experiments.scenarios.shocks import SHOCKS, Shock
 from experiments.scenarios.trials import Trial, crisis_trials, shock_trials
 
-BESIDE = ("put_write", "protective_put")
+DEFAULT_BENCHMARKS = ("put_write", "protective_put")  # of an option book
 
 
 @settings
 class StressSettings:
-    """What to go through, and who stands beside the policy."""
+    """Which crises and shocks the policy goes through, and which baselines beside it."""
 
     run: Annotated[str, Field(min_length=1)]
     policy: Literal["best", "last"] = "best"
@@ -43,7 +42,7 @@ class StressSettings:
     starts: Annotated[int, Field(ge=1, le=100)] = 5  # dates of each shock
     shocks: tuple[str, ...] | None = None  # null: all
     crises: bool = True
-    beside: tuple[str, ...] | None = None  # baselines; null: BESIDE where options are traded
+    beside: tuple[str, ...] | None = None  # baselines; null: DEFAULT_BENCHMARKS
     report: bool = True  # the page and its pictures
 
 
@@ -54,38 +53,29 @@ def stress(config: DictConfig) -> float:
     request: StressSettings = build_settings(StressSettings, own_keys(plain), "stress")
     shocks = _chosen(request.shocks)
     tested = open_run(request.run, request.policy, plain)
-    beside = _beside(tested.setup, request.beside)
-    crises, left_out = crisis_trials(tested, beside) if request.crises else ([], [])
-    shocked, starts, more = shock_trials(tested, beside, shocks, request.split, request.starts)
+    benchmarks = _benchmarks(tested.setup, request.beside)
+    crises, left_out = crisis_trials(tested, benchmarks) if request.crises else ([], [])
+    shocked, starts, impossible = shock_trials(
+        tested, benchmarks, shocks, request.split, request.starts
+    )
     trials = [*crises, *shocked]
+    left_out = [*left_out, *impossible]
     if not trials:
-        raise _nothing_left(request, [*left_out, *more])
-    header = {
-        **tested.header(),
-        "split": request.split,
-        "starts": starts,
-        "left_out": [*left_out, *more],
+        raise _no_trials(request, left_out)
+    header = {**tested.header(), "split": request.split, "starts": starts, "left_out": left_out}
+    numbers = {
+        **header,
+        "crises": {trial.name: trial.plain() for trial in crises},
+        "shocks": {trial.name: trial.plain() for trial in shocked},
     }
     folder = tested.folder("stress")
-    write_results(folder, header, trials, build_page(header, trials) if request.report else None)
+    with new_folder(folder) as temporary:
+        write_json(temporary / "stress.json", numbers)
+        if request.report:
+            write_report(temporary, build_page(header, trials))
     _print(header, crises, shocked)
     Console().print(f"written to {shown_path(folder)}")
     return min(trial.worst_return(trial.headline) for trial in trials)
-
-
-def write_results(
-    folder: Path, header: Mapping[str, Any], trials: Sequence[Trial], page: Report | None
-) -> None:
-    """`stress.json`, and the page with its pictures, in one step."""
-    by_kind = {
-        kind: {trial.name: trial.plain() for trial in trials if trial.kind == kind}
-        for kind in ("crisis", "shock")
-    }
-    with new_folder(folder) as temporary:
-        numbers = {**header, "crises": by_kind["crisis"], "shocks": by_kind["shock"]}
-        write_json(temporary / "stress.json", numbers)
-        if page is not None:
-            write_report(temporary, page)
 
 
 def _chosen(names: tuple[str, ...] | None) -> tuple[Shock, ...]:
@@ -96,10 +86,10 @@ def _chosen(names: tuple[str, ...] | None) -> tuple[Shock, ...]:
     return SHOCKS if names is None else tuple(known[name] for name in names)
 
 
-def _beside(setup: MarketSetup, names: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The baselines asked for; a wrong name of an option book is refused where they are built."""
+def _benchmarks(setup: MarketSetup, names: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The requested baselines; a wrong name of an option book is refused where they are built."""
     if setup.trades_options:
-        return BESIDE if names is None else names
+        return DEFAULT_BENCHMARKS if names is None else names
     if names:
         raise InputError(
             f"there is no baseline {names[0]!r} of an allocation",
@@ -108,7 +98,7 @@ def _beside(setup: MarketSetup, names: tuple[str, ...] | None) -> tuple[str, ...
     return ()
 
 
-def _nothing_left(request: StressSettings, left_out: Sequence[str]) -> InputError:
+def _no_trials(request: StressSettings, left_out: Sequence[str]) -> InputError:
     if request.shocks != ():
         hint = "Choose other shocks, or give data= with a longer history"
     elif request.crises:

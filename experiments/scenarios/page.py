@@ -14,7 +14,7 @@ from experiments.reporting.charts import Bars, Chart, Mark, Panel
 from experiments.reporting.contents import KeyNumber, Report, Section, Table, Text
 from experiments.reporting.figures import equity_chart
 from experiments.reporting.style import DASH, book_colours, number, percent, shown_name
-from experiments.scenarios.replay import Outcome, OverlayActivity
+from experiments.scenarios.replay import OverlayActivity
 from experiments.scenarios.trials import Trial
 
 COLUMNS = (
@@ -27,18 +27,18 @@ def trial_rows(trial: Trial) -> list[tuple[str, ...]]:
     """A row a book, under COLUMNS."""
     rows: list[tuple[str, ...]] = []
     for book in trial.books:
-        found = trial.outcomes(book)
-        mean = trial.mean_return(book)
+        summary = trial.summary(book)
+        several = len(summary.returns) > 1
         rows.append(
             (
                 shown_name(book),
-                percent(mean, plus=True),
-                percent(trial.worst_return(book), plus=True) if len(found) > 1 else DASH,
-                percent(max(o.max_drawdown for o in found)),
-                percent(min(o.worst_day for o in found), plus=True),
-                ("ruined, " if any(o.ruined for o in found) else "") + number(1.0 + mean),
-                _recovery(found),
-                _deeds([o.overlay for o in found if o.overlay is not None]),
+                percent(summary.mean_return, plus=True),
+                percent(summary.worst_return, plus=True) if several else DASH,
+                percent(summary.worst_drawdown),
+                percent(summary.worst_day, plus=True),
+                ("ruined, " if summary.ruined else "") + number(1.0 + summary.mean_return),
+                recovery_text(summary.sessions_to_recover),
+                _activity_text(summary.overlay),
             )
         )
     return rows
@@ -61,47 +61,53 @@ def returns_table(title: str, trials: Sequence[Trial]) -> TerminalTable:
 
 
 def headline_table(title: str, trials: Sequence[Trial]) -> TerminalTable:
-    """How the book that would be run got through, for the terminal."""
+    """The results of the book that would be run, for the terminal."""
     book = trials[0].headline
     table = TerminalTable(title=f"{title}: the {book} book, %", title_justify="left")
     for column in ("", "mean", "worst", "drawdown", "day", "made good", "risk module"):
         left = column in ("", "risk module")
         table.add_column(column, justify="left" if left else "right", no_wrap=True)
     for trial in trials:
-        found = trial.outcomes(book)
+        summary = trial.summary(book)
         shares = (
-            trial.mean_return(book),
-            trial.worst_return(book),
-            max(o.max_drawdown for o in found),
-            min(o.worst_day for o in found),
+            summary.mean_return,
+            summary.worst_return,
+            summary.worst_drawdown,
+            summary.worst_day,
         )
-        table.add_row(
-            trial.label,
-            *(number(100.0 * share, 1) for share in shares),
-            _recovery(found).replace(" sessions", "").replace(" of ", "/").replace(" losses", ""),
-            _short_deeds([o.overlay for o in found if o.overlay is not None]),
-        )
+        recovery = recovery_text(summary.sessions_to_recover)
+        for text, short in ((" sessions", ""), (" of ", "/"), (" losses", "")):
+            recovery = recovery.replace(text, short)
+        cells = (number(100.0 * share, 1) for share in shares)
+        table.add_row(trial.label, *cells, recovery, _short_activity_text(summary.overlay))
     return table
 
 
 def build_page(header: Mapping[str, Any], trials: Sequence[Trial]) -> Report:
     """The page: shocks and crises at a glance, then every one."""
-    worst = min(trials, key=lambda t: t.worst_return(t.headline))
-    book = worst.headline
+
+    def headline_return(trial: Trial) -> float:
+        return trial.worst_return(trial.headline)
+
+    def index_return(trial: Trial) -> str:
+        return percent(trial.worst_return(INDEX), plus=True)
+
+    from_worst = sorted(trials, key=headline_return)
+    worst = from_worst[0]
     return Report(
         title=f"Stress test of {header['run']}",
         subtitle=f"{header['data']} · surface {header['surface']} · costs {header['costs']} · "
         f"{header['policy']} policy, step {header['policy_step']}",
-        verdict_text=f"The worst of {len(trials)} trials for the {book} book is: {worst.title}. "
-        f"It returns {percent(worst.worst_return(book), plus=True)} there from the worst start, "
-        f"the index {percent(worst.worst_return(INDEX), plus=True)}. A stress test judges no edge.",
+        verdict_text=f"The worst of {len(trials)} trials for the {worst.headline} book is: "
+        f"{worst.title}. It returns {percent(headline_return(worst), plus=True)} there from the "
+        f"worst start, the index {index_return(worst)}. A stress test judges no edge.",
         key_numbers=tuple(
             KeyNumber(
                 trial.title,
-                percent(trial.worst_return(trial.headline), plus=True),
-                f"index {percent(trial.worst_return(INDEX), plus=True)}",
+                percent(headline_return(trial), plus=True),
+                f"index {index_return(trial)}",
             )
-            for trial in sorted(trials, key=lambda t: t.worst_return(t.headline))[:4]
+            for trial in from_worst[:4]
         ),
         sections=tuple(_sections(header, trials)),
         footer=("Research, not advice. The next crisis will be another one.",),
@@ -109,7 +115,7 @@ def build_page(header: Mapping[str, Any], trials: Sequence[Trial]) -> Report:
 
 
 def _sections(header: Mapping[str, Any], trials: Sequence[Trial]) -> Iterator[Section]:
-    """Crises, shocks and what is not here, each where there is any."""
+    """Crises, shocks and what was left out, each where there is any."""
     crises = [trial for trial in trials if trial.kind == "crisis"]
     shocks = [trial for trial in trials if trial.kind == "shock"]
     if crises:
@@ -122,8 +128,15 @@ def _sections(header: Mapping[str, Any], trials: Sequence[Trial]) -> Iterator[Se
         yield Section("Crises", (*charts, *(_table(trial) for trial in crises)), intro=intro)
     if shocks:
         overview = _overview("shocks", "Return after each shock, from the worst start", shocks)
-        tables = (_table(trial) for trial in shocks)
-        yield Section("Shocks", (overview, *tables), intro=_rule(header))
+        intro = (
+            f"Each shock is put into the run's own history at {len(header['starts'])} dates of its "
+            f"{header['split']} years; tables show the mean over these and the worst. Before the "
+            "shock every book had been trading for up to two months. Where the index falls, the "
+            "volatility index rises by two points for every per cent, to 100 at most, and what it "
+            "rose by halves every 21 sessions. Everything else follows from the moved history: "
+            "surface, prices, Greeks, costs."
+        )
+        yield Section("Shocks", (overview, *(_table(trial) for trial in shocks)), intro=intro)
     if header["left_out"]:
         notes = Text("\n\n".join(header["left_out"]), "Left out", "note")
         yield Section("What is not here", (notes,))
@@ -131,13 +144,13 @@ def _sections(header: Mapping[str, Any], trials: Sequence[Trial]) -> Iterator[Se
 
 def _table(trial: Trial) -> Table:
     starts = ", ".join(str(p.dates[0]) for p in trial.scenario_paths)
-    what = "From the close of" if len(trial.scenario_paths) == 1 else "From the closes of"
+    closes = "close" if len(trial.scenario_paths) == 1 else "closes"
     sessions = len(trial.scenario_paths[0].dates) - 1
     return Table(
         trial.title,
         COLUMNS,
         tuple(trial_rows(trial)),
-        notes=(f"{trial.description}. {what} {starts}, over {sessions} sessions.",),
+        notes=(f"{trial.description}. From the {closes} of {starts}, over {sessions} sessions.",),
         emphasis=frozenset({trial.books.index(trial.headline)}),
     )
 
@@ -147,76 +160,61 @@ def _overview(key: str, title: str, trials: Sequence[Trial]) -> Chart:
     books = [name for name in (MANAGED, AGENT, INDEX) if name in trials[0].books]
     colours = book_colours(books)
     labels = tuple(trial.label for trial in trials)
-    bars = tuple(
-        Bars(
-            shown_name(book),
-            labels,
-            100.0 * np.array([trial.worst_return(book) for trial in trials]),
-            colours[book],
-        )
-        for book in books
-    )
+    bars = []
+    for book in books:
+        worst = 100.0 * np.array([trial.worst_return(book) for trial in trials])
+        bars.append(Bars(shown_name(book), labels, worst, colours[book]))
     return Chart(
         key,
         title,
-        (Panel("return", bars, "percent", marks=(Mark("y", 0.0, dash=False),)),),
+        (Panel("return", tuple(bars), "percent", marks=(Mark("y", 0.0, dash=False),)),),
         subtitle="After costs; the risk module stands between the policy and the managed book.",
         height=380,
     )
 
 
 def _curves(trial: Trial) -> Chart:
-    scenario_path = trial.scenario_paths[0]
-    order = [b for b in (MANAGED, AGENT, INDEX) if b in scenario_path.curves]
-    order += [b for b in scenario_path.curves if b not in order and b != CASH]
-    curves = {name: scenario_path.curves[name] for name in order}
-    return equity_chart(scenario_path.dates, curves, key=trial.name, title=trial.title)
+    curves = trial.scenario_paths[0].curves
+    first = [book for book in (MANAGED, AGENT, INDEX) if book in curves]
+    order = [*first, *(book for book in curves if book not in first and book != CASH)]
+    dates, chosen = trial.scenario_paths[0].dates, {book: curves[book] for book in order}
+    return equity_chart(dates, chosen, key=trial.name, title=trial.title)
 
 
-def _rule(header: Mapping[str, Any]) -> str:
-    return (
-        f"Each shock is put into the run's own history at {len(header['starts'])} dates of its "
-        f"{header['split']} years; tables show the mean over these and the worst. Before the shock "
-        "every book had been trading for up to two months. Where the index falls, the volatility "
-        "index rises by two points for every per cent, to 100 at most, and what it rose by halves "
-        "every 21 sessions. Everything else follows from the moved history: surface, prices, "
-        "Greeks, costs."
-    )
-
-
-def _recovery(found: Sequence[Outcome]) -> str:
-    """Mean over the starts with a loss that was made good, and how many of those with one."""
-    losses = [o.recovered for o in found if o.recovered != 0]
+def recovery_text(sessions_to_recover: Sequence[int | None]) -> str:
+    """Mean over the starts with a loss that was recovered, and how many of those with one."""
+    losses = [sessions for sessions in sessions_to_recover if sessions != 0]
     if not losses:
         return "no loss"
-    back = [sessions for sessions in losses if sessions is not None]
-    if len(found) == 1:
-        return f"{back[0]} sessions" if back else "not yet"
-    often = f" ({len(back)} of {len(losses)} losses)"
-    return (f"{np.mean(back):.0f} sessions" if back else "not yet") + often
+    recovered = [sessions for sessions in losses if sessions is not None]
+    text = f"{np.mean(recovered):.0f} sessions" if recovered else "not yet"
+    several = len(sessions_to_recover) > 1
+    return f"{text} ({len(recovered)} of {len(losses)} losses)" if several else text
 
 
-def _deeds(found: Sequence[OverlayActivity]) -> str:
-    if not found:
+def _activity_text(overlays: Sequence[OverlayActivity]) -> str:
+    if not overlays:
         return ""
     parts = []
-    halted = sum(activity.halted for activity in found)
+    halted = sum(overlay.halted for overlay in overlays)
     if halted:
-        parts.append("halted" if len(found) == 1 else f"halted {halted} of {len(found)}")
-    restrained = float(np.mean([activity.restrained for activity in found]))
+        parts.append("halted" if len(overlays) == 1 else f"halted {halted} of {len(overlays)}")
+    restrained = float(np.mean([overlay.restrained_share for overlay in overlays]))
     if restrained > 0.0:
         parts.append(f"restrained {percent(restrained, 0)} of days")
-    rules = [activity.rule for activity in found if activity.rule]
-    if rules:
-        most = max(dict.fromkeys(rules), key=rules.count)
-        parts.append(f"most by {most.replace('_', ' ')}")
+    rule = _main_rule(overlays)
+    if rule:
+        parts.append(f"most by {rule}")
     return ", ".join(parts) or "nothing"
 
 
-def _short_deeds(found: Sequence[OverlayActivity]) -> str:
+def _short_activity_text(overlays: Sequence[OverlayActivity]) -> str:
     """Halts if there were any, or else the rule that took the most."""
-    halted = sum(activity.halted for activity in found)
-    if halted:
-        return f"halted {halted}/{len(found)}"
-    rules = [activity.rule for activity in found if activity.rule]
-    return max(dict.fromkeys(rules), key=rules.count).replace("_", " ") if rules else DASH
+    halted = sum(overlay.halted for overlay in overlays)
+    return f"halted {halted}/{len(overlays)}" if halted else _main_rule(overlays) or DASH
+
+
+def _main_rule(overlays: Sequence[OverlayActivity]) -> str:
+    """The rule that took the most from the most starts, as it is written; empty for none."""
+    rules = [overlay.rule for overlay in overlays if overlay.rule]
+    return shown_name(max(dict.fromkeys(rules), key=rules.count)) if rules else ""

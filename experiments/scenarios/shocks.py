@@ -1,21 +1,26 @@
-"""The crises that were, and the shocks that can be put into any history at any date.
+"""Shocks that can be put into any history at any date, and the markets that come of it.
 
 A shock moves prices and the volatility index from a session on and leaves everything else to the
 code that always does it: the surface, the tape, costs and accounts are built anew from the moved
 history. Where the index falls, the volatility index rises by two points for every per cent, as it
-did in the spring of 2020 (34 % and 68 points), to a hundred at most, and what it rose by halves
-every 21 sessions.
+did in the spring of 2020 (34 % and 68 points), to a hundred at most, and that rise halves every
+21 sessions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from conf.types import FloatArray
-from experiments.evaluation.regimes import Period, period
+from envs.core.batch import Window
+from envs.core.market import BookMarket
+from envs.market.history import MarketHistory
+from envs.market.panel import PanelHistory
+from experiments.environments.setup import MarketSetup
 
 VOL_PER_FALL = 2.0  # rise of implied volatility for a fall of 1; both decimals
 VOL_CEILING = 1.0  # annual, decimal
@@ -24,30 +29,8 @@ HALF_LIFE_SESSIONS = 21.0
 HORIZON_SESSIONS = 63  # over which a shock is measured
 YEAR_SESSIONS = 252
 
-# Names are short: they stand under bars.
-CRISES = (
-    period("Dot-com", "2000-03-27", "2002-10-09"),
-    period("2008-09", "2008-09-02", "2009-03-09"),
-    period("May 2010", "2010-05-03", "2010-05-28"),
-    period("Aug 2011", "2011-07-25", "2011-10-03"),
-    period("Aug 2015", "2015-08-18", "2015-09-30"),
-    period("Feb 2018", "2018-01-29", "2018-02-28"),
-    period("Q4 2018", "2018-10-01", "2018-12-31"),
-    period("Covid", "2020-02-20", "2020-03-23"),
-    period("2022", "2022-01-04", "2022-10-12"),
-)
-
-CRISIS_TITLES = {
-    "Dot-com": "Dot-com crash",
-    "2008-09": "Financial crisis",
-    "May 2010": "Flash crash of May 2010",
-    "Aug 2011": "US downgrade, August 2011",
-    "Aug 2015": "China, August 2015",
-    "Feb 2018": "Volatility of February 2018",
-    "Q4 2018": "Fourth quarter of 2018",
-    "Covid": "Covid",
-    "2022": "Inflation, 2022",
-}
+# Kept of the past: ten half-lives of the slowest average that prices depend on.
+LEAD_SESSIONS = 1260
 
 # S&P 500 (Yahoo) and VIX (Cboe), closes of 2020-02-19 to 2020-03-23.
 COVID_CLOSE = np.array([
@@ -60,14 +43,14 @@ COVID_VOL = np.array([
     54.46, 47.30, 53.90, 75.47, 57.83, 82.69, 75.91, 76.45, 72.00, 66.04, 61.59,
 ]) / 100.0  # fmt: skip
 
-# (close (T,), implied volatility (T,), first session) -> what the closes from there on are
-# multiplied by, (T,), and the implied volatility (T,). Nothing before the session changes.
+# (close (T,), implied volatility (T,), first session) -> factors of the closes (T,) and the moved
+# implied volatility (T,). Nothing before the session changes.
 Move = Callable[[FloatArray, FloatArray, int], tuple[FloatArray, FloatArray]]
 
 
 @dataclass(frozen=True)
 class Shock:
-    """Something that may happen at any close."""
+    """A change of the market that begins at any close."""
 
     name: str
     label: str  # short, under a bar
@@ -77,9 +60,9 @@ class Shock:
     sessions: int = HORIZON_SESSIONS  # over which it is measured
     rate_shift: float = 0.0  # of the risk-free rate, continuous annual
     cost_multiple: float = 1.0
-    cost_sessions: int = 0  # that trading costs so much
+    cost_sessions: int = 0  # for which costs are multiplied
     closed_sessions: int = 0  # in which nothing can be traded; prices and values go on
-    about_options: bool = False  # means nothing where no options are traded
+    about_options: bool = False  # has no effect where no options are traded
 
 
 def fall(share: float) -> Move:
@@ -94,7 +77,7 @@ def fall(share: float) -> Move:
 
 
 def covid(close: FloatArray, vol: FloatArray, at: int) -> tuple[FloatArray, FloatArray]:
-    """The 23 sessions of 2020 in the place of the next 23; from there on history as it was."""
+    """The next 23 sessions are those of 2020; after them the history's own returns go on."""
     count = min(len(COVID_CLOSE) - 1, len(close) - at)
     path = close[at - 1] * COVID_CLOSE[1:] / COVID_CLOSE[0]
     risen = COVID_VOL[1:] - COVID_VOL[0]
@@ -107,7 +90,7 @@ def covid(close: FloatArray, vol: FloatArray, at: int) -> tuple[FloatArray, Floa
 
 
 def crush(close: FloatArray, vol: FloatArray, at: int) -> tuple[FloatArray, FloatArray]:
-    """Implied volatility is half of what it was; the index goes its own way."""
+    """Implied volatility halves; the index is unchanged."""
     moved = vol.copy()
     moved[at:] = np.maximum(0.5 * vol[at:], VOL_FLOOR)
     return np.ones_like(close), moved
@@ -131,16 +114,28 @@ def gaps(close: FloatArray, vol: FloatArray, at: int) -> tuple[FloatArray, Float
     """The index opens 5 % lower, a week later 5 % higher, and the same once more."""
     factor, moved = np.ones_like(close), vol
     for week, jump in enumerate((-0.05, 0.05, -0.05, 0.05)):
-        then = at + 5 * week
-        factor[then:] *= 1.0 + jump
+        session = at + 5 * week
+        factor[session:] *= 1.0 + jump
         if jump < 0.0:
-            moved = _raised(moved, then, -VOL_PER_FALL * jump)
+            moved = _raised(moved, session, -VOL_PER_FALL * jump)
     return factor, moved.copy()
 
 
-def nothing(close: FloatArray, vol: FloatArray, at: int) -> tuple[FloatArray, FloatArray]:
-    """Prices and volatility are what they were."""
+def unchanged(close: FloatArray, vol: FloatArray, at: int) -> tuple[FloatArray, FloatArray]:
+    """Prices and volatility stay as they are."""
     return np.ones_like(close), vol.copy()
+
+
+def _raised(vol: FloatArray, at: int, rise: float) -> FloatArray:
+    moved = vol.copy()
+    higher = vol[at:] + rise * _fading(len(vol) - at)
+    moved[at:] = np.minimum(higher, np.maximum(VOL_CEILING, vol[at:]))
+    return moved
+
+
+def _fading(count: int) -> FloatArray:
+    faded: FloatArray = 0.5 ** (np.arange(count) / HALF_LIFE_SESSIONS)
+    return faded
 
 
 SHOCKS = (
@@ -171,14 +166,14 @@ SHOCKS = (
         sessions=YEAR_SESSIONS,
     ),
     Shock(
-        "rates_up", "rates", "Rates +300 bp", "from one day to the next", nothing, rate_shift=0.03
+        "rates_up", "rates", "Rates +300 bp", "from one day to the next", unchanged, rate_shift=0.03
     ),
     Shock(
         "costs_x10",
         "costs",
         "Trading costs × 10",
         "for 63 sessions",
-        nothing,
+        unchanged,
         cost_multiple=10.0,
         cost_sessions=HORIZON_SESSIONS,
         about_options=True,
@@ -190,7 +185,7 @@ SHOCKS = (
         "Trading frozen",
         "for 5 sessions nothing can be traded; prices go on, books are valued at them, and what "
         "expires is paid out",
-        nothing,
+        unchanged,
         closed_sessions=5,
     ),
     Shock(
@@ -206,18 +201,68 @@ SHOCKS = (
 )
 
 
-def crises_within(first: np.datetime64, last: np.datetime64) -> tuple[Period, ...]:
-    """The crises that lie wholly behind the close `first` and not behind `last`."""
-    return tuple(c for c in CRISES if first < c.first and c.last <= last)
+@dataclass(frozen=True)
+class ShockedMarket:
+    """Shock k strikes on path k; sessions are numbered anew from the first that is kept."""
+
+    market: BookMarket
+    window: Window
+    shocks: tuple[Shock, ...]
+    at: int  # the first session that a shock changes
 
 
-def _raised(vol: FloatArray, at: int, rise: float) -> FloatArray:
-    moved = vol.copy()
-    higher = vol[at:] + rise * _fading(len(vol) - at)
-    moved[at:] = np.minimum(higher, np.maximum(VOL_CEILING, vol[at:]))
-    return moved
+def shocked_markets(
+    setup: MarketSetup, shocks: Sequence[Shock], at: int, window: Window
+) -> list[ShockedMarket]:
+    """The run's market with shocks at session `at`, to be traded over a window of its sessions.
+
+    One for each shift of the rate, which all paths of a history share. InputError where the moved
+    prices or volatilities allow no market.
+    """
+    first = max(0, window.start - LEAD_SESSIONS)
+    history: Any = setup.history
+    kept = history.sessions(first, window.stop)
+    at -= first
+    markets = []
+    for shift in dict.fromkeys(shock.rate_shift for shock in shocks):
+        alike = tuple(shock for shock in shocks if shock.rate_shift == shift)
+        shape = (len(alike), kept.num_sessions)
+        market_closed, cost_multiple = np.zeros(shape, np.bool_), np.ones((*shape, 1))
+        for path, shock in enumerate(alike):
+            market_closed[path, at : at + shock.closed_sessions] = True
+            cost_multiple[path, at : at + shock.cost_sessions] *= shock.cost_multiple
+        built: Any = setup.settings.build(shocked_history(kept, alike, at))
+        market = replace(built.with_costs(cost_multiple), market_closed=market_closed)
+        begin = max(window.start - first, market.first_usable)
+        markets.append(ShockedMarket(market, Window(begin, window.stop - first), alike, at))
+    return markets
 
 
-def _fading(count: int) -> FloatArray:
-    faded: FloatArray = 0.5 ** (np.arange(count) / HALF_LIFE_SESSIONS)
-    return faded
+def shocked_history(
+    history: MarketHistory | PanelHistory, shocks: Sequence[Shock], at: int
+) -> MarketHistory | PanelHistory:
+    """The first path of a history with shock k at session `at` on path k; earlier rows untouched.
+
+    All must have the same shift of the rate, which holds from the close of session `at` on.
+    Assets all move alike, as their index does.
+    """
+    name, rate, count = f"{history.name}, shocked", history.rate.copy(), len(shocks)
+    rate[at:] += shocks[0].rate_shift
+    if isinstance(history, PanelHistory):
+        close = history.close[0]
+        returns = (close[1:] / close[:-1] - 1.0).mean(axis=-1)
+        index = np.concatenate([[1.0], np.cumprod(1.0 + returns)])
+        factor = np.stack([shock.move(index, np.full_like(index, 0.2), at)[0] for shock in shocks])
+        return replace(history, name=name, close=close * factor[:, :, None], rate=rate)
+    moves = [shock.move(history.close[0], history.implied_vol[0], at) for shock in shocks]
+    factor = np.stack([factor for factor, _ in moves])
+    bars = {bar: getattr(history, bar)[:1] * factor for bar in ("open", "high", "low", "close")}
+    return replace(
+        history,
+        name=name,
+        volume=np.repeat(history.volume[:1], count, axis=0),
+        implied_vol=np.stack([vol for _, vol in moves]),
+        rate=rate,
+        extras={key: np.repeat(v[:1], count, axis=0) for key, v in history.extras.items()},
+        **bars,
+    )

@@ -1,26 +1,53 @@
-"""Which crises and shocks a run goes through, and what became of its books in each."""
+"""The crises and shocks that a run goes through, and how its books fared in each."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from experiments.environments.setup import MarketSetup
 from experiments.evaluation.open_run import MANAGED, TestedRun
-from experiments.evaluation.regimes import seen_in
+from experiments.evaluation.regimes import Period, period, seen_in
 from experiments.evaluation.sensitivity import SIMULATED
 from experiments.evaluation.split import AGENT
 from experiments.scenarios.replay import (
     RUN_IN_SESSIONS,
-    Outcome,
+    OverlayActivity,
     ScenarioPath,
     replay_crisis,
     replay_shocks,
 )
-from experiments.scenarios.shocks import CRISES, CRISIS_TITLES, Shock, crises_within
+from experiments.scenarios.shocks import Shock
+
+# By title; the periods' own names are short, because they stand under bars.
+CRISES: Mapping[str, Period] = {
+    "Dot-com crash": period("Dot-com", "2000-03-27", "2002-10-09"),
+    "Financial crisis": period("2008-09", "2008-09-02", "2009-03-09"),
+    "Flash crash of May 2010": period("May 2010", "2010-05-03", "2010-05-28"),
+    "US downgrade, August 2011": period("Aug 2011", "2011-07-25", "2011-10-03"),
+    "China, August 2015": period("Aug 2015", "2015-08-18", "2015-09-30"),
+    "Volatility of February 2018": period("Feb 2018", "2018-01-29", "2018-02-28"),
+    "Fourth quarter of 2018": period("Q4 2018", "2018-10-01", "2018-12-31"),
+    "Covid": period("Covid", "2020-02-20", "2020-03-23"),
+    "Inflation, 2022": period("2022", "2022-01-04", "2022-10-12"),
+}
+
+
+@dataclass(frozen=True)
+class BookSummary:
+    """One book over all start dates of a trial; the fields are keys of `stress.json`."""
+
+    mean_return: float
+    worst_return: float
+    worst_drawdown: float
+    worst_day: float
+    ruined: int  # from so many starts
+    returns: tuple[float, ...]
+    sessions_to_recover: tuple[int | None, ...]  # see `ScenarioOutcome.recovered`
+    overlay: tuple[OverlayActivity, ...]  # of the managed book alone
 
 
 @dataclass(frozen=True)
@@ -36,25 +63,32 @@ class Trial:
 
     @property
     def books(self) -> tuple[str, ...]:
-        """Who went through it."""
+        """The names of the books that went through it."""
         return tuple(self.scenario_paths[0].outcomes)
-
-    def outcomes(self, book: str) -> list[Outcome]:
-        """Of one book, from every start."""
-        return [scenario_path.outcomes[book] for scenario_path in self.scenario_paths]
-
-    def mean_return(self, book: str) -> float:
-        """Averaged over the starts."""
-        return float(np.mean([o.total_return for o in self.outcomes(book)]))
-
-    def worst_return(self, book: str) -> float:
-        """From the worst of the starts."""
-        return min(o.total_return for o in self.outcomes(book))
 
     @property
     def headline(self) -> str:
         """The book that would be run: the managed one where there is one."""
         return MANAGED if MANAGED in self.books else AGENT
+
+    def summary(self, book: str) -> BookSummary:
+        """One book over all starts."""
+        outcomes = [scenario_path.outcomes[book] for scenario_path in self.scenario_paths]
+        returns = tuple(outcome.total_return for outcome in outcomes)
+        return BookSummary(
+            mean_return=float(np.mean(returns)),
+            worst_return=min(returns),
+            worst_drawdown=max(outcome.max_drawdown for outcome in outcomes),
+            worst_day=min(outcome.worst_day for outcome in outcomes),
+            ruined=sum(outcome.ruined for outcome in outcomes),
+            returns=returns,
+            sessions_to_recover=tuple(outcome.recovered for outcome in outcomes),
+            overlay=tuple(o.overlay for o in outcomes if o.overlay is not None),
+        )
+
+    def worst_return(self, book: str) -> float:
+        """From the worst of the starts."""
+        return self.summary(book).worst_return
 
     def plain(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -63,33 +97,11 @@ class Trial:
             "description": self.description,
             "starts": [str(p.dates[0]) for p in self.scenario_paths],
             "sessions": [len(p.dates) - 1 for p in self.scenario_paths],
-            "books": {book: _plain(self.outcomes(book)) for book in self.books},
+            "books": {book: asdict(self.summary(book)) for book in self.books},
         }
 
 
-def _plain(found: Sequence[Outcome]) -> dict[str, Any]:
-    activity = [o.overlay for o in found if o.overlay is not None]
-    return {
-        "mean_return": float(np.mean([o.total_return for o in found])),
-        "worst_return": min(o.total_return for o in found),
-        "worst_drawdown": max(o.max_drawdown for o in found),
-        "worst_day": min(o.worst_day for o in found),
-        "ruined": sum(o.ruined for o in found),
-        "returns": [o.total_return for o in found],
-        "sessions_to_recover": [o.recovered for o in found],
-        "overlay": [
-            {
-                "restrained_share": d.restrained,
-                "halted": d.halted,
-                "rule": d.rule or None,
-                "clipped_share": d.clipped,
-            }
-            for d in activity
-        ],
-    }
-
-
-def crisis_trials(tested: TestedRun, beside: Sequence[str]) -> tuple[list[Trial], list[str]]:
+def crisis_trials(tested: TestedRun, benchmarks: Sequence[str]) -> tuple[list[Trial], list[str]]:
     """Every crisis that the data covers, and what was left out."""
     setup = tested.setup
     if setup.settings.data.source in SIMULATED:
@@ -97,33 +109,35 @@ def crisis_trials(tested: TestedRun, beside: Sequence[str]) -> tuple[list[Trial]
     dates = setup.market.history.dates
     covered = crises_within(dates[setup.market.first_usable], dates[-1])
     trials = []
-    for number, crisis in enumerate(covered):
-        scenario_path = replay_crisis(setup, tested.policy, beside, crisis)
-        seen = ", ".join(seen_in(crisis.first, crisis.last, setup.splits, dates)) or "no split"
-        trials.append(
-            Trial(
-                f"crisis_{number + 1}",
-                crisis.name,
-                CRISIS_TITLES[crisis.name],
-                f"Seen in: {seen}",
-                "crisis",
-                (scenario_path,),
-            )
-        )
-    missing = [CRISIS_TITLES[crisis.name] for crisis in CRISES if crisis not in covered]
+    for number, (title, crisis) in enumerate(covered.items(), start=1):
+        path = replay_crisis(setup, tested.policy, benchmarks, crisis)
+        splits = ", ".join(seen_in(crisis.first, crisis.last, setup.splits, dates)) or "no split"
+        seen = f"Seen in: {splits}"
+        trials.append(Trial(f"crisis_{number}", crisis.name, title, seen, "crisis", (path,)))
+    missing = [title for title in CRISES if title not in covered]
     left_out = [f"Not in the data: {', '.join(missing)}."] if missing else []
     return trials, left_out
 
 
+def crises_within(first: np.datetime64, last: np.datetime64) -> dict[str, Period]:
+    """The crises that begin after the close `first` and end by the close `last`, by title."""
+    return {
+        title: crisis
+        for title, crisis in CRISES.items()
+        if first < crisis.first and crisis.last <= last
+    }
+
+
 def shock_trials(
-    tested: TestedRun, beside: Sequence[str], shocks: Sequence[Shock], split: str, starts: int
+    tested: TestedRun, benchmarks: Sequence[str], shocks: Sequence[Shock], split: str, starts: int
 ) -> tuple[list[Trial], list[str], list[str]]:
     """Each shock at up to `starts` dates of a split; those dates, and what was left out."""
     setup = tested.setup
     possible, left_out = possible_shocks(setup, shocks)
     window = setup.window(split)
-    trials, dates = {}, set()
-    # Shocks that last alike share their dates, and go through them side by side.
+    trials: dict[str, Trial] = {}
+    dates: set[str] = set()
+    # Shocks of one length share their dates, and go through them together.
     for sessions in dict.fromkeys(shock.sessions for shock in possible):
         alike = [shock for shock in possible if shock.sessions == sessions]
         begins = start_sessions(window.start, window.stop, sessions, starts)
@@ -131,26 +145,25 @@ def shock_trials(
             names = ", ".join(shock.title for shock in alike)
             left_out.append(f"No room for {sessions} sessions in the {split} years: {names}.")
             continue
-        passed = [replay_shocks(setup, tested.policy, beside, alike, at) for at in begins]
+        replays = [replay_shocks(setup, tested.policy, benchmarks, alike, at) for at in begins]
         dates |= {str(setup.market.history.dates[at]) for at in begins}
         for shock in alike:
-            scenario_paths = tuple(p[shock.name] for p in passed)
-            trials[shock.name] = Trial(
-                shock.name, shock.label, shock.title, shock.description, "shock", scenario_paths
-            )
+            texts = (shock.name, shock.label, shock.title, shock.description)
+            paths = tuple(replay[shock.name] for replay in replays)
+            trials[shock.name] = Trial(*texts, "shock", paths)
     ordered = [trials[shock.name] for shock in possible if shock.name in trials]
     return ordered, sorted(dates), left_out
 
 
 def possible_shocks(setup: MarketSetup, shocks: Sequence[Shock]) -> tuple[list[Shock], list[str]]:
-    """The shocks that mean something for the book, and what became of the others."""
+    """The shocks that have an effect on the book, and why the others are left out."""
     left_out = []
     possible = list(shocks)
     if not setup.trades_options:
         possible = [shock for shock in shocks if not shock.about_options]
         why = "they are about options"
     elif setup.rolls_daily:
-        # Every contract is sold at the next close, so no book can be held through a shut market.
+        # Every contract is sold at the next close: none can be held through a closed market.
         possible = [shock for shock in shocks if not shock.closed_sessions]
         why = "contracts are rolled daily, and none can be held through sessions without trading"
     if len(possible) < len(shocks):

@@ -9,7 +9,7 @@ import pytest
 
 from agents.baselines.reference import Cash
 from conf.errors import InputError
-from envs.allocation.market import AllocationMarketSettings, AllocationSettings
+from envs.allocation.market import AllocationMarketSettings
 from envs.core.batch import Window
 from envs.market.history import MarketHistory
 from envs.market.sources.index import Sp500Data, SyntheticData
@@ -26,10 +26,8 @@ from experiments import stress
 from experiments.backtests.backtest import run_backtest
 from experiments.environments.opening import open_market
 from experiments.environments.setup import MarketSetup
-from experiments.scenarios.markets import LEAD_SESSIONS, shocked_history, shocked_markets
-from experiments.scenarios.page import _recovery
+from experiments.scenarios.page import recovery_text
 from experiments.scenarios.replay import (
-    Outcome,
     _outcome,
     replay_crisis,
     replay_shocks,
@@ -38,14 +36,14 @@ from experiments.scenarios.replay import (
 from experiments.scenarios.shocks import (
     COVID_CLOSE,
     COVID_VOL,
-    CRISES,
-    CRISIS_TITLES,
+    LEAD_SESSIONS,
     SHOCKS,
     VOL_CEILING,
     Shock,
-    crises_within,
+    shocked_history,
+    shocked_markets,
 )
-from experiments.scenarios.trials import possible_shocks, start_sessions
+from experiments.scenarios.trials import CRISES, crises_within, possible_shocks, start_sessions
 from risk.overlay import RiskSettings
 from tests.markets import random_walk, wandering_vol
 
@@ -64,6 +62,11 @@ def real() -> MarketSetup:
     return open_market(
         OptionMarketSettings(data=Sp500Data(), surface=VixSurface(), env=env, risk=RiskSettings())
     )
+
+
+def three_assets() -> MarketSetup:
+    data = PanelSimulatedData(assets=3, sessions=900)
+    return open_market(AllocationMarketSettings(data=data, risk=RiskSettings(enabled=False)))
 
 
 def moved(history: MarketHistory, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -129,10 +132,10 @@ def test_crush_gaps_and_rates(history: MarketHistory) -> None:
     np.testing.assert_allclose(vol[AT:], np.maximum(history.implied_vol[0, AT:] / 2, 0.05))
     close, _ = moved(history, "gaps")
     jump = np.log(close[1:] / close[:-1]) - np.diff(np.log(history.close[0]))
-    found = {
+    jumps = {
         int(t) + 1: round(float(np.expm1(jump[t])), 10) for t in np.flatnonzero(abs(jump) > 1e-9)
     }
-    assert found == {AT: -0.05, AT + 5: 0.05, AT + 10: -0.05, AT + 15: 0.05}
+    assert jumps == {AT: -0.05, AT + 5: 0.05, AT + 10: -0.05, AT + 15: 0.05}
     rates = shocked_history(history, [SHOCK["rates_up"]], AT).rate - history.rate
     np.testing.assert_allclose(rates, np.where(np.arange(620) >= AT, 0.03, 0.0), atol=1e-15)
 
@@ -165,7 +168,7 @@ def test_every_path_has_its_own_shock_and_costs(real: MarketSetup) -> None:
 
 
 @pytest.mark.parametrize("managed", [False, True])
-def test_where_the_market_is_shut_nobody_trades(history: MarketHistory, managed: bool) -> None:
+def test_no_book_trades_where_the_market_is_closed(history: MarketHistory, managed: bool) -> None:
     env = OptionPortfolioSettings()
     market = build_option_market(history, VixSurface(), env)
     market_closed = np.zeros((1, 620), np.bool_)
@@ -219,8 +222,7 @@ def test_the_loss_of_a_held_put_is_its_price_at_the_moved_market(history: Market
 
 
 def test_the_index_goes_through_a_crisis_as_it_did(real: MarketSetup) -> None:
-    crisis = next(c for c in CRISES if c.name == "Q4 2018")
-    scenario_path = replay_crisis(real, Cash(), (), crisis)
+    scenario_path = replay_crisis(real, Cash(), (), CRISES["Fourth quarter of 2018"])
     dates, history = real.market.history.dates, real.market.history
     assert str(scenario_path.dates[0]) == "2018-09-28"
     assert str(scenario_path.dates[-1]) == "2018-12-31"
@@ -240,10 +242,9 @@ def test_the_index_goes_through_a_crisis_as_it_did(real: MarketSetup) -> None:
 
 def test_the_embedded_data_covers_seven_crises(real: MarketSetup) -> None:
     dates = real.market.history.dates
-    names = [c.name for c in crises_within(dates[real.market.first_usable], dates[-1])]
-    assert names == [c.name for c in CRISES if c.last <= np.datetime64("2018-12-31")]
-    assert len(names) == 7
-    assert [c.name for c in CRISES] == list(CRISIS_TITLES)
+    titles = list(crises_within(dates[real.market.first_usable], dates[-1]))
+    assert titles == [t for t, c in CRISES.items() if c.last <= np.datetime64("2018-12-31")]
+    assert len(titles) == 7
 
 
 def test_an_allocation_falls_with_all_its_assets() -> None:
@@ -251,15 +252,10 @@ def test_an_allocation_falls_with_all_its_assets() -> None:
         def predict(self, observation, state=None, episode_start=None, deterministic=False):
             return np.tile([0.25, 0.25, 0.25, 0.25], (len(observation), 1)), None
 
-    wanted = AllocationMarketSettings(
-        data=PanelSimulatedData(assets=3, sessions=900),
-        env=AllocationSettings(),
-        risk=RiskSettings(enabled=False),
-    )
-    setup = open_market(wanted)
+    setup = three_assets()
     at = setup.window("test").start + 45
-    some = [SHOCK["fall_20"], SHOCK["grind"], SHOCK["frozen"]]
-    scenario_paths = replay_shocks(setup, Even(), (), some, at)
+    shocks = [SHOCK["fall_20"], SHOCK["grind"], SHOCK["frozen"]]
+    scenario_paths = replay_shocks(setup, Even(), (), shocks, at)
     fall = scenario_paths["fall_20"].curves
     index, book = fall["buy_and_hold"][1] - 1, fall["policy"][1] - 1
     assert index == pytest.approx(
@@ -269,7 +265,7 @@ def test_an_allocation_falls_with_all_its_assets() -> None:
     assert scenario_paths["frozen"].outcomes["cash"].max_drawdown == 0.0
 
 
-def test_a_book_that_is_rolled_daily_goes_through_no_shut_market(history: MarketHistory) -> None:
+def test_a_book_that_is_rolled_daily_goes_through_no_closed_market(history: MarketHistory) -> None:
     """Its contracts are sold at each close: it would be flat throughout."""
     data = SyntheticData(sessions=700)
     for roll, left_out in (("expiry", set()), ("daily", {"frozen", "liquidity_gone"})):
@@ -283,15 +279,10 @@ def test_a_book_that_is_rolled_daily_goes_through_no_shut_market(history: Market
 
 
 def test_an_allocation_has_no_baselines() -> None:
-    wanted = AllocationMarketSettings(
-        data=PanelSimulatedData(assets=3, sessions=900),
-        env=AllocationSettings(),
-        risk=RiskSettings(enabled=False),
-    )
-    setup = open_market(wanted)
-    assert stress._beside(setup, None) == ()
+    setup = three_assets()
+    assert stress._benchmarks(setup, None) == ()
     with pytest.raises(InputError, match="no baseline 'genius' of an allocation"):
-        stress._beside(setup, ("genius",))
+        stress._benchmarks(setup, ("genius",))
 
 
 class Reckless:
@@ -329,15 +320,12 @@ def test_recovery_counts_from_the_trough_of_the_window() -> None:
     assert sessions_to_recover(np.array([1.0, 1.0, 1.2, 1.1]), 3) == 0
 
 
-def test_only_losses_are_made_good() -> None:
-    def said(*recovered: int | None) -> str:
-        return _recovery([Outcome(0.0, 0.0, 0.0, sessions, False, None) for sessions in recovered])
-
-    assert said(0, 0, 10, 20, None) == "15 sessions (2 of 3 losses)"
-    assert said(0, None) == "not yet (0 of 1 losses)"
-    assert said(0, 0) == said(0) == "no loss"
-    assert said(7) == "7 sessions"
-    assert said(None) == "not yet"
+def test_the_recovery_text_counts_losses_alone() -> None:
+    assert recovery_text([0, 0, 10, 20, None]) == "15 sessions (2 of 3 losses)"
+    assert recovery_text([0, None]) == "not yet (0 of 1 losses)"
+    assert recovery_text([0, 0]) == recovery_text([0]) == "no loss"
+    assert recovery_text([7]) == "7 sessions"
+    assert recovery_text([None]) == "not yet"
 
 
 def test_starts_are_even_and_leave_room() -> None:
@@ -355,26 +343,25 @@ def test_stress_of_a_run(command, finished_run, tmp_path) -> None:
     arguments = (f"run={run}", "starts=2", "shocks=[fall_20,frozen,rates_up,grind]")
     code, out, err = command(stress, *arguments)
     assert code == 0, err
-    found = json.loads((run / "stress" / "stress.json").read_text())
-    assert list(found["shocks"]) == ["fall_20", "frozen", "rates_up"]
-    fall = found["shocks"]["fall_20"]
+    written = json.loads((run / "stress" / "stress.json").read_text())
+    assert list(written["shocks"]) == ["fall_20", "frozen", "rates_up"]
+    fall = written["shocks"]["fall_20"]
     assert len(fall["starts"]) == 2
     assert {"policy", "managed", "buy_and_hold", "put_write", "cash"} <= set(fall["books"])
     assert fall["books"]["buy_and_hold"]["worst_day"] < -0.15
     assert fall["books"]["put_write"]["worst_return"] < -0.03
     assert len(fall["books"]["managed"]["overlay"]) == 2
     assert not fall["books"]["policy"]["overlay"]
-    assert found["crises"] == {}
-    assert any("dates mean nothing" in line for line in found["left_out"])
-    assert any("Slow grind" in line for line in found["left_out"])
+    assert written["crises"] == {}
+    assert any("dates mean nothing" in line for line in written["left_out"])
+    assert any("Slow grind" in line for line in written["left_out"])
     page = (run / "stress" / "report.html").read_text()
     assert "Index −20 % overnight" in page
     assert (run / "stress" / "shocks.png").stat().st_size > 1000
     assert "Trading frozen" in out
     assert "…" not in out  # nothing is cut off at 80 columns
-    again = found
     assert command(stress, *arguments, "report=false")[0] == 0
-    assert json.loads((run / "stress" / "stress.json").read_text()) == again
+    assert json.loads((run / "stress" / "stress.json").read_text()) == written
 
 
 @pytest.mark.parametrize(
@@ -388,7 +375,7 @@ def test_stress_of_a_run(command, finished_run, tmp_path) -> None:
         ("run=nowhere", "was not found"),
     ],
 )
-def test_what_cannot_be_stressed_is_one_line(command, finished_run, argument, complaint) -> None:
+def test_an_impossible_request_is_one_line(command, finished_run, argument, complaint) -> None:
     arguments = [] if argument.startswith("run=") else [f"run={finished_run}"]
     code, _, err = command(stress, *arguments, *argument.split())
     assert code == 2
