@@ -29,7 +29,7 @@ from experiments.reporting.terminal import evaluation_lines
 from experiments.runs.cli import GateFailed, launch
 from experiments.runs.config import config_hash, plain_config
 from experiments.runs.folder import shown_path
-from experiments.statistics.comparison import Outcome
+from experiments.statistics.verdict import Outcome
 
 
 @settings

@@ -31,7 +31,7 @@ from experiments.runs.cli import GateFailed, launch, quoted
 from experiments.runs.config import plain_config
 from experiments.runs.folder import check_run_name, is_walk, run_lock, shown_path
 from experiments.runs.training import INVOCATION_KEYS, refuse_other_overrides
-from experiments.statistics.comparison import Outcome
+from experiments.statistics.verdict import Outcome
 from experiments.windows.folder import RESULT, WalkForwardRun, open_walk, reopen_walk, resolve_walk
 from experiments.windows.page import build_walk_report, terminal_table
 from experiments.windows.results import record_walk, write_result

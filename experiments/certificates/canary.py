@@ -30,7 +30,7 @@ from experiments.evaluation.split import evaluate_split
 from experiments.runs.settings import RunSettings, run_settings
 from experiments.runs.training import build_model
 from experiments.runs.trials import TrialCount
-from experiments.statistics.comparison import Outcome, Verdict, compare
+from experiments.statistics.verdict import Outcome, Verdict, compare
 from risk.metrics import SESSIONS_PER_YEAR, simple_returns
 
 Kind = Literal["options", "allocation"]

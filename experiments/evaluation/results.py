@@ -20,8 +20,8 @@ from experiments.evaluation.evaluation import Evaluation
 from experiments.evaluation.open_run import MANAGED
 from experiments.evaluation.sensitivity import FlatVolComparison, Periods
 from experiments.evaluation.split import AGENT, BenchmarkComparison, SplitEvaluation
-from experiments.statistics.comparison import Outcome, Verdict
 from experiments.statistics.performance import Performance
+from experiments.statistics.verdict import Outcome, Verdict
 from risk.metrics import period_returns
 
 METRICS = "metrics.json"

@@ -20,7 +20,7 @@ from experiments.evaluation.split import AGENT
 from experiments.runs.config import config_hash
 from experiments.runs.folder import MANIFEST, resolve_run, shown_path
 from experiments.runs.record import load_manifest, load_run_config
-from experiments.statistics.comparison import Verdict, compare
+from experiments.statistics.verdict import Verdict, compare
 from risk.bootstrap import Interval, stratified_bootstrap_interval
 from risk.metrics import simple_returns
 

@@ -16,8 +16,8 @@ from experiments.environments.attribution import Attribution
 from experiments.environments.setup import MarketSetup
 from experiments.evaluation.scorecard import ScoreLine, scorecard
 from experiments.runs.trials import TrialCount
-from experiments.statistics.comparison import Verdict, compare
 from experiments.statistics.performance import Performance, summarise
+from experiments.statistics.verdict import Verdict, compare
 from risk.guard import GuardState
 from risk.metrics import SESSIONS_PER_YEAR, simple_returns
 

@@ -83,7 +83,7 @@ class Report:
     title: str
     verdict_text: str
     sections: tuple[Section, ...]
-    outcome: str = NO_VERDICT  # or an `experiments.statistics.comparison.Outcome`
+    outcome: str = NO_VERDICT  # or an `experiments.statistics.verdict.Outcome`
     subtitle: str = ""
     key_numbers: tuple[KeyNumber, ...] = ()
     footer: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from conf.errors import InputError
 from conf.types import DateArray, FloatArray
 from experiments.reporting.charts import Bars, Chart, Histogram, Intervals, Line, Mark, Panel
 from experiments.reporting.style import BOOKS, INK, MUTED, book_colours, number, percent, shown_name
-from experiments.statistics.comparison import Difference
+from experiments.statistics.verdict import Difference
 from risk import metrics
 
 _IN_COLOUR = 5  # books that an eye can follow; further ones stand grey in the background

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from experiments.statistics.comparison import Outcome
+from experiments.statistics.verdict import Outcome
 
 INK, QUIET, GRID, PAPER = "#1d2733", "#5b6472", "#e4e8ed", "#ffffff"
 MUTED = "#b9c1cb"

@@ -14,8 +14,8 @@ from experiments.evaluation.sensitivity import CostRow, FlatVolComparison
 from experiments.evaluation.split import AGENT, INDEX, BenchmarkComparison
 from experiments.reporting.contents import Table
 from experiments.reporting.style import dollars, number, percent, shown_name
-from experiments.statistics.comparison import Outcome, Verdict
 from experiments.statistics.performance import Performance
+from experiments.statistics.verdict import Outcome, Verdict
 
 # Label, measure, how it is written.
 MEASURES = (

@@ -15,8 +15,8 @@ from experiments.evaluation.open_run import MANAGED
 from experiments.evaluation.run_comparison import FEWEST_SEEDS, RunComparison
 from experiments.evaluation.split import AGENT, INDEX, comparisons
 from experiments.reporting.style import shown_name
-from experiments.statistics.comparison import Outcome, Verdict
 from experiments.statistics.performance import Performance
+from experiments.statistics.verdict import Outcome, Verdict
 
 # Of an evaluation; the report has every book.
 SHOWN = (AGENT, INDEX, "put_write", "weekend_seller", "equal_weight", "mean_variance")

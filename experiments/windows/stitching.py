@@ -22,8 +22,8 @@ from conf.types import DateArray, FloatArray
 from experiments.evaluation.scorecard import performance_draws
 from experiments.evaluation.split import AGENT, BenchmarkComparison, SplitEvaluation, evaluate_split
 from experiments.runs.trials import TrialCount
-from experiments.statistics.comparison import Verdict, compare
 from experiments.statistics.performance import Performance, summarise
+from experiments.statistics.verdict import Verdict, compare
 from experiments.windows.folder import WalkForwardRun
 from experiments.windows.windows import YearWindow
 from risk.bootstrap import Interval, percentile_interval

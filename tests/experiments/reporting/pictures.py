@@ -5,7 +5,7 @@ import numpy as np
 from experiments.reporting import book_figures, figures
 from experiments.reporting.charts import Chart
 from experiments.reporting.contents import KeyNumber, Report, Section, Table, Text
-from experiments.statistics.comparison import Difference, Outcome
+from experiments.statistics.verdict import Difference, Outcome
 
 EVIL = '<script>alert("x")</script><b>bold</b> %{y} $x$'
 BOOKS = ("policy", "managed", "buy_and_hold", "cash", "collar", "strangle", EVIL)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.reporting.page import render
-from experiments.statistics.comparison import Outcome
+from experiments.statistics.verdict import Outcome
 from tests.experiments.reporting.pictures import report
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

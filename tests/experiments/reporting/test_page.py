@@ -11,7 +11,7 @@ from conf.errors import InputError
 from experiments.reporting.charts import Chart, Panel
 from experiments.reporting.contents import NO_VERDICT, Report, Section, Table
 from experiments.reporting.page import render
-from experiments.statistics.comparison import Outcome
+from experiments.statistics.verdict import Outcome
 from tests.experiments.reporting.pictures import EVIL, all_charts, report
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}

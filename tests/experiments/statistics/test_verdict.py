@@ -13,15 +13,15 @@ from arch.bootstrap import SPA, StationaryBootstrap
 from statsmodels.stats.multitest import multipletests
 
 from conf.errors import InputError
-from experiments.statistics import comparison
-from experiments.statistics.comparison import (
+from experiments.statistics import verdict as comparison
+from experiments.statistics.sharpe_inference import sharpe_evidence
+from experiments.statistics.verdict import (
     Difference,
     Outcome,
     Verdict,
     compare,
     superior_ability_p_value,
 )
-from experiments.statistics.sharpe_inference import sharpe_evidence
 from risk.bootstrap import mean_block_length, stationary_indices
 from risk.metrics import sharpe_ratio
 
