@@ -1,4 +1,4 @@
-"""The reward: named terms, each its own function, weighted once.
+"""The reward: named terms, each a function of the step, weighted once.
 
 Every term maps a `Step` of N episodes to a raw value (N,); the reward is the sum of weight times
 term. The weights, and nothing else, say how much a term counts.
@@ -73,27 +73,13 @@ class Step(NamedTuple):
     episode_sharpe: FloatArray  # (N,) daily, not annualised, NaN-free
     # (N,) of recent returns with the index, NaN-free; costly, so computed on demand
     market_correlation: Callable[[], FloatArray]
-    recent_volatility: Callable[[], FloatArray]  # (N,) daily, likewise
-
-
-def portfolio_return(step: Step, _: RewardSettings) -> FloatArray:
-    """Simple return of the equity."""
-    return step.portfolio_return
+    # (N,) standard deviation of the last 20 daily returns, likewise; 0 before there are five
+    recent_volatility: Callable[[], FloatArray]
 
 
 def sharpe(step: Step, _: RewardSettings) -> FloatArray:
     """Mean over standard deviation of the episode's excess returns, daily, cut at +-1."""
     return np.minimum(np.maximum(step.episode_sharpe, -SHARPE_LIMIT), SHARPE_LIMIT)
-
-
-def drawdown(step: Step, _: RewardSettings) -> FloatArray:
-    """Minus the current drawdown."""
-    return -step.drawdown
-
-
-def cost(step: Step, _: RewardSettings) -> FloatArray:
-    """Minus the costs paid, as a share of equity."""
-    return -step.cost_share
 
 
 def diversity(step: Step, _: RewardSettings) -> FloatArray:
@@ -106,11 +92,6 @@ def concentration(step: Step, options: RewardSettings) -> FloatArray:
     largest: FloatArray = np.abs(step.held_value).max(axis=-1) / np.maximum(step.equity, 1.0)
     excess: FloatArray = np.maximum(largest - options.concentration_cap, 0.0)
     return -options.concentration_slope * excess
-
-
-def market_correlation(step: Step, _: RewardSettings) -> FloatArray:
-    """Minus the absolute correlation of recent returns with the index."""
-    return -np.abs(step.market_correlation())
 
 
 def turnover(step: Step, options: RewardSettings) -> FloatArray:
@@ -126,11 +107,6 @@ def utility(step: Step, options: RewardSettings) -> FloatArray:
         benchmark = options.benchmark_share * (step.market_return - risk_free)
         value = value - _mean_variance(benchmark, options.risk_aversion)
     return value
-
-
-def volatility(step: Step, _: RewardSettings) -> FloatArray:
-    """Minus the standard deviation of the last 20 daily returns; 0 before there are five."""
-    return -step.recent_volatility()
 
 
 def deep_drawdown(step: Step, options: RewardSettings) -> FloatArray:
@@ -162,16 +138,16 @@ def _power_utility(simple_return: FloatArray, risk_aversion: float) -> FloatArra
 
 
 TERMS: dict[str, Callable[[Step, RewardSettings], FloatArray]] = {
-    "portfolio_return": portfolio_return,
+    "portfolio_return": lambda step, _: step.portfolio_return,
     "sharpe": sharpe,
-    "drawdown": drawdown,
-    "cost": cost,
+    "drawdown": lambda step, _: -step.drawdown,
+    "cost": lambda step, _: -step.cost_share,
     "diversity": diversity,
     "concentration": concentration,
-    "market_correlation": market_correlation,
+    "market_correlation": lambda step, _: -np.abs(step.market_correlation()),
     "turnover": turnover,
     "utility": utility,
-    "volatility": volatility,
+    "volatility": lambda step, _: -step.recent_volatility(),
     "deep_drawdown": deep_drawdown,
     "crra": crra,
 }

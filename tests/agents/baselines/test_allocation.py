@@ -25,12 +25,12 @@ def market():
 
 
 @pytest.fixture(scope="module")
-def policy_batch(market):
+def fitted_baselines(market):
     return built(market, Window(150, 260))
 
 
-def test_the_baselines_come_in_order_with_title_and_description(policy_batch):
-    baselines, notices = policy_batch
+def test_the_baselines_come_in_order_with_title_and_description(fitted_baselines):
+    baselines, notices = fitted_baselines
     assert list(baselines) == SIMPLE + FITTED
     assert notices == ()
     for baseline in baselines.values():
@@ -39,8 +39,8 @@ def test_the_baselines_come_in_order_with_title_and_description(policy_batch):
 
 
 @pytest.mark.parametrize("name", SIMPLE + FITTED)
-def test_weights_are_of_the_simplex_and_trade_at_the_dates_only(market, policy_batch, name):
-    weights = weights_of(policy_batch[0][name].policy, market, Window(150, 260))[:, 0]
+def test_weights_are_of_the_simplex_and_trade_at_the_dates_only(market, fitted_baselines, name):
+    weights = weights_of(fitted_baselines[0][name].policy, market, Window(150, 260))[:, 0]
     assert (weights >= 0.0).all()
     np.testing.assert_allclose(weights.sum(axis=-1), 1.0, atol=1e-15)
     now = slice(150, 258)
@@ -62,8 +62,8 @@ def test_weights_are_of_the_simplex_and_trade_at_the_dates_only(market, policy_b
         assert traded[dates].min() > 1e-4
 
 
-def test_the_drifted_weights_of_buy_and_hold_are_those_of_the_prices(market, policy_batch):
-    held = policy_batch[0]["held_equal_weight"].policy
+def test_the_drifted_weights_of_buy_and_hold_are_those_of_the_prices(market, fitted_baselines):
+    held = fitted_baselines[0]["held_equal_weight"].policy
     weights = weights_of(held, market, Window(150, 260))[:, 0]
     worth = market.history.close[0, 150:259] / market.history.close[0, 150]
     expected = worth / worth.sum(axis=-1, keepdims=True)
@@ -88,12 +88,12 @@ def test_the_random_portfolio_has_its_seed_and_the_mean_of_the_simplex(market, m
 
 
 @pytest.mark.parametrize("session", [150, 171])
-def test_later_prices_change_no_weight(market, policy_batch, session):
+def test_later_prices_change_no_weight(market, fitted_baselines, session):
     rng = np.random.default_rng(5)
     close = np.array(market.history.close)
     close[:, session + 1 :] *= rng.uniform(0.5, 2.0, close[:, session + 1 :].shape)
     other = built(panel(close), Window(150, 260))[0]
-    for name, baseline in policy_batch[0].items():
+    for name, baseline in fitted_baselines[0].items():
         before = weights_of(baseline.policy, market, Window(150, 260))
         after = weights_of(other[name].policy, panel(close), Window(150, 260))
         known = session - 150 + 1
@@ -102,12 +102,12 @@ def test_later_prices_change_no_weight(market, policy_batch, session):
             assert not np.array_equal(before, after)
 
 
-def test_prices_before_the_window_are_fitted_to(market, policy_batch):
+def test_prices_before_the_window_are_fitted_to(market, fitted_baselines):
     close = np.array(market.history.close)
     close[:, :100] = close[:, :100] ** 1.3  # another past, the same window
     other = built(panel(close), Window(150, 260))[0]
     for name in FITTED:
-        first = policy_batch[0][name].policy.targets[0, 0]
+        first = fitted_baselines[0][name].policy.targets[0, 0]
         assert np.abs(first - other[name].policy.targets[0, 0]).max() > 1e-4
 
 
@@ -234,8 +234,8 @@ def test_what_cannot_be_fitted_is_left_out(market, monkeypatch):
 
 
 @pytest.mark.parametrize("name", SIMPLE + FITTED)
-def test_trades_happen_at_the_dates_only_even_with_costs(market, policy_batch, name):
-    equity, traded = run(policy_batch[0][name].policy, market, Window(150, 260), cost_bps=50.0)
+def test_trades_happen_at_the_dates_only_even_with_costs(market, fitted_baselines, name):
+    equity, traded = run(fitted_baselines[0][name].policy, market, Window(150, 260), cost_bps=50.0)
     dates = np.arange(109) % 21 == 0
     share = traded[:, 0] / equity[:-1, 0]
     assert share[~dates].max() < 1e-12
@@ -245,17 +245,17 @@ def test_trades_happen_at_the_dates_only_even_with_costs(market, policy_batch, n
         assert share[dates].min() > 1e-4
 
 
-def test_buy_and_hold_earns_the_mean_of_the_prices(market, policy_batch):
+def test_buy_and_hold_earns_the_mean_of_the_prices(market, fitted_baselines):
     equity, _ = run(
-        policy_batch[0]["held_equal_weight"].policy, market, Window(150, 260), cost_bps=50.0
+        fitted_baselines[0]["held_equal_weight"].policy, market, Window(150, 260), cost_bps=50.0
     )
     close = market.history.close[0]
     expected = 10_000.0 / 1.005 * (close[150:260] / close[150]).mean(axis=-1)
     np.testing.assert_allclose(equity[1:, 0], expected[1:], rtol=1e-11)
 
 
-def test_cash_earns_the_rate(market, policy_batch):
-    equity, _ = run(policy_batch[0]["cash"].policy, market, Window(150, 260))
+def test_cash_earns_the_rate(market, fitted_baselines):
+    equity, _ = run(fitted_baselines[0]["cash"].policy, market, Window(150, 260))
     np.testing.assert_allclose(
         equity[:, 0], 10_000.0 * np.cumprod([1.0, *(1.0 + market.cash_return[150:259])]), rtol=1e-12
     )
