@@ -84,7 +84,7 @@ def bench():
 
 
 @pytest.fixture(scope="module")
-def dear():
+def high_vol():
     return Bench(wandering(), FlatSurface(vol_annual=0.4), **ROOMY)
 
 
@@ -122,9 +122,9 @@ def test_the_first_book_has_the_legs_of_its_name(bench, name):
 
 
 @pytest.mark.parametrize("name", HELD)
-def test_contracts_are_held_to_expiry(bench, dear, name):
+def test_contracts_are_held_to_expiry(bench, high_vol, name):
     # The equal weight of a cheap contract exceeds what the sizing allows.
-    bench = dear if name.startswith("equal") else bench
+    bench = high_vol if name.startswith("equal") else bench
     backtest = bench.run(name)
     rolled = bench.market.tape.rolled[bench.start : bench.window.stop - 1]
     listed = (rolled & backtest.quantity[0].any(axis=0)).any(axis=1)
@@ -212,8 +212,8 @@ def test_floors_and_caps_are_at_the_strikes(name, floor, cap):
 
 
 @pytest.mark.parametrize(("name", "sign"), [("equal_weight_long", 1), ("equal_weight_short", -1)])
-def test_equal_weight_spends_the_same_on_every_contract(dear, name, sign):
-    first = dear.run(name).position[0, 0] / 100_000.0
+def test_equal_weight_spends_the_same_on_every_contract(high_vol, name, sign):
+    first = high_vol.run(name).position[0, 0] / 100_000.0
     # The long maturity is in the midst of its life, not at a listing: it is bought all the same.
     np.testing.assert_allclose(first, sign * 0.01, rtol=1e-6)
 

@@ -36,7 +36,7 @@ def test_option_setup_refuses_an_allocation():
 
 
 @pytest.mark.parametrize(
-    ("sections", "said"),
+    ("sections", "message"),
     [
         ({"data": OPTIONS["data"], "env": {"kind": "allocation"}}, "holds one index"),
         (
@@ -49,8 +49,8 @@ def test_option_setup_refuses_an_allocation():
         ({**ASSETS, "risk": {"limits": {"max_delta": 0.5}}}, "max_delta = 0.5 is a limit for"),
     ],
 )
-def test_sections_of_the_other_environment_are_refused_by_name(sections, said):
-    with pytest.raises(InputError, match=said):
+def test_sections_of_the_other_environment_are_refused_by_name(sections, message):
+    with pytest.raises(InputError, match=message):
         setup_of(**sections)
 
 
