@@ -10,21 +10,17 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from agents.persistence.checkpoint import list_checkpoints
-from agents.persistence.strict_json import read_json
 from agents.ppo.parallel import torch_threads
 from conf.errors import InputError
-from conf.files import write_json
 from experiments.certificates.certificate import Certificate, Certification
 from experiments.environments.opening import open_market
 from experiments.runs.folder import MANIFEST
@@ -47,7 +43,7 @@ _TIMEOUT_SECONDS = 300.0
 def determinism(certification: Certification) -> list[Certificate]:
     """One certificate: of a second run, and of a third that was killed."""
     kill = certification.profile.kill
-    with TemporaryDirectory() as folder, quiet():
+    with TemporaryDirectory() as folder:
         root = Path(folder) / "outputs" / "certify"
         config = tiny_config(certification.seed, STEPS * (24 if kill else 1))
         first, second, killed = root / "first", root / "second", root / "killed"
@@ -121,9 +117,9 @@ def tiny_config(seed: int, steps: int) -> dict[str, Any]:
 def train_once(config: Mapping[str, Any], folder: Path, *, resumed: bool = False) -> None:
     """Train in this process, into a folder of its own, or resume there."""
     settings = run_settings(config)
-    setup = open_market(settings.market)
     folder.mkdir(parents=True, exist_ok=True)
-    with torch_threads(settings.top.threads):
+    with quiet(), torch_threads(settings.top.threads):
+        setup = open_market(settings.market)
         train_agent(TrainingJob(folder, config, settings, setup, resumed, allow_inexact=False))
 
 
@@ -141,35 +137,27 @@ def cut_back_and_resume(first: Path, folder: Path) -> None:
 
 def kill_and_resume(config: Mapping[str, Any], folder: Path) -> None:
     """Train in a process, kill it once it has written a checkpoint, and resume it here."""
-    folder.mkdir(parents=True)
-    write_json(folder / "training.json", config)
-    command = [sys.executable, "-m", "experiments.certificates.determinism", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = get_context("spawn").Process(target=train_once, args=(config, folder))
+    process.start()
     try:
         deadline = time.monotonic() + _TIMEOUT_SECONDS
         while not _reached_checkpoint(folder):
-            if process.poll() is not None or time.monotonic() > deadline:
+            if not process.is_alive() or time.monotonic() > deadline:
                 raise InputError(
                     "the training process that was to be killed ended by itself or never reached "
-                    f"step {KILLED_AFTER} (code {process.poll()})",
+                    f"step {KILLED_AFTER} (code {process.exitcode})",
                     "Train by hand to see why: python -m experiments.train +exp=quickstart",
                 )
             time.sleep(0.005)
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
     train_once(load_run_config(folder), folder, resumed=True)
 
 
 def _reached_checkpoint(folder: Path) -> bool:
     steps = [int(path.name[5:]) for path in (folder / "checkpoints").glob("step_*")]
     return (folder / MANIFEST).is_file() and max(steps, default=0) >= KILLED_AFTER
-
-
-def main() -> None:
-    """The process that is to be killed: trains what `training.json` in its folder says."""
-    folder = Path(sys.argv[1])
-    train_once(read_json(folder / "training.json"), folder)
 
 
 @contextmanager
@@ -181,7 +169,3 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
-
-
-if __name__ == "__main__":
-    main()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -40,32 +39,16 @@ MAX_GAP = 1e-9  # of equity, and of the index for a quote
 SPLITS = ("validation", "test")
 
 
-@dataclass(frozen=True)
-class TradedBook:
-    """A policy with a market to trade in."""
-
-    name: str
-    policy: Policy
-    market: BookMarket
-    options: BookOptions
-    window: Window
-
-    def managed(self, risk: RiskSettings) -> TradedBook:
-        """The same under the risk module."""
-        policy = RiskManagedPolicy(self.policy, risk)
-        return replace(self, name=f"{self.name}, risk module", policy=policy)
-
-
 def ledger_replay(certification: Certification) -> list[Certificate]:
     """One certificate for each environment; for the run, and for the trade logs that it left."""
     tested = certification.tested
     replays = {
-        "ledger.options": replay_books(option_books(certification)),
-        "ledger.allocation": replay_books(allocation_books(certification)),
+        "ledger.options": dict(option_replays(certification)),
+        "ledger.allocation": dict(allocation_replays(certification)),
     }
     if tested is not None:
-        replays["ledger.run"] = replay_books(run_books(tested))
-        saved = dict(replay_saved_logs(tested.run))
+        replays["ledger.run"] = dict(run_replays(tested))
+        saved = dict(saved_log_replays(tested.run))
         if saved:
             replays["ledger.files"] = saved
     return [certificate_of(name, books) for name, books in replays.items()]
@@ -121,61 +104,68 @@ def _numbers(replayed: Replay) -> dict[str, Any]:
     return {"closes": len(replayed.equity), **finite}
 
 
-def option_books(certification: Certification) -> Iterator[TradedBook]:
-    """Option books that trade at random, on both kinds of roll, without and with the module."""
+def replays_of(
+    name: str,
+    policy: Policy,
+    market: BookMarket,
+    options: BookOptions,
+    window: Window,
+    risk: RiskSettings,
+) -> Iterator[tuple[str, Replay]]:
+    """A policy taken through a window without and with the risk module, each book replayed.
+
+    Its trade log is written to a file and read again first.
+    """
+    policies = {name: policy}
+    if risk.enabled:
+        policies[f"{name}, risk module"] = RiskManagedPolicy(policy, risk)
+    for title, each in policies.items():
+        backtest = run_backtest(each, market, options, window)
+        for book in range(len(backtest.equity)):
+            with TemporaryDirectory() as folder:
+                file = Path(folder) / "trades.parquet"
+                write_trade_log(build_trade_log(backtest, market, options, book), file)
+                replayed = replay(read_trade_log(file), options.initial_equity_usd)
+            yield f"{title}, path {book}" if len(backtest.equity) > 1 else title, replayed
+
+
+def option_replays(certification: Certification) -> Iterator[tuple[str, Replay]]:
+    """Option books that trade at random, on both kinds of roll."""
     seed = certification.seed
     history = index_history("heston", certification.profile.sessions)
     history = with_extra_columns(history, np.random.default_rng(seed))
     for roll in ("expiry", "daily"):
-        # The threshold is low enough that some orders pay for their impact.
+        # The threshold is low enough that orders pay for their impact.
         costs = {"kind": "realistic", "impact_threshold_units": 10.0}
         options: OptionPortfolioSettings = build_settings(
             OptionPortfolioSettings, {"chain": {"roll": roll}, "costs": costs}, "env"
         )
         market = build_option_market(history, VixSurface(), options)
         policy = RandomPolicy(market.tape.num_slots, seed, scale=0.15)
-        book = TradedBook(roll, policy, market, options, whole_window(market))
-        yield book
-        yield book.managed(RiskSettings())
+        yield from replays_of(roll, policy, market, options, whole_window(market), RiskSettings())
 
 
-def allocation_books(certification: Certification) -> Iterator[TradedBook]:
+def allocation_replays(certification: Certification) -> Iterator[tuple[str, Replay]]:
     """Portfolios that an untrained network allocates."""
-    settings = allocation_settings(managed=False)
+    settings = allocation_settings(managed=True)
     for name, history in panel_histories(certification.profile.sessions, everything=False):
         market = settings.build(history)
         policy = untrained_policy(settings, market, certification.seed)
-        book = TradedBook(name, policy, market, settings.env, whole_window(market))
-        yield book
-        yield book.managed(replace(settings.risk, enabled=True))
+        window = whole_window(market)
+        yield from replays_of(name, policy, market, settings.env, window, settings.risk)
 
 
-def run_books(tested: TestedRun) -> Iterator[TradedBook]:
+def run_replays(tested: TestedRun) -> Iterator[tuple[str, Replay]]:
     """The run's policy over the years that it is judged on."""
-    setup, risk = tested.setup, tested.setup.settings.risk
+    setup, settings = tested.setup, tested.setup.settings
     for split in SPLITS if setup.splits else ("all",):
         window = setup.window(split)
-        book = TradedBook(split, tested.policy, setup.market, setup.settings.env, window)
-        yield book
-        if risk.enabled:
-            yield book.managed(risk)
+        yield from replays_of(
+            split, tested.policy, setup.market, settings.env, window, settings.risk
+        )
 
 
-def replay_books(books: Iterable[TradedBook]) -> dict[str, Replay]:
-    """Every book taken through its window, written down, read again and replayed."""
-    replays: dict[str, Replay] = {}
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "trades.parquet"
-        for book in books:
-            backtest = run_backtest(book.policy, book.market, book.options, book.window)
-            for path in range(len(backtest.equity)):
-                write_trade_log(build_trade_log(backtest, book.market, book.options, path), file)
-                name = f"{book.name}, path {path}" if len(backtest.equity) > 1 else book.name
-                replays[name] = replay(read_trade_log(file), book.options.initial_equity_usd)
-    return replays
-
-
-def replay_saved_logs(run: Path) -> Iterator[tuple[str, Replay]]:
+def saved_log_replays(run: Path) -> Iterator[tuple[str, Replay]]:
     """The trade logs beside the daily tables of the run's evaluations, each against its table."""
     for file in sorted(run.glob("evaluation*/trades_*.parquet")):
         split = file.stem.split("_")[1]

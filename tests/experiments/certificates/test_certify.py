@@ -11,12 +11,7 @@ from experiments import certify
 from experiments.backtests.backtest import first_session, run_backtest
 from experiments.backtests.trade_log import build_trade_log, read_trade_log, write_trade_log
 from experiments.certificates.certificate import Certificate, CertifySettings
-from experiments.certificates.ledger_replay import (
-    certificate_of,
-    replay_books,
-    replay_saved_logs,
-    run_books,
-)
+from experiments.certificates.ledger_replay import certificate_of, run_replays, saved_log_replays
 from experiments.certificates.look_ahead import compare_futures, of_run
 from experiments.evaluation.open_run import open_run
 
@@ -102,14 +97,14 @@ def test_a_run_is_examined_with_its_policy_and_its_files(
     file = run / "evaluation" / "trades_test.parquet"
     # Evaluation charges realistic costs whatever the run was trained with: here they are the same.
     assert pd.read_parquet(file)["cost"].tolist() == lines["cost"].tolist()
-    replays = dict(replay_saved_logs(run))
+    replays = dict(saved_log_replays(run))
     assert {f"evaluation/trades_{name}.parquet" for name in ("validation", "test")} <= set(replays)
     assert certificate_of("x", replays).passed
     write_trade_log(lines.assign(cost=lines["cost"] * 0.5), file)
-    assert not certificate_of("x", dict(replay_saved_logs(run))).passed
+    assert not certificate_of("x", dict(saved_log_replays(run))).passed
 
     def ledger_of_run(certification):
-        return [certificate_of("ledger.run", replay_books(run_books(certification.tested)))]
+        return [certificate_of("ledger.run", dict(run_replays(certification.tested)))]
 
     monkeypatch.setattr(certify, "PARTS", {"ledger": ledger_of_run})
     code, out, err = command(certify, f"run={run}", "form=short")

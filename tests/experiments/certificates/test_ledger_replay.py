@@ -5,6 +5,7 @@ import dataclasses
 import datetime as dt
 import math
 import sys
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,9 @@ from experiments.backtests import plain_ledger
 from experiments.backtests.plain_ledger import Entry, option_price, replay, trade_cost
 from experiments.certificates.certificate import PROFILES, Certification
 from experiments.certificates.ledger_replay import (
-    allocation_books,
+    allocation_replays,
     certificate_of,
-    option_books,
-    replay_books,
+    option_replays,
 )
 from tests.experiments.certificates.planted_bugs import with_double_interest
 
@@ -62,9 +62,9 @@ def without_impact(monkeypatch):
     monkeypatch.setattr(RealisticCosts, "impact", lambda self, *order: None)
 
 
-def first_book(kind):
-    books = option_books(SHORT) if kind == "options" else allocation_books(SHORT)
-    return certificate_of("ledger", replay_books([next(books)]))
+def first_books(kind):
+    replays = option_replays(SHORT) if kind == "options" else allocation_replays(SHORT)
+    return certificate_of("ledger", dict(islice(replays, 2)))  # of both paths
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def first_book(kind):
 )
 def test_the_replayed_ledger_finds(monkeypatch, bug, kind):
     bug(monkeypatch)
-    certificate = first_book(kind)
+    certificate = first_books(kind)
     assert not certificate.passed
     assert certificate.number > 1e-6
 
@@ -87,7 +87,7 @@ def test_the_replayed_ledger_finds(monkeypatch, bug, kind):
 @pytest.mark.parametrize("bug", [without_the_spread, without_impact])
 def test_a_cost_that_is_not_by_the_schedule_is_found(monkeypatch, bug):
     bug(monkeypatch)
-    certificate = first_book("options")
+    certificate = first_books("options")
     assert certificate.number < 1e-9  # market and account agree with each other
     assert not certificate.passed
     assert "off the fee schedule" in certificate.what
@@ -99,7 +99,7 @@ def test_an_index_without_its_dividends_is_found(monkeypatch):
         return close[:, 1:] / close[:, :-1] - 1.0
 
     monkeypatch.setattr(OptionMarket, "index_returns", of_prices)
-    certificate = first_book("options")
+    certificate = first_books("options")
     assert not certificate.passed
     assert "buy-and-hold of the index off by" in certificate.what
 
@@ -135,8 +135,8 @@ def test_a_quote_of_another_contract_is_found(monkeypatch):
         return right(spot, strike * 1.01, *rest)
 
     monkeypatch.setattr(tape, "price", of_another_strike)
-    books = [book for book in option_books(SHORT) if book.name == "daily"]
-    certificate = certificate_of("ledger", replay_books(books))
+    daily = {name: each for name, each in option_replays(SHORT) if name.startswith("daily, path")}
+    certificate = certificate_of("ledger", daily)
     assert certificate.number < 1e-9  # market and account agree with each other
     assert not certificate.passed
     assert "60D" in certificate.what or "30D" in certificate.what
