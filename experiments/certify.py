@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -67,28 +66,24 @@ def certify(config: DictConfig) -> None:
     folders = [Path(HydraConfig.get().runtime.output_dir)]
     if tested is not None:
         folders.append(tested.run)
-    for folder in folders:
-        write_json(folder / request.file_name, describe(request, certificates))
-    console = Console()
-    console.print(certificates_table(certificates))
-    console.print(f"written to {shown_path(folders[-1] / request.file_name)}")
     failed = [item.name for item in certificates if not item.passed]
-    if failed:
-        raise GateFailed(f"certificates failed: {', '.join(failed)}")
-
-
-def describe(request: CertifySettings, certificates: Sequence[Certificate]) -> dict[str, Any]:
-    """The content of the file."""
-    return {
+    content = {
         "format": 1,
         **gather_provenance(),  # machine, threads, versions, commit
         "run": request.run,
         "form": request.form,
         "complete": request.is_complete,
         "seed": request.seed,
-        "passed": all(item.passed for item in certificates),
+        "passed": not failed,
         "certificates": [item.as_json() for item in certificates],
     }
+    for folder in folders:
+        write_json(folder / request.file_name, content)
+    console = Console()
+    console.print(certificates_table(certificates))
+    console.print(f"written to {shown_path(folders[-1] / request.file_name)}")
+    if failed:
+        raise GateFailed(f"certificates failed: {', '.join(failed)}")
 
 
 def main() -> int:

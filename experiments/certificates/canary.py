@@ -143,8 +143,8 @@ def _verdict_without_edge(kind: Kind, seed: int, steps: int, train: Train) -> Ve
 def _opened(kind: Kind, seed: int, *, planted: bool) -> tuple[MarketSetup, RunSettings]:
     """A run in a market that is fair, or in one with an edge that is hard to overlook."""
     sections = _options_config(planted) if kind == "options" else _allocation_config(planted)
-    data = {"seed": seed, "paths": EDGE_PATHS if planted else 1, "sessions": SESSIONS[kind]}
-    sections["data"] |= data
+    paths = EDGE_PATHS if planted else 1
+    sections["data"] |= {"seed": seed, "paths": paths, "sessions": SESSIONS[kind]}
     # Of softmax_gaussian: wide enough to try other weights, of the Gaussian: narrow enough.
     spread = SMALL_AGENT["log_std_init"] if kind == "options" else 0.0
     settings = run_settings(

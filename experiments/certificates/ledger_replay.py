@@ -16,9 +16,8 @@ from agents.persistence.strict_json import read_json
 from agents.policy import Policy, RiskManagedPolicy
 from conf.settings import build_settings
 from envs.core.batch import Window
-from envs.core.market import BookMarket, BookOptions
-from envs.option_portfolio.market import OptionPortfolioSettings, build_option_market
-from envs.options.surface import VixSurface
+from envs.core.market import BookMarket, MarketSettings
+from envs.option_portfolio.market import OptionMarketSettings, OptionPortfolioSettings
 from experiments.backtests.backtest import run_backtest
 from experiments.backtests.plain_ledger import LargestGap, Replay, replay
 from experiments.backtests.trade_log import build_trade_log, read_trade_log, write_trade_log
@@ -33,7 +32,6 @@ from experiments.certificates.small_environments import (
 )
 from experiments.evaluation.open_run import TestedRun
 from experiments.evaluation.results import METRICS
-from risk.overlay import RiskSettings
 
 MAX_GAP = 1e-9  # of equity, and of the index for a quote
 SPLITS = ("validation", "test")
@@ -105,27 +103,22 @@ def _numbers(replayed: Replay) -> dict[str, Any]:
 
 
 def replays_of(
-    name: str,
-    policy: Policy,
-    market: BookMarket,
-    options: BookOptions,
-    window: Window,
-    risk: RiskSettings,
+    name: str, policy: Policy, settings: MarketSettings, market: BookMarket, window: Window
 ) -> Iterator[tuple[str, Replay]]:
     """A policy taken through a window without and with the risk module, each book replayed.
 
     Its trade log is written to a file and read again first.
     """
-    policies = {name: policy}
-    if risk.enabled:
-        policies[f"{name}, risk module"] = RiskManagedPolicy(policy, risk)
+    env, policies = settings.env, {name: policy}
+    if settings.risk.enabled:
+        policies[f"{name}, risk module"] = RiskManagedPolicy(policy, settings.risk)
     for title, each in policies.items():
-        backtest = run_backtest(each, market, options, window)
+        backtest = run_backtest(each, market, env, window)
         for book in range(len(backtest.equity)):
             with TemporaryDirectory() as folder:
                 file = Path(folder) / "trades.parquet"
-                write_trade_log(build_trade_log(backtest, market, options, book), file)
-                replayed = replay(read_trade_log(file), options.initial_equity_usd)
+                write_trade_log(build_trade_log(backtest, market, env, book), file)
+                replayed = replay(read_trade_log(file), env.initial_equity_usd)
             yield f"{title}, path {book}" if len(backtest.equity) > 1 else title, replayed
 
 
@@ -137,12 +130,11 @@ def option_replays(certification: Certification) -> Iterator[tuple[str, Replay]]
     for roll in ("expiry", "daily"):
         # The threshold is low enough that orders pay for their impact.
         costs = {"kind": "realistic", "impact_threshold_units": 10.0}
-        options: OptionPortfolioSettings = build_settings(
-            OptionPortfolioSettings, {"chain": {"roll": roll}, "costs": costs}, "env"
-        )
-        market = build_option_market(history, VixSurface(), options)
+        values = {"chain": {"roll": roll}, "costs": costs}
+        settings = OptionMarketSettings(env=build_settings(OptionPortfolioSettings, values, "env"))
+        market = settings.build(history)
         policy = RandomPolicy(market.tape.num_slots, seed, scale=0.15)
-        yield from replays_of(roll, policy, market, options, whole_window(market), RiskSettings())
+        yield from replays_of(roll, policy, settings, market, whole_window(market))
 
 
 def allocation_replays(certification: Certification) -> Iterator[tuple[str, Replay]]:
@@ -151,18 +143,14 @@ def allocation_replays(certification: Certification) -> Iterator[tuple[str, Repl
     for name, history in panel_histories(certification.profile.sessions, everything=False):
         market = settings.build(history)
         policy = untrained_policy(settings, market, certification.seed)
-        window = whole_window(market)
-        yield from replays_of(name, policy, market, settings.env, window, settings.risk)
+        yield from replays_of(name, policy, settings, market, whole_window(market))
 
 
 def run_replays(tested: TestedRun) -> Iterator[tuple[str, Replay]]:
     """The run's policy over the years that it is judged on."""
-    setup, settings = tested.setup, tested.setup.settings
+    setup, policy = tested.setup, tested.policy
     for split in SPLITS if setup.splits else ("all",):
-        window = setup.window(split)
-        yield from replays_of(
-            split, tested.policy, setup.market, settings.env, window, settings.risk
-        )
+        yield from replays_of(split, policy, setup.settings, setup.market, setup.window(split))
 
 
 def saved_log_replays(run: Path) -> Iterator[tuple[str, Replay]]:

@@ -27,12 +27,13 @@ from agents.policy import Policy
 from envs.core.batch import Window
 from envs.core.kernel import BookKernel
 from envs.core.market import BookMarket, MarketSettings
+from envs.market.sources.index import SyntheticData
 from experiments.certificates.certificate import Certificate, Certification
 from experiments.certificates.small_environments import (
     STOCKS,
     allocation_settings,
-    index_histories,
     index_history,
+    models_of,
     option_settings,
     panel_histories,
     untrained_policy,
@@ -79,21 +80,17 @@ class Difference:
         return f"{self.array}{column} of {self.date}"
 
 
-@dataclass(frozen=True)
-class LookAheadResult:
-    """The comparisons of one configuration."""
-
-    name: str
-    sessions: tuple[int, ...]  # every t
-    differences: tuple[tuple[int, Difference], ...]  # t and the first number that changed
+Comparisons = dict[int, Difference | None]  # session t -> the first number that changed
 
 
 def look_ahead(certification: Certification) -> list[Certificate]:
     """One certificate for each environment, and one for the run."""
+    moments, seed = certification.profile.moments, certification.seed
 
     def certificate(name: str, configurations: Iterable[Configuration]) -> Certificate:
-        moments, seed = certification.profile.moments, certification.seed
-        return certificate_of(name, [compare_futures(c, moments, seed) for c in configurations])
+        return certificate_of(
+            name, {each.name: compare_futures(each, moments, seed) for each in configurations}
+        )
 
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -106,16 +103,21 @@ def look_ahead(certification: Certification) -> list[Certificate]:
     return certificates
 
 
-def certificate_of(name: str, results: list[LookAheadResult]) -> Certificate:
-    """PASS where no pair differs."""
-    pairs = sum(len(result.sessions) for result in results)
-    differing = [(result.name, t, first) for result in results for t, first in result.differences]
+def certificate_of(name: str, results: Mapping[str, Comparisons]) -> Certificate:
+    """PASS where no pair differs; `results` are by configuration."""
+    pairs = sum(map(len, results.values()))
+    differing = [
+        (configuration, t, difference)
+        for configuration, result in results.items()
+        for t, difference in result.items()
+        if difference is not None
+    ]
     what = f"of {pairs} pairs of {len(results)} configurations and a session differ"
     details: dict[str, Any] = {
         "pairs": pairs,
         "differing": len(differing),
         "first": None,
-        "configurations": {result.name: len(result.sessions) for result in results},
+        "configurations": {configuration: len(result) for configuration, result in results.items()},
     }
     if differing:
         configuration, t, first = differing[0]
@@ -124,7 +126,7 @@ def certificate_of(name: str, results: list[LookAheadResult]) -> Certificate:
     return Certificate(name, not differing and pairs > 0, float(len(differing)), what, details)
 
 
-def compare_futures(configuration: Configuration, moments: int, seed: int) -> LookAheadResult:
+def compare_futures(configuration: Configuration, moments: int, seed: int) -> Comparisons:
     """Compare one configuration with itself under other futures."""
     rng = np.random.default_rng(seed)
     source, settings = configuration.source, configuration.settings
@@ -132,18 +134,15 @@ def compare_futures(configuration: Configuration, moments: int, seed: int) -> Lo
     policy = configuration.policy
     if policy is None:
         policy = untrained_policy(settings, market, seed)
-    sessions = chosen_sessions(market, moments, rng)
-    differences = []
-    for t in sessions:
+    results: Comparisons = {}
+    for t in chosen_sessions(market, moments, rng):
         other = settings.build(source.changed(t, rng))
-        difference = (
+        results[t] = (
             market_difference(market, other, t)
             or episode_difference(settings, policy, market, other, t)
             or market_difference(market, settings.build(source.cut(t)), t)
         )
-        if difference is not None:
-            differences.append((t, difference))
-    return LookAheadResult(configuration.name, tuple(sessions), tuple(differences))
+    return results
 
 
 def chosen_sessions(market: BookMarket, count: int, rng: np.random.Generator) -> list[int]:
@@ -226,14 +225,10 @@ def _episode(kernel: BookKernel, policy: Policy) -> dict[str, NDArray[Any]]:
         )
         day = {"observation": observation, "action": action, "reward": reward}
         day |= {f"account {name}": values for name, values in kernel.ledger.get_state().items()}
-        for name, values in day.items():
-            days.setdefault(name, []).append(np.array(values))
         observation, reward, *_, trade = kernel.step(action)
-        for name, values in (
-            ("traded to", trade.quantity),
-            ("traded at", trade.price),
-            ("cost of the trade", trade.cost),
-        ):
+        day |= {"traded to": trade.quantity, "traded at": trade.price}
+        day |= {"cost of the trade": trade.cost}
+        for name, values in day.items():
             days.setdefault(name, []).append(np.array(values))
         starts = np.zeros(kernel.num_envs, np.bool_)
     return {name: np.stack(values) for name, values in days.items()}
@@ -317,8 +312,9 @@ def _index_sources(
 ) -> Iterator[Source]:
     profile = certification.profile
     yield sp500_table(None if profile.everything else profile.sessions, folder)
-    for name, history in index_histories(profile.sessions, rng, everything=profile.everything):
-        yield LoadedSource(name, history)
+    for model in models_of(SyntheticData) if profile.everything else ("gbm", "heston"):
+        history = index_history(model, profile.sessions)
+        yield LoadedSource(f"synthetic {model}", with_extra_columns(history, rng))
     simulated = with_extra_columns(index_history("heston", profile.sessions, paths=1), rng)
     yield from index_tables(simulated, rng, folder)
 

@@ -75,15 +75,6 @@ def allocation_settings(*, managed: bool) -> AllocationMarketSettings:
     return AllocationMarketSettings(risk=risk)
 
 
-def index_histories(
-    sessions: int, rng: np.random.Generator, *, everything: bool
-) -> Iterator[tuple[str, MarketHistory]]:
-    """Simulated indices; `everything`: of every model there is."""
-    models = _models_of(SyntheticData) if everything else ("gbm", "heston")
-    for model in models:
-        yield f"synthetic {model}", with_extra_columns(index_history(model, sessions), rng)
-
-
 def index_history(model: str, sessions: int, paths: int = PATHS) -> MarketHistory:
     """A simulated index with the default parameters of its model."""
     values = {"model": model, "paths": paths, "sessions": sessions}
@@ -105,7 +96,7 @@ def with_extra_columns(history: MarketHistory, rng: np.random.Generator) -> Mark
 def panel_histories(sessions: int, *, everything: bool) -> Iterator[tuple[str, PanelHistory]]:
     """Simulated assets, and real stocks where their package is installed."""
     stocks = _stocks()
-    models = _models_of(PanelSimulatedData) if everything else ("regime_switching",)
+    models = models_of(PanelSimulatedData) if everything else ("regime_switching",)
     for model in models:
         values: dict[str, Any] = {"model": model, "paths": PATHS, "sessions": sessions}
         if model != "garch":
@@ -118,7 +109,7 @@ def panel_histories(sessions: int, *, everything: bool) -> Iterator[tuple[str, P
         yield STOCKS, stocks if everything else stocks.sessions(0, sessions)
 
 
-def _models_of(data: Any) -> tuple[str, ...]:
+def models_of(data: Any) -> tuple[str, ...]:
     """Every model that the settings class of a simulated source knows."""
     return get_args(data.__pydantic_fields__["model"].annotation)
 

@@ -10,7 +10,7 @@ import datetime as dt
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,22 +37,7 @@ _RATES = (0.005, 0.08)  # what a later rate is replaced by
 _RATE, _DIVIDEND_YIELD = 0.025, 0.015  # for readers of data that has none
 _NO_TIME = 0.001  # seconds for Yahoo: the cache has to have everything
 _BEFORE_LISTING = 5  # sessions at the beginning on which one asset has no price
-_GAPS = 0.1  # share of VIX cells that are blank
-
-
-class Source(Protocol):
-    """Where a history comes from; whatever is derived from the raw data is derived anew."""
-
-    name: str
-
-    def history(self) -> History:
-        """The unchanged history."""
-
-    def changed(self, session: int, rng: np.random.Generator) -> History:
-        """The history with other data after `session`."""
-
-    def cut(self, session: int) -> History:
-        """The history that ends with `session`."""
+_GAPS = 0.1  # share of VIX cells that are blank in the second half; the first half has none
 
 
 class LoadedSource:
@@ -67,40 +52,34 @@ class LoadedSource:
 
     def changed(self, session: int, rng: np.random.Generator) -> History:
         """Other prices, volumes, volatilities, rates and extra columns after `session`."""
-        return with_other_future(self._history, session, rng)
+        history, later = self._history, slice(session + 1, None)
+        drift = _drift(history.close[:, later].shape, rng)
+
+        def scaled(values: FloatArray, factor: FloatArray) -> FloatArray:
+            changed = np.array(values)
+            changed[:, later] *= factor
+            return changed
+
+        def redrawn(rate: FloatArray) -> FloatArray:
+            return np.append(rate[: session + 1], rng.uniform(*_RATES, len(rate[later])))
+
+        if isinstance(history, PanelHistory):
+            return replace(history, close=scaled(history.close, drift), rate=redrawn(history.rate))
+        columns: dict[str, Any] = {name: scaled(getattr(history, name), drift) for name in _BARS}
+        for name in ("volume", "implied_vol"):
+            factor = rng.uniform(*_FACTOR, drift.shape)
+            columns[name] = scaled(getattr(history, name), factor)
+        for name in ("rate", "dividend_yield"):
+            columns[name] = redrawn(getattr(history, name))
+        columns["extras"] = {
+            name: scaled(column, rng.uniform(*_FACTOR, drift.shape))
+            for name, column in history.extras.items()
+        }
+        return estimated_anew(replace(history, **columns))
 
     def cut(self, session: int) -> History:
         """The sessions up to `session`."""
         return self._history.sessions(0, session + 1)
-
-
-def with_other_future(history: History, session: int, rng: np.random.Generator) -> History:
-    """The history with other numbers after `session`."""
-    later = slice(session + 1, None)
-    drift = _drift(history.close[:, later].shape, rng)
-
-    def scaled(values: FloatArray, factor: FloatArray) -> FloatArray:
-        changed = np.array(values)
-        changed[:, later] *= factor
-        return changed
-
-    def redrawn(rate: FloatArray) -> FloatArray:
-        return np.append(rate[: session + 1], rng.uniform(*_RATES, len(rate[later])))
-
-    if isinstance(history, PanelHistory):
-        return replace(history, close=scaled(history.close, drift), rate=redrawn(history.rate))
-    bars = {name: scaled(getattr(history, name), drift) for name in _BARS}
-    other = {
-        name: scaled(getattr(history, name), rng.uniform(*_FACTOR, drift.shape))
-        for name in ("volume", "implied_vol")
-    }
-    rates = {name: redrawn(getattr(history, name)) for name in ("rate", "dividend_yield")}
-    extras = {
-        name: scaled(column, rng.uniform(*_FACTOR, drift.shape))
-        for name, column in history.extras.items()
-    }
-    columns: dict[str, Any] = {**bars, **other, **rates, "extras": extras}
-    return estimated_anew(replace(history, **columns))
 
 
 def estimated_anew(history: History) -> History:
@@ -111,12 +90,8 @@ def estimated_anew(history: History) -> History:
     if observed.all():
         return history
     # Real data has one path, and nothing else has estimates.
-    vol, _ = fill_implied_vol(
-        np.where(observed, history.implied_vol[0], np.nan),
-        history.high[0],
-        history.low[0],
-        history.close[0],
-    )
+    quoted = np.where(observed, history.implied_vol[0], np.nan)
+    vol, _ = fill_implied_vol(quoted, history.high[0], history.low[0], history.close[0])
     return replace(history, implied_vol=vol)
 
 
@@ -161,6 +136,8 @@ class TableSource:
         return int(np.searchsorted(days, self._dates[session], side="right"))
 
 
+Source = LoadedSource | TableSource
+
 # --- tables and their readers --------------------------------------------------------------------
 
 
@@ -188,11 +165,11 @@ def sp500_table(sessions: int | None, folder: Path) -> TableSource:
 
 def stock_table(sessions: int | None) -> TableSource:
     """The stocks as `skfolio` has them; `sessions`: so many from the first."""
-
-    def read(table: pd.DataFrame) -> PanelHistory:
-        return stocks_history(PanelStocksData(), stocks_table(table))[0]
-
-    return TableSource("panel_stocks", stock_prices().iloc[:sessions], read)
+    return TableSource(
+        "panel_stocks",
+        stock_prices().iloc[:sessions],
+        lambda table: stocks_history(PanelStocksData(), stocks_table(table))[0],
+    )
 
 
 def index_tables(
@@ -209,7 +186,10 @@ def index_tables(
         return load_yahoo(window, str(folder), _NO_TIME, _RATE, _DIVIDEND_YIELD)[0]
 
     table = index_table(history, rng)
-    yield TableSource("csv", with_gaps(table, rng), csv)
+    vix = table["vix"].to_numpy(copy=True)
+    vix[: len(vix) // 2] = np.nan
+    vix[rng.random(len(vix)) < _GAPS] = np.nan
+    yield TableSource("csv", table.assign(vix=vix), csv)
     downloaded = table[[*_BARS, "volume", "vix"]].copy()
     first = table.index[0].date()
     days = exchange_sessions(first, first + dt.timedelta(days=2 * len(table) + 30))
@@ -221,14 +201,12 @@ def index_tables(
 def panel_tables(history: PanelHistory, folder: Path) -> Iterator[TableSource]:
     """The first path of a panel as `data=panel_csv`, wide and long, and `data=panel_yahoo` do."""
 
-    def wide(table: pd.DataFrame) -> PanelHistory:
-        path = _written(table, folder / "wide.csv")
-        return load_panel_file(path, _RATE, None, "start_later")[0]
+    def read(table: pd.DataFrame, name: str) -> PanelHistory:
+        return load_panel_file(_written(table, folder / name), _RATE, None, "start_later")[0]
 
     def long(table: pd.DataFrame) -> PanelHistory:
         stacked = table.rename_axis("date").reset_index().melt("date", None, "asset", "price")
-        path = _written(stacked.set_index("date"), folder / "long.csv")
-        return load_panel_file(path, _RATE, None, "start_later")[0]
+        return read(stacked.set_index("date"), "long.csv")
 
     def yahoo(table: pd.DataFrame) -> PanelHistory:
         tickers, window = tuple(table.columns), _window(table)
@@ -240,7 +218,9 @@ def panel_tables(history: PanelHistory, folder: Path) -> Iterator[TableSource]:
     assets = [name.upper() for name in history.assets]
     table = pd.DataFrame(history.close[0], pd.DatetimeIndex(history.dates), columns=assets)
     table.iloc[:_BEFORE_LISTING, -1] = np.nan
-    yield TableSource("panel_csv wide", table.assign(rate=history.rate), wide)
+    yield TableSource(
+        "panel_csv wide", table.assign(rate=history.rate), lambda t: read(t, "wide.csv")
+    )
     yield TableSource("panel_csv long", table, long)
     table.iloc[len(table) // 2, 0] = np.nan  # a day that is then left out
     yield TableSource("panel_yahoo", table, yahoo)
@@ -254,14 +234,6 @@ def index_table(history: MarketHistory, rng: np.random.Generator) -> pd.DataFram
     columns |= {"rate": history.rate, "dividend_yield": history.dividend_yield}
     columns |= {name: values[0] for name, values in history.extras.items()}
     return pd.DataFrame(columns, pd.DatetimeIndex(history.dates))
-
-
-def with_gaps(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Without VIX in the first half, and with gaps in it later."""
-    vix = table["vix"].to_numpy(copy=True)
-    vix[: len(vix) // 2] = np.nan
-    vix[rng.random(len(vix)) < _GAPS] = np.nan
-    return table.assign(vix=vix)
 
 
 def _window(table: pd.DataFrame) -> YahooWindow:

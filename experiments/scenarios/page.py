@@ -15,7 +15,7 @@ from experiments.reporting.contents import KeyNumber, Report, Section, Table, Te
 from experiments.reporting.figures import equity_chart
 from experiments.reporting.style import DASH, book_colours, number, percent, shown_name
 from experiments.scenarios.replay import OverlayActivity
-from experiments.scenarios.trials import Trial
+from experiments.scenarios.trials import BookSummary, Trial
 
 COLUMNS = (
     "book", "return", "worst start", "max drawdown", "worst day", "ends at", "made good in",
@@ -23,25 +23,19 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def trial_rows(trial: Trial) -> list[tuple[str, ...]]:
-    """A row a book, under COLUMNS."""
-    rows: list[tuple[str, ...]] = []
-    for book in trial.books:
-        summary = trial.summary(book)
-        several = len(summary.returns) > 1
-        rows.append(
-            (
-                shown_name(book),
-                percent(summary.mean_return, plus=True),
-                percent(summary.worst_return, plus=True) if several else DASH,
-                percent(summary.worst_drawdown),
-                percent(summary.worst_day, plus=True),
-                ("ruined, " if summary.ruined else "") + number(1.0 + summary.mean_return),
-                recovery_text(summary.sessions_to_recover),
-                _activity_text(summary.overlay),
-            )
-        )
-    return rows
+def book_row(book: str, summary: BookSummary) -> tuple[str, ...]:
+    """One book in one trial, under COLUMNS."""
+    several = len(summary.returns) > 1
+    return (
+        shown_name(book),
+        percent(summary.mean_return, plus=True),
+        percent(summary.worst_return, plus=True) if several else DASH,
+        percent(summary.worst_drawdown),
+        percent(summary.worst_day, plus=True),
+        ("ruined, " if summary.ruined else "") + number(1.0 + summary.mean_return),
+        recovery_text(summary.sessions_to_recover),
+        _activity_text(summary.overlay),
+    )
 
 
 def returns_table(title: str, trials: Sequence[Trial]) -> TerminalTable:
@@ -68,45 +62,33 @@ def headline_table(title: str, trials: Sequence[Trial]) -> TerminalTable:
         left = column in ("", "risk module")
         table.add_column(column, justify="left" if left else "right", no_wrap=True)
     for trial in trials:
-        summary = trial.summary(book)
-        shares = (
-            summary.mean_return,
-            summary.worst_return,
-            summary.worst_drawdown,
-            summary.worst_day,
-        )
-        recovery = recovery_text(summary.sessions_to_recover)
+        own = trial.summary(book)
+        shares = (own.mean_return, own.worst_return, own.worst_drawdown, own.worst_day)
+        recovery = recovery_text(own.sessions_to_recover)
         for text, short in ((" sessions", ""), (" of ", "/"), (" losses", "")):
             recovery = recovery.replace(text, short)
         cells = (number(100.0 * share, 1) for share in shares)
-        table.add_row(trial.label, *cells, recovery, _short_activity_text(summary.overlay))
+        table.add_row(trial.label, *cells, recovery, _short_activity_text(own.overlay))
     return table
 
 
 def build_page(header: Mapping[str, Any], trials: Sequence[Trial]) -> Report:
     """The page: shocks and crises at a glance, then every one."""
 
-    def headline_return(trial: Trial) -> float:
-        return trial.worst_return(trial.headline)
+    def shown(trial: Trial, book: str) -> str:
+        return percent(trial.worst_return(book), plus=True)
 
-    def index_return(trial: Trial) -> str:
-        return percent(trial.worst_return(INDEX), plus=True)
-
-    from_worst = sorted(trials, key=headline_return)
+    from_worst = sorted(trials, key=lambda trial: trial.worst_return(trial.headline))
     worst = from_worst[0]
     return Report(
         title=f"Stress test of {header['run']}",
         subtitle=f"{header['data']} · surface {header['surface']} · costs {header['costs']} · "
         f"{header['policy']} policy, step {header['policy_step']}",
         verdict_text=f"The worst of {len(trials)} trials for the {worst.headline} book is: "
-        f"{worst.title}. It returns {percent(headline_return(worst), plus=True)} there from the "
-        f"worst start, the index {index_return(worst)}. A stress test judges no edge.",
+        f"{worst.title}. It returns {shown(worst, worst.headline)} there from the worst start, "
+        f"the index {shown(worst, INDEX)}. A stress test judges no edge.",
         key_numbers=tuple(
-            KeyNumber(
-                trial.title,
-                percent(headline_return(trial), plus=True),
-                f"index {index_return(trial)}",
-            )
+            KeyNumber(trial.title, shown(trial, trial.headline), f"index {shown(trial, INDEX)}")
             for trial in from_worst[:4]
         ),
         sections=tuple(_sections(header, trials)),
@@ -149,7 +131,7 @@ def _table(trial: Trial) -> Table:
     return Table(
         trial.title,
         COLUMNS,
-        tuple(trial_rows(trial)),
+        tuple(book_row(book, trial.summary(book)) for book in trial.books),
         notes=(f"{trial.description}. From the {closes} of {starts}, over {sessions} sessions.",),
         emphasis=frozenset({trial.books.index(trial.headline)}),
     )

@@ -163,10 +163,7 @@ def sessions_to_recover(curve: FloatArray, end: int) -> int | None:
 
 def _activity(backtest: Backtest, path: int, inside: slice) -> OverlayActivity:
     equity, guard = backtest.equity[path, inside], backtest.guard[path, inside]
-    clipped = {
-        rule: float((dollars[path, inside] / equity).sum())
-        for rule, dollars in backtest.rules.items()
-    }
+    clipped = {rule: float((x[path, inside] / equity).sum()) for rule, x in backtest.rules.items()}
     largest = max(clipped, key=lambda rule: clipped[rule])
     return OverlayActivity(
         restrained_share=float((guard != GuardState.ACTIVE).mean()),

@@ -157,21 +157,17 @@ def shock_trials(
 
 def possible_shocks(setup: MarketSetup, shocks: Sequence[Shock]) -> tuple[list[Shock], list[str]]:
     """The shocks that have an effect on the book, and why the others are left out."""
-    left_out = []
-    possible = list(shocks)
+    possible, left_out = list(shocks), []
+    why = "they are about options"
     if not setup.trades_options:
         possible = [shock for shock in shocks if not shock.about_options]
-        why = "they are about options"
+        left_out.append("Costs of an allocation are constant: no shock makes trading dearer.")
     elif setup.rolls_daily:
         # Every contract is sold at the next close: none can be held through a closed market.
         possible = [shock for shock in shocks if not shock.closed_sessions]
         why = "contracts are rolled daily, and none can be held through sessions without trading"
-    if len(possible) < len(shocks):
-        names = ", ".join(shock.title for shock in shocks if shock not in possible)
-        left_out.append(f"{names}: {why}.")
-    if not setup.trades_options:
-        left_out.append("Costs of an allocation are constant: no shock makes trading dearer.")
-    return possible, left_out
+    names = ", ".join(shock.title for shock in shocks if shock not in possible)
+    return possible, [f"{names}: {why}.", *left_out] if names else left_out
 
 
 def start_sessions(first: int, stop: int, sessions: int, count: int) -> list[int]:

@@ -9,8 +9,7 @@ from envs.core.batch import BatchKernel
 from experiments.certificates import canary, determinism
 from experiments.certificates.certificate import PROFILES, Certificate, Certification
 from experiments.certificates.determinism import COMPARED, sha256_of, tiny_config, train_once
-from experiments.certificates.fair_markets import TrendForward, fair_markets
-from experiments.certificates.martingale import FairGain, fair_gains
+from experiments.certificates.martingale import FairGain, TrendForward, fair_gains, fair_markets
 from experiments.certify import PARTS
 from tests.experiments.certificates.planted_bugs import with_double_interest
 
