@@ -37,7 +37,6 @@ from experiments.runs.provenance import gather_provenance
 
 log = logging.getLogger(__name__)
 
-# Made in this order.
 PARTS: Mapping[str, Callable[[Certification], list[Certificate]]] = {
     "look_ahead": look_ahead,
     "martingale": martingale,

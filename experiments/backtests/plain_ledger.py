@@ -60,9 +60,7 @@ class Entry(NamedTuple):
 class Holding:
     """One instrument in the account."""
 
-    kind: str
-    strike: float | None
-    expiry: date | None
+    contract: tuple[str, float | None, date | None]  # kind, strike, expiry
     quantity: float = 0.0
     price: float = 0.0
     quoted: date | None = None
@@ -155,9 +153,9 @@ class _Account:
         self.result.complaints.append(f"{self.day}: {text}")
 
     def revalue_and_trade(self, entry: Entry) -> None:
-        contract = Holding(entry.kind, entry.strike, entry.expiry)
-        held = self.held.setdefault(entry.instrument, contract)
-        if (held.kind, held.strike, held.expiry) != (entry.kind, entry.strike, entry.expiry):
+        contract = (entry.kind, entry.strike, entry.expiry)
+        held = self.held.setdefault(entry.instrument, Holding(contract))
+        if held.contract != contract:
             self.complain(f"{entry.instrument} is not what it was")
         self.check_quote(entry)
         if self.fees:
@@ -185,9 +183,10 @@ class _Account:
 
     def settle_expired(self, day: date) -> None:
         for name, held in list(self.held.items()):
-            if held.expiry is not None and held.strike is not None and day >= held.expiry:
-                gap = self.index - held.strike
-                self.cash += held.quantity * max(gap if held.kind == "call" else -gap, 0.0)
+            kind, strike, expiry = held.contract
+            if expiry is not None and strike is not None and day >= expiry:
+                gap = self.index - strike
+                self.cash += held.quantity * max(gap if kind == "call" else -gap, 0.0)
                 del self.held[name]
 
     def equity(self) -> float:

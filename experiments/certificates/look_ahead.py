@@ -95,11 +95,11 @@ def look_ahead(certification: Certification) -> list[Certificate]:
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         certificates = [
-            certificate("look_ahead.options", option_books(certification, folder)),
-            certificate("look_ahead.allocation", allocations(certification, folder)),
+            certificate("look_ahead.options", option_configurations(certification, folder)),
+            certificate("look_ahead.allocation", allocation_configurations(certification, folder)),
         ]
     if certification.tested is not None:
-        certificates.append(certificate("look_ahead.run", of_run(certification.tested)))
+        certificates.append(certificate("look_ahead.run", run_configurations(certification.tested)))
     return certificates
 
 
@@ -274,7 +274,7 @@ def _column(market: BookMarket, name: str, shape: tuple[int, ...], index: tuple[
 # --- configurations ------------------------------------------------------------------------------
 
 
-def option_books(certification: Certification, folder: Path) -> Iterator[Configuration]:
+def option_configurations(certification: Certification, folder: Path) -> Iterator[Configuration]:
     """Every source under both surfaces, with every block of observations."""
     everything, rng = certification.profile.everything, np.random.default_rng(certification.seed)
     variants = list(product(("vix", "flat"), ("expiry", "daily")))
@@ -282,13 +282,14 @@ def option_books(certification: Certification, folder: Path) -> Iterator[Configu
         history: Any = source.history()
         for number, (surface, roll) in enumerate(variants if everything else variants[::3]):
             managed = number % 2 == 1
+            settings = option_settings(history, surface, roll, managed=managed)
             name = _named(f"{source.name}, {surface}, {roll}", managed)
-            yield Configuration(
-                name, source, option_settings(history, surface, roll, managed=managed)
-            )
+            yield Configuration(name, source, settings)
 
 
-def allocations(certification: Certification, folder: Path) -> Iterator[Configuration]:
+def allocation_configurations(
+    certification: Certification, folder: Path
+) -> Iterator[Configuration]:
     """Every source of panels, without and with the risk module."""
     for number, source in enumerate(_panel_sources(certification, folder)):
         both = (False, True) if certification.profile.everything else (number % 2 == 1,)
@@ -297,11 +298,10 @@ def allocations(certification: Certification, folder: Path) -> Iterator[Configur
             yield Configuration(_named(source.name, managed), source, settings)
 
 
-def of_run(tested: TestedRun) -> Iterator[Configuration]:
+def run_configurations(tested: TestedRun) -> Iterator[Configuration]:
     """A run's policy in the market that it was trained in, without and with its risk module."""
-    setup = tested.setup
-    settings: Any = setup.settings
-    source = LoadedSource("run", setup.loaded.history)
+    settings: Any = tested.setup.settings
+    source = LoadedSource("run", tested.setup.loaded.history)
     for managed in (False, True) if settings.risk.enabled else (False,):
         under = replace(settings, risk=replace(settings.risk, enabled=managed))
         yield Configuration(_named("the run", managed), source, under, tested.policy)

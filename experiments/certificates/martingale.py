@@ -59,7 +59,6 @@ OPTION_BASELINES = (
 )
 # Large positions, which the risk module has to cut.
 UNDER_RISK_MODULE = (POLICY, UNTRAINED, "random", "short_strangle", "long_straddle")
-NO_COSTS = FlatCosts(rate_bps=0.0)
 RISK_OFF = RiskSettings(enabled=False)
 
 
@@ -274,7 +273,7 @@ def _trained_under(tested: TestedRun | None) -> RiskSettings:
 
 def _free_of_charge(env: Any) -> Any:
     """Without costs, and without an end by ruin, which would write off what a book owes."""
-    return replace(env, costs=NO_COSTS, episode=replace(env.episode, ruin_share=0.0))
+    return replace(env, costs=FlatCosts(rate_bps=0.0), episode=replace(env.episode, ruin_share=0.0))
 
 
 def _option_baselines(market: OptionMarket, settings: OptionMarketSettings) -> dict[str, Trader]:

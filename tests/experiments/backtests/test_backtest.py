@@ -8,7 +8,7 @@ from tests.markets import history_of, kernel_of, market_of, options_of, random_w
 
 
 class Constant:
-    """Always asks for the same book."""
+    """Always gives the same action."""
 
     def __init__(self, action):
         self.action = np.asarray(action, float)
@@ -48,7 +48,7 @@ def test_a_backtest_is_the_kernel_stepped_through_the_window():
     assert not backtest.ruined.any()
 
 
-def test_the_policy_is_told_where_the_episode_starts_and_given_its_state():
+def test_the_policy_gets_the_start_of_the_episode_and_its_own_state():
     policy = Constant(np.zeros(20))
     run_backtest(policy, market_of(wandering()), options_of(), Window(60, 70))
     assert [bool(start[0]) for start in policy.starts] == [True] + [False] * 8
@@ -88,9 +88,9 @@ def test_buying_the_forward_is_buying_the_index():
             t = 60 + len(self.starts)
             self.starts.append(0)
             price, spot = market.tape.mark[0, t], market.history.close[0, t]
-            want = np.zeros((1, 20))
-            want[0, [call, put]] = 0.1 * price[[call, put]] / spot * np.array([1, -1]) / 0.2
-            return want, None
+            action = np.zeros((1, 20))
+            action[0, [call, put]] = 0.1 * price[[call, put]] / spot * np.array([1, -1]) / 0.2
+            return action, None
 
     backtest = run_backtest(Forward(action), market, options_of(), Window(60, 100))
     excess = np.diff(backtest.equity[0]) / backtest.equity[0, :-1] - backtest.risk_free
@@ -98,7 +98,7 @@ def test_buying_the_forward_is_buying_the_index():
     np.testing.assert_allclose(excess, 0.1 * index_excess, atol=2e-5)
 
 
-def test_a_ruined_book_stays_where_it_fell_to_while_others_go_on():
+def test_the_equity_of_a_ruined_book_stays_while_others_go_on():
     calm = np.full(120, 1000.0)
     crash = np.where(np.arange(120) < 70, 1000.0, 300.0)
     history = history_of(np.stack([calm, crash]))

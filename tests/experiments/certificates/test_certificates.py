@@ -65,7 +65,7 @@ def test_an_agent_that_sees_the_next_close_fails_the_canary():
 
 
 @pytest.mark.parametrize("kind", canary.KINDS)
-def test_an_agent_that_does_not_learn_finds_no_edge(kind):
+def test_an_agent_that_does_not_learn_fails_the_edge_canary(kind):
     def untrained(setup, settings, steps):
         return canary.trained(setup, settings, 0)
 

@@ -12,7 +12,7 @@ from experiments.backtests.backtest import first_session, run_backtest
 from experiments.backtests.trade_log import build_trade_log, read_trade_log, write_trade_log
 from experiments.certificates.certificate import Certificate, CertifySettings
 from experiments.certificates.ledger_replay import certificate_of, run_replays, saved_log_replays
-from experiments.certificates.look_ahead import compare_futures, of_run
+from experiments.certificates.look_ahead import compare_futures, run_configurations
 from experiments.evaluation.open_run import open_run
 
 
@@ -87,7 +87,7 @@ def test_a_run_is_examined_with_its_policy_and_its_files(
     run = tmp_path / "outputs" / "tiny" / "run"
     shutil.copytree(evaluated_run, run)
     tested = open_run(str(run), "best")
-    result = compare_futures(next(of_run(tested)), 1, seed=0)
+    result = compare_futures(next(run_configurations(tested)), 1, seed=0)
     assert list(result.values()) == [None]
 
     setup, window = tested.setup, tested.setup.window("test")

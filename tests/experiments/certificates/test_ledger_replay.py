@@ -77,7 +77,7 @@ def first_books(kind):
         (with_a_skipped_cost, "allocation"),
     ],
 )
-def test_the_replayed_ledger_finds(monkeypatch, bug, kind):
+def test_the_replayed_ledger_finds_wrong_accounts(monkeypatch, bug, kind):
     bug(monkeypatch)
     certificate = first_books(kind)
     assert not certificate.passed
