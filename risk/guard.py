@@ -13,6 +13,7 @@ index above its bound closes it. NaN, infinity and an equity of 0 or less halt.
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
 from typing import Annotated, Any, NamedTuple
 
@@ -97,8 +98,14 @@ class Guard:
         *("returns", "index_returns", "sessions"),
     )
 
-    def __init__(self, num_books: int, options: GuardSettings | None = None) -> None:
+    def __init__(
+        self,
+        num_books: int,
+        options: GuardSettings | None = None,
+        sessions_per_year: float = SESSIONS_PER_YEAR,
+    ) -> None:
         self.options = options or GuardSettings()
+        self._annual = math.sqrt(sessions_per_year)
         length = max(self.options.volatility_window, self.options.beta_window)
         self.state: NDArray[np.int8] = np.zeros(num_books, np.int8)
         self.close: BoolArray = np.zeros(num_books, np.bool_)  # by what happened at the last close
@@ -179,7 +186,7 @@ class Guard:
         options, window = self.options, self.options.volatility_window
         if options.max_volatility is None:
             return np.ones(len(self.state))
-        volatility = self.returns[:, -window:].std(axis=-1, ddof=1) * np.sqrt(SESSIONS_PER_YEAR)
+        volatility = self.returns[:, -window:].std(axis=-1, ddof=1) * self._annual
         too_much = (self.sessions >= window) & (volatility > options.max_volatility)
         return np.where(too_much, options.max_volatility / np.where(too_much, volatility, 1.0), 1.0)
 

@@ -24,10 +24,25 @@ from conf.types import BoolArray, DateArray, FloatArray, IntArray
 Numbers = TypeVar("Numbers", float, FloatArray)
 Period = Literal["month", "year"]
 
-SESSIONS_PER_YEAR = 252
-_SQRT_YEAR = math.sqrt(SESSIONS_PER_YEAR)
+SESSIONS_PER_YEAR = 252  # of an exchange
+DAYS_A_YEAR = 365.25
 # Daily deviations and means below this are rounding: equity of 1e5 is known to about 1e-11.
 NEGLIGIBLE = 1e-12
+
+
+def sessions_per_year(dates: DateArray) -> float:
+    """How many of the sessions (T,) make a year: what annualises everything measured on them.
+
+    252 for weekdays, 365 where weekends are traded too, 365.25 / 7 for weeks; else what the dates
+    show. The first sessions of a history give the same as the whole of it.
+    """
+    days = dates.astype("datetime64[D]")
+    length = int((days[-1] - days[0]).astype(int)) if len(days) else 0
+    count = (len(days) - 1) * DAYS_A_YEAR / length if length else float(SESSIONS_PER_YEAR)
+    if count > 200.0:
+        weekend = np.logical_not(np.is_busday(days)).mean()
+        return 365.0 if weekend > 0.1 else float(SESSIONS_PER_YEAR)
+    return DAYS_A_YEAR / 7.0 if abs(7.0 * count / DAYS_A_YEAR - 1.0) < 0.05 else count
 
 
 def simple_returns(equity: ArrayLike) -> FloatArray:
@@ -46,17 +61,21 @@ def simple_returns(equity: ArrayLike) -> FloatArray:
     return curve[..., 1:] / curve[..., :-1] - 1.0
 
 
-def sharpe_ratio(returns: ArrayLike, risk_free: ArrayLike) -> FloatArray:
-    """Mean of the daily excess return over its sample standard deviation (ddof=1), × √252.
+def sharpe_ratio(
+    returns: ArrayLike, risk_free: ArrayLike, sessions_per_year: float = SESSIONS_PER_YEAR
+) -> FloatArray:
+    """Mean excess return over its sample standard deviation (ddof=1), × √(sessions a year).
 
     Reference: W. Sharpe, The Sharpe ratio, Journal of Portfolio Management 21 (1994).
     """
     excess = _excess(returns, risk_free)
-    return _ratio(excess.mean(axis=-1), _deviation(excess)) * _SQRT_YEAR
+    return _ratio(excess.mean(axis=-1), _deviation(excess)) * math.sqrt(sessions_per_year)
 
 
-def sortino_ratio(returns: ArrayLike, risk_free: ArrayLike) -> FloatArray:
-    """Mean of the daily excess return over its downside deviation, × √252.
+def sortino_ratio(
+    returns: ArrayLike, risk_free: ArrayLike, sessions_per_year: float = SESSIONS_PER_YEAR
+) -> FloatArray:
+    """Mean excess return over its downside deviation, × √(sessions a year).
 
     Downside deviation is √mean(min(excess, 0)²) over all days: days without a loss count as 0.
     Reference: F. Sortino and L. Price, Performance measurement in a downside risk framework,
@@ -64,28 +83,30 @@ def sortino_ratio(returns: ArrayLike, risk_free: ArrayLike) -> FloatArray:
     """
     excess = _excess(returns, risk_free)
     downside = np.sqrt(np.square(np.minimum(excess, 0.0)).mean(axis=-1))
-    return _ratio(excess.mean(axis=-1), downside) * _SQRT_YEAR
+    return _ratio(excess.mean(axis=-1), downside) * math.sqrt(sessions_per_year)
 
 
-def calmar_ratio(equity: ArrayLike) -> FloatArray:
+def calmar_ratio(equity: ArrayLike, sessions_per_year: float = SESSIONS_PER_YEAR) -> FloatArray:
     """Annualised return over maximum drawdown."""
-    return _ratio(annual_return(equity), max_drawdown(equity))
+    return _ratio(annual_return(equity, sessions_per_year), max_drawdown(equity))
 
 
-def annual_return(equity: ArrayLike) -> FloatArray:
-    """(last / first)^(252/T) − 1: compounded growth a year.
+def annual_return(equity: ArrayLike, sessions_per_year: float = SESSIONS_PER_YEAR) -> FloatArray:
+    """(last / first)^(sessions a year / T) − 1: compounded growth a year.
 
     −1, everything lost, where the last value is zero or negative.
     """
     curve = _curve(equity)
     # NumPy's power rounds single numbers and arrays differently: keep an axis, for equal results.
     growth = np.maximum(curve[..., -1:] / curve[..., :1], 0.0)
-    return _as_array(growth ** (SESSIONS_PER_YEAR / (curve.shape[-1] - 1)) - 1.0)[..., 0]
+    return _as_array(growth ** (sessions_per_year / (curve.shape[-1] - 1)) - 1.0)[..., 0]
 
 
-def annual_volatility(returns: ArrayLike) -> FloatArray:
-    """Sample standard deviation (ddof=1) of daily returns, × √252."""
-    return _deviation(checked_series("returns", returns)) * _SQRT_YEAR
+def annual_volatility(
+    returns: ArrayLike, sessions_per_year: float = SESSIONS_PER_YEAR
+) -> FloatArray:
+    """Sample standard deviation (ddof=1) of returns, × √(sessions a year)."""
+    return _deviation(checked_series("returns", returns)) * math.sqrt(sessions_per_year)
 
 
 def drawdown(equity: ArrayLike) -> FloatArray:

@@ -22,6 +22,7 @@ from risk.guard import Guard, GuardSettings, Restrictions, appended, restored
 from risk.limits import apply_limits
 from risk.lots import whole_lots
 from risk.margin import ScanSettings
+from risk.metrics import SESSIONS_PER_YEAR
 
 TURNOVER_SESSIONS = 21
 OVERLAY_RULES = ("guard", *RULES)
@@ -51,9 +52,15 @@ class OverlayResult(NamedTuple):
 class RiskOverlay:
     """The risk module over N books; with `lot`, they hold whole lots of that many units."""
 
-    def __init__(self, num_books: int, options: RiskSettings, lot: float | None = None) -> None:
+    def __init__(
+        self,
+        num_books: int,
+        options: RiskSettings,
+        lot: float | None = None,
+        sessions_per_year: float = SESSIONS_PER_YEAR,
+    ) -> None:
         self.options, self.lot = options, lot
-        self.guard = Guard(num_books, options.guard)
+        self.guard = Guard(num_books, options.guard, sessions_per_year)
         # Dollars by session, the newest last: of those before the next trade.
         self.recent_trades: FloatArray = np.zeros((num_books, TURNOVER_SESSIONS - 1))
 

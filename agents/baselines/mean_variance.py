@@ -48,6 +48,7 @@ def mean_variance_weights(
     returns: FloatArray,
     max_notional: float,
     target_volatility: float = TARGET_VOLATILITY,
+    sessions_per_year: float = SESSIONS_PER_YEAR,
 ) -> FloatArray:
     """Notional weights (M,), shares of equity, from daily excess profits (n, M) of a unit each.
 
@@ -60,7 +61,7 @@ def mean_variance_weights(
 
     covariance: FloatArray = ledoit_wolf(returns)[0]
     direction = tangency(returns.mean(axis=0), covariance, len(returns))
-    volatility = float(np.sqrt(SESSIONS_PER_YEAR * (direction @ covariance @ direction)))
+    volatility = float(np.sqrt(sessions_per_year * (direction @ covariance @ direction)))
     largest = float(np.abs(direction).max())
     if volatility <= 0.0 or largest <= 0.0:
         return np.zeros(returns.shape[1])

@@ -180,7 +180,11 @@ def build_baselines(
 def _static_portfolio(
     market: OptionMarket, options: OptionPortfolioSettings, train: Window
 ) -> Baseline:
-    weight = mean_variance_weights(slot_returns(market, train), options.sizing.max_notional)
+    weight = mean_variance_weights(
+        slot_returns(market, train),
+        options.sizing.max_notional,
+        sessions_per_year=market.history.sessions_per_year,
+    )
     return Baseline(
         "static_mean_variance",
         "Static mean-variance",

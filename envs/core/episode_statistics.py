@@ -14,7 +14,6 @@ from risk.metrics import SESSIONS_PER_YEAR
 ALL = slice(None)
 
 ROLLING_SESSIONS = 60
-_ANNUAL = math.sqrt(SESSIONS_PER_YEAR)
 
 
 class EpisodeStatistics(SavedArrays):
@@ -25,7 +24,8 @@ class EpisodeStatistics(SavedArrays):
         *("max_drawdown", "reward_sum", "equity_before"),
     )
 
-    def __init__(self, num_envs: int) -> None:
+    def __init__(self, num_envs: int, sessions_per_year: float = SESSIONS_PER_YEAR) -> None:
+        self._annual = math.sqrt(sessions_per_year)
         self._all_rows = np.arange(num_envs)
         self.count: FloatArray = np.zeros(num_envs)  # sessions so far
         self.mean: FloatArray = np.zeros(num_envs)  # of the excess returns
@@ -80,7 +80,7 @@ class EpisodeStatistics(SavedArrays):
         mean = recent.sum(axis=-1) / safe
         variance = ((recent * recent).sum(axis=-1) - safe * mean * mean) / (safe - 1.0)
         ratio = mean / (np.sqrt(np.maximum(variance, 0.0)) + SHARPE_STD_FLOOR)
-        return np.where(count > MIN_RETURNS_FOR_SHARPE, ratio * _ANNUAL, 0.0)
+        return np.where(count > MIN_RETURNS_FOR_SHARPE, ratio * self._annual, 0.0)
 
     def recent_volatility(self, risk_free: FloatArray) -> FloatArray:
         """Standard deviation (ddof=1) of the last K <= 60 returns, daily, (N,); 0 before five.
@@ -114,7 +114,7 @@ class EpisodeStatistics(SavedArrays):
         """One episode in numbers: reward `r`, length `l`, annualised Sharpe, maximum drawdown."""
         count = max(float(self.count[index]), 2.0)
         deviation = float(np.sqrt(self.squares[index] / (count - 1.0)))
-        sharpe = self.mean[index] / (deviation + SHARPE_STD_FLOOR) * _ANNUAL
+        sharpe = self.mean[index] / (deviation + SHARPE_STD_FLOOR) * self._annual
         return {
             "r": float(self.reward_sum[index]),
             "l": float(self.count[index]),

@@ -76,10 +76,12 @@ class BookKernel(BatchKernel):
         instruments = len(market.instruments)
         self.reward = Reward(options.reward)
         self.ledger = Ledger(num_envs, instruments)
-        self.statistics = EpisodeStatistics(num_envs)
+        self.statistics = EpisodeStatistics(num_envs, market.history.sessions_per_year)
         self.overlay: RiskOverlay | None = None
         if risk is not None and risk.enabled:
-            self.overlay = RiskOverlay(num_envs, risk, options.lot)
+            self.overlay = RiskOverlay(
+                num_envs, risk, options.lot, market.history.sessions_per_year
+            )
         self.path: IntArray = np.zeros(num_envs, np.int64)
         self.session: IntArray = np.full(num_envs, window.start)
         self.start: IntArray = self.session.copy()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from conf.errors import InputError
 from conf.types import BoolArray, DateArray, FloatArray
+from risk.metrics import sessions_per_year
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -57,6 +58,11 @@ class PricePaths:
     def num_sessions(self) -> int:
         """T, the number of trading sessions."""
         return int(self.dates.shape[0])
+
+    @cached_property
+    def sessions_per_year(self) -> float:
+        """Sessions a year: what annualises everything measured on this history."""
+        return sessions_per_year(self.dates)
 
     @cached_property
     def days_to_next(self) -> FloatArray:

@@ -59,7 +59,7 @@ def market_features(history: MarketHistory) -> FloatArray:
         [
             np.log(close),
             returns,
-            realised_volatility(returns, window=20),
+            realised_volatility(returns, 20, history.sessions_per_year),
             volume_ratio(history.volume, window=WARMUP_SESSIONS),
             (history.high - history.low) / close,
             relative_strength_index(close, window=14) / 100.0,
@@ -77,12 +77,14 @@ def simple_returns(close: FloatArray) -> FloatArray:
     return returns
 
 
-def realised_volatility(returns: FloatArray, window: int) -> FloatArray:
+def realised_volatility(
+    returns: FloatArray, window: int, sessions_per_year: float = SESSIONS_PER_YEAR
+) -> FloatArray:
     """Annualised standard deviation (ddof=1) of the last `window` returns, (P, T)."""
     volatility = np.full_like(returns, np.nan)
     if returns.shape[1] >= window:
         windows = sliding_window_view(returns, window, axis=1)
-        volatility[:, window - 1 :] = windows.std(axis=-1, ddof=1) * np.sqrt(SESSIONS_PER_YEAR)
+        volatility[:, window - 1 :] = windows.std(axis=-1, ddof=1) * np.sqrt(sessions_per_year)
     return volatility
 
 
@@ -162,7 +164,7 @@ def panel_warmup(window: int = VOLATILITY_WINDOW) -> int:
 
 
 def panel_features(history: PanelHistory, window: int = VOLATILITY_WINDOW) -> PanelFeatures:
-    """Last return, and volatility (ddof=1, 252 sessions a year) over the last `window` returns.
+    """Last return, and annual volatility (ddof=1) over the last `window` returns.
 
     Defined from session `panel_warmup(window)` - 1 on. Raises InputError for a window under two.
     """
@@ -175,5 +177,5 @@ def panel_features(history: PanelHistory, window: int = VOLATILITY_WINDOW) -> Pa
     for path in range(history.num_paths):  # one at a time: the windows take `window` times as much
         # Side by side in memory, an asset's sums do not depend on what stands beside it.
         by_asset = np.ascontiguousarray(returns[path].T)
-        volatility[path] = realised_volatility(by_asset, window).T
+        volatility[path] = realised_volatility(by_asset, window, history.sessions_per_year).T
     return PanelFeatures(returns, volatility)

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from conf.types import FloatArray
 from envs.market.history import VOL_ESTIMATED, VOL_OBSERVED, MarketHistory
 from envs.market.indicators import recursive_filter
-from risk.metrics import SESSIONS_PER_YEAR
+from risk.metrics import SESSIONS_PER_YEAR, sessions_per_year
 
 CONSTANT = 0.0384
 RETURN_WEIGHT, RETURN_HALF_LIFE = 0.3865, 90.0
@@ -32,7 +32,12 @@ LOSS_WEIGHT, LOSS_HALF_LIFE = 0.3920, 5.0
 MIN_VOL_ANNUAL = 0.045
 
 
-def estimate_implied_vol(high: ArrayLike, low: ArrayLike, close: ArrayLike) -> FloatArray:
+def estimate_implied_vol(
+    high: ArrayLike,
+    low: ArrayLike,
+    close: ArrayLike,
+    sessions_per_year: float = SESSIONS_PER_YEAR,
+) -> FloatArray:
     """Estimated VIX / 100 at each close, (P, T) annual decimal, from sessions up to it.
 
     `high`, `low` and `close` are (P, T) positive index points. The first session has no return,
@@ -47,12 +52,16 @@ def estimate_implied_vol(high: ArrayLike, low: ArrayLike, close: ArrayLike) -> F
     returns_rms[:, 1:] = np.sqrt(weighted_mean(returns**2, RETURN_HALF_LIFE))
     losses[:, 1:] = -weighted_mean(returns, LOSS_HALF_LIFE)
     slopes = RETURN_WEIGHT * returns_rms + RANGE_WEIGHT * ranges + LOSS_WEIGHT * losses
-    estimate: FloatArray = CONSTANT + slopes * np.sqrt(SESSIONS_PER_YEAR)
+    estimate: FloatArray = CONSTANT + slopes * np.sqrt(sessions_per_year)
     return np.maximum(estimate, MIN_VOL_ANNUAL)
 
 
 def fill_implied_vol(
-    observed: ArrayLike, high: ArrayLike, low: ArrayLike, close: ArrayLike
+    observed: ArrayLike,
+    high: ArrayLike,
+    low: ArrayLike,
+    close: ArrayLike,
+    sessions_per_year: float = SESSIONS_PER_YEAR,
 ) -> tuple[FloatArray, NDArray[np.int8]]:
     """The observed volatility of one path, and the estimate where it is NaN.
 
@@ -62,7 +71,7 @@ def fill_implied_vol(
     given = np.asarray(observed, np.float64)
     known = np.isfinite(given)
     source = np.where(known, VOL_OBSERVED, VOL_ESTIMATED).astype(np.int8)
-    return np.where(known, given, estimate_implied_vol(high, low, close)), source
+    return np.where(known, given, estimate_implied_vol(high, low, close, sessions_per_year)), source
 
 
 def history_of_bars(
@@ -74,10 +83,11 @@ def history_of_bars(
     """
     names = ("open", "high", "low", "close", "volume", "vix")
     opening, high, low, close, volume, vix = (bars[name].to_numpy(np.float64) for name in names)
-    vol, source = fill_implied_vol(vix / 100.0, high, low, close)
+    dates = bars.index.to_numpy().astype("datetime64[D]")
+    vol, source = fill_implied_vol(vix / 100.0, high, low, close, sessions_per_year(dates))
     return MarketHistory(
         name=name,
-        dates=bars.index.to_numpy().astype("datetime64[D]"),
+        dates=dates,
         open=opening,
         high=high,
         low=low,

@@ -124,12 +124,21 @@ class OptionMarket:
         return close[:, 1:] / close[:, :-1] * dividends - 1.0
 
 
+MIN_SESSIONS_PER_YEAR = 200.0
+
+
 def build_option_market(
     history: MarketHistory,
     surface: FlatSurface | VixSurface,
     options: OptionPortfolioSettings,
 ) -> OptionMarket:
-    """Price the chain, lay out the observations and the costs."""
+    """Price the chain, lay out the observations and the costs; InputError unless data are daily."""
+    if history.sessions_per_year < MIN_SESSIONS_PER_YEAR:
+        raise InputError(
+            f"{history.name} has {history.sessions_per_year:.1f} sessions a year, and an option "
+            "book is traded daily",
+            "Give daily prices, or allocate to assets (+exp=allocation), which may be weekly",
+        )
     tape = build_tape(history, surface, options.chain)
     daily = options.chain.roll == "daily"
     return OptionMarket(

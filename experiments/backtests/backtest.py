@@ -18,6 +18,7 @@ from envs.core.market import BookMarket, BookOptions, as_rows
 from envs.kernels import open_kernel
 from experiments.statistics.performance import Performance, summarise
 from risk.bootstrap import equity_curve
+from risk.metrics import sessions_per_year
 from risk.overlay import OVERLAY_RULES, RiskSettings
 
 FLOOR_USD = 0.01  # the equity shown of a book that owes money
@@ -56,6 +57,11 @@ class Backtest:
             cost_usd=self.cost,
             position_usd=self.position,
         )
+
+    @property
+    def sessions_per_year(self) -> float:
+        """What annualises everything measured on it."""
+        return sessions_per_year(self.dates)
 
     def books(self, chosen: slice) -> Backtest:
         """Only some of the books."""

@@ -12,7 +12,13 @@ from envs.core.batch import Window
 from envs.core.market import BookMarket, BookOptions
 from experiments.backtests.backtest import FLOOR_USD, open_batch, rollout
 from risk.bootstrap import equity_curve
-from risk.metrics import max_drawdown, profit_factor, sharpe_ratio, simple_returns
+from risk.metrics import (
+    SESSIONS_PER_YEAR,
+    max_drawdown,
+    profit_factor,
+    sharpe_ratio,
+    simple_returns,
+)
 
 SESSIONS_APART = 21
 
@@ -56,7 +62,9 @@ def run_episodes(
     for _, alive in rollout(traders, kernel, observation, sessions):
         equity.append(np.where(alive, kernel.ledger.equity, equity[-1]))
     cash_return = np.stack([market.cash_return[s : s + sessions] for s in start])
-    return measured(np.maximum(np.stack(equity, axis=1), FLOOR_USD), cash_return)
+    return measured(
+        np.maximum(np.stack(equity, axis=1), FLOOR_USD), cash_return, history.sessions_per_year
+    )
 
 
 def index_episodes(market: BookMarket, options: BookOptions, window: Window) -> Episodes | None:
@@ -68,15 +76,21 @@ def index_episodes(market: BookMarket, options: BookOptions, window: Window) -> 
     cut = [returns[:, s - window.start : s - window.start + sessions] for s in start]
     cash_return = np.stack([market.cash_return[s : s + sessions] for s in start])
     paths = market.history.num_paths
-    return measured(equity_curve(np.concatenate(cut)), np.repeat(cash_return, paths, axis=0))
+    return measured(
+        equity_curve(np.concatenate(cut)),
+        np.repeat(cash_return, paths, axis=0),
+        market.history.sessions_per_year,
+    )
 
 
-def measured(equity: FloatArray, risk_free: FloatArray) -> Episodes:
+def measured(
+    equity: FloatArray, risk_free: FloatArray, sessions_per_year: float = SESSIONS_PER_YEAR
+) -> Episodes:
     """Measures of curves (E, T + 1) in dollars, given the return of cash (E, T)."""
     return Episodes(
         equity[:, -1] / equity[:, 0] - 1.0,
         max_drawdown(equity),
-        sharpe_ratio(simple_returns(equity), risk_free),
+        sharpe_ratio(simple_returns(equity), risk_free, sessions_per_year),
     )
 
 

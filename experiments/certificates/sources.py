@@ -91,7 +91,8 @@ def estimated_anew(history: History) -> History:
         return history
     # Real data has one path, and nothing else has estimates.
     quoted = np.where(observed, history.implied_vol[0], np.nan)
-    vol, _ = fill_implied_vol(quoted, history.high[0], history.low[0], history.close[0])
+    high, low, close = history.high[0], history.low[0], history.close[0]
+    vol, _ = fill_implied_vol(quoted, high, low, close, history.sessions_per_year)
     return replace(history, implied_vol=vol)
 
 

@@ -85,7 +85,8 @@ def _past(backtest: Backtest, day: int, book: int) -> dict[str, float | None]:
     sharpe, depth = math.nan, drawdown(curve)
     if day >= SHARPE_SESSIONS:
         recent = simple_returns(curve)[-SHARPE_SESSIONS:]
-        sharpe = float(sharpe_ratio(recent, backtest.risk_free[day - SHARPE_SESSIONS : day]))
+        free = backtest.risk_free[day - SHARPE_SESSIONS : day]
+        sharpe = float(sharpe_ratio(recent, free, backtest.sessions_per_year))
     return {
         "sharpe": _number(sharpe),
         "drawdown": _number(depth[-1]),

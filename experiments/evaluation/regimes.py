@@ -9,7 +9,7 @@ import numpy as np
 
 from conf.types import DateArray, FloatArray
 from envs.market.splits import Split
-from risk.metrics import max_drawdown, sharpe_ratio, simple_returns
+from risk.metrics import max_drawdown, sessions_per_year, sharpe_ratio, simple_returns
 
 MIN_SESSIONS = 20  # of a period, before anything is said about it
 
@@ -80,7 +80,7 @@ def period_rows(
     history_dates: DateArray,
 ) -> list[PeriodRow]:
     """The periods of which the data covers at least `MIN_SESSIONS` returns."""
-    rows = []
+    rows, annual = [], sessions_per_year(dates)
     for period in periods:
         inside = np.flatnonzero((dates[1:] >= period.first) & (dates[1:] <= period.last))
         if len(inside) < MIN_SESSIONS:
@@ -88,16 +88,16 @@ def period_rows(
         stretch = slice(int(inside[0]), int(inside[-1]) + 2)  # with the close that it starts from
         first, last = dates[stretch][1], dates[stretch][-1]
         free = risk_free[inside]
-        books = {name: _result(curve[stretch], free) for name, curve in equity.items()}
+        books = {name: _result(curve[stretch], free, annual) for name, curve in equity.items()}
         seen = seen_in(first, last, splits, history_dates)
         rows.append(PeriodRow(period.name, first, last, ", ".join(seen), books))
     return rows
 
 
-def _result(curve: FloatArray, risk_free: FloatArray) -> PeriodResult:
+def _result(curve: FloatArray, risk_free: FloatArray, annual: float) -> PeriodResult:
     return PeriodResult(
         float(curve[-1] / curve[0] - 1.0),
-        float(sharpe_ratio(simple_returns(curve), risk_free)),
+        float(sharpe_ratio(simple_returns(curve), risk_free, annual)),
         float(max_drawdown(curve)),
     )
 

@@ -22,7 +22,7 @@ from experiments.runs.folder import MANIFEST, resolve_run, shown_path
 from experiments.runs.record import load_manifest, load_run_config
 from experiments.statistics.verdict import Verdict, compare
 from risk.bootstrap import Interval, stratified_bootstrap_interval
-from risk.metrics import simple_returns
+from risk.metrics import sessions_per_year, simple_returns
 
 FEWEST_SEEDS = 5  # for an interval that covers what it says
 
@@ -73,6 +73,7 @@ def compare_evaluated(
         {run.name: simple_returns(run.equity) for run in others},
         first.risk_free,
         reps=resamples,
+        sessions_per_year=sessions_per_year(first.dates),
     )
     return RunComparison(split, book, runs, verdict, over_seeds(runs, resamples))
 

@@ -19,7 +19,7 @@ from experiments.runs.trials import TrialCount
 from experiments.statistics.performance import Performance, summarise
 from experiments.statistics.verdict import Verdict, compare
 from risk.guard import GuardState
-from risk.metrics import SESSIONS_PER_YEAR, simple_returns
+from risk.metrics import simple_returns
 
 AGENT, INDEX = "policy", "buy_and_hold"
 
@@ -119,7 +119,7 @@ def risk_report(managed: Backtest) -> dict[str, Any]:
     alive, equity = managed.alive, managed.equity[:, :-1]
 
     def a_year(dollars: FloatArray) -> float:
-        return float((dollars / equity)[alive].mean() * SESSIONS_PER_YEAR)
+        return float((dollars / equity)[alive].mean() * managed.sessions_per_year)
 
     rules = {
         rule: {
@@ -157,6 +157,7 @@ def _comparison(
         trial_variance_annual=trials.variance_annual,
         reps=resamples,
         ruined=bool(agent.ruined.any()),
+        sessions_per_year=agent.sessions_per_year,
     )
     return BenchmarkComparison(
         agent,

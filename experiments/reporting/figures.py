@@ -125,7 +125,7 @@ def rolling_sharpe_chart(
         book_line(
             name,
             dates,
-            rolling_sharpe(days, risk_free, window),
+            rolling_sharpe(days, risk_free, window, metrics.sessions_per_year(dates)),
             colours,
             width=2.0 if i == 0 else 1.4,
         )
@@ -133,7 +133,7 @@ def rolling_sharpe_chart(
         if shown_name(name) != "cash"
     )
     note, zero = f"fewer than {window} sessions", Mark("y", 0.0, dash=False)
-    error = np.sqrt(metrics.SESSIONS_PER_YEAR / window)
+    error = np.sqrt(metrics.sessions_per_year(dates) / window)
     return Chart(
         "rolling_sharpe",
         f"Sharpe ratio over the last {window} sessions",
@@ -144,14 +144,20 @@ def rolling_sharpe_chart(
     )
 
 
-def rolling_sharpe(returns: FloatArray, risk_free: FloatArray, window: int) -> FloatArray:
+def rolling_sharpe(
+    returns: FloatArray,
+    risk_free: FloatArray,
+    window: int,
+    annual: float = metrics.SESSIONS_PER_YEAR,
+) -> FloatArray:
     """Annual Sharpe ratio (T,) of the `window` sessions up to each; NaN before they are known."""
     if window < 2:
         raise InputError(f"a window of {window} sessions has no deviation", "Give 2 or more")
     excess = metrics.checked_series("returns", returns) - risk_free
     rolling = np.full(excess.shape, np.nan)
     if len(excess) >= window:
-        rolling[window - 1 :] = metrics.sharpe_ratio(sliding_window_view(excess, window), 0.0)
+        windows = sliding_window_view(excess, window)
+        rolling[window - 1 :] = metrics.sharpe_ratio(windows, 0.0, annual)
     return rolling
 
 

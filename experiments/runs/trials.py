@@ -117,7 +117,9 @@ def record_run(
             policy_step=step,
             candidates=int(candidates),
             sessions=returns.shape[1],
-            sharpe=float(sharpe_ratio(returns.ravel(), risk_free.ravel())),
+            sharpe=float(
+                sharpe_ratio(returns.ravel(), risk_free.ravel(), backtest.sessions_per_year)
+            ),
             returns_file=f"{name}/{file.name}",
         ),
     )
@@ -131,7 +133,8 @@ def count_trials(run: Path, setup: MarketSetup, split: str) -> TrialCount:
     """
     ledger = ledger_of(run)
     fingerprints = (setup.loaded.history.fingerprint, load_manifest(run)["data"].get("fingerprint"))
-    counts = [trials_on(ledger, str(fingerprint), split) for fingerprint in fingerprints]
+    annual = setup.history.sessions_per_year
+    counts = [trials_on(ledger, str(fingerprint), split, annual) for fingerprint in fingerprints]
     return max(counts, key=lambda trials: trials.num_trials)
 
 
@@ -187,7 +190,9 @@ def read_trials(ledger: Path) -> pd.DataFrame:
     return frame
 
 
-def trials_on(ledger: Path, data_fingerprint: str, split: str) -> TrialCount:
+def trials_on(
+    ledger: Path, data_fingerprint: str, split: str, annual: float = SESSIONS_PER_YEAR
+) -> TrialCount:
     """Trials made on one set of data, and the variance of their annual Sharpe ratios on a split.
 
     A run counts once, whichever split was recorded. On `validation` each run counts with all its
@@ -202,7 +207,7 @@ def trials_on(ledger: Path, data_fingerprint: str, split: str) -> TrialCount:
     on_split = rows[(rows["split"] == split) & np.isfinite(rows["sharpe"])]
     if len(on_split) < _FEWEST_TO_VARY:
         return TrialCount(count, None)
-    without_skill = SESSIONS_PER_YEAR / float(on_split["sessions"].mean())
+    without_skill = annual / float(on_split["sessions"].mean())
     variance = float(on_split["sharpe"].to_numpy(np.float64).var(ddof=1))
     return TrialCount(count, max(variance, without_skill))
 

@@ -71,21 +71,23 @@ def summarise(
 
     By session: risk_free and market_returns (..., T), or what broadcasts to it; traded_usd and
     cost_usd (..., T); position_usd (..., T, M), signed values after each session's trades, of
-    which sessions without any position do not count in the mean concentration.
+    which sessions without any position do not count in the mean concentration. The dates say how
+    many sessions a year has.
     """
     curve = checked_series("equity", equity)
     returns = metrics.simple_returns(curve)
-    days = np.asarray(dates, dtype="datetime64[D]")[1:]
+    closes = np.asarray(dates, dtype="datetime64[D]")
+    days, annual = closes[1:], metrics.sessions_per_year(closes)
     shape = returns.shape[:-1]
     missing = np.full(shape, np.nan)
     return Performance(
         sessions=np.full(shape, float(returns.shape[-1])),
         total_return=np.asarray(curve[..., -1] / curve[..., 0] - 1.0),
-        annual_return=metrics.annual_return(curve),
-        annual_volatility=metrics.annual_volatility(returns),
-        sharpe=metrics.sharpe_ratio(returns, risk_free),
-        sortino=metrics.sortino_ratio(returns, risk_free),
-        calmar=metrics.calmar_ratio(curve),
+        annual_return=metrics.annual_return(curve, annual),
+        annual_volatility=metrics.annual_volatility(returns, annual),
+        sharpe=metrics.sharpe_ratio(returns, risk_free, annual),
+        sortino=metrics.sortino_ratio(returns, risk_free, annual),
+        calmar=metrics.calmar_ratio(curve, annual),
         max_drawdown=metrics.max_drawdown(curve),
         max_drawdown_sessions=metrics.max_drawdown_sessions(curve).astype(np.float64),
         win_rate=metrics.win_rate(returns),
@@ -96,25 +98,29 @@ def summarise(
         cvar_95=metrics.expected_shortfall(returns),
         kelly=metrics.kelly_fraction(returns),
         beta=missing if market_returns is None else metrics.beta(returns, market_returns),
-        turnover=missing if traded_usd is None else turnover(traded_usd, curve),
-        cost_drag=missing if cost_usd is None else cost_drag(cost_usd, curve),
+        turnover=missing if traded_usd is None else turnover(traded_usd, curve, annual),
+        cost_drag=missing if cost_usd is None else cost_drag(cost_usd, curve, annual),
         concentration=missing
         if position_usd is None
         else _mean_concentration(position_usd, returns.shape),
     )
 
 
-def turnover(traded_usd: ArrayLike, equity: ArrayLike) -> FloatArray:
+def turnover(
+    traded_usd: ArrayLike, equity: ArrayLike, sessions_per_year: float = SESSIONS_PER_YEAR
+) -> FloatArray:
     """Value traded a year (bought plus sold) as a multiple of equity: 1.0 is 100 % a year.
 
     traded_usd (..., T) ≥ 0 by session; equity (..., T + 1), of which each session's start counts.
     """
-    return _share_of_equity_a_year("traded_usd", traded_usd, equity)
+    return _share_of_equity_a_year("traded_usd", traded_usd, equity, sessions_per_year)
 
 
-def cost_drag(cost_usd: ArrayLike, equity: ArrayLike) -> FloatArray:
+def cost_drag(
+    cost_usd: ArrayLike, equity: ArrayLike, sessions_per_year: float = SESSIONS_PER_YEAR
+) -> FloatArray:
     """Return a year that trading costs take away, decimal; shapes as in `turnover`."""
-    return _share_of_equity_a_year("cost_usd", cost_usd, equity)
+    return _share_of_equity_a_year("cost_usd", cost_usd, equity, sessions_per_year)
 
 
 def concentration(position_usd: ArrayLike) -> FloatArray:
@@ -150,7 +156,9 @@ def _mean_concentration(position_usd: ArrayLike, sessions: tuple[int, ...]) -> F
     return divide(np.asarray(np.where(held, by_day, 0.0).sum(axis=-1)), count, count > 0)
 
 
-def _share_of_equity_a_year(name: str, values: ArrayLike, equity: ArrayLike) -> FloatArray:
+def _share_of_equity_a_year(
+    name: str, values: ArrayLike, equity: ArrayLike, sessions_per_year: float
+) -> FloatArray:
     usd, curve = checked_series(name, values), checked_series("equity", equity)
     if usd.shape[-1] + 1 != curve.shape[-1]:
         raise InputError(
@@ -163,4 +171,4 @@ def _share_of_equity_a_year(name: str, values: ArrayLike, equity: ArrayLike) -> 
             f"{name} is negative or equity is not positive",
             f"Give {name} as amounts of 0 or more, and cut the curve at ruin",
         )
-    return np.asarray((usd / start).mean(axis=-1) * SESSIONS_PER_YEAR, dtype=np.float64)
+    return np.asarray((usd / start).mean(axis=-1) * sessions_per_year, dtype=np.float64)

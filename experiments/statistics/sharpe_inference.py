@@ -125,35 +125,38 @@ def sharpe_evidence(
     risk_free: ArrayLike,
     num_trials: int = 1,
     trial_variance_annual: float | None = None,
+    sessions_per_year: float = SESSIONS_PER_YEAR,
 ) -> SharpeEvidence:
     """Judge daily simple returns (T,) that were picked from `num_trials` trials.
 
     risk_free (T,) or a number is the return of cash on the same days. `trial_variance_annual` is
     the variance of the trials' annual Sharpe ratios; None takes that of an estimate without skill,
-    252 / T. With one trial DSR is PSR. Skewness and kurtosis are moments of the sample, without a
-    correction for its size, as in the papers.
+    sessions a year / T. With one trial DSR is PSR. Skewness and kurtosis are moments of the sample,
+    without a correction for its size, as in the papers.
     """
     days = checked_series("returns", returns)
     if days.ndim != 1 or days.size < 2:
         raise InputError(f"returns have shape {days.shape}", "Give one series of two days or more")
     sessions = days.size
-    annual = float(sharpe_ratio(days, risk_free))
+    annual = float(sharpe_ratio(days, risk_free, sessions_per_year))
     skewness, kurtosis = _shape(days - np.asarray(risk_free, dtype=np.float64))
     if trial_variance_annual is None and num_trials > 1:
-        trial_variance_annual = SESSIONS_PER_YEAR / sessions
+        trial_variance_annual = sessions_per_year / sessions
     variance = 0.0 if trial_variance_annual is None else trial_variance_annual
-    sharpe = annual / math.sqrt(SESSIONS_PER_YEAR)
+    sharpe = annual / math.sqrt(sessions_per_year)
     record = (sessions, skewness, kurtosis)
     return SharpeEvidence(
         sharpe=annual,
         skewness=skewness,
         kurtosis=kurtosis,
         psr=probabilistic_sharpe_ratio(sharpe, 0.0, *record),
-        dsr=deflated_sharpe_ratio(sharpe, num_trials, variance / SESSIONS_PER_YEAR, *record),
+        dsr=deflated_sharpe_ratio(sharpe, num_trials, variance / sessions_per_year, *record),
         benchmark_sharpe=expected_maximum_sharpe(num_trials, variance),
         num_trials=num_trials,
         trial_variance_annual=math.nan if trial_variance_annual is None else variance,
-        min_track_record_years=minimum_track_record_years(sharpe, 0.0, skewness, kurtosis),
+        min_track_record_years=minimum_track_record_years(
+            sharpe, 0.0, skewness, kurtosis, periods_per_year=sessions_per_year
+        ),
     )
 
 

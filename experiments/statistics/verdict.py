@@ -36,7 +36,6 @@ from experiments.statistics.sharpe_inference import SharpeEvidence, sharpe_evide
 from risk.bootstrap import mean_block_length, stationary_indices
 from risk.metrics import NEGLIGIBLE, SESSIONS_PER_YEAR, aligned, check_level, checked_series
 
-_SQRT_YEAR = math.sqrt(SESSIONS_PER_YEAR)
 _FEWEST_SESSIONS = 30
 # From so many on, whole paths are drawn: they are independent, whatever happens within them.
 _FEWEST_PATHS = 20
@@ -94,6 +93,7 @@ def compare(
     seed: int = 0,
     mean_block: float | None = None,
     ruined: bool = False,
+    sessions_per_year: float = SESSIONS_PER_YEAR,
 ) -> Verdict:
     """Compare daily simple returns (T,), or (P, T) on P independent paths, over the same days.
 
@@ -117,10 +117,13 @@ def compare(
         raise InputError(f"{reps} resamples are too few for an interval", "Give 1000 or more")
     excess = _excess(agent, benchmarks, risk_free)
     sample = PairedSample(excess, ["the agent", *benchmarks])
-    evidence = sharpe_evidence(excess[0].ravel(), 0.0, num_trials, trial_variance_annual)
+    evidence = sharpe_evidence(
+        excess[0].ravel(), 0.0, num_trials, trial_variance_annual, sessions_per_year
+    )
     means, sharpes = sample.draw(reps, mean_block, np.random.default_rng(seed))
     differences = tuple(
-        _difference(name, sample, k, means, sharpes, level) for k, name in enumerate(benchmarks, 1)
+        _difference(name, sample, k, means, sharpes, level, sessions_per_year)
+        for k, name in enumerate(benchmarks, 1)
     )
     # Losses in units of each series' own deviation: mean differences are those of Sharpe ratios.
     losses = sample.scaled(means)
@@ -244,27 +247,34 @@ class PairedSample:
 
 
 def _difference(
-    name: str, sample: PairedSample, k: int, means: FloatArray, sharpes: FloatArray, level: float
+    name: str,
+    sample: PairedSample,
+    k: int,
+    means: FloatArray,
+    sharpes: FloatArray,
+    level: float,
+    sessions_per_year: float,
 ) -> Difference:
     """The agent (series 0) less a benchmark (series k); means and Sharpe ratios are resampled."""
+    annual = math.sqrt(sessions_per_year)
     difference = float(sample.sharpe[0] - sample.sharpe[k])
     distance = np.abs(sharpes[:, 0] - sharpes[:, k] - difference)
     half = float(np.quantile(distance, level))
-    low, high = _SQRT_YEAR * (difference - half), _SQRT_YEAR * (difference + half)
+    low, high = annual * (difference - half), annual * (difference + half)
     earned = float(sample.mean[0] - sample.mean[k])
     half_earned = float(np.quantile(np.abs(means[:, 0] - means[:, k] - earned), level))
     outcome = Outcome.OUTPERFORMS if low > 0 else Outcome.INCONCLUSIVE
     return Difference(
         benchmark=name,
-        sharpe_agent=_SQRT_YEAR * float(sample.sharpe[0]),
-        sharpe_opponent=_SQRT_YEAR * float(sample.sharpe[k]),
-        difference=_SQRT_YEAR * difference,
+        sharpe_agent=annual * float(sample.sharpe[0]),
+        sharpe_opponent=annual * float(sample.sharpe[k]),
+        difference=annual * difference,
         low=low,
         high=high,
         p_value=float((1 + (distance >= abs(difference)).sum()) / (1 + distance.size)),
-        mean_return_difference=SESSIONS_PER_YEAR * earned,
-        mean_return_low=SESSIONS_PER_YEAR * (earned - half_earned),
-        mean_return_high=SESSIONS_PER_YEAR * (earned + half_earned),
+        mean_return_difference=sessions_per_year * earned,
+        mean_return_low=sessions_per_year * (earned - half_earned),
+        mean_return_high=sessions_per_year * (earned + half_earned),
         outcome=Outcome.UNDERPERFORMS if high < 0 else outcome,
     )
 

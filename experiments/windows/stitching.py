@@ -27,7 +27,7 @@ from experiments.statistics.verdict import Verdict, compare
 from experiments.windows.folder import WalkForwardRun
 from experiments.windows.windows import YearWindow
 from risk.bootstrap import Interval, percentile_interval
-from risk.metrics import simple_returns
+from risk.metrics import sessions_per_year, simple_returns
 
 # Measures that are given with an interval. The maximum drawdown is not: resampled blocks break the
 # path up, so the drawdowns of resamples lie below that of the record.
@@ -118,6 +118,7 @@ def stitch(
         trial_variance_annual=trials.variance_annual,
         reps=resamples,
         ruined=ruined,
+        sessions_per_year=sessions_per_year(dates),
     )
     agent_usd = {
         f"{name}_usd": _at_stitched_scale(comparisons, equity[AGENT], name)

@@ -12,6 +12,7 @@ from conf.types import FloatArray
 from envs.market.history import MarketHistory
 from envs.market.sources.table import FileTable, read_file_table
 from envs.market.volatility_estimate import estimate_notices, fill_implied_vol
+from risk.metrics import sessions_per_year
 
 PRICE_COLUMNS = ("open", "high", "low", "close")
 REQUIRED_COLUMNS = ("date", *PRICE_COLUMNS, "volume")
@@ -47,7 +48,9 @@ def load_file(
         )
     volume, remedy = table.numbers("volume"), "Write 0 where it is not known"
     table.refuse("volume", volume, volume < 0, "is negative", remedy)
-    vol, source = fill_implied_vol(_observed_vol(table), high, low, prices["close"])
+    vol, source = fill_implied_vol(
+        _observed_vol(table), high, low, prices["close"], sessions_per_year(dates)
+    )
     extras, notices = _extras(table)
     history = MarketHistory(
         name=f"file {path.name}",
