@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import TypeVar
@@ -20,6 +20,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 DAYS_PER_YEAR = 365.0  # calendar days, by which rates and maturities are counted
 MAX_GAP_SESSIONS = 10
+_FEW_ROWS = 20  # of which no usual step can be read
 # Values of `implied_vol_source`.
 VOL_OBSERVED, VOL_ESTIMATED = 1, 0
 _PATH_COLUMNS = ("open", "high", "low", "close", "volume", "implied_vol")
@@ -81,8 +82,16 @@ def check_shape(
         )
 
 
-def check_dates(history: str, dates: DateArray) -> None:
-    """InputError unless dates rise strictly and leave no long gap."""
+def allowed_gap(dates: DateArray) -> int:
+    """Weekdays that rising dates (T,) may lack in a row: more than MAX_GAP_SESSIONS if weekly."""
+    if len(dates) < _FEW_ROWS:
+        return MAX_GAP_SESSIONS
+    usual = int(np.median(np.busday_count(dates[:-1], dates[1:])))
+    return MAX_GAP_SESSIONS + max(usual - 1, 0)
+
+
+def check_dates(history: str, dates: DateArray, *, daily: bool = True) -> None:
+    """InputError unless dates rise strictly and leave no long gap; `allowed_gap` if not daily."""
     steps = np.diff(dates).astype(int)
     if steps.size and steps.min() <= 0:
         where = int(np.argmax(steps <= 0)) + 1
@@ -92,12 +101,13 @@ def check_dates(history: str, dates: DateArray) -> None:
             "Sort the rows by date and remove duplicates",
         )
     missing = np.busday_count(dates[:-1], dates[1:]) - 1
-    if missing.size and missing.max() > MAX_GAP_SESSIONS:
+    max_gap = MAX_GAP_SESSIONS if daily else allowed_gap(dates)
+    if missing.size and missing.max() > max_gap:
         where = int(np.argmax(missing))
         raise InputError(
             f"{history}: {missing[where]} weekdays are missing between "
             f"{dates[where]} and {dates[where + 1]}",
-            f"Fill the gap (at most {MAX_GAP_SESSIONS} are allowed) or start after it",
+            f"Fill the gap (at most {max_gap} are allowed) or start after it",
         )
 
 
@@ -136,6 +146,12 @@ class MarketHistory(PricePaths):
         }
         freeze(self, "extras", MappingProxyType(extras))
         self._check()
+
+    def __reduce__(self) -> tuple[Callable[..., MarketHistory], tuple[object, ...]]:
+        """For pickle and deepcopy, which know no read-only mapping: built anew and read-only."""
+        values = {column.name: getattr(self, column.name) for column in fields(self)}
+        values["extras"] = dict(self.extras)
+        return MarketHistory, tuple(values.values())
 
     @cached_property
     def fingerprint(self) -> str:

@@ -74,7 +74,7 @@ class PanelHistory(PricePaths):
         sessions = self.num_sessions
         check_shape(self.name, "close", self.close, (self.num_paths, sessions, self.num_assets))
         check_shape(self.name, "rate", self.rate, (sessions,))
-        check_dates(self.name, self.dates)
+        check_dates(self.name, self.dates, daily=False)
         for session in np.flatnonzero(~np.isfinite(self.rate)).tolist():
             raise InputError(f"{self.name}: rate of {self.dates[session]} is {self.rate[session]}")
         for path, session, asset in np.argwhere(~((self.close > 0) & (self.close < np.inf)))[:1]:

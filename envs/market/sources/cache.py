@@ -64,8 +64,8 @@ def read_table(path: Path) -> pd.DataFrame | None:
     except OSError as error:
         raise DamagedTable(error.strerror or str(error)) from None
     try:
-        stored = pq.read_table(BytesIO(content))
-        table: pd.DataFrame = stored.to_pandas()
+        stored = pq.ParquetFile(BytesIO(content)).read(use_threads=False)
+        table: pd.DataFrame = stored.to_pandas(use_threads=False)
         recorded = (stored.schema.metadata or {}).get(_KEY, b"").decode()
         intact = table_fingerprint(table) == recorded
     except Exception as error:

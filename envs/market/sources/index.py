@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from conf.errors import InputError
 from conf.settings import settings
@@ -22,10 +22,21 @@ from envs.market.models.index_models import IndexModel, model_dates, simulate_in
 from envs.market.models.regimes import IndexRegimes
 from envs.market.sources.bundled import load_embedded
 from envs.market.sources.index_file import load_file
+from envs.market.sources.series_checks import rate_notices
 from envs.market.sources.yahoo_index import YahooWindow, load_yahoo
 from envs.market.splits import Day, Loaded, SplitDates
 
 AnnualRate = Annotated[float, Field(gt=-1, lt=1)]
+
+
+def _check_year(day: dt.date) -> dt.date:
+    if not 1900 <= day.year <= 2050:
+        raise ValueError(f"{day} is not between 1900 and 2050")
+    return day
+
+
+# In the years whose holidays can be computed for every session that may follow.
+FirstDay = Annotated[Day, AfterValidator(_check_year)]
 
 
 @settings
@@ -45,7 +56,7 @@ class YahooData:
     """S&P 500 and VIX from Yahoo Finance, kept in a cache after the first download."""
 
     source: Literal["yahoo"] = "yahoo"
-    start: Day = dt.date(2004, 1, 1)
+    start: FirstDay = dt.date(2004, 1, 1)
     end: Day = dt.date(2025, 10, 17)  # inclusive
     cache_dir: str | None = None  # null: polyhedgerl under the user's cache folder
     timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 15.0  # in total
@@ -100,7 +111,7 @@ class SyntheticData:
     model: Literal["gbm", "heston", "garch", "bootstrap", "regime"] = "gbm"
     paths: Annotated[int, Field(ge=1)] = 1
     sessions: Annotated[int, Field(ge=2)] = 5031
-    start: Day = dt.date(1999, 1, 4)
+    start: FirstDay = dt.date(1999, 1, 4)
     initial_price: Annotated[float, Field(gt=0)] = 1000.0  # index points
     # Of gbm and heston, dividends included; null: the rate, a fair market.
     drift: AnnualRate | None = None
@@ -147,6 +158,7 @@ def load_market(
             f"{history.dates[0]} to {history.dates[-1]} is used instead ({error.problem})",
             *notices,
         )
+    notices = (*notices, *rate_notices(history))
     if isinstance(used, FileData):
         used = replace(used, path=str(Path(used.path).expanduser().resolve()))
     return LoadedMarket(history, used, notices, embargo_days, warmup_sessions)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,9 @@ import numpy as np
 from conf.errors import InputError
 from conf.types import FloatArray
 from envs.market.history import MarketHistory
+from envs.market.sources.series_checks import check_daily, index_notices
 from envs.market.sources.table import FileTable, read_file_table
+from envs.market.sources.vendors import ALIASES, plain_name
 from envs.market.volatility_estimate import estimate_notices, fill_implied_vol
 from risk.metrics import sessions_per_year
 
@@ -20,7 +21,9 @@ OPTIONAL_COLUMNS = ("vix", "implied_vol", "rate", "dividend_yield")
 
 # 500 % a year: a higher "decimal" volatility must be in points.
 _MAX_VOL = 5.0
-_MIN_VIX = 1.0
+_MIN_VIX, _MAX_VIX = 1.0, 200.0
+# Times and names of the asset, which are no features.
+_LABELS = {*ALIASES["date"], *ALIASES["asset"], "close_time"}
 
 
 def load_file(
@@ -28,7 +31,8 @@ def load_file(
 ) -> tuple[MarketHistory, tuple[str, ...]]:
     """The history in a file, and notices about it.
 
-    Columns in any case and order: date, open, high, low, close, volume; optionally vix (points)
+    Columns in any case and order: date, open, high, low, close, volume, or as the usual vendors
+    name them (`envs.market.sources.vendors`); optionally vix (points)
     or implied_vol (decimal), where a blank cell, like a missing column, is estimated from the
     index's past; optionally rate and dividend_yield (continuous annual decimals), instead of the
     constants given here. Every other numeric column becomes an extra by its name, a column
@@ -36,8 +40,10 @@ def load_file(
 
     Raises InputError naming the file, the row, the value and the remedy.
     """
-    table = read_file_table(path)
+    table = read_file_table(path).with_names(*REQUIRED_COLUMNS, "adj_close")
     _check_columns(table)
+    table = table.oldest_first()
+    check_daily(str(path), table.days())
     dates = table.sessions()
     prices = {name: table.prices(name) for name in PRICE_COLUMNS}
     high, low = prices["high"], prices["low"]
@@ -46,8 +52,7 @@ def load_file(
             f"{table.place(record)}: high {high[record]:g} is below low {low[record]:g}",
             "Correct or remove that row",
         )
-    volume, remedy = table.numbers("volume"), "Write 0 where it is not known"
-    table.refuse("volume", volume, volume < 0, "is negative", remedy)
+    volume, volume_notices = _volume(table)
     vol, source = fill_implied_vol(
         _observed_vol(table), high, low, prices["close"], sessions_per_year(dates)
     )
@@ -63,24 +68,29 @@ def load_file(
         dividend_yield=table.annual_rate("dividend_yield", dividend_yield),
         extras=extras,
     )
-    return history, (*notices, *estimate_notices(history))
+    line = {day: record for record, day in enumerate(dates)}
+    odd = index_notices(history, lambda day, _: table.place(line[day]))
+    notices = (*notices, *volume_notices, *odd, *estimate_notices(history))
+    return history, table.without_folder(notices)
 
 
 def _check_columns(table: FileTable) -> None:
-    for name in REQUIRED_COLUMNS:
-        if name in table.columns:
-            continue
-        close = difflib.get_close_matches(name, list(table.columns), n=1)
-        hint = f"Rename {close[0]!r}" if close else "Add it"
-        raise InputError(
-            f"{table.path} has no column {name!r}; it has {', '.join(table.columns)}",
-            f"{hint}; needed are {', '.join(REQUIRED_COLUMNS)}",
-        )
+    table.check_header(REQUIRED_COLUMNS)
     if "vix" in table.columns and "implied_vol" in table.columns:
         raise InputError(
             f"{table.path} has both vix and implied_vol",
             "Keep one: vix in points or implied_vol as a decimal",
         )
+
+
+def _volume(table: FileTable) -> tuple[FloatArray, tuple[str, ...]]:
+    """The column, (T,); 0 with a notice where it is there and holds no number at all."""
+    if not table.holds_numbers("volume"):
+        notice = f"{table.path}: column volume holds no number and is taken as not known"
+        return np.zeros(len(table.rows)), (notice,)
+    volume, remedy = table.numbers("volume"), "Write 0 where it is not known"
+    table.refuse("volume", volume, volume < 0, "is negative", remedy)
+    return volume, ()
 
 
 def _observed_vol(table: FileTable) -> FloatArray:
@@ -97,6 +107,7 @@ def _observed_vol(table: FileTable) -> FloatArray:
         return values
     remedy = "Write points (15.0), or name the column implied_vol if it is a decimal"
     table.refuse(name, values, values < _MIN_VIX, "is too low for points", remedy)
+    table.refuse(name, values, values > _MAX_VIX, "is higher than any index of it ever was", remedy)
     return values / 100.0
 
 
@@ -105,10 +116,10 @@ def _extras(table: FileTable) -> tuple[dict[str, FloatArray], tuple[str, ...]]:
     for name in table.columns:
         if name in REQUIRED_COLUMNS or name in OPTIONAL_COLUMNS:
             continue
-        if not name or not table.holds_numbers(name):
+        if not name or plain_name(name) in _LABELS or not table.holds_numbers(name):
             left_out.append(repr(name))
             continue
         extras[name] = table.numbers(name)
-    what = "columns without a name or numbers are left out"
+    what = "columns without a name or numbers, and of times, are left out"
     notices = (f"{table.path}: {what}: {', '.join(left_out)}",) if left_out else ()
     return extras, notices

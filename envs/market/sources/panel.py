@@ -25,9 +25,10 @@ from envs.market.models.panel import (
 )
 from envs.market.panel import PanelHistory
 from envs.market.sources.bundled import SURVIVORS, stock_prices, stocks_table
-from envs.market.sources.index import AnnualRate
+from envs.market.sources.index import AnnualRate, FirstDay
 from envs.market.sources.panel_file import load_panel_file
 from envs.market.sources.panel_gaps import Incomplete, PriceTable
+from envs.market.sources.series_checks import rate_notices
 from envs.market.sources.yahoo_index import YahooWindow
 from envs.market.sources.yahoo_panel import load_yahoo_panel
 from envs.market.splits import Day, Loaded, SplitDates
@@ -71,7 +72,7 @@ class PanelYahooData:
         *("SPY", "QQQ", "IWM", "EFA", "EEM", "TLT", "LQD", "GLD"),
         *("BTC-USD", "ETH-USD"),
     )
-    start: Day = dt.date(2018, 1, 2)
+    start: FirstDay = dt.date(2018, 1, 2)
     end: Day = dt.date(2025, 10, 17)  # inclusive
     incomplete: Incomplete = "error"
     cache_dir: str | None = None  # null: polyhedgerl under the user's cache folder
@@ -109,7 +110,7 @@ class PanelSimulatedData:
     assets: Annotated[int, Field(ge=1, le=1000)] | None = None  # null: 10; garch: as it was fitted
     paths: Annotated[int, Field(ge=1)] = 1
     sessions: Annotated[int, Field(ge=2, le=50_000)] = 5031
-    start: Day = dt.date(1999, 1, 4)
+    start: FirstDay = dt.date(1999, 1, 4)
     initial_price: Annotated[float, Field(gt=0)] = 100.0  # dollars, of every asset
     seed: Annotated[int, Field(ge=0)] = 0
     gbm: PanelModel = PanelModel()
@@ -117,13 +118,6 @@ class PanelSimulatedData:
     garch: GarchModel = GarchModel()
     rate: AnnualRate = 0.025
     splits: SplitDates = SplitDates()
-
-    @model_validator(mode="after")
-    def _check_years(self) -> PanelSimulatedData:
-        # The years whose holidays can be computed for every session that may follow.
-        if not 1900 <= self.start.year <= 2050:
-            raise ValueError(f"start {self.start} is not between 1900 and 2050")
-        return self
 
 
 PanelSettings = Annotated[
@@ -151,8 +145,10 @@ def load_panel(
     warmup = panel_warmup() if warmup_sessions is None else warmup_sessions
     if isinstance(data, PanelSimulatedData):
         history, notices = _simulate(data, np.random.default_rng(data.seed), data.paths)
-        return LoadedPanel(history, data, notices, embargo_days, warmup)
-    used, history, notices = _load_prices(data)
+        used: PanelSettings = data
+    else:
+        used, history, notices = _load_prices(data)
+    notices = (*notices, *rate_notices(history))
     return LoadedPanel(history, used, notices, embargo_days, warmup)
 
 

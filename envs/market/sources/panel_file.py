@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from conf.errors import InputError
 from conf.types import FloatArray
 from envs.market.panel import PanelHistory
 from envs.market.sources.panel_gaps import Incomplete, PriceTable
+from envs.market.sources.series_checks import Place, panel_notices
 from envs.market.sources.table import FileTable, read_file_table
+from envs.market.sources.vendors import never_an_asset
 
-# Names that the columns of a long file may have; the first that is present is used.
-ASSET_COLUMNS = ("asset", "ticker", "symbol")
+# The prices to use; the first that is present is used.
 PRICE_COLUMNS = ("adj_close", "price", "close")
 
 _BARS = {"open", "high", "low", "close"}
@@ -29,35 +31,31 @@ def load_panel_file(
     Wide: a column `date` and one column of prices for each asset, named as its header has it;
     a column `rate` (continuous annual decimal) wins over the constant given here. Long: columns
     `date`, `asset` (or ticker, symbol) and `adj_close` (or price, close), one row for each asset
-    and session in any order. Prices have to include dividends and splits.
+    and session in any order. Vendors' names for these are known (`envs.market.sources.vendors`),
+    and volume is never an asset. Prices have to include dividends and splits.
 
     Raises InputError naming the file, the row or the asset and day, and the remedy.
     """
-    table = read_file_table(path)
+    table = read_file_table(path).with_names("date", "asset", *PRICE_COLUMNS, *_BARS - {"close"})
     if "date" not in table.columns:
-        raise InputError(
-            f"{path} has no column 'date'; it has {', '.join(table.columns)}",
-            "Give a column date, and a column of prices for each asset",
-        )
-    asset_column = next((name for name in ASSET_COLUMNS if name in table.columns), None)
-    prices, notices = _long(table, asset_column) if asset_column else _wide(table, assets)
+        table.check_header(("date",))
+    is_long = "asset" in table.columns
+    if not is_long:
+        table = table.oldest_first()
+    prices, place, notices = _long(table) if is_long else _wide(table, assets)
     complete, gaps = prices.chosen(assets).complete(incomplete)
     rates: float | FloatArray = rate
-    if not asset_column:
+    if not is_long:
         # Only leading sessions are ever left out.
         rates = table.annual_rate("rate", rate)[-len(complete.dates) :]
-    return complete.history(rates), (*notices, *gaps)
+    history = complete.history(rates)
+    return history, table.without_folder((*notices, *gaps, *panel_notices(history, place)))
 
 
-def _wide(table: FileTable, assets: Sequence[str] | None) -> tuple[PriceTable, tuple[str, ...]]:
-    if set(table.columns) >= _BARS:
-        raise InputError(
-            f"{table.path} looks like the bars of one asset: it has open, high, low and close",
-            "Give a column of prices for each asset; data=csv reads bars",
-        )
-    names = [name for name in table.columns if name and name not in ("date", "rate")]
-    if not names:
-        raise InputError(f"{table.path} has no column of prices", "Give one for each asset")
+def _wide(
+    table: FileTable, assets: Sequence[str] | None
+) -> tuple[PriceTable, Place, tuple[str, ...]]:
+    names, notices = _asset_columns(table)
     if assets is not None and set(assets) <= {table.labels[name] for name in names}:
         names = [name for name in names if table.labels[name] in assets]
     prices = PriceTable(
@@ -67,22 +65,48 @@ def _wide(table: FileTable, assets: Sequence[str] | None) -> tuple[PriceTable, t
         close=np.stack([table.prices(name, blank_allowed=True) for name in names], axis=1),
     )
     if "" in table.columns and table.holds_numbers(""):  # the row numbers some programs put first
-        return prices, (f"{table.path}: a column without a name is left out",)
-    return prices, ()
+        notices = (f"{table.path}: a column without a name is left out", *notices)
+    line = {day: record for record, day in enumerate(prices.dates)}
+    return prices, lambda day, _: table.place(line[day]), notices
 
 
-def _long(table: FileTable, asset_column: str) -> tuple[PriceTable, tuple[str, ...]]:
+def _asset_columns(table: FileTable) -> tuple[list[str], tuple[str, ...]]:
+    """The columns of prices of a wide file, and a notice about those that are none."""
+    names = [name for name in table.columns if name and name not in ("date", "rate")]
+    others = [name for name in names if never_an_asset(name)]
+    names = [name for name in names if name not in others]
+    opens = {name for name in names if re.search(r"(^|[._-])open($|[._-])", name)}
+    bars = any(
+        {name.replace("open", part) for part in ("high", "low")} <= {*names} for name in opens
+    )
+    fields = {*names} <= {*_BARS, *PRICE_COLUMNS}
+    if bars or (fields and {*names} & (_BARS - {"close"})):
+        raise InputError(
+            f"{table.path} looks like the bars of one asset: it has {', '.join(names)}",
+            "Give a column of prices for each asset; data=csv reads bars",
+        )
+    if not names:
+        raise InputError(f"{table.path} has no column of prices", "Give one for each asset")
+    if fields:  # one asset
+        used = next(name for name in PRICE_COLUMNS if name in names)
+        others += [name for name in names if name != used]
+        names = [used]
+    left_out = ", ".join(table.labels[name] for name in others)
+    return names, (f"{table.path}: left out, for they are no asset: {left_out}",) if others else ()
+
+
+def _long(table: FileTable) -> tuple[PriceTable, Place, tuple[str, ...]]:
     price_column = next((name for name in PRICE_COLUMNS if name in table.columns), None)
     if price_column is None:
         raise InputError(
-            f"{table.path} has a column {asset_column!r} but none of prices; it has "
-            f"{', '.join(table.columns)}",
+            f"{table.path} has a column {table.labels['asset'].lower()!r} but none of prices; it "
+            f"has {', '.join(table.columns)}",
             f"Name the prices {', '.join(PRICE_COLUMNS[:-1])} or {PRICE_COLUMNS[-1]}",
         )
     rows = pd.DataFrame(
         {
             "day": table.days(),
-            "asset": [_label(table, asset_column, record) for record in range(len(table.rows))],
+            "asset": [_label(table, record) for record in range(len(table.rows))],
             "price": table.prices(price_column, blank_allowed=True),
         }
     )
@@ -96,22 +120,27 @@ def _long(table: FileTable, asset_column: str) -> tuple[PriceTable, tuple[str, .
         )
     prices = rows.pivot(index="day", columns="asset", values="price")  # noqa: PD010
     prices = prices[rows["asset"].unique()]
-    others = [n for n in table.columns if n not in ("date", asset_column, price_column)]
+    others = [n for n in table.columns if n not in ("date", "asset", price_column)]
     notices = (
         (f"{table.path}: prices are those of column {price_column}; left out: {', '.join(others)}",)
         if others
         else ()
     )
-    return PriceTable.of(f"file {table.path.name}", prices), notices
+
+    def place(day: np.datetime64, asset: str) -> str:
+        row = (rows["day"] == day) & (rows["asset"] == asset)
+        return table.place(int(np.argmax(row)))
+
+    return PriceTable.of(f"file {table.path.name}", prices), place, notices
 
 
-def _label(table: FileTable, column: str, record: int) -> str:
-    cell = table.columns[column][record]
+def _label(table: FileTable, record: int) -> str:
+    cell = table.columns["asset"][record]
     known = isinstance(cell, str | int) and not isinstance(cell, bool)
     label = str(cell).strip() if known else ""
     if not label:
         raise InputError(
-            f"{table.place(record)}: column {column} holds no name",
+            f"{table.place(record)}: column {table.labels['asset'].lower()} holds no name",
             "Name the asset of every row",
         )
     return label

@@ -19,6 +19,7 @@ import pandas as pd
 
 from conf.errors import InputError
 
+_COLUMNS = ("Open", "High", "Low", "Close", "Adj Close", "Volume")
 _MAX_COMPLAINT = 240
 _CURL_MANUAL = re.compile(r" See https://curl\.se\S* first for more details\.?")
 _STATUS = re.compile(r"response code=(\d{3})")
@@ -98,12 +99,25 @@ def ask_yahoo(request: Request, *, timeout_seconds: float, scratch: Path) -> pd.
 
 
 def _checked(frame: pd.DataFrame, request: Request, log: list[logging.LogRecord]) -> pd.DataFrame:
-    """The frame as floats by day; InputError if one of the symbols is missing."""
+    """The frame as floats by day; InputError for a symbol or a column missing, or a day twice."""
     for symbol in request.symbols:
         if ("Close", symbol) not in frame.columns or frame["Close", symbol].isna().all():
             raise request.failure(_complaints(log) or f"no prices for {symbol}")
-    frame = frame.astype("float64")
-    frame.index = pd.DatetimeIndex(frame.index).normalize().rename("date")
+        for name in _COLUMNS:
+            if (name, symbol) not in frame.columns:
+                raise request.failure(f"no column {name} for {symbol}")
+    if frame.columns.has_duplicates:
+        raise request.failure("a column comes twice")
+    try:
+        frame = frame.astype("float64")
+        frame.index = pd.DatetimeIndex(frame.index).normalize().rename("date")
+    except (TypeError, ValueError) as error:
+        raise request.failure(f"the answer is no table of prices by day: {error}") from None
+    if frame.index.has_duplicates or frame.index.hasnans:
+        twice = frame.index[frame.index.duplicated() | frame.index.isna()][0]
+        raise request.failure(
+            f"the day {twice:%Y-%m-%d} comes twice" if twice == twice else "no day"
+        )
     return frame
 
 

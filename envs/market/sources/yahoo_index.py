@@ -12,6 +12,7 @@ from conf.errors import InputError
 from envs.market.exchange_calendar import exchange_sessions
 from envs.market.history import MarketHistory
 from envs.market.sources.cache import cache_folder, cached_or_downloaded
+from envs.market.sources.series_checks import index_notices
 from envs.market.sources.yahoo_client import Request, ask_yahoo
 from envs.market.volatility_estimate import estimate_notices, history_of_bars
 
@@ -21,6 +22,7 @@ _COLUMNS = ("Open", "High", "Low", "Close", "Volume")
 # What may be missing without the answer being called partial.
 MAX_MISSING_SESSIONS = 5
 MAX_MISSING_VIX_SHARE = 0.01
+MAX_PRICE, MAX_VIX = 1e12, 200.0
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,17 @@ def load_yahoo(
 
     answer = cached_or_downloaded(folder / window.cache_name, window.end, ask, REMEDY)
     missing = _check_complete(answer.table, window)
-    if not (answer.table[["high", "low", "close"]] > 0).all(axis=None):
-        raise InputError("Yahoo Finance gave a price that is missing or not positive", REMEDY)
+    prices = answer.table[["open", "high", "low", "close"]]
+    if not ((prices > 0) & (prices < MAX_PRICE)).all(axis=None):
+        raise InputError("Yahoo Finance gave a price that is missing, not positive or huge", REMEDY)
+    if (answer.table["vix"] > MAX_VIX).any():
+        raise InputError(f"Yahoo Finance gave a VIX above {MAX_VIX:g}", REMEDY)
     try:
         history = history_of_bars("yahoo", answer.table, rate, dividend_yield)
+        odd = index_notices(history, lambda day, _: f"yahoo, {day}")
     except InputError as error:
         raise InputError(f"Yahoo Finance gave unusable data: {error.problem}", REMEDY) from None
-    notices = (*answer.notices, *missing, *answer.keep())
+    notices = (*answer.notices, *missing, *odd, *answer.keep())
     return history, (*notices, *estimate_notices(history))
 
 

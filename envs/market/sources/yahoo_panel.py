@@ -14,6 +14,7 @@ from envs.market.exchange_calendar import exchange_sessions
 from envs.market.panel import PanelHistory
 from envs.market.sources.cache import cache_folder, cached_or_downloaded
 from envs.market.sources.panel_gaps import Incomplete, PriceTable
+from envs.market.sources.series_checks import panel_notices
 from envs.market.sources.yahoo_client import Request, ask_yahoo
 from envs.market.sources.yahoo_index import MAX_MISSING_SESSIONS, YahooWindow
 
@@ -48,9 +49,10 @@ def load_yahoo_panel(
     complete, gaps = prices.complete(incomplete)
     try:
         history = complete.history(rate)
+        odd = panel_notices(history, lambda day, _: f"yahoo, {day}")
     except InputError as error:
         raise InputError(f"Yahoo Finance gave unusable data: {error.problem}", REMEDY) from None
-    return history, (*answer.notices, *left_out, *gaps, *answer.keep())
+    return history, (*answer.notices, *left_out, *gaps, *odd, *answer.keep())
 
 
 def panel_cache_name(tickers: tuple[str, ...], window: YahooWindow) -> str:
