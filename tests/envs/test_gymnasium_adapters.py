@@ -1,3 +1,5 @@
+import copy
+import pickle
 import warnings
 
 import gymnasium as gym
@@ -45,6 +47,24 @@ def test_registered_environments_are_made_by_name():
     window = many.unwrapped.kernel.window
     dates = many.unwrapped.kernel.market.history.dates
     assert str(dates[window.start]) == "2014-01-02"
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+def test_a_made_environment_can_be_copied_and_goes_on_as_the_original_does(copied):
+    env = gym.make(ID)
+    env.reset(seed=3)
+    env.step(env.action_space.sample())
+    twin, action = copied(env), env.action_space.sample()
+    for _ in range(3):
+        result, other = env.step(action), twin.step(action)
+        np.testing.assert_array_equal(result[0], other[0])
+        assert result[1:4] == other[1:4]
+    history = env.unwrapped.kernel.market.history
+    again = copied(history)
+    assert again.fingerprint == history.fingerprint
+    assert not again.close.flags.writeable
+    with pytest.raises(TypeError):
+        again.extras["x"] = again.close
 
 
 def test_make_refuses_unknown_settings():

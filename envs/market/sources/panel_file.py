@@ -14,7 +14,7 @@ from conf.types import FloatArray
 from envs.market.panel import PanelHistory
 from envs.market.sources.panel_gaps import Incomplete, PriceTable
 from envs.market.sources.series_checks import Place, panel_notices
-from envs.market.sources.table import FileTable, read_file_table
+from envs.market.sources.table import FileTable, check_label, read_file_table
 from envs.market.sources.vendors import never_an_asset
 
 # The prices to use; the first that is present is used.
@@ -143,4 +143,5 @@ def _label(table: FileTable, record: int) -> str:
             f"{table.place(record)}: column {table.labels['asset'].lower()} holds no name",
             "Name the asset of every row",
         )
+    check_label(f"{table.place(record)}: the asset", label)
     return label

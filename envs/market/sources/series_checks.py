@@ -184,6 +184,14 @@ def _refuse_impossible_moves(
     dates: DateArray, moves: FloatArray, described: Callable[[int, int], str]
 ) -> None:
     """InputError for log moves (T - 1, A) that no price makes."""
+    doublings = np.abs(moves) > _DOUBLING
+    often = doublings.mean(axis=0) > _MAX_DOUBLINGS if len(moves) >= _FEW_ROWS else np.zeros(0)
+    for column in np.flatnonzero(often)[:1].tolist():
+        row, count = int(np.argmax(doublings[:, column])), int(doublings[:, column].sum())
+        raise InputError(
+            f"{described(row, column)}, the first of {count:,} such moves: not prices",
+            "Give a column of prices: neither volumes nor returns",
+        )
     remedy = "Correct or remove that price; splits have to be in the prices"
     log_price = np.cumsum(moves, axis=0)
     for rows in range(1, min(_SPIKE_ROWS, len(moves) - 1) + 1):
@@ -195,14 +203,6 @@ def _refuse_impossible_moves(
             raise InputError(f"{described(row, column)} and is back on {back}", remedy)
     for row, column in np.argwhere((moves > _MAX_RISE) | (moves < -_MAX_FALL))[:1].tolist():
         raise InputError(f"{described(row, column)}, which no price does in a day", remedy)
-    doublings = np.abs(moves) > _DOUBLING
-    often = doublings.mean(axis=0) > _MAX_DOUBLINGS if len(moves) >= _FEW_ROWS else np.zeros(0)
-    for column in np.flatnonzero(often)[:1].tolist():
-        row, count = int(np.argmax(doublings[:, column])), int(doublings[:, column].sum())
-        raise InputError(
-            f"{described(row, column)}, the first of {count:,} such moves: not prices",
-            "Give a column of prices: neither volumes nor returns",
-        )
 
 
 def _percent(log_move: float) -> str:

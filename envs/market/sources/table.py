@@ -30,6 +30,7 @@ _SAVE_AS = "Save it as UTF-8 CSV or as Parquet"
 _FIRST_YEAR, _DAYS_AHEAD = 1800, 7  # time zones and wrong clocks; nobody knows later prices
 # The dollar's and the coins' widest ranges are far within; squares of the second stay finite.
 _PRICE_RANGE, _MAX_NUMBER = (1e-12, 1e12), 1e30
+_MAX_LABEL = 100  # characters
 _GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")  # 1,234,567.8
 # A number whose point cannot group thousands: 12.5, 1,234.567; not 1.234.
 _POINT_IS_DECIMAL = re.compile(r"[-+$]*(\d*\.(\d{1,2}|\d{4,})|\d{1,3}(,\d{3})+\.\d+)")
@@ -76,8 +77,13 @@ class FileTable:
                 continue
             problem = f"{self.path} has no column {name!r}; it has {_shown_names(self.columns)}"
             free = [column for column in self.columns if column not in needed]
-            close = difflib.get_close_matches(name, free, n=1)
-            hint = f"Rename {close[0]!r} to {name!r}" if close else f"Rename or add the {name}"
+            similar = [column for column in free if name[:4] in column]  # "closing price"
+            similar += difflib.get_close_matches(name, free, n=1)
+            hint = (
+                f"Rename {similar[0]!r} to {name!r}"
+                if similar
+                else f"Add {name} or rename its column"
+            )
             if any(day_of(column) or not math.isnan(_number(column)) for column in self.columns):
                 problem += ": the first line holds values, not names"
                 hint = "Add a first line with the columns' names"
@@ -212,6 +218,12 @@ def _number(cell: object) -> float:
         return math.nan
 
 
+def check_label(place: str, label: str) -> None:
+    """InputError for the name of a column or an asset that no message could show."""
+    if len(label) > _MAX_LABEL or not label.isprintable():
+        raise InputError(f"{place} is named {_shown(label)}", "Choose a short printable name")
+
+
 def _shown_names(names: Iterable[str]) -> str:
     text = ", ".join(names)
     return text if len(text) <= 300 else text[:297] + "..."
@@ -322,11 +334,13 @@ def _table(
 ) -> FileTable:
     if not rows:
         raise InputError(f"{path} has a header but no rows", "Give one row a session")
-    names = ["_".join(name.lower().split()) for name in header]
+    labels = [" ".join(name.split()) for name in header]
+    names = [label.lower().replace(" ", "_") for label in labels]
     for position, name in enumerate(names):
+        check_label(f"{path}, column {position + 1}", labels[position])
         if name in names[:position]:
             raise InputError(
                 f"{path} has two columns named {name!r}", "Rename or remove one (case is ignored)"
             )
-    labels = {name: label.strip() for name, label in zip(names, header, strict=True)}
-    return FileTable(path, rows, row_word, dict(zip(names, columns, strict=True)), labels)
+    by_name = dict(zip(names, columns, strict=True))
+    return FileTable(path, rows, row_word, by_name, dict(zip(names, labels, strict=True)))
