@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 _END = r"(?=$|[T ,])"  # a time of day and its zone may follow: the day alone counts
 _YEAR_FIRST = re.compile(r"(\d{4})(?:([-/.])(\d{1,2})\2(\d{1,2})|(\d{2})(\d{2}))" + _END)
@@ -44,6 +45,7 @@ def day_of(cell: object, day_first: bool | None = None) -> dt.date | None:
         return None
 
 
+@lru_cache(maxsize=50_000)  # long panels name each day many times
 def _written_day(text: str, day_first: bool | None) -> dt.date | None:
     if match := _YEAR_FIRST.match(text):
         return dt.date(int(match[1]), int(match[3] or match[5]), int(match[4] or match[6]))

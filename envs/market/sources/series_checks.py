@@ -27,7 +27,9 @@ _ROUNDING, _MAX_OUTSIDE = 1e-6, 0.2  # how far close or open may lie outside hig
 _MAX_CLOSES_OUTSIDE = 0.1  # share of the rows
 _ODD_VOL = (0.03, 1.0)  # annual decimals
 _ODD_RATE = 0.2
-_FEW_ROWS = 20  # of which no shares are taken
+_FEW_ROWS, _MANY_ROWS = 20, 100  # of which no shares are taken, and correlations are
+_MAX_STILL = 20  # moves of zero in a row
+_MIN_CORRELATION = -0.4  # of a move with the next; changes of returns have -0.5
 _ROWS_OF_A_HABIT = 5
 
 
@@ -57,7 +59,8 @@ def index_notices(history: MarketHistory, place: Place) -> tuple[str, ...]:
             f"{place(day, '')}: implied volatility of {day} is {vol[session]:.1%}"
             f"{_of_several(odd)}: check it"
         )
-    return (*notices, *_weekend_notices(history.name, history.dates))
+    close = history.close[0][:, None]
+    return (*notices, *_habit_notices(history.name, history.dates, close, ("close",)))
 
 
 def panel_notices(history: PanelHistory, place: Place) -> tuple[str, ...]:
@@ -70,7 +73,8 @@ def panel_notices(history: PanelHistory, place: Place) -> tuple[str, ...]:
             f"{history.name}: the rows are not evenly spaced: the step changes near "
             f"{history.dates[first]}"
         )
-    return (*notices, *_weekend_notices(history.name, history.dates))
+    assets, close = history.assets, history.close[0]
+    return (*notices, *_habit_notices(history.name, history.dates, close, assets))
 
 
 def rate_notices(history: PricePaths) -> tuple[str, ...]:
@@ -209,19 +213,42 @@ def _percent(log_move: float) -> str:
     return f"{100 * np.expm1(log_move):+,.1f} %"
 
 
-def _weekend_notices(name: str, dates: DateArray) -> list[str]:
-    """Rows on weekends, unless the market is open on all days."""
+def _habit_notices(
+    name: str, dates: DateArray, close: FloatArray, assets: Sequence[str]
+) -> list[str]:
+    """Rows on weekends unless the market never closes, prices that stand still, and returns."""
+    notices = _weekend_notices(name, dates, close)
+    moves = np.diff(np.log(close), axis=0)
+    still, undone = [], []
+    for column, asset in enumerate(assets):
+        steps = np.concatenate([[-1], np.flatnonzero(moves[:, column]), [len(moves)]])
+        rows = np.diff(steps) - 1
+        if rows.max() >= _MAX_STILL:
+            first = dates[steps[int(np.argmax(rows))] + 1]
+            still.append(f"{asset} stands still for {rows.max():,} rows from {first} on")
+        earlier, later = moves[:-1, column], moves[1:, column]
+        if len(moves) < _MANY_ROWS or min(np.ptp(earlier), np.ptp(later)) == 0:
+            continue
+        if np.corrcoef(earlier, later)[0, 1] < _MIN_CORRELATION:
+            undone.append(f"{asset} undoes each move with the next: are these prices?")
+    for cases in filter(None, (still, undone)):
+        others = f" ({len(cases) - 1:,} others do so)" if len(cases) > 1 else ""
+        notices.append(f"{name}: {cases[0]}{others}")
+    return notices
+
+
+def _weekend_notices(name: str, dates: DateArray, close: FloatArray) -> list[str]:
     weekday = (dates.astype(int) + 3) % 7  # 0 is Monday
     count = np.bincount(weekday, minlength=7)
     on_weekend = weekday >= 5
-    if not on_weekend.any() or count.min() * 14 > len(dates):
+    total = int(on_weekend.sum())
+    if total >= 2 * _ROWS_OF_A_HABIT and not np.diff(close, axis=0)[on_weekend[1:]].any():
+        return [f"{name}: {total:,} rows on weekends repeat the price before: leave them out"]
+    if not total or count.min() * 14 > len(dates):
         return []
     first = dates[int(np.argmax(on_weekend))]
-    text = f"{name}: {on_weekend.sum():,} rows lie on a Saturday or Sunday, the first on {first}"
+    text = f"{name}: {total:,} rows lie on a Saturday or Sunday, the first on {first}"
     if len(dates) >= _FEW_ROWS and count[[0, 4]].min() * 50 < len(dates):
         missing = "Monday" if count[0] < count[4] else "Friday"
-        text += (
-            f", and hardly any on a {missing}: midnight of an eastern market in UTC is the day "
-            "before"
-        )
+        text += f", and hardly any on a {missing}: midnight in the east is the day before in UTC"
     return [text]

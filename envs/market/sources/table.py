@@ -78,7 +78,7 @@ class FileTable:
             problem = f"{self.path} has no column {name!r}; it has {_shown_names(self.columns)}"
             free = [column for column in self.columns if column not in needed]
             similar = [column for column in free if name[:4] in column]  # "closing price"
-            similar += difflib.get_close_matches(name, free, n=1)
+            similar += difflib.get_close_matches(name, free, n=1, cutoff=0.65)
             hint = (
                 f"Rename {similar[0]!r} to {name!r}"
                 if similar

@@ -14,14 +14,17 @@ ALIASES: dict[str, tuple[str, ...]] = {
         *("exchange_date", "effective_date", "observation_date", "time_period", "caldt"),
         *("open_time", "window_start", "gmt_time", "local_time", "unix", "unix_timestamp"),
     ),
-    "open": ("open", "open_price", "px_open"),
-    "high": ("high", "high_price", "px_high"),
-    "low": ("low", "low_price", "px_low"),
+    "open": ("open", "open_price", "price_open", "px_open"),
+    "high": ("high", "high_price", "price_high", "px_high"),
+    "low": ("low", "low_price", "price_low", "px_low"),
     "adj_close": ("adj_close", "adjclose", "adjusted_close", "close_adj", "adjusted"),
     "price": ("price",),
-    "close": ("close", "close/last", "px_last", "close_price", "last", "last_price", "price"),
+    "close": (
+        *("close", "close/last", "px_last", "close_price", "price_close", "last", "last_price"),
+        "price",
+    ),
     "volume": ("volume", "vol", "tickvol", "tick_volume", "px_volume", "total_volume"),
-    "asset": ("asset", "ticker", "tic", "symbol", "ric", "ts_code", "name"),
+    "asset": ("asset", "ticker", "tic", "symbol", "ric", "ts_code", "instrument", "name", "permno"),
 }
 # What is no price although it stands in a column of numbers, beside every name with "volume".
 NEVER_ASSETS = {

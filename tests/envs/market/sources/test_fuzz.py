@@ -306,13 +306,13 @@ def test_damaged_parquet_files_do_not_abort_the_process_at_its_end(tmp_path: Pat
 import sys
 from pathlib import Path
 from tests.envs.market.sources.test_fuzz import damaged_parquet, outcome
-for seed in range(int(sys.argv[2]), int(sys.argv[2]) + 60):
+for seed in range(int(sys.argv[2]), int(sys.argv[2]) + 150):
     path = Path(sys.argv[1]) / f"{seed}.parquet"
     path.write_bytes(damaged_parquet(seed))
     outcome(path, panel=bool(seed % 2))
 print("all read or refused")
 """
-    for first in range(0, 600, 60):
+    for first in range(0, 600, 150):
         finished = subprocess.run(
             [sys.executable, "-c", program, str(tmp_path), str(first)],
             capture_output=True,

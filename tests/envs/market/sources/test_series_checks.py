@@ -293,6 +293,32 @@ def test_parquet_knows_years_that_no_calendar_has(
     assert "row 1" in refusal(load, path)
 
 
+def test_weekends_that_repeat_the_price_before_get_a_notice(file: File) -> None:
+    for frame, load in ((index_frame(), index), (panel_frame(), panel)):
+        filled = frame.resample("D").ffill()
+        (notice,) = load(file(filled.assign(volume=1.0) if load is index else filled))
+        assert "118 rows on weekends repeat the price before: leave them out" in notice
+
+
+def test_a_price_that_stands_still_gets_a_notice(file: File) -> None:
+    frame = panel_frame()
+    frame.iloc[100:131, 1] = frame.iloc[100, 1]
+    (notice,) = panel(file(frame))
+    assert (
+        notice == f"file prices.csv: B stands still for 30 rows from {frame.index[100]:%Y-%m-%d} on"
+    )
+    frame["B"] = frame["C"] = 14593
+    (notice,) = panel(file(frame))
+    assert "B stands still for 299 rows from 2015-01-05 on (1 others do so)" in notice
+
+
+def test_returns_in_place_of_prices_get_a_notice(file: File) -> None:
+    frame = panel_frame()
+    frame["C"] = 1.0 + frame["C"].pct_change().fillna(0.0)
+    (notice,) = panel(file(frame))
+    assert "C undoes each move with the next: are these prices?" in notice
+
+
 # Magnitudes of volatilities, rates and prices
 
 

@@ -227,8 +227,12 @@ def test_several_tickers_of_yfinance_are_a_panel(
     assert history.close[0, :, 1].tolist() == (expected + 1).tolist()
 
 
-@pytest.mark.parametrize("asset", ["ticker", "tic", "symbol", "Name", "Ticker", "<TICKER>", "ric"])
-@pytest.mark.parametrize("price", ["close", "Adj Close", "adjusted_close", "price", "<CLOSE>"])
+@pytest.mark.parametrize(
+    "asset", [*("ticker", "tic", "symbol", "Name", "Ticker", "<TICKER>"), "Instrument", "ric"]
+)
+@pytest.mark.parametrize(
+    "price", ["close", "Adj Close", "adjusted_close", "price", "<CLOSE>", "Price Close"]
+)
 def test_long_panels_of_all_vendors(write: Writer, asset: str, price: str) -> None:
     rows = [f"{d},{n},{c:.2f},{v}" for d, _, _, _, c, v in BARS for n in ("AAA", "BBB")]
     history, _ = load_panel_file(
@@ -376,3 +380,11 @@ def test_what_is_not_recognised_is_refused_with_the_column_to_rename(
     error = refusal(write(lines))
     assert problem in error.problem
     assert remedy in error.remedy
+
+
+def test_returns_and_numbers_of_assets_are_no_prices(write: Writer) -> None:
+    rows = [f"14593,{d},{c},0.01" for d, _, _, _, c, _ in BARS]
+    error = refusal(write(["PERMNO,date,PRC,RET", *rows]), panel=True)
+    assert "has a column 'permno' but none of prices" in error.problem
+    rows = [f"{d},{c},-0.01" for d, _, _, _, c, _ in BARS]
+    assert "is not positive" in refusal(write(["date,AA,Return", *rows]), panel=True).problem
