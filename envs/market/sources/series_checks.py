@@ -135,8 +135,8 @@ def _range_notices(history: MarketHistory, place: Place) -> list[str]:
             f"outside low {low[row]:g} to high {high[row]:g}{_of_several(odd)}"
         )
     width = np.maximum(high / np.maximum(opening, close), np.minimum(opening, close) / low)
-    for row in np.flatnonzero(width > _ODD_RANGE)[:1].tolist():
-        row = int(np.argmax(width))
+    row = int(np.argmax(width))
+    if width[row] > _ODD_RANGE:
         text = (
             f"{_at(history, row, place)}: low {low[row]:g} and high {high[row]:g} are far from "
             f"open {opening[row]:g} and close {close[row]:g}"
