@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from gymnasium import spaces
 
@@ -12,7 +14,7 @@ from envs.core.market import as_rows
 from envs.option_portfolio.market import OptionMarket, OptionPortfolioSettings
 from envs.option_portfolio.observation import BookObservation
 from envs.option_portfolio.risk_view import RiskView
-from envs.option_portfolio.sizing import target_quantity
+from envs.option_portfolio.sizing import at_price_level, target_quantity
 from risk.book import Book
 
 
@@ -27,6 +29,8 @@ class OptionPortfolioKernel(BookKernel):
 
     def _prepare(self) -> None:
         market, overlay = self.market, self.overlay
+        sizing = at_price_level(self.options.sizing, float(market.history.close[0, 0]))
+        self.options = replace(self.options, sizing=sizing)
         self.action_space = spaces.Box(-1.0, 1.0, (market.tape.num_slots,), dtype=np.float32)
         if overlay is not None:
             needs_scan = overlay.options.limits.max_margin is not None

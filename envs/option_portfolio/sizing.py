@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -9,6 +11,8 @@ from pydantic import Field
 
 from conf.settings import settings
 from conf.types import FloatArray
+
+_LEAST_LEVEL_USD = 600.0
 
 Share = Annotated[float, Field(gt=0.0, le=100.0)]
 
@@ -19,10 +23,21 @@ class SizingSettings:
 
     max_premium: Share = 0.20  # premium of one contract, share of equity
     max_notional: Share = 1.0  # |quantity| x spot of one contract, share of equity
-    min_tick_usd: Annotated[float, Field(gt=0.0)] = 0.05  # cheaper contracts only close
+    # Cheaper contracts only close. Of an index of 600 to 6,000 at its start; see `at_price_level`.
+    min_tick_usd: Annotated[float, Field(gt=0.0)] = 0.05
     no_trade_band: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # share of equity
     contract_multiplier: Annotated[float, Field(gt=0.0)] = 1.0  # units of the index a contract
     fractional: bool = True  # may a part of a contract be held?
+
+
+def at_price_level(options: SizingSettings, first_close: float) -> SizingSettings:
+    """The settings for an index that begins at `first_close` dollars.
+
+    The tick is scaled by the power of ten that brings the index to 600 to 6,000, so that the same
+    returns at a hundredth of the price give the same books.
+    """
+    decade = math.floor(math.log10(first_close / _LEAST_LEVEL_USD))
+    return replace(options, min_tick_usd=options.min_tick_usd * 10.0**decade) if decade else options
 
 
 def largest_quantity(

@@ -1,8 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agents.baselines.options import build_baselines
+from envs.core.batch import Window
 from envs.option_portfolio.sizing import SizingSettings, target_quantity
+from envs.options.surface import VixSurface
+from experiments.backtests.backtest import run_backtest
+from tests.markets import market_of, options_of, random_walk, wandering_vol
 
 
 def sized(action, current=0.0, premium=5.2, spot=1000.0, equity=100_000.0, **options):
@@ -68,3 +76,22 @@ def test_caps_hold_and_nothing_is_opened_below_the_tick(action, current, premium
         assert abs(quantity) * premium <= 0.2 * equity * (1 + 1e-12)
     else:
         assert min(current, 0) <= quantity <= max(current, 0)
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.1, 10.0, 100.0])
+def test_the_same_returns_at_another_price_level_give_the_same_books(scale):
+    def equity_of(scale):
+        history = random_walk(160, seed=4, implied_vol=wandering_vol(160))
+        bars = {name: getattr(history, name) * scale for name in ("open", "high", "low", "close")}
+        options = options_of()
+        market = market_of(replace(history, **bars), options, VixSurface())
+        books = {b.name: b.policy for b in build_baselines(market, options, None)}
+        return {
+            name: run_backtest(books[name], market, options, Window(60, 160)).equity[0]
+            for name in ("put_write", "iron_condor", "equal_weight_short", "random")
+        }
+
+    ours, theirs = equity_of(1.0), equity_of(scale)
+    for name, equity in ours.items():
+        assert equity.std() > 1.0
+        np.testing.assert_allclose(theirs[name], equity, rtol=1e-9, err_msg=name)
