@@ -24,9 +24,13 @@ class InputError(ValueError):
 
 def checked_number(name: str, value: object) -> float:
     """A finite number of any numeric type, NumPy's included, as float; InputError otherwise."""
-    if not isinstance(value, Real) or not math.isfinite(value):
+    try:
+        number = float(value) if isinstance(value, Real) else math.nan
+    except OverflowError:  # an integer or a fraction beyond the largest float
+        raise InputError(f"{name} is too large a number", "Give a finite number") from None
+    if not math.isfinite(number):
         raise InputError(f"{name} is {value!r}", "Give a finite number")
-    return float(value)
+    return number
 
 
 def checked_positive(name: str, value: object) -> float:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from conf.errors import InputError, checked_number
+
+log = logging.getLogger(__name__)
 
 _NEGLIGIBLE = 1e-9  # of the hedge: rounding, not worth an order
 _REFUSED = ("rejected", "canceled", "cancelled", "expired", "failed")
@@ -77,12 +80,15 @@ class HedgingStrategy:
     the hedge that the drawdown calls for, also back when the drawdown recovers. One strategy
     watches one position. Orders that the exchange acknowledges without saying what was filled are
     counted in full. When a client raises, the order may or may not have arrived: it is not counted;
-    look at the exchange and set `hedge_units`.
+    look at the exchange and set `hedge_units`. An answer that cannot be right (more filled than
+    ordered, NaN, text) leaves the order unresolved: it is logged as an error and nothing more is
+    sent until a person has called `settle`.
     """
 
     max_drawdown_threshold: float = 0.05  # share of the peak
     symbol: str = "HEDGE"
     hedge_units: float = 0.0
+    unresolved: str | None = field(default=None, init=False)  # the order and its answer
 
     def __post_init__(self) -> None:
         threshold = checked_number("max_drawdown_threshold", self.max_drawdown_threshold)
@@ -90,6 +96,11 @@ class HedgingStrategy:
             raise InputError(
                 f"max_drawdown_threshold is {threshold}", "Give a share between 0 and 1"
             )
+
+    def settle(self, hedge_units: float) -> None:
+        """Go on after an unresolved order: what the exchange shows as the hedge, in units."""
+        self.hedge_units = checked_number("hedge_units", hedge_units)
+        self.unresolved = None
 
     def hedge_ratio(self, drawdown: float) -> float:
         """Share of the position to hedge at a drawdown (0..1)."""
@@ -143,14 +154,17 @@ class HedgingStrategy:
         """Units to trade (negative: sell), and the result if there are none."""
         position = checked_number("position_size", position_size)
         ratio = self.hedge_ratio(drawdown)
+        held = checked_number("hedge_units", self.hedge_units)
         target = -position * ratio
-        units = target - self.hedge_units
+        units = checked_number("the order", target - held)
         if abs(units) <= _NEGLIGIBLE * max(abs(target), abs(self.hedge_units)):
             units = 0.0
         reason = "drawdown within its threshold"
         if ratio:
             reason = f"drawdown {drawdown:.1%} beyond {self.max_drawdown_threshold:.1%}"
         hedged = self._ratio(position)
+        if self.unresolved is not None:
+            return 0.0, HedgeResult(hedged > 0.0, hedged, 0.0, None, None, self.unresolved)
         if not units:
             reason = f"{reason}, hedged already" if hedged else reason
             reason = reason if position else "no position"
@@ -165,7 +179,17 @@ class HedgingStrategy:
         status, filled = (order or {}).get("status"), (order or {}).get("filled")
         requested = abs(units)
         refused = str(status).lower() in _REFUSED
-        amount = (0.0 if refused else requested) if filled is None else float(filled)
+        amount = 0.0 if refused else requested
+        if filled is not None or (order is None and answer is not None):
+            amount = _filled(filled, requested)
+        if math.isnan(amount):
+            self.unresolved = (
+                f"the order to {_side(units)} {requested:g} {self.symbol} is unresolved, the "
+                f"exchange answered {str(answer)[:200]!r}: look at it and call settle(hedge_units)"
+            )
+            log.error(self.unresolved)
+            ratio = self._ratio(float(position))
+            return HedgeResult(False, ratio, 0.0, _side(units), order, self.unresolved)
         # An open order may still be filled: it counts, so that it is not sent twice.
         counted = requested if str(status).lower() == "open" else amount
         self.hedge_units += math.copysign(counted, units)
@@ -177,6 +201,16 @@ class HedgingStrategy:
     def _ratio(self, position: float) -> float:
         """Share of the position that the units traded so far hedge."""
         return min(max(-self.hedge_units / position, 0.0), 1.0) if position else 0.0
+
+
+def _filled(filled: Any, requested: float) -> float:
+    """What was filled, in units; NaN where the answer cannot be right."""
+    try:
+        amount = checked_number("filled", filled)
+    except InputError:
+        return math.nan
+    possible = 0.0 <= amount <= requested * (1.0 + _NEGLIGIBLE) and not isinstance(filled, bool)
+    return amount if possible else math.nan
 
 
 def _side(units: float) -> str:

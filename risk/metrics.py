@@ -18,7 +18,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from conf.errors import InputError
+from conf.errors import InputError, checked_number
 from conf.types import BoolArray, DateArray, FloatArray, IntArray
 
 Numbers = TypeVar("Numbers", float, FloatArray)
@@ -28,6 +28,7 @@ SESSIONS_PER_YEAR = 252  # of an exchange
 DAYS_A_YEAR = 365.25
 # Daily deviations and means below this are rounding: equity of 1e5 is known to about 1e-11.
 NEGLIGIBLE = 1e-12
+_LARGEST = 1e100  # squares and sums of larger numbers overflow
 
 
 def sessions_per_year(dates: DateArray) -> float:
@@ -219,7 +220,12 @@ def period_returns(
     period may be partial.
     """
     days = checked_series("returns", returns)
-    when = np.asarray(dates, dtype="datetime64[D]")
+    if period not in ("month", "year"):
+        raise InputError(f"period is {period!r}", "Give month or year")
+    try:
+        when = np.asarray(dates, dtype="datetime64[D]")
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"dates cannot be read: {error}", "Give dates as 2020-01-31") from None
     if when.shape != days.shape[-1:] or (np.diff(when) <= np.timedelta64(0, "D")).any():
         raise InputError(
             f"{when.size} dates for {days.shape[-1]} returns, or not in increasing order",
@@ -238,11 +244,12 @@ def positive_share(returns: ArrayLike, dates: ArrayLike, period: Period) -> Floa
 
 def checked_series(name: str, values: ArrayLike) -> FloatArray:
     """`values` (..., T) as contiguous float64; InputError names what is missing or infinite."""
+    array = _as_numbers(name, values)
+    if array.ndim == 0 or array.size == 0:
+        raise InputError(f"{name} of shape {array.shape} is empty", "Give one value or more")
     # Contiguous rows are summed in the same order alone and in a batch.
-    series = np.ascontiguousarray(values, dtype=np.float64)
-    if np.ndim(values) == 0 or series.size == 0:
-        raise InputError(f"{name} of shape {np.shape(values)} is empty", "Give one value or more")
-    finite = np.isfinite(series)
+    series = np.ascontiguousarray(array)
+    finite = np.abs(series) <= _LARGEST  # False for NaN
     if not finite.all():
         first = _first(~finite)
         raise InputError(
@@ -253,7 +260,7 @@ def checked_series(name: str, values: ArrayLike) -> FloatArray:
 
 def aligned(name: str, values: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
     """`values`, checked as by `checked_series`, broadcast to the shape of the returns."""
-    array = checked_series(name, np.atleast_1d(np.asarray(values, dtype=np.float64)))
+    array = checked_series(name, np.atleast_1d(_as_numbers(name, values)))
     try:
         return np.broadcast_to(array, shape)
     except ValueError:
@@ -261,6 +268,13 @@ def aligned(name: str, values: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
             f"{name} has shape {array.shape}, the returns have {shape}",
             "Give one value a day, or one for all days",
         ) from None
+
+
+def _as_numbers(name: str, values: ArrayLike) -> FloatArray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"{name} cannot be read as numbers: {error}", "Give numbers") from None
 
 
 def divide(above: FloatArray, below: FloatArray, defined: BoolArray) -> FloatArray:
@@ -272,7 +286,7 @@ def divide(above: FloatArray, below: FloatArray, defined: BoolArray) -> FloatArr
 
 def check_level(level: float) -> None:
     """InputError unless a confidence level lies between 0 and 1."""
-    if not 0.0 < level < 1.0:
+    if not 0.0 < checked_number("confidence level", level) < 1.0:
         raise InputError(f"confidence level is {level}", "Give a number between 0 and 1, as 0.95")
 
 

@@ -46,10 +46,16 @@ def volatility_leverage(
         raise InputError(
             f"volatility is {volatility!r}", "Give the annual volatility as a number, as 0.2"
         )
+    if not isinstance(leverage_range, list | tuple) or len(leverage_range) != 2:
+        raise InputError(f"leverage_range is {leverage_range!r}", "Give (low, high)")
     low, high = (checked_number("leverage_range", bound) for bound in leverage_range)
-    if not 0.0 < low <= high < math.inf:
+    if not 0.0 < low <= high:
         raise InputError(f"leverage_range is {leverage_range}", "Give (low, high), 0 < low <= high")
     checked_positive("target_volatility", target_volatility)
+    try:
+        volatility = float(volatility)
+    except OverflowError:
+        volatility = math.inf
     if not math.isfinite(volatility) or volatility <= 0.0:
         return low
     return min(max(target_volatility / volatility, low), high)
@@ -85,7 +91,7 @@ class PositionSizer:
         balance = checked_positive("account_balance", account_balance)
         price = checked_positive("entry_price", entry_price)
         by_risk = self.risk_per_trade * balance / self.stop_distance(atr, stop_loss_points)
-        return min(by_risk, self.max_leverage * balance / price)
+        return checked_number("the size", min(by_risk, self.max_leverage * balance / price))
 
     def stop_distance(self, atr: float, stop_loss_points: float = 0.0) -> float:
         """Distance of the stop from the entry, dollars a unit."""

@@ -118,6 +118,7 @@ class BookKernel(BatchKernel):
 
     def quantity_of(self, action: NDArray[np.floating[Any]]) -> FloatArray:
         """Quantities (N, M) that actions (N, A) ask for at this close."""
+        self._check_not_ended()
         row = self._row()
         return self._target(self.checked_action(action), self._mark.take(row, axis=0), row)
 
@@ -125,8 +126,10 @@ class BookKernel(BatchKernel):
         """Trade to quantities (N, M) in units, go to the next close, settle, reward.
 
         The risk module comes first, where there is one, and closes a book that is asked for NaN;
-        without it a NaN, and always another shape, is an InputError.
+        without it a NaN, and always another shape, is an InputError. So is a step beyond the end of
+        an episode; a ruined book may go on up to it.
         """
+        self._check_not_ended()
         ledger, row = self.ledger, self._row()
         self._check_quantity(quantity)
         next_row = row + 1
@@ -217,6 +220,14 @@ class BookKernel(BatchKernel):
     @abstractmethod
     def _observe(self, row: IntArray, env_indices: slice | IntArray = ALL) -> ObsArray:
         """What the K episodes `env_indices` see at `row` (K,)."""
+
+    def _check_not_ended(self) -> None:
+        ended = self.session >= self.end
+        if np.count_nonzero(ended):
+            raise InputError(
+                f"the episode of book {int(ended.argmax())} has ended",
+                "Call reset before the next step",
+            )
 
     def _check_quantity(self, quantity: FloatArray) -> None:
         shape = self.held_quantity.shape

@@ -7,6 +7,7 @@ import pytest
 from conf.errors import InputError
 from risk.hedging import HedgingStrategy, PaperExchange
 from risk.manager import AdvancedRiskManager, checked_weights
+from risk.sizing import PositionSizer, kelly_fraction, volatility_leverage
 
 MARKET = {"volatility": 0.3, "trend": 0.05}
 
@@ -186,3 +187,57 @@ def test_kelly_and_leverage_can_be_called_alone():
     assert manager.apply_kelly_criterion(win_rate=0.6, avg_win=2.0, avg_loss=1.0) == pytest.approx(
         0.2
     )
+
+
+ANSWERS = (math.nan, math.inf, -1.0, 1000.1, 10**400, "400", "all", True, [400.0], b"x")
+
+
+@pytest.mark.parametrize("filled", ANSWERS)
+def test_an_answer_that_cannot_be_right_stops_all_orders_until_a_person_settles(filled, caplog):
+    sent = []
+
+    class Exchange:
+        def create_order(self, *order):
+            sent.append(order)
+            return {"status": "closed", "filled": filled}
+
+    hedger = HedgingStrategy()
+    first = hedger.execute_hedge(1000, 0.5, Exchange())
+    assert (first.hedged, first.ratio, first.amount, hedger.hedge_units) == (False, 0.0, 0.0, 0.0)
+    assert "sell 1000 HEDGE is unresolved" in first.reason
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    again = hedger.execute_hedge(2000, 1.0, Exchange())
+    later = asyncio.run(hedger.execute_hedge_async(2000, 1.0, Exchange()))
+    assert (again.order, again.reason) == (later.order, later.reason) == (None, first.reason)
+    assert len(sent) == 1
+    hedger.settle(-400.0)
+    assert hedger.execute_hedge(1000, 0.5, PaperExchange()).amount == 600.0
+
+
+def test_an_answer_that_is_no_order_is_unresolved_too():
+    class Exchange:
+        def create_order(self, *order):
+            return "OK"
+
+    hedger = HedgingStrategy()
+    assert not hedger.execute_hedge(1000, 0.5, Exchange()).hedged
+    assert hedger.unresolved is not None
+
+
+@pytest.mark.parametrize("held", [math.nan, math.inf, 10**400, "3", None, -1.8e308])
+def test_an_order_that_is_no_number_never_goes_out(held):
+    exchange = PaperExchange()
+    with pytest.raises(InputError):
+        HedgingStrategy(hedge_units=held).execute_hedge(1e308, 1.0, exchange)
+    assert exchange.orders == []
+
+
+def test_a_number_too_large_for_a_float_is_refused_or_the_least_leverage():
+    with pytest.raises(InputError, match="avg_win is too large a number"):
+        kelly_fraction(0.5, 10**400, 1.0)
+    with pytest.raises(InputError, match="account_balance is too large"):
+        PositionSizer().calculate_size(10**400, 2.0, 100.0)
+    assert volatility_leverage(10**400) == 1.0
+    for bounds in (3.0, (1.0,), (1.0, 10**400), None):
+        with pytest.raises(InputError, match="leverage_range"):
+            volatility_leverage(0.2, bounds)

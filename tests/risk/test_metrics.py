@@ -254,3 +254,31 @@ def test_a_missing_return_is_refused(measure: Callable[[Any], Any], bad: float) 
 def test_bad_input_is_refused(action: Callable[[], Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         action()
+
+
+@pytest.mark.parametrize(
+    "values", ["text", ["a", "b"], [None, "x"], [1.0, 10**400], [[1.0], [2.0, 3.0]]]
+)
+def test_what_is_no_series_of_numbers_is_refused(values):
+    for measure in (
+        metrics.simple_returns,
+        metrics.win_rate,
+        metrics.max_drawdown,
+        lambda v: metrics.sharpe_ratio([0.1, 0.2], v),
+    ):
+        with pytest.raises(InputError, match="cannot be read as numbers"):
+            measure(values)
+
+
+def test_numbers_whose_squares_overflow_are_refused():
+    with pytest.raises(InputError, match=r"returns\[1\] is 1e\+308"):
+        metrics.sharpe_ratio([0.1, 1e308], 0.0)
+
+
+def test_levels_dates_and_periods_that_are_none_are_refused():
+    with pytest.raises(InputError, match="confidence level"):
+        metrics.value_at_risk([0.1, 0.2], "high")
+    with pytest.raises(InputError, match="dates cannot be read"):
+        metrics.period_returns([0.1, 0.2], ["yesterday", "today"], "year")
+    with pytest.raises(InputError, match="period is 'week'"):
+        metrics.period_returns([0.1, 0.2], ["2020-01-01", "2020-01-02"], "week")

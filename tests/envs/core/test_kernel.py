@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from conf.errors import InputError
 from envs.core.batch import Window
 from envs.core.episode_statistics import ROLLING_SESSIONS
 from envs.core.market import BookMarket
@@ -73,3 +74,33 @@ def test_the_scalars_logged_of_an_option_book():
     spot = kernel.market.history.close[0, t]
     assert logged["gross_notional"][1] == pytest.approx(units * spot / 100_000)
     assert logged["cash"][0] == pytest.approx(1 + kernel.market.cash_return[t])
+
+
+def test_a_step_after_the_end_is_refused():
+    options = options_of(episode={"sessions": 5})
+    kernel = kernel_of(random_walk(120), 2, options, random_start=True)
+    kernel.reset()
+    for _ in range(5):
+        result = kernel.step(np.zeros((2, 20)))
+    assert result.truncated.all()
+    session = kernel.session.copy()
+    for step in (kernel.step, kernel.quantity_of, kernel.trade_to):
+        with pytest.raises(InputError, match=r"of book 0 has ended\. Call reset before the next"):
+            step(np.zeros((2, 20)))
+    assert (kernel.session == session).all()
+    kernel.reset(np.array([True, False]))
+    with pytest.raises(InputError, match="of book 1 has ended"):
+        kernel.step(np.zeros((2, 20)))
+    kernel.reset()
+    kernel.step(np.zeros((2, 20)))
+
+
+def test_a_ruined_book_may_go_on_up_to_the_end_of_its_window():
+    options = options_of(episode={"sessions": 5, "ruin_share": 0.99})
+    kernel = kernel_of(random_walk(120), 1, options, random_start=True)
+    kernel.reset()
+    kernel.ledger.cash[:] = kernel.ledger.equity[:] = 1000.0
+    results = [kernel.trade_to(np.zeros((1, 20))) for _ in range(5)]
+    assert all(result.terminated[0] and not result.truncated[0] for result in results)
+    with pytest.raises(InputError, match="has ended"):
+        kernel.trade_to(np.zeros((1, 20)))
