@@ -9,9 +9,10 @@ from pathlib import Path
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from agents.persistence.checkpoint import save_checkpoint
-from agents.persistence.resume_state import StatefulCallback
+from agents.persistence.checkpoint import prune_checkpoints, save_checkpoint, write_checkpoint
+from agents.persistence.resume_state import ResumeState, StatefulCallback, capture
 from conf.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 
 class Checkpointing(BaseCallback):
     """A checkpoint at the start of training and after each rollout that crosses `every` steps.
+
+    After an interruption, `interrupted` saves the state at the start of the last rollout.
 
     Saved when a rollout begins: then the step count, the environment, the networks and the
     optimiser agree. Must be the last in the list of callbacks, so that the others' states are of
@@ -38,12 +41,16 @@ class Checkpointing(BaseCallback):
         self._stateful = {**stateful, "checkpointing": self}
         self._on_saved = on_saved
         self._saved_at: int | None = None
+        self._rollout_start: ResumeState | None = None  # not saved; for an interruption
 
     def _on_rollout_start(self) -> None:
         step = self.model.num_timesteps
         due = self._saved_at is None or step // self._every > self._saved_at // self._every
         if due and step != self._saved_at:
             self._save(step)
+            self._rollout_start = None
+        elif step != self._saved_at:
+            self._rollout_start = capture(self._resumable_model(), self._stateful)
 
     def _on_step(self) -> bool:
         return True
@@ -53,13 +60,27 @@ class Checkpointing(BaseCallback):
         if self.model.num_timesteps != self._saved_at:
             self._save(self.model.num_timesteps)
 
-    def _save(self, step: int) -> None:
+    def interrupted(self) -> None:
+        """Save the state at the start of the rollout that was interrupted."""
+        state, self._rollout_start = self._rollout_start, None
+        if state is not None:
+            write_checkpoint(state, self._folder)
+            if self._keep_last is not None:
+                prune_checkpoints(self._folder, self._keep_last)
+            if self._on_saved is not None:
+                self._on_saved(state.step)
+
+    def _resumable_model(self) -> OnPolicyAlgorithm:
         if not isinstance(self.model, RecurrentPPO | PPO):
             raise InputError(
                 f"a {type(self.model).__name__} cannot be resumed", "Use PPO or RecurrentPPO"
             )
+        return self.model
+
+    def _save(self, step: int) -> None:
         self._saved_at = step
-        path = save_checkpoint(self.model, self._stateful, self._folder, self._keep_last)
+        model = self._resumable_model()
+        path = save_checkpoint(model, self._stateful, self._folder, self._keep_last)
         log.info("step %d: checkpoint %s", step, path.name)
         if self._on_saved is not None:
             self._on_saved(step)

@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
+from tensorboard.summary.writer import event_file_writer
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from envs.core.kernel import BookKernel
 
 
+@contextmanager
+def plain_event_names() -> Iterator[None]:
+    """Files begun in the block are named without the host and the process.
+
+    TensorBoard itself offers only to append to their names.
+    """
+    module: Any = event_file_writer
+    before = module.socket, module.os
+    module.socket = SimpleNamespace(gethostname=lambda: "run")
+    module.os = SimpleNamespace(path=os.path, getpid=lambda: 0)
+    try:
+        yield
+    finally:
+        module.socket, module.os = before
+
+
 class ResumableTensorBoard(TensorBoardOutputFormat):
     """TensorBoard output that hides what an earlier, killed process wrote from `purge_step` on."""
 
     def __init__(self, folder: Path, purge_step: int | None = None) -> None:
-        self.writer = SummaryWriter(str(folder), purge_step=purge_step)
+        with plain_event_names():
+            self.writer = SummaryWriter(str(folder), purge_step=purge_step)
         self._is_closed = False
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_ABSOLUTE = re.compile(r"""(?<![\w:/.~)\]}*-])(?:file:/*)?~?/(?:[^/\s'"]+/)*([^/\s'",;:]+)""")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -59,6 +62,11 @@ def new_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(retired)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def without_places(text: str) -> str:
+    """`text` with every absolute path cut down to its file name: where files lay is private."""
+    return _ABSOLUTE.sub(r"\1", text)
 
 
 def remove_leftovers(folder: Path) -> None:

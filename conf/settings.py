@@ -41,9 +41,24 @@ def build_settings(kind: Any, values: Mapping[str, Any], where: str) -> Any:
     first offending key, its value and what would be accepted.
     """
     try:
-        return TypeAdapter(kind).validate_python(dict(values))
+        built = TypeAdapter(kind).validate_python(dict(values))
     except ValidationError as error:
         raise _explain(error, where, kind) from None
+    _refuse_flags_as_numbers(values, built, where)
+    return built
+
+
+def _refuse_flags_as_numbers(given: Any, built: Any, where: str) -> None:
+    """Pydantic takes true for 1 where a number is expected."""
+    if isinstance(given, bool) and not isinstance(built, bool) and isinstance(built, int | float):
+        raise InputError(f"setting {where} = {given} is not valid: a number is expected")
+    if isinstance(given, Mapping):
+        for name, value in given.items():
+            part = built.get(name) if isinstance(built, Mapping) else getattr(built, name, None)
+            _refuse_flags_as_numbers(value, part, f"{where}.{name}")
+    elif isinstance(given, list | tuple) and isinstance(built, list | tuple):
+        for number, (value, part) in enumerate(zip(given, built, strict=False)):
+            _refuse_flags_as_numbers(value, part, f"{where}[{number}]")
 
 
 def settings_to_json(used: object) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from experiments.runs.cli import launch, quoted
 from experiments.runs.config import plain_config
 from experiments.runs.folder import check_run_name, resolve_run, run_lock, shown_path
+from experiments.runs.record import write_composition
 from experiments.runs.training import prepare_job, refuse_used_folder, train_agent
 
 log = logging.getLogger(__name__)
@@ -20,8 +21,13 @@ log = logging.getLogger(__name__)
 
 def train(config: DictConfig) -> float | None:
     """Train as configured; the best validation Sharpe ratio, so that sweeps can optimise it."""
-    job = prepare_job(plain_config(config), Path(HydraConfig.get().runtime.output_dir))
-    with run_lock(job.folder):
+    folder, plain = Path(HydraConfig.get().runtime.output_dir), plain_config(config)
+    if plain["resume"] is not None:
+        folder = resolve_run(plain["resume"])
+    with run_lock(folder):  # before anything is written or logged
+        job = prepare_job(plain, folder)
+        if not job.resumed:
+            write_composition(job.folder, config)
         best = train_agent(job)
     log.info("next: python -m experiments.evaluate run=%s", shown_path(job.folder))
     return best
@@ -30,8 +36,8 @@ def train(config: DictConfig) -> float | None:
 def _prepared(arguments: Sequence[str]) -> list[str]:
     """The arguments, checked before Hydra makes a folder and writes into it.
 
-    A resumed run is logged into and its .hydra folder left alone; a folder that holds a run, or a
-    name that leads out of `outputs`, is refused.
+    A resumed run is logged into; a folder that holds a run, or a name that leads out of `outputs`,
+    is refused.
     """
     prepared = list(arguments)
     for argument in arguments:
@@ -43,7 +49,7 @@ def _prepared(arguments: Sequence[str]) -> list[str]:
             refuse_used_folder(Path(value))
         elif key == "resume" and value not in ("", "null"):
             folder = resolve_run(value)
-            prepared += [f"hydra.run.dir={quoted(folder)}", "hydra.output_subdir=null"]
+            prepared.append(f"hydra.run.dir={quoted(folder)}")
     return prepared
 
 

@@ -30,6 +30,7 @@ from experiments.reporting.terminal import performance_table, verdict_text
 from experiments.runs.cli import GateFailed, launch, quoted
 from experiments.runs.config import plain_config
 from experiments.runs.folder import check_run_name, is_walk, run_lock, shown_path
+from experiments.runs.record import write_composition
 from experiments.runs.training import INVOCATION_KEYS, refuse_other_overrides
 from experiments.statistics.verdict import Outcome
 from experiments.windows.folder import RESULT, WalkForwardRun, open_walk, reopen_walk, resolve_walk
@@ -73,6 +74,8 @@ def walk_forward(config: DictConfig) -> None:
             windows, jobs = walk.unfinished, request.jobs
         else:
             windows, jobs = (find_window(walk.windows, request.window),), 1
+        if plain["resume"] is None:
+            write_composition(Path(HydraConfig.get().runtime.output_dir), config)
         if not request.stitch_only:
             inexact = bool(plain["allow_inexact_resume"])
             train_windows(walk, windows, jobs, allow_inexact=inexact)
@@ -158,8 +161,8 @@ def _print(walk: WalkForwardRun, result: WalkForwardResult) -> None:
 def _prepared(arguments: Sequence[str]) -> list[str]:
     """The arguments with what Hydra has to know before it makes a folder and writes into it.
 
-    A walk-forward that is resumed is logged into and its .hydra folder left alone; in a multirun
-    over windows each job logs into its window's folder.
+    A walk-forward that is resumed is logged into; in a multirun over windows each job logs into its
+    window's folder.
     """
     prepared = list(arguments)
     given = dict(argument.partition("=")[::2] for argument in arguments)
@@ -170,7 +173,7 @@ def _prepared(arguments: Sequence[str]) -> list[str]:
     if resume not in ("", "null"):
         folder = quoted(resolve_walk(resume))
         kind = "sweep" if many else "run"
-        prepared += [f"hydra.{kind}.dir={folder}", "hydra.output_subdir=null"]
+        prepared.append(f"hydra.{kind}.dir={folder}")
     if many and "walk_forward.window" in given:
         prepared.append("hydra.sweep.subdir=${walk_forward.window}")
     return prepared

@@ -105,6 +105,14 @@ def load_policy(folder: Path, device: str = "cpu") -> LoadedPolicy:
     return LoadedPolicy(policy, description["metadata"])
 
 
+def policy_step(loaded: LoadedPolicy) -> int:
+    """After how many environment steps the policy was saved; InputError if that is no number."""
+    step = loaded.metadata.get("step", 0)
+    if type(step) is not int or not 0 <= step < 10**15:
+        raise InputError(f"{DESCRIPTION}: step is {str(step)[:40]!r}", "Copy both files again")
+    return step
+
+
 def parse_tensors(content: bytes, path: Path, sha256: str) -> dict[str, torch.Tensor]:
     """The tensors in the content of the safetensors file `path`, which take no more memory than it.
 

@@ -60,7 +60,8 @@ class ResumeState:
     @property
     def step(self) -> int:
         """Environment steps so far."""
-        step = self.values.get("counters", {}).get("num_timesteps")
+        counters = self.values.get("counters")
+        step = counters.get("num_timesteps") if isinstance(counters, dict) else None
         if not isinstance(step, int) or isinstance(step, bool) or step < 0:
             raise InputError(f"the resume state has step {step!r}", "It is damaged")
         return step

@@ -10,6 +10,7 @@ from typing import Any
 from conf.errors import InputError
 
 MAX_JSON_BYTES = 16 * 2**20
+_LONGEST_INTEGER = 40  # characters; states of random generators have 39 digits
 
 
 def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
@@ -42,6 +43,7 @@ def parse_json(content: bytes, where: str) -> dict[str, Any]:
             content.decode("utf-8"),
             object_pairs_hook=_unique,
             parse_float=_finite,
+            parse_int=_bounded,
             parse_constant=_finite,  # NaN, Infinity, -Infinity
         )
     except (ValueError, RecursionError) as error:
@@ -59,6 +61,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         repeated = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"key {repeated!r} is repeated")
     return values
+
+
+def _bounded(text: str) -> int:
+    if len(text) > _LONGEST_INTEGER:
+        raise ValueError(f"number {text[:20]}... has {len(text)} digits")
+    return int(text)
 
 
 def _finite(text: str) -> float:

@@ -33,7 +33,7 @@ class EpisodeSettings:
 class BookOptions:
     """The settings that every environment of books has."""
 
-    initial_equity_usd: Annotated[float, Field(gt=0.0)] = 100_000.0
+    initial_equity_usd: Annotated[float, Field(ge=0.01, le=1e15)] = 100_000.0
     episode: EpisodeSettings = Field(default_factory=EpisodeSettings)
     costs: CostSettings = Field(default_factory=RealisticCosts)
     reward: RewardSettings = Field(default_factory=RewardSettings)

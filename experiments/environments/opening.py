@@ -95,7 +95,8 @@ def _check_limits_suit(risk: RiskSettings) -> None:
 def _check_sections_suit(config: Mapping[str, Any], kind: Any) -> None:
     """Sections of the other environment are refused by name, before their keys are."""
     data = section(config, "data")
-    surface = (config.get("surface") or {}).get("kind", "none")
+    priced = config.get("surface")  # null where there are no options
+    surface = "none" if priced is None else section(config, "surface").get("kind", "none")
     costs = section(config, "costs").get("kind")
     if kind == ALLOCATION and surface != "none":
         raise InputError(

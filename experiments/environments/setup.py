@@ -14,6 +14,7 @@ from agents.baselines.reference import Baseline
 from agents.policy import Policy, RiskManagedPolicy
 from callbacks.validation import Score
 from conf.errors import InputError
+from conf.files import without_places
 from envs.core.batch import Window
 from envs.core.kernel import BookKernel
 from envs.core.market import BookHistory, BookMarket, MarketSettings
@@ -145,7 +146,7 @@ class MarketSetup(ABC):
             "fingerprint": history.fingerprint,
             "first": str(history.dates[0]),
             "last": str(history.dates[-1]),
-            "notices": list(self.loaded.notices),
+            "notices": [without_places(notice) for notice in self.loaded.notices],
             **({} if self.assets is None else {"assets": list(self.assets)}),
             "splits": {
                 split.name: [str(history.dates[split.start]), str(history.dates[split.stop - 1])]

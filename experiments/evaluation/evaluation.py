@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from experiments.backtests.backtest import Backtest
 from experiments.environments.setup import MarketSetup
+from experiments.evaluation.days_met import caution, has_training_prices
 from experiments.evaluation.open_run import TestedRun
 from experiments.evaluation.sensitivity import (
     CostRow,
@@ -55,6 +56,11 @@ def evaluate_run(
     results = tuple(
         evaluate_split(name, policy, setup, partial(_trials, tested, name, is_trial), resamples)
         for name in splits
+    )
+    same_prices = has_training_prices(tested)
+    results = tuple(
+        replace(r, caution=caution(tested, r.raw.agent.dates, same_prices=same_prices))
+        for r in results
     )
     main = results[-1]
     risk = None if main.managed is None else setup.settings.risk

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.persistence.policy_file import DESCRIPTION, LoadedPolicy, load_policy
+from agents.persistence.policy_file import DESCRIPTION, LoadedPolicy, load_policy, policy_step
 from agents.policy import Policy, Trader
 from conf.errors import InputError
 from conf.settings import settings_to_json
@@ -48,7 +48,7 @@ class TestedRun:
     @property
     def step(self) -> int:
         """After how many environment steps the policy was saved."""
-        return int(self.loaded.metadata.get("step", 0))
+        return policy_step(self.loaded)
 
     def folder(self, name: str) -> Path:
         """Where results go: one folder for the run's own market, one for each other.

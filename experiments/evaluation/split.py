@@ -51,6 +51,7 @@ class SplitEvaluation:
     raw: BenchmarkComparison
     managed: BenchmarkComparison | None  # where the risk module is on
     overlay: Mapping[str, Any] | None  # what it did to the agent's book, see `risk_report`
+    caution: str = ""  # what has to be said with the result
 
     @property
     def headline(self) -> BenchmarkComparison:

@@ -46,7 +46,6 @@ from experiments.reporting.tables import (
     scorecard_tables,
     verdicts_table,
 )
-from experiments.reporting.terminal import caveat
 from risk.metrics import simple_returns
 
 OPTION_CAUSES = (
@@ -86,7 +85,7 @@ def build_report(evaluation: Evaluation) -> Report:
         subtitle=f"{main.name} years, {dates[0]} to {dates[-1]} · {header['data']}{surface}"
         f" · costs {header['costs']} · {header['policy']} policy, step {header['policy_step']}",
         outcome=str(comparison.verdict.outcome),
-        verdict_text=f"{reason} {caveat(main.name)}".rstrip(),
+        verdict_text=f"{reason} {main.caution}".rstrip(),
         key_numbers=_key_numbers(comparison),
         sections=tuple(sections),
         footer=(
@@ -300,5 +299,5 @@ def _earlier_split_section(result: SplitEvaluation) -> Section:
     return Section(
         f"{result.name.capitalize()} years",
         tuple(_books_tables(result, f", {result.name}")),
-        intro=f"{dates[0]} to {dates[-1]}. {caveat(result.name)}",
+        intro=f"{dates[0]} to {dates[-1]}. {result.caution}",
     )

@@ -11,13 +11,17 @@ from typing import Any
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
+from callbacks.dashboard import plain_event_names
+
 _PNG_SIZE = slice(16, 24)  # width and height, big-endian, in the header of every PNG
 
 
 def write_pictures(folder: Path, pictures: Mapping[str, bytes], step: int) -> None:
     """Write every PNG, by name, at `step`, in the place of an earlier evaluation's."""
     shutil.rmtree(folder, ignore_errors=True)
-    with SummaryWriter(str(folder)) as writer:
+    with plain_event_names():
+        summary_writer = SummaryWriter(str(folder))
+    with summary_writer as writer:
         events: Any = writer.file_writer
         for name, png in pictures.items():
             width, height = struct.unpack(">II", png[_PNG_SIZE])

@@ -81,7 +81,7 @@ def evaluation_lines(evaluation: Evaluation) -> Iterator[Table | Text | str]:
             yield f"{int(agent.ruined.sum())} book(s) were ruined"
         for label, comparison in comparisons(result):
             book = f"{result.name} years, the book {label}"
-            yield verdict_text(book, comparison.verdict, caveat(result.name))
+            yield verdict_text(book, comparison.verdict, result.caution)
 
 
 def comparison_lines(comparison: RunComparison) -> list[Table | str]:
@@ -109,13 +109,6 @@ def comparison_lines(comparison: RunComparison) -> list[Table | str]:
     )
     summary = f"{len(runs)} seeds of one configuration: interquartile mean of Sharpe "
     return [measures, differences, f"{summary}{seeds.value:.2f}{interval}"]
-
-
-def caveat(split: str) -> str:
-    """What has to be said with every result on a split that the agent has met before."""
-    learned = "The agent learned on these days: they say nothing about others."
-    chosen = "The policy was chosen by its result on these days, which flatters it."
-    return {"train": learned, "validation": chosen, "all": f"{learned} {chosen}"}.get(split, "")
 
 
 def verdict_text(which: str, verdict: Verdict, caution: str = "") -> Text:

@@ -29,6 +29,7 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
@@ -38,9 +39,15 @@ from omegaconf.errors import (
 )
 
 from conf.errors import InputError
-from experiments.runs.folder import is_walk, remove_if_untouched, shown_path
+from conf.files import without_places
+from experiments import SHADOWING
+from experiments.runs.folder import MULTIRUN, is_walk, remove_if_untouched, shown_path
+from experiments.runs.signals import Terminated, orderly_interrupts
 
-EXIT_DONE, EXIT_GATE_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_DONE, EXIT_GATE_FAILED, EXIT_BAD_INPUT = 0, 1, 2
+EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143  # as shells show SIGINT and SIGTERM
+
+_LONGEST_WORD, _LONGEST_LINE = 240, 2000  # characters of a message
 
 # Settings whose values are paths; they are quoted for Hydra, whose grammar reads plain characters.
 PATH_KEYS = ("run", "resume", "data.path", "data.cache_dir", "hydra.run.dir", "hydra.sweep.dir")
@@ -65,18 +72,41 @@ def launch(
 
     Hydra composes `config_name` of `config_package` with the overrides in `sys.argv`; `-m`,
     `--help` and `--cfg job` work as in Hydra. `prepare` completes the arguments before Hydra makes
-    a folder. Returns the exit code: 0 done, 1 a gate failed, 2 bad input, 130 interrupted, the
-    latter three with one line on stderr for each failure. In a sweep the other jobs still run and
-    the highest code counts. Any other exception is a defect and is raised.
+    a folder. Returns the exit code: 0 done, 1 a gate failed, 2 bad input, 130 interrupted, 143
+    terminated, the latter four with one line on stderr for each failure. In a sweep the other jobs
+    still run and the highest code counts. Any other exception is a defect and is raised.
     """
+    for name, place in SHADOWING.items():
+        note = f"note: {shown_path(place)} is not used: it has the name of this project's {name}"
+        print(_shortened(note), file=sys.stderr)
     job = _Job(task)
+    with orderly_interrupts():
+        try:
+            return _launch(job, config_name, config_package, prepare)
+        except KeyboardInterrupt as stop:
+            return job.interrupted(
+                EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED
+            )
+
+
+def _launch(
+    job: _Job,
+    config_name: str,
+    config_package: str,
+    prepare: Callable[[Sequence[str]], list[str]],
+) -> int:
+    arguments: Any = None
     try:
+        _refuse_empty_folders(sys.argv[1:])
         sys.argv[1:] = [_with_quoted_path(argument) for argument in prepare(sys.argv[1:])]
         arguments = _parse_arguments()
-        with _hydra_raises():
+        with _hydra_raises(), _other_jobs_run() as dropped:
             hydra.main(f"pkg://{config_package}", config_name, version_base="1.3")(job)()
-    except KeyboardInterrupt:
-        return job.interrupted()
+        name = arguments.config_name or config_name
+        for error, prefix in dropped:
+            explained = _explain_composition(error, config_package, name, arguments)
+            if explained is not None:
+                job.exit_code = max(job.exit_code, _complain(explained, prefix))
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else EXIT_DONE
     except (InputError, GateFailed) as failure:
@@ -84,6 +114,10 @@ def launch(
     except Exception as error:
         if any(error is defect for defect in job.defects):
             raise
+        if arguments is None:
+            if not isinstance(error, OSError):
+                raise
+            return _complain(_refused_by_the_system(error))
         name = arguments.config_name or config_name
         explained = _explain_composition(error, config_package, name, arguments)
         if explained is None:
@@ -116,11 +150,7 @@ class _Job:
         except (MissingMandatoryValue, InterpolationResolutionError) as error:
             failure = explain_value(error)
         except OSError as error:
-            where = f" ({error.filename})" if error.filename else ""
-            failure = InputError(
-                f"the system refused: {error.strerror or error}{where}",
-                "Check that the place exists, can be written to and has space left",
-            )
+            failure = _refused_by_the_system(error)
         except Exception as defect:
             self.defects.append(defect)
             raise
@@ -135,7 +165,7 @@ class _Job:
         self.exit_code = max(self.exit_code, _complain(failure, prefix))
         return None
 
-    def interrupted(self) -> int:
+    def interrupted(self, code: int) -> int:
         """Say how to resume where that is possible, and remove the folder if nothing is in it."""
         folder, hint = self._folder, ""
         if folder is not None:
@@ -147,8 +177,9 @@ class _Job:
             hint = _resume_hint("train", folder)
         elif self._resumable:
             hint = ". No checkpoint was written yet"
-        print(f"interrupted{hint}", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        how = "terminated" if code == EXIT_TERMINATED else "interrupted"
+        print(f"{how}{hint}", file=sys.stderr)
+        return code
 
 
 def _resume_hint(command: str, folder: Path) -> str:
@@ -160,8 +191,34 @@ def _complain(failure: InputError | GateFailed, prefix: str = "") -> int:
     """Print one line about a failure; returns its exit code."""
     is_input = isinstance(failure, InputError)
     label, code = ("error", EXIT_BAD_INPUT) if is_input else ("failed", EXIT_GATE_FAILED)
-    print(f"{label}: {prefix}{' '.join(str(failure).split())}", file=sys.stderr)
+    print(_shortened(f"{label}: {prefix}{' '.join(str(failure).split())}"), file=sys.stderr)
     return code
+
+
+def _shortened(line: str) -> str:
+    """The line with the middle of endless words, and of an endless line, left out."""
+    line = re.sub(
+        rf"\S{{{_LONGEST_WORD},}}",
+        lambda word: f"{word[0][:60]}...{word[0][-20:]} ({len(word[0])} characters)",
+        line,
+    )
+    return line if len(line) <= _LONGEST_LINE else f"{line[:1000]} ... {line[-400:]}"
+
+
+def _refused_by_the_system(error: OSError) -> InputError:
+    where = f" ({error.filename})" if error.filename else ""
+    return InputError(
+        f"the system refused: {error.strerror or error}{where}",
+        "Check that the place exists, can be written to and has space left",
+    )
+
+
+def _refuse_empty_folders(arguments: Sequence[str]) -> None:
+    """Hydra takes the working directory for an empty folder."""
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if key in ("hydra.run.dir", "hydra.sweep.dir") and equals and not value.strip("'\" "):
+            raise InputError(f"{key} is empty", "Name a folder, or leave it out")
 
 
 def quoted(path: str | Path) -> str:
@@ -208,6 +265,37 @@ def _hydra_raises() -> Iterator[None]:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
             os.environ["HYDRA_FULL_ERROR"] = before
+
+
+@contextmanager
+def _other_jobs_run() -> Iterator[list[tuple[Exception, str]]]:
+    """Let a sweep run its other jobs where some cannot be composed; gives those, with the error.
+
+    Where no job can be composed, the error of the first is raised, as Hydra does.
+    """
+    original = Sweeper.validate_batch_is_legal
+    dropped: list[tuple[Exception, str]] = []
+
+    def keep_the_good(sweeper: Any, batch: Any) -> None:
+        good = []
+        for overrides in batch:
+            try:
+                original(sweeper, [overrides])
+                good.append(overrides)
+            except (HydraException, OmegaConfBaseException) as error:
+                dropped.append((error, f"job ({' '.join(overrides)}): "))
+        if not good:
+            raise dropped[0][0]
+        batch[:] = good
+        recorded = Path(sweeper.config.hydra.sweep.dir) / MULTIRUN
+        if recorded.is_file():
+            recorded.write_text(without_places(recorded.read_text()))
+
+    Sweeper.validate_batch_is_legal = keep_the_good  # type: ignore[method-assign, assignment]
+    try:
+        yield dropped
+    finally:
+        Sweeper.validate_batch_is_legal = original  # type: ignore[method-assign]
 
 
 def explain_value(error: Exception) -> InputError:
@@ -275,6 +363,9 @@ def _bad_override(
         return InputError(f"setting {key} is not valid: {_first_line(cause)}")
     others = [text for text in overrides if key not in text]
     known = _known_names(package, name, others) or _known_names(package, name, [])
+    if key in known:  # a group that has no default
+        given = next((text for text in overrides if text.startswith(f"{key}=")), f"{key}=...")
+        return InputError(f"{key} has no choice that could be changed", f"Did you mean +{given}?")
     return InputError(f"unknown setting {key}", _did_you_mean(key, known))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from conf.errors import InputError
+from conf.settings import settings_to_json
 from experiments.runs.cli import explain_value
 
 
@@ -37,6 +39,19 @@ def plain_config(config: DictConfig) -> dict[str, Any]:
         raise explain_value(error) from None
     plain: dict[str, Any] = check_plain(values)
     return plain
+
+
+def recorded_data(data: object) -> dict[str, Any]:
+    """Data settings as they are recorded: paths relative to the working directory."""
+
+    def portable(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: portable(item) for key, item in value.items()}
+        is_place = isinstance(value, str) and os.path.isabs(value)
+        return os.path.relpath(value) if is_place else value
+
+    recorded: dict[str, Any] = portable(settings_to_json(data))
+    return recorded
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

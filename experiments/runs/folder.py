@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 import shutil
@@ -11,10 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from conf.errors import InputError
+from conf.files import without_places
 
 MANIFEST = "manifest.json"
 LOCK = "run.lock"
 WALK = "walk_forward.json"
+MULTIRUN = "multirun.yaml"  # written by Hydra into the folder of a multirun
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SHOWN_RUNS = 3
 
@@ -83,7 +86,10 @@ def run_lock(folder: Path) -> Iterator[None]:
             ) from None
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
-        yield
+        try:
+            yield
+        finally:
+            os.ftruncate(descriptor, 0)
 
 
 @contextmanager
@@ -119,6 +125,14 @@ def remove_if_untouched(folder: Path, since: float) -> bool:
             break
         parent.rmdir()
     return True
+
+
+class PortableFormatter(logging.Formatter):
+    """Formats for a log that is handed on with its folder: no absolute paths."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """As any formatter, with file names in the place of absolute paths."""
+        return without_places(super().format(record))
 
 
 def shown_path(path: Path) -> str:

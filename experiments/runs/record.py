@@ -8,9 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
 from agents.persistence.strict_json import read_json
 from conf.errors import InputError
-from conf.files import write_json
+from conf.files import new_folder, without_places, write_json
 from experiments.runs.config import check_plain, config_hash, refuse_evaluated
 from experiments.runs.folder import MANIFEST
 from experiments.runs.provenance import gather_provenance
@@ -19,9 +22,12 @@ CONFIG = "config.json"
 RUN_FORMAT = 1
 
 Status = Literal["running", "finished", "failed", "interrupted"]
+_COMPOSITION = ".hydra"
+_LARGEST = 10**15  # of any number in a manifest
 _KINDS: dict[str, Any] = {
     "data": dict,
     "created": str,
+    "seed": int,
     "steps": int,
     "attempts": int,
     "wall_seconds": int | float,
@@ -44,14 +50,20 @@ class RunRecord:
         *,
         seed: int,
         data: Mapping[str, Any] | None = None,
+        replaced: Mapping[str, Any] | None = None,
     ) -> None:
-        """`config` is plain data (see `plain_config`); `data` says what was trained on."""
+        """`config` is plain data (see `plain_config`); `data` says what was trained on.
+
+        replaced: the former values of settings that a resumed run goes on with otherwise.
+        """
         self.folder = folder
+        self._replaced = dict(replaced or {})
         self._config: dict[str, Any] = check_plain(config)
         self._seed = seed
         self._data = check_plain(data or {}, "data")
         self._steps = 0
         self._before: dict[str, Any] = {}
+        self._changes: list[dict[str, Any]] = []
         self._facts: dict[str, Any] = {}
         self._clock = 0.0
         self._first_steps = 0
@@ -59,7 +71,7 @@ class RunRecord:
     def __enter__(self) -> RunRecord:
         if (self.folder / MANIFEST).exists():
             self._before = load_manifest(self.folder)
-            if self._before.get("config_hash") != config_hash(self._config):
+            if self._before.get("config_hash") != config_hash(self._config | self._replaced):
                 raise InputError(
                     f"the configuration differs from the one that {self.folder} was started with",
                     "Resume with the same settings, or start a new run",
@@ -69,6 +81,19 @@ class RunRecord:
         self._steps = self._first_steps = int(self._before.get("steps", 0))
         self._clock = time.monotonic()
         self._facts = gather_provenance()
+        self._changes = list(self._before.get("changes", []))
+        if self._replaced:
+            new = {name: self._config[name] for name in self._replaced}
+            self._changes.append(
+                {
+                    "at_step": self._steps,
+                    "from": self._replaced,
+                    "to": new,
+                    "inexact_because": "unknown",
+                }
+            )
+            # First: with the changes in it, the manifest describes the former file too.
+            self._write("running")
         write_json(self.folder / CONFIG, self._config)
         self._write("running")
         return self
@@ -76,6 +101,14 @@ class RunRecord:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         early: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         self._write("finished" if error is None else early)
+
+    def describe_changes(self, steps: int, inexact_because: str | None) -> None:
+        """Where the settings changed, and why the run is not one that always had the new ones.
+
+        None: it is, bit for bit.
+        """
+        if self._replaced:
+            self._changes[-1] |= {"at_step": steps, "inexact_because": inexact_because}
 
     def start_at(self, steps: int) -> None:
         """Set where a resumed run goes on, so that its speed counts only the new steps."""
@@ -106,6 +139,7 @@ class RunRecord:
                 "wall_seconds": round(self._before.get("wall_seconds", 0.0) + elapsed, 3),
                 "steps_per_second": speed,
                 "attempts": self._before.get("attempts", 0) + 1,
+                **({"changes": self._changes} if self._changes else {}),
                 **self._facts,
             },
         )
@@ -121,9 +155,12 @@ def load_run_config(run: Path) -> dict[str, Any]:
     Raises InputError if it is missing, damaged or changed since the run, or if it holds anything
     that a configuration library would evaluate (an interpolation, a `_target_`).
     """
-    config = read_json(run / CONFIG)
+    config, manifest = read_json(run / CONFIG), load_manifest(run)
+    if manifest.get("changes") and manifest.get("config_hash") != config_hash(config):
+        # Killed between writing the changes and the configuration.
+        config |= manifest["changes"][-1]["to"]
     refuse_evaluated(config, str(run / CONFIG))
-    if load_manifest(run).get("config_hash") != config_hash(config):
+    if manifest.get("config_hash") != config_hash(config):
         raise InputError(
             f"{run / CONFIG} is not the configuration that the manifest describes",
             "Put back the original file, or start a new run with the new settings",
@@ -142,6 +179,26 @@ def load_manifest(run: Path) -> dict[str, Any]:
         )
     for key, kind in _KINDS.items():
         value = manifest.get(key)
-        if not isinstance(value, kind) or isinstance(value, bool):
+        valid = isinstance(value, kind) and not isinstance(value, bool)
+        if not valid or (isinstance(value, int | float) and not 0 <= value <= _LARGEST):
             raise InputError(f"{run / MANIFEST}: {key} is {value!r}", "Put back the original file")
+    changes = manifest.get("changes", [])
+    if not isinstance(changes, list) or not all(
+        isinstance(change, dict) and isinstance(change.get("to"), dict) for change in changes
+    ):
+        raise InputError(f"{run / MANIFEST}: changes are not valid", "Put back the original file")
     return manifest
+
+
+def write_composition(folder: Path, config: DictConfig) -> None:
+    """`.hydra/`: the configuration before it was resolved, and the overrides, once a run.
+
+    Hydra would write them before the folder is locked, and with absolute paths.
+    """
+    if (folder / _COMPOSITION).exists():
+        return
+    overrides = HydraConfig.get().overrides.task
+    with new_folder(folder / _COMPOSITION) as temporary:
+        for name, content in (("config", config), ("overrides", overrides)):
+            text = without_places(OmegaConf.to_yaml(content))
+            (temporary / f"{name}.yaml").write_text(text, encoding="utf-8")

@@ -6,7 +6,7 @@ import io
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from agents.factory import build_agent, num_parameters
 from agents.persistence.checkpoint import list_checkpoints, newest_checkpoint, restore_checkpoint
-from agents.persistence.policy_file import load_policy, save_policy
+from agents.persistence.policy_file import DESCRIPTION, load_policy, policy_step, save_policy
 from agents.persistence.resume_state import StatefulCallback
 from agents.ppo.policies import MaskedMlpLstmPolicy
 from callbacks.checkpointing import Checkpointing
@@ -30,11 +30,11 @@ from callbacks.progress import Progress
 from callbacks.validation import Validation
 from conf.errors import InputError
 from conf.files import remove_leftovers, write_atomically
-from conf.settings import settings_to_json
 from envs.kernels import open_kernel
 from envs.sb3_vec_env import KernelVecEnv
 from experiments.environments.opening import open_market
 from experiments.environments.setup import MarketSetup
+from experiments.runs.config import recorded_data
 from experiments.runs.folder import MANIFEST, is_walk, resolve_run, shown_path
 from experiments.runs.record import RunRecord, load_manifest, load_run_config
 from experiments.runs.settings import RunSettings, TopLevel, run_settings
@@ -44,6 +44,9 @@ log = logging.getLogger(__name__)
 
 # Settings of one invocation, not of the run.
 INVOCATION_KEYS = ("resume", "allow_inexact_resume")
+
+# Settings that a resumed run may go on with otherwise.
+CHANGEABLE_KEYS = ("device", "total_timesteps")
 
 # A policy in a folder of that name in the run folder: the run begins with its weights.
 START = "start"
@@ -61,21 +64,26 @@ class TrainingJob:
     setup: MarketSetup
     resumed: bool
     allow_inexact: bool
+    replaced: Mapping[str, Any] = field(default_factory=dict)  # former values of a resumed run
 
 
 def prepare_job(plain: Mapping[str, Any], folder: Path) -> TrainingJob:
     """Check everything and load the data, before anything is written."""
     resumed = plain["resume"] is not None
+    allow_inexact = plain["allow_inexact_resume"]
+    if not isinstance(allow_inexact, bool):
+        raise InputError(f"allow_inexact_resume is {allow_inexact!r}", "Give true or false")
+    replaced: dict[str, Any] = {}
     if resumed:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise InputError(
                 "resume was given in a multirun", "Resume one run at a time, without -m"
             )
-        refuse_other_overrides(
-            INVOCATION_KEYS, "A resumed run keeps its own settings; start a new run to change them"
-        )
         folder = resolve_run(plain["resume"])
         config = load_run_config(folder)
+        changes = _changes(plain, config, allow_inexact=allow_inexact)
+        replaced = {name: config.get(name) for name in changes}
+        config |= changes
     else:
         refuse_used_folder(folder)
         config = {name: value for name, value in plain.items() if name not in INVOCATION_KEYS}
@@ -84,11 +92,40 @@ def prepare_job(plain: Mapping[str, Any], folder: Path) -> TrainingJob:
     setup = open_market(settings.market)
     if resumed:
         refuse_other_data(folder, setup)
-    # After a fallback this is what was trained on, and what a resume has to ask for.
-    config = {**config, "data": settings_to_json(setup.loaded.settings)}
-    return TrainingJob(
-        folder, config, settings, setup, resumed, bool(plain["allow_inexact_resume"])
+    else:
+        # After a fallback this is what was trained on, and what a resume has to ask for.
+        config = {**config, "data": recorded_data(setup.loaded.settings)}
+    # On another device no last bit can be kept: to name one is to allow that.
+    inexact = allow_inexact or "device" in replaced
+    return TrainingJob(folder, config, settings, setup, resumed, inexact, replaced)
+
+
+def _changes(
+    plain: Mapping[str, Any], own: Mapping[str, Any], *, allow_inexact: bool
+) -> dict[str, Any]:
+    """The settings that a resumed run goes on with otherwise than it began."""
+    given = refuse_other_overrides(
+        (*INVOCATION_KEYS, *CHANGEABLE_KEYS),
+        "A resumed run keeps its own settings; start a new run to change them",
     )
+    changes = {name: plain[name] for name in CHANGEABLE_KEYS if name in given}
+    changes = {name: value for name, value in changes.items() if value != own.get(name)}
+    steps, former = changes.get("total_timesteps"), own.get("total_timesteps")
+    if isinstance(steps, int) and isinstance(former, int) and steps < former:
+        raise InputError(
+            f"total_timesteps = {steps} is less than the run's own {former}",
+            "A resumed run can only be made longer",
+        )
+    needs_gpu = str(own.get("device")).startswith("cuda") and "device" not in given
+    if needs_gpu and not torch.cuda.is_available():
+        if not allow_inexact:
+            raise InputError(
+                f"the run was made on device {own['device']!r}, but torch sees no GPU",
+                "Go on with device=cpu beside resume=, which does not give the same last bits",
+            )
+        log.warning("device is %s, but torch sees no GPU: going on on the CPU", own["device"])
+        changes["device"] = "cpu"
+    return changes
 
 
 def train_agent(job: TrainingJob) -> float | None:
@@ -101,11 +138,12 @@ def train_agent(job: TrainingJob) -> float | None:
     model = build_model(setup, job.settings)
     if (folder / START).is_dir():
         model.policy.load_state_dict(load_policy(folder / START).policy.state_dict())
-    with RunRecord(folder, job.config, seed=top.seed, data=data) as record:
+    with RunRecord(folder, job.config, seed=top.seed, data=data, replaced=job.replaced) as record:
         validation = _validation(job)
         checkpointing = _checkpointing(job, validation, record)
         restored = _restore(job, model, {"validation": validation, "checkpointing": checkpointing})
         record.start_at(model.num_timesteps)
+        record.describe_changes(model.num_timesteps, _inexact_because(job, model, validation))
         _announce(job, model)
         purge_step = model.num_timesteps + 1 if job.resumed else None
         model.set_logger(make_logger(folder / "tensorboard", purge_step))
@@ -118,12 +156,16 @@ def train_agent(job: TrainingJob) -> float | None:
             progress,
             checkpointing,
         ]
-        with closing(progress), explained_divergence(model, checkpoints):
-            model.learn(
-                max(top.total_timesteps - model.num_timesteps, 0),
-                callback=CallbackList(callbacks),
-                reset_num_timesteps=not restored,
-            )
+        try:
+            with closing(progress), explained_divergence(model, checkpoints):
+                model.learn(
+                    max(top.total_timesteps - model.num_timesteps, 0),
+                    callback=CallbackList(callbacks),
+                    reset_num_timesteps=not restored,
+                )
+        except KeyboardInterrupt:
+            checkpointing.interrupted()
+            raise
         _finish(job, model, validation, checkpointing)
         record.progress(model.num_timesteps)
     return validation.best_sharpe
@@ -166,11 +208,15 @@ def refuse_other_data(folder: Path, setup: MarketSetup) -> None:
         )
 
 
-def refuse_other_overrides(allowed: Sequence[str], remedy: str) -> None:
-    """What is resumed keeps its settings: InputError for an override of another key."""
+def refuse_other_overrides(allowed: Sequence[str], remedy: str) -> set[str]:
+    """What is resumed keeps its settings: the keys given; InputError for another than these."""
+    given = set()
     for override in HydraConfig.get().overrides.task:
-        if override.lstrip("+~").partition("=")[0] not in allowed:
+        key = override.lstrip("+~").partition("=")[0]
+        if key not in allowed:
             raise InputError(f"{override!r} was given together with resume=", remedy)
+        given.add(key)
+    return given
 
 
 def _validation(job: TrainingJob) -> Validation:
@@ -217,6 +263,28 @@ def _restore(
     restore_checkpoint(model, stateful, newest, job.allow_inexact)
     log.info("resuming from %s", newest.name)
     return True
+
+
+def _inexact_because(
+    job: TrainingJob, model: OnPolicyAlgorithm, validation: Validation
+) -> str | None:
+    """Why a run whose settings were changed is not one that always had them; None if it is."""
+    if job.allow_inexact:
+        return "the device was changed, or an inexact resume was allowed"
+    if job.settings.agent.learning_rate_end is not None:
+        return "the learning rate falls with total_timesteps"
+    rollout, every = model.n_steps * model.n_envs, job.settings.callbacks.validate_every
+    for step in (validation.scored_at, _best_step(job.folder)):
+        if step > 0 and step // every == (step - rollout) // every:
+            return f"the policy of step {step} was scored because the run ended there"
+    return None
+
+
+def _best_step(folder: Path) -> int:
+    """The step of the policy in `best/`, or 0."""
+    if not (folder / "best" / DESCRIPTION).is_file():
+        return 0
+    return policy_step(load_policy(folder / "best"))
 
 
 def _announce(job: TrainingJob, model: OnPolicyAlgorithm) -> None:

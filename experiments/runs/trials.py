@@ -25,14 +25,13 @@ from conf.files import write_atomically
 from conf.types import DateArray, FloatArray
 from experiments.backtests.backtest import Backtest
 from experiments.environments.setup import MarketSetup
-from experiments.runs.folder import is_walk, lock_file
+from experiments.runs.folder import MULTIRUN, is_walk, lock_file
 from experiments.runs.record import load_manifest, load_run_config
 from experiments.statistics.sharpe_inference import probability_of_backtest_overfitting
 from risk.metrics import SESSIONS_PER_YEAR, sharpe_ratio, simple_returns
 
 LEDGER = "trials.parquet"
 ROOT = "outputs"
-MULTIRUN = "multirun.yaml"  # written by Hydra into the folder of a multirun
 _LOCK = "trials.lock"
 _FEWEST_TO_VARY = 10
 

@@ -16,10 +16,10 @@ from agents.persistence.policy_file import DESCRIPTION
 from agents.persistence.strict_json import read_json
 from conf.errors import InputError
 from conf.files import write_json
-from conf.settings import build_settings, settings_to_json
+from conf.settings import build_settings
 from experiments.environments.opening import open_market
 from experiments.environments.setup import MarketSetup
-from experiments.runs.config import config_hash, refuse_evaluated
+from experiments.runs.config import config_hash, recorded_data, refuse_evaluated
 from experiments.runs.folder import MANIFEST, WALK, is_walk, shown_path
 from experiments.runs.record import load_manifest
 from experiments.runs.settings import RunSettings, run_settings
@@ -54,7 +54,7 @@ class WalkForwardRun:
     def config_of(self, window: YearWindow) -> dict[str, Any]:
         """The configuration of the window's run."""
         data = replace(self.setup.loaded.settings, splits=window.dates)
-        config = {**self.config, "data": settings_to_json(data)}
+        config = {**self.config, "data": recorded_data(data)}
         if self.previous(window) is not None:
             share = max(int(config["total_timesteps"]) // FINE_TUNE_SHARE, 1)
             config["total_timesteps"] = self.request.fine_tune_timesteps or share
@@ -179,7 +179,7 @@ def _prepare(
         embargo_days=loaded.embargo_days,
         warmup_sessions=loaded.warmup_sessions,
     )
-    used = {**config, "data": settings_to_json(loaded.settings)}
+    used = {**config, "data": recorded_data(loaded.settings)}
     return WalkForwardRun(folder, used, request, setup, windows, loaded.notices)
 
 

@@ -95,7 +95,7 @@ def _train_in_processes(
             )
             at_exit.callback(process.wait)
             at_exit.callback(process.terminate)  # after Ctrl-C; what it has saved stays
-            log.info("window %s: process %d", window.name, process.pid)
+            log.info("window %s begins in a process of its own", window.name)
             errors = process.communicate()[1].strip().splitlines()
             if process.returncode:
                 reason = errors[-1] if errors else f"exit code {process.returncode}"
