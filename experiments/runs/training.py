@@ -111,7 +111,7 @@ def _changes(
     changes = {name: plain[name] for name in CHANGEABLE_KEYS if name in given}
     changes = {name: value for name, value in changes.items() if value != own.get(name)}
     steps, former = changes.get("total_timesteps"), own.get("total_timesteps")
-    if isinstance(steps, int) and isinstance(former, int) and steps < former:
+    if type(steps) is int and isinstance(former, int) and steps < former:
         raise InputError(
             f"total_timesteps = {steps} is less than the run's own {former}",
             "A resumed run can only be made longer",

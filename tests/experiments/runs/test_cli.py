@@ -78,6 +78,9 @@ BAD = {
     "agent.learning_rte=1": "unknown setting agent.learning_rte. Did you mean agent.learning_rate?",
     "learning_rate=1": "unknown setting learning_rate. Did you mean agent.learning_rate?",
     "agnt=small": "unknown setting agnt. Did you mean agent?",
+    "exp=quick": "exp has no choice that could be changed. Did you mean +exp=quick?",
+    "hydra.run.dir=": "hydra.run.dir is empty",
+    "hydra.run.dir=''": "hydra.run.dir is empty",
     "qqqq=1": "unknown setting qqqq. Known: ",
     "agent=lrage": "agent=lrage is not available. Did you mean agent=large? Choices: large, small",
     "+exp=qick": "exp=qick is not available. Did you mean exp=quick? Choices: quick",
@@ -193,9 +196,43 @@ def test_a_mistyped_sweep_is_one_line_too(shell):
     code, _, err = shell(train, "name=x", "-m", "seed=1,2")
     assert code == 2
     assert "Put flags such as -m before all settings" in err
-    code, _, err = shell(train, "-m", "name=x", "agent=small,lrage")
+    code, _, err = shell(train, "-m", "name=x", "agent=lrage,lareg")
     assert code == 2
     assert err.startswith("error: agent=lrage is not available")
+    assert err.count("\n") == 1
+
+
+def test_a_job_that_cannot_be_composed_does_not_hide_the_others(shell, tmp_path):
+    finished = []
+    code, _, err = shell(
+        lambda config: finished.append(config.agent.learning_rate),
+        *("-m", "name=x", "agent=small,lrage,large", "+exp=quick"),
+    )
+    assert (code, finished) == (2, [0.1, 0.2])
+    assert err == (
+        "error: job (name=x agent=lrage +exp=quick): agent=lrage is not available. "
+        "Did you mean agent=large? Choices: large, small\n"
+    )
+    assert str(tmp_path) not in (tmp_path / "outputs/sweep/multirun.yaml").read_text()
+
+
+def test_endless_words_are_not_echoed_whole(shell):
+    for argument in ("seed=" + "9" * 5000, "x" * 5000 + "=1", "agent=" + "y" * 5000):
+        code, _, err = shell(train, "name=x", argument)
+        assert code == 2
+        assert len(err) < 1500
+        assert err.count("\n") == 1
+
+
+def test_a_refusal_of_the_system_before_the_arguments_stand_is_one_line(
+    package, kept_process, monkeypatch, capfd
+):
+    def prepare(arguments):
+        raise PermissionError(13, "Permission denied", "outputs")
+
+    monkeypatch.setattr(sys, "argv", ["toy", "name=x"])
+    assert launch(train, "config", "toyconf", prepare) == 2
+    assert "the system refused: Permission denied (outputs)" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("flag", ["--help", "--hydra-help", "--version"])

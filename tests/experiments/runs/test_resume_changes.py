@@ -1,0 +1,115 @@
+"""A resumed run may be made longer and go on on another device; the manifest says so."""
+
+import json
+
+import pytest
+import torch
+
+from experiments import train
+from experiments.runs.config import config_hash
+from experiments.runs.record import load_run_config
+from tests.experiments.conftest import TINY
+
+RUN = "outputs/tiny/day/run"
+SHORT = (*TINY, "total_timesteps=256", f"hydra.run.dir={RUN}")
+POLICIES = ("policy.safetensors", "best/policy.safetensors")
+
+
+def manifest_of(run):
+    return json.loads((run / "manifest.json").read_text())
+
+
+def made_on_a_gpu(run):
+    """The run folder as a machine with a GPU would have left it."""
+    config = json.loads((run / "config.json").read_text()) | {"device": "cuda"}
+    (run / "config.json").write_text(json.dumps(config))
+    manifest = manifest_of(run) | {"config_hash": config_hash(config)}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_run_made_longer_equals_one_that_was_longer_from_the_start(
+    command, finished_run, tmp_path
+):
+    run = tmp_path / RUN
+    assert command(train, *SHORT, "experiment=tiny")[0] == 0
+    assert command(train, f"resume={RUN}", "total_timesteps=512")[::2] == (0, "")
+    for name in POLICIES:
+        assert (run / name).read_bytes() == (finished_run / name).read_bytes(), name
+    assert load_run_config(run) == load_run_config(finished_run)
+    manifest = manifest_of(run)
+    assert (manifest["status"], manifest["steps"]) == ("finished", 512)
+    assert manifest["changes"] == [
+        {
+            "at_step": 256,
+            "from": {"total_timesteps": 256},
+            "to": {"total_timesteps": 512},
+            "inexact_because": None,
+        }
+    ]
+    # Once more, with nothing to change.
+    assert command(train, f"resume={RUN}", "total_timesteps=512")[0] == 0
+    assert manifest_of(run)["changes"] == manifest["changes"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (["agent.learning_rate_end=1e-4"], "the learning rate falls with total_timesteps"),
+        (["callbacks.validate_every=10000"], "the policy of step 256 was scored"),
+    ],
+)
+def test_what_depends_on_the_total_is_said(command, tmp_path, settings, reason):
+    assert command(train, *SHORT, *settings)[0] == 0
+    assert command(train, f"resume={RUN}", "total_timesteps=512")[0] == 0
+    assert reason in manifest_of(tmp_path / RUN)["changes"][0]["inexact_because"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "complaint"),
+    [
+        ("total_timesteps=100", "total_timesteps = 100 is less than the run's own 256"),
+        ("total_timesteps=long", "total_timesteps = 'long'"),
+        ("total_timesteps=true", "total_timesteps = True is not valid: a number"),
+        ("device=tpu", "device = 'tpu'"),
+        ("allow_inexact_resume=maybe", "allow_inexact_resume is 'maybe'"),
+        ("seed=3", "'seed=3' was given together with resume="),
+    ],
+)
+def test_other_changes_are_refused_and_leave_the_run_as_it_is(
+    command, argument, complaint, tmp_path
+):
+    assert command(train, *SHORT)[0] == 0
+    run = tmp_path / RUN
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    code, _, err = command(train, f"resume={RUN}", argument)
+    assert (code, err.count("\n")) == (2, 1)
+    assert complaint in err
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("argument", ["allow_inexact_resume=true", "device=cpu"])
+def test_a_run_made_on_a_gpu_goes_on_without_one(command, tmp_path, monkeypatch, argument):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert command(train, *SHORT)[0] == 0
+    run = tmp_path / RUN
+    made_on_a_gpu(run)
+    code, _, err = command(train, f"resume={RUN}", "total_timesteps=512")
+    assert code == 2
+    assert "Go on with device=cpu beside resume=" in err
+    assert command(train, f"resume={RUN}", argument, "total_timesteps=512")[0] == 0
+    (change,) = manifest_of(run)["changes"]
+    assert (change["from"]["device"], change["to"]["device"]) == ("cuda", "cpu")
+    assert "device" in change["inexact_because"]
+    assert load_run_config(run)["device"] == "cpu"
+    assert manifest_of(run)["status"] == "finished"
+
+
+def test_a_kill_between_manifest_and_configuration_loses_nothing(command, tmp_path):
+    assert command(train, *SHORT)[0] == 0
+    run = tmp_path / RUN
+    former = (run / "config.json").read_bytes()
+    assert command(train, f"resume={RUN}", "total_timesteps=512")[0] == 0
+    (run / "config.json").write_bytes(former)
+    assert load_run_config(run)["total_timesteps"] == 512
+    assert command(train, f"resume={RUN}")[0] == 0
+    assert json.loads((run / "config.json").read_text())["total_timesteps"] == 512
