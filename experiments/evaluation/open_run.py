@@ -15,7 +15,7 @@ from envs.core.batch import Window
 from envs.core.costs import RealisticCosts
 from envs.core.market import BookMarket, BookOptions
 from experiments.backtests.backtest import Backtest, run_backtests
-from experiments.environments.opening import OPTIONS, market_settings, open_market
+from experiments.environments.opening import OPTIONS, market_settings, open_market, section
 from experiments.environments.setup import MarketSetup
 from experiments.evaluation.split import AGENT
 from experiments.runs.config import config_hash
@@ -160,7 +160,7 @@ def own_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
 def replaced_sections(plain: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """The sections given in the place of the run's own; costs are realistic if none are given."""
     replaced = {name: plain[name] for name in REPLACEABLE if plain.get(name) is not None}
-    if "costs" not in replaced and own["env"].get("kind", OPTIONS) == OPTIONS:
+    if "costs" not in replaced and section(own, "env").get("kind", OPTIONS) == OPTIONS:
         replaced["costs"] = settings_to_json(RealisticCosts())
     return replaced
 

@@ -19,13 +19,15 @@ from experiments import compare, evaluate, train, walk_forward
 from experiments.environments.opening import open_market
 from experiments.evaluation import open_run as open_run_module
 from experiments.evaluation.days_met import caution, has_training_prices
-from experiments.evaluation.open_run import open_run
-from experiments.evaluation.results import has_book, load_evaluated
+from experiments.evaluation.open_run import MANAGED, open_run
+from experiments.evaluation.results import table_file
+from experiments.evaluation.run_comparison import load_evaluated
+from experiments.evaluation.split import AGENT
 from experiments.runs.config import config_hash
 from experiments.runs.folder import resolve_run
 from experiments.runs.record import RunRecord, load_manifest, load_run_config
 from experiments.runs.settings import run_settings
-from experiments.runs.training import build_model, prepare_torch, refuse_other_data
+from experiments.runs.training import build_model, configure_torch, refuse_other_data
 from tests.experiments.conftest import TINY
 
 FOLDERS, COMMAND_LINES = 2000, 300
@@ -176,7 +178,7 @@ def evaluate_it(folder: Path) -> None:
 def resume_it(folder: Path, opened) -> None:
     config = load_run_config(resolve_run(folder))
     settings = run_settings(config)
-    prepare_torch(settings.top)
+    configure_torch(settings.top)
     setup = opened(settings.market)
     refuse_other_data(folder, setup)
     model = build_model(setup, settings)
@@ -192,8 +194,8 @@ def resume_it(folder: Path, opened) -> None:
 
 
 def compare_it(folder: Path) -> None:
-    for book in ("policy", "managed"):
-        if has_book(folder, "evaluation", "test", book):
+    for book in (AGENT, MANAGED):
+        if (folder / "evaluation" / table_file("daily", "test", book)).is_file():
             load_evaluated(folder, "evaluation", "test", book)
 
 
