@@ -313,13 +313,49 @@ FLAGS = (
 )
 
 
-def command_line(rng: random.Random) -> tuple[object, list[str]]:
-    module = rng.choice((train, train, evaluate, compare, walk_forward))
-    arguments = list(TINY) if module in (train, walk_forward) else []
-    arguments = [text.replace("512", "128") for text in arguments]
+TRAINED = (
+    *("seed=3", "total_timesteps=64", "num_envs=2", "agent=ppo", "agent=recurrent_ppo_stock"),
+    *(
+        "surface=flat",
+        "costs=flat",
+        "risk=conservative",
+        "risk=none",
+        "reward=standard",
+        "threads=1",
+    ),
+    *("agent.gamma=0.9", "agent.learning_rate_end=1e-5", "env.chain.roll=daily", "data.drift=0.1"),
+    *("data.model=heston", "data.model=regime", "data.seed=5", "data.initial_price=1e-6"),
+    *(
+        "env.initial_equity_usd=1e15",
+        "env.initial_equity_usd=0.01",
+        "data.rate=0.5",
+        "data.rate=-0.5",
+    ),
+    *("data.gbm.vol_annual=3", "data.gbm.vol_annual=1e-9", "data.initial_price=1e12"),
+    *("experiment=abc", "hydra.run.dir=elsewhere", "+exp=flat_vol", "callbacks.patience=1"),
+)
+TESTED = (
+    *("split=test", "split=all", "policy=last", "surface=flat", "surface=vix", "costs=flat"),
+    *("risk=none", "risk=conservative", "data=sp500", "data=synthetic", "costs.rate_bps=3"),
+)
+
+
+def command_line(rng: random.Random, run: Path) -> tuple[object, list[str]]:
+    module = rng.choice((train, train, train, evaluate, compare, walk_forward))
+    usual = [*TINY[:2], *TINY[3:], "total_timesteps=128"]
+    usual = usual if module in (train, walk_forward) else [f"run={run}"]
+    if module is evaluate:
+        usual += ["resamples=100", "report=false"]
+    sane = TRAINED if module in (train, walk_forward) else TESTED
+    arguments = []
     for _ in range(rng.randrange(1, 4)):
-        key, value = rng.choice(KEYS), rng.choice(VALUES)
-        arguments.append(rng.choice(("", "", "", "+", "~", "++")) + f"{key}={value}")
+        if rng.random() < 0.6:
+            arguments.append(rng.choice(sane))
+        else:
+            key, value = rng.choice(KEYS), rng.choice(VALUES)
+            arguments.append(rng.choice(("", "", "", "+", "~", "++")) + f"{key}={value}")
+    # Hydra reads from left to right: what is random comes last.
+    arguments = usual + arguments
     if rng.random() < 0.15:
         arguments.insert(0, rng.choice(FLAGS))
     return module, arguments
@@ -327,11 +363,13 @@ def command_line(rng: random.Random) -> tuple[object, list[str]]:
 
 @pytest.mark.slow
 def test_a_random_command_line_ends_with_code_0_or_2_and_no_traceback(
-    kept_process, tmp_path, monkeypatch, capfd, one_thread
+    evaluated_run, kept_process, tmp_path, monkeypatch, capfd, one_thread
 ):
+    run = tmp_path / "outputs" / "run"
+    shutil.copytree(evaluated_run, run)
     failures, codes = [], []
     for seed in range(COMMAND_LINES):
-        module, arguments = command_line(random.Random(seed))
+        module, arguments = command_line(random.Random(seed), run)
         work = tmp_path / str(seed)
         work.mkdir()
         monkeypatch.chdir(work)
