@@ -120,9 +120,12 @@ def _launch(
             return _complain(_refused_by_the_system(error))
         name = arguments.config_name or config_name
         explained = _explain_composition(error, config_package, name, arguments)
-        if explained is None:
+        if explained is None and (job.has_begun or arguments.multirun):
             raise
-        return _complain(explained)
+        # Hydra stumbles over some values of groups without an error of its own.
+        return _complain(
+            explained or InputError(f"the settings cannot be put together: {_first_line(error)}")
+        )
     return job.exit_code
 
 
@@ -164,6 +167,11 @@ class _Job:
             prefix = f"job {context.job.num} ({overrides}): "
         self.exit_code = max(self.exit_code, _complain(failure, prefix))
         return None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether Hydra has called the task."""
+        return self._folder is not None
 
     def interrupted(self, code: int) -> int:
         """Say how to resume where that is possible, and remove the folder if nothing is in it."""
@@ -388,7 +396,7 @@ def _known_names(package: str, name: str, overrides: list[str]) -> list[str]:
         with initialize_config_module(config_module=package, version_base="1.3"):
             config = compose(config_name=name, overrides=overrides)
             groups = GlobalHydra.instance().config_loader().list_groups("")
-    except (HydraException, OmegaConfBaseException, OSError):
+    except Exception:  # whatever is wrong with them is complained of elsewhere
         return []
     values = OmegaConf.to_container(config, resolve=False)
     keys = list(_dotted(values)) if isinstance(values, dict) else []

@@ -81,6 +81,7 @@ BAD = {
     "exp=quick": "exp has no choice that could be changed. Did you mean +exp=quick?",
     "hydra.run.dir=": "hydra.run.dir is empty",
     "hydra.run.dir=''": "hydra.run.dir is empty",
+    "agent=[1,2]": "the settings cannot be put together",
     "qqqq=1": "unknown setting qqqq. Known: ",
     "agent=lrage": "agent=lrage is not available. Did you mean agent=large? Choices: large, small",
     "+exp=qick": "exp=qick is not available. Did you mean exp=quick? Choices: quick",
