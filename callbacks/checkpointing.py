@@ -11,7 +11,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from agents.persistence.checkpoint import prune_checkpoints, save_checkpoint, write_checkpoint
+from agents.persistence.checkpoint import save_checkpoint, write_checkpoint
 from agents.persistence.resume_state import ResumeState, StatefulCallback, capture
 from conf.errors import InputError
 
@@ -64,9 +64,7 @@ class Checkpointing(BaseCallback):
         """Save the state at the start of the rollout that was interrupted."""
         state, self._rollout_start = self._rollout_start, None
         if state is not None:
-            write_checkpoint(state, self._folder)
-            if self._keep_last is not None:
-                prune_checkpoints(self._folder, self._keep_last)
+            write_checkpoint(state, self._folder, self._keep_last)
             if self._on_saved is not None:
                 self._on_saved(state.step)
 

@@ -38,10 +38,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 Flag = Annotated[bool, Field(strict=True)]
 Width = Annotated[int, Field(strict=True, ge=1, le=4096)]
 Widths = Annotated[list[Width], Field(max_length=8)]
+_LARGEST = float(np.finfo(np.float32).max)
 # None: no bound, since JSON has no infinity.
-Bound = (
-    Annotated[float, Field(strict=True, ge=-3.4028234663852886e38, le=3.4028234663852886e38)] | None
-)
+Bound = Annotated[float, Field(strict=True, ge=-_LARGEST, le=_LARGEST)] | None
 Bounds = Annotated[list[Bound], Field(min_length=1, max_length=16384)]
 
 

@@ -39,13 +39,10 @@ def save_checkpoint(
     checkpoints are removed afterwards. Raises InputError for what cannot be resumed and OSError if
     the disk refuses; earlier checkpoints are untouched then.
     """
-    path = write_checkpoint(capture(model, callbacks), folder)
-    if keep_last is not None:
-        prune_checkpoints(folder, keep_last)
-    return path
+    return write_checkpoint(capture(model, callbacks), folder, keep_last)
 
 
-def write_checkpoint(state: ResumeState, folder: Path) -> Path:
+def write_checkpoint(state: ResumeState, folder: Path, keep_last: int | None = None) -> Path:
     """Write a captured state as `save_checkpoint` does."""
     path = folder / f"step_{state.step:09d}"
     files = {
@@ -60,12 +57,13 @@ def write_checkpoint(state: ResumeState, folder: Path) -> Path:
             for name, content in files.items()
         },
     }
-    if _is_complete(path, manifest):
-        return path
-    with new_folder(path) as temporary:
-        for name, content in files.items():
-            (temporary / name).write_bytes(content)
-        write_json(temporary / _MANIFEST, manifest)
+    if not _is_complete(path, manifest):
+        with new_folder(path) as temporary:
+            for name, content in files.items():
+                (temporary / name).write_bytes(content)
+            write_json(temporary / _MANIFEST, manifest)
+    if keep_last is not None:
+        prune_checkpoints(folder, keep_last)
     return path
 
 

@@ -14,7 +14,7 @@ from conf.types import BoolArray, FloatArray, ObsArray
 from envs.core.batch import Window
 from envs.core.costs import BPS, FlatCosts
 from envs.core.features import CLIP, Feature, Scaling
-from envs.core.market import BookOptions, MarketSettings, cash_returns
+from envs.core.market import BookOptions, EquityUsd, MarketSettings, cash_returns
 from envs.core.reward import RewardSettings, RewardWeights
 from envs.market.indicators import panel_features, panel_warmup
 from envs.market.panel import PanelHistory
@@ -42,7 +42,7 @@ class AllocationSettings(BookOptions):
     """Everything that defines the allocation environment, but for its market data."""
 
     kind: Literal["allocation"] = "allocation"
-    initial_equity_usd: Annotated[float, Field(ge=0.01, le=1e15)] = 10_000.0
+    initial_equity_usd: EquityUsd = 10_000.0
     # Half the sum of absolute changes of weight, cash included; less than this is not traded.
     rebalance_threshold: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     costs: FlatCosts = FlatCosts(rate_bps=10.0)  # of every dollar bought or sold

@@ -20,6 +20,8 @@ from envs.market.panel import PanelHistory
 from envs.market.splits import Loaded
 from risk.overlay import RiskSettings
 
+EquityUsd = Annotated[float, Field(ge=0.01, le=1e15)]  # beyond it floats lose the cents
+
 
 @settings
 class EpisodeSettings:
@@ -33,7 +35,7 @@ class EpisodeSettings:
 class BookOptions:
     """The settings that every environment of books has."""
 
-    initial_equity_usd: Annotated[float, Field(ge=0.01, le=1e15)] = 100_000.0
+    initial_equity_usd: EquityUsd = 100_000.0
     episode: EpisodeSettings = Field(default_factory=EpisodeSettings)
     costs: CostSettings = Field(default_factory=RealisticCosts)
     reward: RewardSettings = Field(default_factory=RewardSettings)

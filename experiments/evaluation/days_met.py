@@ -57,10 +57,10 @@ def same_prices(one: PricePaths, two: PricePaths) -> bool:
 
 def _contains(stretches: Any, name: str, dates: DateArray) -> bool:
     """Whether one of the days lies in the stretch; False where it is not known."""
+    if not isinstance(stretches, Mapping):
+        return False
     try:
         first, last = (np.datetime64(day, "D") for day in stretches[name])
     except (KeyError, TypeError, ValueError):
-        return False
-    if not isinstance(stretches, Mapping):
         return False
     return bool(((dates >= first) & (dates <= last)).any())

@@ -148,7 +148,7 @@ def rolling_sharpe(
     returns: FloatArray,
     risk_free: FloatArray,
     window: int,
-    annual: float = metrics.SESSIONS_PER_YEAR,
+    sessions_per_year: float = metrics.SESSIONS_PER_YEAR,
 ) -> FloatArray:
     """Annual Sharpe ratio (T,) of the `window` sessions up to each; NaN before they are known."""
     if window < 2:
@@ -157,7 +157,7 @@ def rolling_sharpe(
     rolling = np.full(excess.shape, np.nan)
     if len(excess) >= window:
         windows = sliding_window_view(excess, window)
-        rolling[window - 1 :] = metrics.sharpe_ratio(windows, 0.0, annual)
+        rolling[window - 1 :] = metrics.sharpe_ratio(windows, 0.0, sessions_per_year)
     return rolling
 
 

@@ -31,6 +31,23 @@ NUM_ENVS, N_STEPS = 3, 16
 ROLLOUT = NUM_ENVS * N_STEPS
 TOTAL = 6 * ROLLOUT
 HALF = 3 * ROLLOUT
+# Of the state of every agent, those without which a resumed run ends elsewhere.
+PARTS = [
+    "policy",
+    "optimizer",
+    "observed._last_obs",
+    "env",
+    "random.python",
+    "random.numpy",
+    "random.torch",
+    "counters.num_timesteps",
+    "counters._n_updates",
+    "counters._episode_num",
+    "counters._current_progress_remaining",
+    "episodes.infos",
+    "episodes.successes",
+    "callbacks.adapting",
+]
 
 
 class DriftEnv(VecEnv):

@@ -37,11 +37,7 @@ def day_of(cell: object, day_first: bool | None = None) -> dt.date | None:
         if isinstance(cell, dt.date) and cell == cell:  # NaT is a date too, unlike itself
             return cell.date() if isinstance(cell, dt.datetime) else cell
         return _written_day(str(cell).strip(), day_first) if isinstance(cell, str | int) else None
-    except (
-        ValueError,
-        OverflowError,
-        NotImplementedError,
-    ):  # the last for years pandas alone knows
+    except (ValueError, OverflowError, NotImplementedError):  # pandas: years it alone knows
         return None
 
 

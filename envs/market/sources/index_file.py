@@ -9,7 +9,7 @@ import numpy as np
 from conf.errors import InputError
 from conf.types import FloatArray
 from envs.market.history import MarketHistory
-from envs.market.sources.series_checks import check_daily, index_notices
+from envs.market.sources.series_checks import MAX_VIX, check_daily, index_notices
 from envs.market.sources.table import FileTable, read_file_table
 from envs.market.sources.vendors import ALIASES, plain_name
 from envs.market.volatility_estimate import estimate_notices, fill_implied_vol
@@ -21,7 +21,7 @@ OPTIONAL_COLUMNS = ("vix", "implied_vol", "rate", "dividend_yield")
 
 # 500 % a year: a higher "decimal" volatility must be in points.
 _MAX_VOL = 5.0
-_MIN_VIX, _MAX_VIX = 1.0, 200.0
+_MIN_VIX = 1.0
 # Times and names of the asset, which are no features.
 _LABELS = {*ALIASES["date"], *ALIASES["asset"], "close_time"}
 
@@ -107,7 +107,7 @@ def _observed_vol(table: FileTable) -> FloatArray:
         return values
     remedy = "Write points (15.0), or name the column implied_vol if it is a decimal"
     table.refuse(name, values, values < _MIN_VIX, "is too low for points", remedy)
-    table.refuse(name, values, values > _MAX_VIX, "is higher than any index of it ever was", remedy)
+    table.refuse(name, values, values > MAX_VIX, "is higher than any index of it ever was", remedy)
     return values / 100.0
 
 

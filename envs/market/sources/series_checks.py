@@ -18,6 +18,8 @@ from envs.market.panel import PanelHistory
 # Where the price of an asset ("" for an index) on a day stands: "prices.csv, line 17".
 Place = Callable[[np.datetime64, str], str]
 
+MAX_PRICE, MAX_VIX = 1e12, 200.0  # dollars and points: beyond any price, above any index
+
 # Log moves of a day: a 3:2 split is above the first, an index's worst days are below.
 _ODD_MOVE, _MAX_RISE, _MAX_FALL = 0.35, np.log(50.0), np.log(10_000.0)
 _SPIKE, _SPIKE_ROWS = np.log(5.0), 3  # a move that is undone within so many rows

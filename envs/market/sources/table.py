@@ -21,6 +21,7 @@ from conf.errors import InputError
 from conf.types import BoolArray, DateArray, FloatArray
 from envs.market.history import allowed_gap
 from envs.market.sources.dates import day_comes_first, day_of, is_ambiguous
+from envs.market.sources.series_checks import MAX_PRICE
 from envs.market.sources.vendors import UNNAMED, by_ticker, find_header, renamed
 
 _PARQUET_MAGIC = b"PAR1"
@@ -29,7 +30,7 @@ _SAVE_AS = "Save it as UTF-8 CSV or as Parquet"
 
 _FIRST_YEAR, _DAYS_AHEAD = 1800, 7  # time zones and wrong clocks; nobody knows later prices
 # The dollar's and the coins' widest ranges are far within; squares of the second stay finite.
-_PRICE_RANGE, _MAX_NUMBER = (1e-12, 1e12), 1e30
+_PRICE_RANGE, _MAX_NUMBER = (1e-12, MAX_PRICE), 1e30
 _MAX_LABEL = 100  # characters
 _GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")  # 1,234,567.8
 # A number whose point cannot group thousands: 12.5, 1,234.567; not 1.234.

@@ -12,7 +12,7 @@ from conf.errors import InputError
 from envs.market.exchange_calendar import exchange_sessions
 from envs.market.history import MarketHistory
 from envs.market.sources.cache import cache_folder, cached_or_downloaded
-from envs.market.sources.series_checks import index_notices
+from envs.market.sources.series_checks import MAX_PRICE, MAX_VIX, index_notices
 from envs.market.sources.yahoo_client import Request, ask_yahoo
 from envs.market.volatility_estimate import estimate_notices, history_of_bars
 
@@ -22,7 +22,6 @@ _COLUMNS = ("Open", "High", "Low", "Close", "Volume")
 # What may be missing without the answer being called partial.
 MAX_MISSING_SESSIONS = 5
 MAX_MISSING_VIX_SHARE = 0.01
-MAX_PRICE, MAX_VIX = 1e12, 200.0
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from conf.errors import InputError
 from tests.agents.toy_run import (
     BUILDERS,
     HALF,
+    PARTS,
     ROLLOUT,
     TOTAL,
     Adapting,
@@ -35,22 +36,6 @@ AGENTS = {
     "dirichlet": partial(build_ppo, distribution="dirichlet"),
     "recurrent on the simplex": build_simplex_lstm,
 }
-PARTS = [
-    "policy",
-    "optimizer",
-    "observed._last_obs",
-    "env",
-    "random.python",
-    "random.numpy",
-    "random.torch",
-    "counters.num_timesteps",
-    "counters._n_updates",
-    "counters._episode_num",
-    "counters._current_progress_remaining",
-    "episodes.infos",
-    "episodes.successes",
-    "callbacks.adapting",
-]
 
 
 @pytest.fixture(scope="module")
