@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from omegaconf import OmegaConf
 
+import conf
 from conf.settings import build_settings
 from envs.core.batch import Window
+from envs.market.clock import CALENDAR
 from envs.market.history import MarketHistory
 from envs.option_portfolio.env import OptionPortfolioKernel
 from envs.option_portfolio.market import (
@@ -16,7 +20,7 @@ from envs.option_portfolio.market import (
     OptionPortfolioSettings,
     build_option_market,
 )
-from envs.options.surface import FlatSurface, VixSurface
+from envs.options.surface import FlatSurface, SurfaceSettings, VixSurface
 
 
 def weekdays(count: int, first: str = "2001-01-01") -> np.ndarray:
@@ -30,7 +34,10 @@ def history_of(
     dividend_yield: float = 0.015,
     **changes: Any,
 ) -> MarketHistory:
-    """A history with these closes (T,) or (P, T), a high and low around them, constant volume."""
+    """A history with these closes (T,) or (P, T), a high and low around them, constant volume.
+
+    On the calendar clock, so that years are days / 365.
+    """
     closes = np.atleast_2d(np.asarray(close, np.float64))
     sessions = closes.shape[1]
     values: dict[str, Any] = {
@@ -45,6 +52,7 @@ def history_of(
         "implied_vol_source": np.ones(sessions),
         "rate": np.full(sessions, rate),
         "dividend_yield": np.full(sessions, dividend_yield),
+        "closed_day_weight": CALENDAR,
     }
     return MarketHistory(**{**values, **changes})
 
@@ -75,6 +83,15 @@ def wandering_vol(sessions: int, seed: int = 0) -> np.ndarray:
     for t in range(1, sessions):
         log_vol[t] = 0.97 * log_vol[t - 1] + 0.05 * rng.standard_normal()
     return 0.2 * np.exp(np.clip(log_vol, -0.7, 0.7))[None, :]
+
+
+def monthly_surface() -> VixSurface:
+    """`surface=vix_monthly`: the earlier fit, of maturities from a month on."""
+    file = Path(conf.__file__).parent / "surface" / "vix_monthly.yaml"
+    built: VixSurface = build_settings(
+        SurfaceSettings, OmegaConf.to_container(OmegaConf.load(file)), "surface"
+    )
+    return built
 
 
 def options_of(**changes: Any) -> OptionPortfolioSettings:
@@ -131,6 +148,7 @@ def perturbed_after(history: MarketHistory, session: int, seed: int = 1) -> Mark
         implied_vol_source=history.implied_vol_source,
         rate=rate,
         dividend_yield=dividend_yield,
+        closed_day_weight=history.closed_day_weight,
         extras={name: np.array(x) for name, x in history.extras.items()},
         **values,
     )

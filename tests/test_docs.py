@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_module
 
-from envs.option_portfolio.observation import MARKET, OPTION, portfolio_features
+from envs.market.clock import CLOSED_DAY_WEIGHT, VarianceClock
+from envs.option_portfolio.observation import MARKET, option_features_by, portfolio_features
 from envs.options.chain import ChainSettings, slots
 
 ROOT = Path(__file__).parent.parent
@@ -22,7 +23,8 @@ def row(index: str, feature, name: str) -> str:
 
 def observation_table() -> list[str]:
     rows = [row(str(i), feature, feature.name) for i, feature in enumerate(MARKET)]
-    rows += [row(f"{7 + j} + 8 k", feature, feature.name) for j, feature in enumerate(OPTION)]
+    option = option_features_by(VarianceClock(CLOSED_DAY_WEIGHT, 252.0))
+    rows += [row(f"{7 + j} + 8 k", feature, feature.name) for j, feature in enumerate(option)]
     portfolio = portfolio_features(slots(ChainSettings()))
     start = 7 + 160
     for i, feature in enumerate(portfolio):

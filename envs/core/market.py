@@ -15,7 +15,8 @@ from envs.core.batch import Window
 from envs.core.costs import CostSettings, RealisticCosts
 from envs.core.features import Feature
 from envs.core.reward import RewardSettings
-from envs.market.history import DAYS_PER_YEAR, MarketHistory
+from envs.market.clock import DAYS_PER_YEAR
+from envs.market.history import MarketHistory
 from envs.market.panel import PanelHistory
 from envs.market.splits import Loaded
 from risk.overlay import RiskSettings

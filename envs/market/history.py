@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from conf.errors import InputError
 from conf.types import BoolArray, DateArray, FloatArray
+from envs.market.clock import CLOSED_DAY_WEIGHT, VarianceClock
 from risk.metrics import sessions_per_year
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
-DAYS_PER_YEAR = 365.0  # calendar days, by which rates and maturities are counted
 MAX_GAP_SESSIONS = 10
 _FEW_ROWS = 20  # of which no usual step can be read
 # Values of `implied_vol_source`.
@@ -131,6 +131,8 @@ class MarketHistory(PricePaths):
     rate: FloatArray  # (T,) continuous annual decimal, earned from this close to the next
     dividend_yield: FloatArray  # (T,) continuous annual decimal
     extras: Mapping[str, FloatArray] = field(default_factory=dict)  # name -> (P, T)
+    # Of variance, at which options on this index are priced and at which it was simulated.
+    closed_day_weight: float = CLOSED_DAY_WEIGHT
 
     def __post_init__(self) -> None:
         freeze = object.__setattr__
@@ -154,8 +156,18 @@ class MarketHistory(PricePaths):
         return MarketHistory, tuple(values.values())
 
     @cached_property
+    def clock(self) -> VarianceClock:
+        """The clock of its variance."""
+        return VarianceClock(self.closed_day_weight, self.sessions_per_year)
+
+    @cached_property
+    def units_to_next(self) -> FloatArray:
+        """Units of the clock from each session to the next, (T,); 0 at the last."""
+        return readonly(np.append(self.clock.units(self.dates[:-1], self.dates[1:]), 0.0))
+
+    @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over every array of the content (not over the name)."""
+        """SHA-256 over every array of the content (not over the name or the clock)."""
         names = ("implied_vol_source", *_PATH_COLUMNS, *_SESSION_COLUMNS)
         columns = {name: getattr(self, name) for name in names}
         columns |= {f"extra:{name}": values for name, values in self.extras.items()}
@@ -189,6 +201,11 @@ class MarketHistory(PricePaths):
             self._refuse(~np.isfinite(values), name, values, "is not a finite number")
         for name in ("open", "high", "low", "close", "implied_vol"):
             self._refuse(by_path[name] <= 0, name, by_path[name], "is not positive")
+        if not 0.0 <= self.closed_day_weight <= 1.0:
+            raise InputError(
+                f"{self.name}: closed_day_weight is {self.closed_day_weight}",
+                "Give a share of a session's variance from 0 to 1",
+            )
         self._refuse(self.volume < 0, "volume", self.volume, "is negative")
         self._refuse(self.high < self.low, "high", self.high, "is below the low of the session")
 

@@ -75,9 +75,9 @@ def fill_implied_vol(
 
 
 def history_of_bars(
-    name: str, bars: pd.DataFrame, rate: float, dividend_yield: float
+    name: str, bars: pd.DataFrame, rate: float | FloatArray, dividend_yield: float
 ) -> MarketHistory:
-    """The history of daily bars by date, with constant continuous annual decimals for the rates.
+    """The history of daily bars by date; the rates are continuous annual decimals, (T,) or one.
 
     Columns open, high, low, close (index points), volume and vix (points; estimated where NaN).
     """
@@ -95,7 +95,7 @@ def history_of_bars(
         volume=volume,
         implied_vol=vol,
         implied_vol_source=source,
-        rate=np.full(len(bars), rate),
+        rate=np.broadcast_to(rate, len(bars)),
         dividend_yield=np.full(len(bars), dividend_yield),
     )
 

@@ -16,7 +16,8 @@ from envs.core.batch import Window
 from envs.core.costs import FlatCosts, RealisticCosts
 from envs.core.features import Feature
 from envs.core.market import BookOptions, MarketSettings, as_rows, cash_returns
-from envs.market.history import DAYS_PER_YEAR, MarketHistory
+from envs.market.clock import DAYS_PER_YEAR
+from envs.market.history import MarketHistory
 from envs.market.sources.index import DataSettings, LoadedMarket, Sp500Data, load_market
 from envs.option_portfolio.observation import (
     MarketObservation,

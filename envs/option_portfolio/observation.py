@@ -15,6 +15,7 @@ from envs.core.episode_statistics import EpisodeStatistics
 from envs.core.features import CLIP, Feature, Scaling
 from envs.core.ledger import Ledger
 from envs.core.reward import diversification_of
+from envs.market.clock import VarianceClock
 from envs.market.history import MarketHistory
 from envs.market.indicators import market_features
 from envs.option_portfolio.extra_blocks import extra_block
@@ -55,13 +56,14 @@ MARKET = (
     Feature("macd_signal", "market", 0.01, -CLIP, CLIP, raw="MACD(12, 26, 9) signal / close"),
 )
 
+# The clock of variance (`envs.market.clock`) says what time is and how fast value decays.
 OPTION = (
     Feature("price", "option", 0.05, 0, CLIP, raw="price / spot"),
     Feature("moneyness", "option", 0.10, -CLIP, CLIP, center=1.0, raw="strike / spot"),
-    Feature("time", "option", 60 / 365, 0, CLIP, raw="years to expiry"),
+    Feature("time", "option", 60 / 365, 0, CLIP, raw="years to expiry, {clock} time"),
     Feature("delta", "option", 1.0, -1, 1, raw="delta"),
     Feature("gamma", "option", 0.10, 0, CLIP, raw="change of delta for a 1 % move"),
-    Feature("theta", "option", 5e-4, -CLIP, CLIP, raw="theta a calendar day / spot"),
+    Feature("theta", "option", 5e-4, -CLIP, CLIP, raw="theta a {unit} / spot"),
     Feature("intrinsic", "option", 0.05, 0, CLIP, raw="intrinsic value / spot"),
     Feature("time_value", "option", 0.05, -CLIP, CLIP, raw="(price - intrinsic) / spot"),
 )
@@ -107,7 +109,9 @@ def observe_market(
     after = [Scaling(features).apply(values) for features, values in blocks]
     usable = np.all([np.isfinite(part).all(axis=(0, 2)) for part in (before, *after)], axis=0)
     option_features = tuple(
-        replace(item, name=f"{slot.name}.{item.name}") for slot in tape.slots for item in OPTION
+        replace(item, name=f"{slot.name}.{item.name}")
+        for slot in tape.slots
+        for item in option_features_by(history.clock)
     )
     return MarketObservation(
         features=MARKET
@@ -121,6 +125,12 @@ def observe_market(
     )
 
 
+def option_features_by(clock: VarianceClock) -> tuple[Feature, ...]:
+    """The features of one contract, their time told by that clock."""
+    unit = "calendar day" if clock.name == "calendar" else "session"
+    return tuple(replace(item, raw=item.raw.format(clock=clock.name, unit=unit)) for item in OPTION)
+
+
 def _write_option_block(
     block: ObsArray, history: MarketHistory, tape: OptionTape, path: int
 ) -> None:
@@ -132,7 +142,7 @@ def _write_option_block(
     columns: tuple[FloatArray, ...] = (
         price,
         strike / spot,
-        tape.days_to_expiry / 365.0,
+        tape.variance_years,
         tape.delta[path],
         tape.gamma[path] * spot * 0.01,
         tape.theta[path] / spot,

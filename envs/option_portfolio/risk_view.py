@@ -6,7 +6,7 @@ import numpy as np
 
 from conf.types import FloatArray, IntArray
 from envs.core.market import as_rows
-from envs.market.history import DAYS_PER_YEAR
+from envs.market.clock import DAYS_PER_YEAR
 from envs.option_portfolio.market import OptionMarket
 from envs.options.black_scholes import price
 from risk.book import Book
@@ -47,7 +47,9 @@ def scan_market(market: OptionMarket, options: ScanSettings) -> FloatArray:
 
     def reprice(spot: FloatArray, vol: FloatArray) -> FloatArray:
         strike, is_call = tape.strike[..., None], tape.is_call[:, None]
-        return price(spot, strike, tau, vol, rate, dividend_yield, is_call)
+        return price(
+            spot, strike, tau, vol * tape.vol_scale[..., None], rate, dividend_yield, is_call
+        )
 
     spot = np.broadcast_to(history.close[:, :, None], tape.mark.shape)
     return scan_gains(reprice, spot, tape.vol, tape.mark, options)

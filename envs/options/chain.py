@@ -56,7 +56,8 @@ class Listings:
     """The contract that each maturity refers to at each session; G maturities over T sessions."""
 
     listed_at: IntArray  # (T, G) session at which the current contract was listed
-    days_to_expiry: FloatArray  # (T, G) calendar days left to the current contract
+    expiry: DateArray  # (T, G) day on which the current contract expires
+    days_to_expiry: FloatArray  # (T, G) calendar days left to it
     aged_days: FloatArray  # (T, G) days left, at t, to the contract of t-1
     rolled: BoolArray  # (T, G) the contract was replaced at t
     expired: BoolArray  # (T, G) it was replaced because it expired (settles free of cost)
@@ -80,11 +81,12 @@ def list_contracts(chain: ChainSettings, dates: DateArray) -> Listings:
     no later session's date, and the exchange's regular holidays are known years ahead.
     """
     calendars = [_calendar_of(days, dates, chain.roll) for days in chain.maturities_days]
-    listed_at, days_to_expiry, aged_days, rolled = (
+    listed_at, expiry, days_to_expiry, aged_days, rolled = (
         np.stack(column, axis=1) for column in zip(*calendars, strict=True)
     )
     return Listings(
         listed_at=listed_at,
+        expiry=expiry,
         days_to_expiry=days_to_expiry,
         aged_days=np.maximum(aged_days, 0.0),
         rolled=rolled,
@@ -94,8 +96,8 @@ def list_contracts(chain: ChainSettings, dates: DateArray) -> Listings:
 
 def _calendar_of(
     maturity_days: int, dates: DateArray, roll: str
-) -> tuple[IntArray, FloatArray, FloatArray, BoolArray]:
-    """Columns of `Listings` for one maturity: listed_at, days_to_expiry, aged_days and rolled."""
+) -> tuple[IntArray, DateArray, FloatArray, FloatArray, BoolArray]:
+    """Columns of `Listings` for one maturity, without `expired`."""
     day = dates.astype("datetime64[D]").astype(np.int64)
     if roll == "daily":
         listed_at, expiry = np.arange(len(day)), day + maturity_days
@@ -112,4 +114,5 @@ def _calendar_of(
     before = np.concatenate([listed_at[:1], listed_at[:-1]])
     days_left = (expiry[listed_at] - day).astype(np.float64)
     aged_days = (expiry[before] - day).astype(np.float64)
-    return listed_at, days_left, aged_days, listed_at != before
+    days = expiry[listed_at].astype("datetime64[D]")
+    return listed_at, days, days_left, aged_days, listed_at != before

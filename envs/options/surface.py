@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from conf.errors import InputError
 from conf.settings import settings
 from conf.types import FloatArray
-from envs.market.history import DAYS_PER_YEAR
+from envs.market.clock import DAYS_PER_YEAR
 from envs.market.volatility_estimate import weighted_mean
 from envs.options.black_scholes import in_blocks
 
@@ -54,10 +54,11 @@ class AtmKnot:
     average: float
 
 
-# Fitted to S&P 500 option surfaces of 1996-2020.
+# Fitted to S&P 500 option surfaces: to three months of 1996-2018, beyond of 1996-2020.
 _SP500_KNOTS = (
-    AtmKnot(days=30.0, constant=-0.0082, level=0.912, average=0.030),
-    AtmKnot(days=91.0, constant=0.0149, level=0.678, average=0.184),
+    AtmKnot(days=7.0, constant=-0.0182, level=1.0944, average=-0.1607),
+    AtmKnot(days=30.0, constant=-0.0084, level=0.892, average=0.0428),
+    AtmKnot(days=91.0, constant=0.0131, level=0.6754, average=0.1895),
     AtmKnot(days=182.0, constant=0.0296, level=0.529, average=0.282),
     AtmKnot(days=365.0, constant=0.0424, level=0.400, average=0.368),
 )
@@ -67,22 +68,24 @@ _SP500_KNOTS = (
 class VixSurface:
     """An SSVI surface whose term structure follows VIX and its slow average.
 
-        ATM(T) = a(T) + b(T)·VIX + c(T)·EMA(VIX),   θ = ATM²·T,   φ = η / √(θ(1+θ))
+        ATM(T) = a(T) + b(T)·VIX + c(T)·EMA(VIX),   θ = ATM²·T,   φ = η / (θ^γ (1+θ)^(1−γ))
         w(k) = θ/2·(1 + ρφk + √((φk + ρ)² + 1 − ρ²)),   σ = √(w/T),   k = ln(K/F)
 
     a, b and c are linear in T between the knots and constant outside them. Below `floor_days` the
-    whole smile is that of `floor_days`. The settings themselves exclude butterfly arbitrage;
-    `check_calendar` tests the rest, which depends on the drivers.
+    whole smile is that of `floor_days`, and ATM is never below `floor_vol`. The settings themselves
+    exclude butterfly arbitrage; `check_calendar` tests the rest, which depends on the drivers.
 
     Reference: J. Gatheral and A. Jacquier, Arbitrage-free SVI volatility surfaces, Quantitative
     Finance 14 (2014), theorems 4.1 (calendar) and 4.2 (butterfly).
     """
 
     kind: Literal["vix"] = "vix"
-    rho: Annotated[float, Field(gt=-1, lt=1)] = -0.7  # correlation of spot and volatility: skew
-    eta: Annotated[float, Field(gt=0)] = 0.7  # curvature of the smile
+    rho: Annotated[float, Field(gt=-1, lt=1)] = -0.518  # correlation of spot and volatility: skew
+    eta: Annotated[float, Field(gt=0)] = 0.493  # curvature of the smile
+    gamma: Annotated[float, Field(ge=0.5, lt=1)] = 0.601  # how fast it flattens with maturity
     average_half_life: Annotated[float, Field(gt=0)] = 126.0  # sessions
     floor_days: Annotated[float, Field(gt=0)] = 7.0  # calendar days
+    floor_vol: Annotated[float, Field(ge=0, lt=1)] = 0.03  # annual decimal, at the money
     knots: Annotated[tuple[AtmKnot, ...], Field(min_length=1)] = _SP500_KNOTS
 
     @model_validator(mode="after")
@@ -90,14 +93,29 @@ class VixSurface:
         days = [knot.days for knot in self.knots]
         if any(later <= earlier for earlier, later in pairwise(days)):
             raise ValueError(f"knots at {days} days are not in increasing order")
-        # θφ < η and θφ² < η² for every θ, so these suffice at all maturities and volatilities.
-        wing = 1.0 + abs(self.rho)
-        if self.eta * wing > 4.0 or self.eta**2 * wing > 4.0:
+        # θφ < η for every θ; θφ² falls with θ, so that the smallest θ decides.
+        wing, least = 1.0 + abs(self.rho), self.least_variance
+        if self.gamma > 0.5 and not least:
             raise ValueError(
-                f"eta = {self.eta:g} with rho = {self.rho:g} allows butterfly arbitrage; "
-                f"eta must be at most {min(4.0 / wing, (4.0 / wing) ** 0.5):.6g}"
+                "gamma above 0.5 needs a floor_vol above 0: butterfly arbitrage returns as total "
+                "variance goes to zero"
+            )
+        steepest = 1.0 / (1.0 + least)
+        if self.gamma > 0.5:
+            steepest *= (least / (1.0 + least)) ** (1.0 - 2.0 * self.gamma)
+        most = min(4.0 / wing, (4.0 / (wing * steepest)) ** 0.5)
+        if self.eta > most:
+            raise ValueError(
+                f"eta = {self.eta:g} with rho = {self.rho:g} and gamma = {self.gamma:g} allows "
+                f"butterfly arbitrage at a total variance of {least:.2g}, the least there is; eta "
+                f"must be at most {most:.6g}, or floor_vol higher"
             )
         return self
+
+    @property
+    def least_variance(self) -> float:
+        """The smallest total variance at the money, where both floors hold."""
+        return self.floor_vol**2 * self.floor_days / DAYS_PER_YEAR
 
     def drivers(self, implied_vol: ArrayLike) -> FloatArray:
         """VIX and its exponential moving average, (P, T, 2), from implied vol (P, T), decimals.
@@ -110,7 +128,8 @@ class VixSurface:
         average = weighted_mean(level, self.average_half_life)
         drivers = np.stack([level, average], axis=-1)
         complaint = "at-the-money volatility is not positive at every knot"
-        _refuse_unless_positive(drivers, self._knot_vols(drivers), complaint)
+        floored = np.maximum(self._knot_vols(drivers), self.floor_vol)
+        _refuse_unless_positive(drivers, floored, complaint)
         return drivers
 
     def vol(self, drivers: ArrayLike, log_moneyness: ArrayLike, tau_years: ArrayLike) -> FloatArray:
@@ -127,11 +146,13 @@ class VixSurface:
         """Raise InputError for the first session whose total variance θ falls with maturity.
 
         For this φ that is the only way to calendar arbitrage. Between two knots ATM is linear, so
-        dθ/dT = ATM·(ATM + 2T·dATM/dT) changes sign at most once: its ends decide.
+        dθ/dT = ATM·(ATM + 2T·dATM/dT) changes sign at most once: its ends decide. Where ATM is
+        floored, θ grows.
         """
         drivers = np.asarray(drivers, np.float64)
         vols, tau = self._knot_vols(drivers), self._knot_years()
         slope = np.diff(vols, axis=-1) / np.diff(tau)
+        vols = np.maximum(vols, self.floor_vol)
         growth = np.concatenate(
             [vols[..., :-1] + 2.0 * tau[:-1] * slope, vols[..., 1:] + 2.0 * tau[1:] * slope],
             axis=-1,
@@ -142,9 +163,10 @@ class VixSurface:
         self, level: FloatArray, average: FloatArray, k: FloatArray, tau: FloatArray
     ) -> tuple[FloatArray]:
         tau = self._floored(tau)
-        atm = self._atm(level, average, tau)
+        atm = np.maximum(self._atm(level, average, tau), self.floor_vol)
         theta = atm * atm * tau
-        phi_k = self.eta * k / np.sqrt(theta * (1.0 + theta))
+        more = 1.0 + theta
+        phi_k = self.eta * k / ((theta / more) ** self.gamma * more)
         root = np.sqrt(np.square(phi_k + self.rho) + (1.0 - self.rho**2))
         return (atm * np.sqrt(0.5 * (1.0 + self.rho * phi_k + root)),)
 

@@ -154,7 +154,7 @@ class _OptionLog(_Log):
                 day=day,
                 event="quote",
                 price=float(tape.aged[self.path, s, slot]),
-                vol=float(tape.aged_vol[self.path, s, slot]),
+                vol=float(tape.aged_vol[self.path, s, slot] * tape.aged_vol_scale[s, slot]),
             )
             if tape.rolled[s, slot]:
                 unit = 0.0 if closing is None else float(closing[self.path, s, slot])
@@ -169,7 +169,7 @@ class _OptionLog(_Log):
                 quantity=float(self.trade[t, slot]),
                 price=float(tape.mark[self.path, s, slot]),
                 cost=float(self.cost[t, slot]),
-                vol=float(tape.vol[self.path, s, slot]),
+                vol=float(tape.vol[self.path, s, slot] * tape.vol_scale[s, slot]),
             )
 
     def contract(self, t: int, slot: int) -> Entry:

@@ -152,7 +152,7 @@ class _Days:
             "delta": exposure(tape.delta) * move,
             "gamma": exposure(tape.gamma) * (0.5 * move * move),
             "vega": _total(quantity, self._at(tape.vega, self.now) * (new_vol - old_vol)),
-            "theta": exposure(tape.theta) * history.days_to_next[self.now],
+            "theta": exposure(tape.theta) * history.units_to_next[self.now],
             "rates": exposure(tape.rho) * (history.rate[self.after] - history.rate[self.now]),
         }
 

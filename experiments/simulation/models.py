@@ -51,6 +51,7 @@ class FittedModel:
     first: str  # of the sessions that it was fitted to
     last: str
     source: str
+    closed_day_weight: float  # of variance
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -94,7 +95,8 @@ def feller_ratio(model: HestonModel) -> float:
 def past_market(loaded: LoadedMarket) -> LoadedMarket:
     """The real market to fit to: the run's own, or the S&P 500 where that is itself simulated."""
     if isinstance(loaded.settings, SyntheticData):
-        return load_market(Sp500Data(), embargo_days=loaded.embargo_days)
+        same_clock = Sp500Data(closed_day_weight=loaded.history.closed_day_weight)
+        return load_market(same_clock, embargo_days=loaded.embargo_days)
     return loaded
 
 
@@ -126,4 +128,5 @@ def _fit(market: LoadedMarket, name: str) -> FittedModel:
         str(past.dates[0]),
         str(past.dates[-1]),
         past.name,
+        past.closed_day_weight,
     )

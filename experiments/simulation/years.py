@@ -91,6 +91,7 @@ def _simulate_chunk(
         drift=model.drift,
         rate=model.rate,
         dividend_yield=model.dividend_yield,
+        closed_day_weight=model.closed_day_weight,
     )
     history = simulate_index(model.model, scenario, rng)
     market = build_option_market(history, settings.surface, settings.env)

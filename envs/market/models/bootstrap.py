@@ -1,9 +1,11 @@
 """A stationary block bootstrap of an index: its past days in another order.
 
 A simulated session is one real session as a whole: its return, its range and the implied volatility
-at its close stay together. Sessions follow each other as they did, in blocks of random length, so
-clustering and the link between falls and volatility stay as far as blocks reach. Where one block
-ends and another begins the volatility jumps without a return that explains it.
+at its close stay together. A session after closed days has their variance too, by the clock of
+`envs.market.clock`: what was drawn is scaled by the root of the units then and now. Sessions follow
+each other as they did, in blocks of random length, so clustering and the link between falls and
+volatility stay as far as blocks reach. Where one block ends and another begins the volatility jumps
+without a return that explains it.
 
 D. Politis and J. Romano, The stationary bootstrap, Journal of the American Statistical Association
 89 (1994); block length after D. Politis and H. White (2004), see `risk.bootstrap`.
@@ -18,7 +20,7 @@ import numpy as np
 from conf.errors import InputError
 from conf.types import FloatArray
 from envs.market.history import MarketHistory, readonly
-from envs.market.models.gbm import Scenario, history_of_paths
+from envs.market.models.gbm import Scenario, history_of_paths, units_passed
 from risk.bootstrap import mean_block_length, stationary_indices
 
 MIN_POOL_SESSIONS = 252
@@ -26,7 +28,7 @@ MIN_POOL_SESSIONS = 252
 
 @dataclass(frozen=True)
 class DayPool:
-    """D sessions to draw from; logarithms are relative to the close before."""
+    """D sessions to draw from; logarithms are relative to the close before, a unit of the clock."""
 
     close: FloatArray  # (D,) log return
     open: FloatArray  # (D,)
@@ -52,9 +54,9 @@ def pool_days(past: MarketHistory, mean_block: float | None = None) -> DayPool:
             "from",
             f"Give one path of more than {MIN_POOL_SESSIONS} sessions",
         )
-    before = np.log(past.close[0, :-1])
+    before, scale = np.log(past.close[0, :-1]), np.sqrt(units_passed(past))
     moved = {
-        name: np.log(getattr(past, name)[0, 1:]) - before
+        name: (np.log(getattr(past, name)[0, 1:]) - before) / scale
         for name in ("close", "open", "high", "low")
     }
     if mean_block is None:
@@ -73,9 +75,9 @@ def simulate_bootstrap(
         len(pool.close), pool.mean_block, scenario.num_paths, rng, length=sessions
     )
     log_close, high, low, opening = np.zeros((4, *drawn.shape))
-    later = drawn[:, 1:]
-    np.cumsum(pool.close[later], axis=1, out=log_close[:, 1:])
+    later, scale = drawn[:, 1:], np.sqrt(scenario.units)
+    np.cumsum(pool.close[later] * scale, axis=1, out=log_close[:, 1:])
     for bar, moved in ((high, pool.high), (low, pool.low), (opening, pool.open)):
-        bar[:, 1:] = log_close[:, :-1] + moved[later]
+        bar[:, 1:] = log_close[:, :-1] + moved[later] * scale
     vol = pool.implied_vol[drawn]
     return history_of_paths("synthetic bootstrap", scenario, log_close, high, low, vol, opening)

@@ -9,7 +9,8 @@ import numpy as np
 
 from conf.errors import InputError
 from conf.types import FloatArray
-from envs.market.history import DAYS_PER_YEAR, MarketHistory
+from envs.market.clock import DAYS_PER_YEAR
+from envs.market.history import MarketHistory
 from envs.market.models.garch import MIN_FIT_SESSIONS
 from envs.market.models.gbm import GbmModel
 from envs.market.models.heston import VIX_DAYS, HestonModel

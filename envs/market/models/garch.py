@@ -23,11 +23,11 @@ import numpy as np
 
 from conf.errors import InputError
 from conf.types import FloatArray, IntArray
-from envs.market.history import DAYS_PER_YEAR, MarketHistory, readonly
-from envs.market.models.gbm import Scenario, history_of_steps, with_premium
+from envs.market.clock import DAYS_PER_YEAR
+from envs.market.history import MarketHistory, readonly
+from envs.market.models.gbm import Scenario, history_of_steps, units_passed, with_premium
 from envs.market.models.panel import PanelScenario
 from envs.market.panel import PanelHistory
-from risk.metrics import SESSIONS_PER_YEAR
 
 # Two years: fewer sessions say little about persistence.
 MIN_FIT_SESSIONS = 504
@@ -38,10 +38,10 @@ MONTH_SESSIONS = 21  # of 30 calendar days
 
 @dataclass(frozen=True)
 class GarchFit:
-    """The fitted parameters of A assets, all per session."""
+    """The fitted parameters of A assets, all per session (of an index: per unit of its clock)."""
 
     assets: tuple[str, ...]
-    mean: FloatArray  # (A,) log return above the rate
+    mean: FloatArray  # (A,) log return above the rate, a session
     variance: FloatArray  # (A,) of the sample, where every path starts
     omega: FloatArray  # (A,)
     alpha: FloatArray  # (A,)
@@ -61,6 +61,12 @@ def fit_garch(history: PanelHistory, stop: int) -> GarchFit:
     Nothing after session `stop` - 1 is read. Raises InputError where the sessions are too few, a
     price never moves or the optimiser finds nothing.
     """
+    _check_fit(history, stop)
+    excess = _excess_returns(history, stop)
+    return _fit_to(history.assets, excess, excess.mean(axis=0))
+
+
+def _check_fit(history: PanelHistory, stop: int) -> None:
     if history.num_paths != 1:
         raise InputError(f"{history.name} has {history.num_paths} paths", "Fit to a single one")
     if stop < MIN_FIT_SESSIONS:
@@ -75,13 +81,16 @@ def fit_garch(history: PanelHistory, stop: int) -> GarchFit:
             f"the price of {asset} in {history.name} never moves",
             "Leave it out: data.garch.fit_to.assets",
         )
-    excess = _excess_returns(history, stop)
-    fits = [_fit_one(asset, excess[:, at]) for at, asset in enumerate(history.assets)]
+
+
+def _fit_to(assets: tuple[str, ...], excess: FloatArray, mean: FloatArray) -> GarchFit:
+    """The fit to excess returns (S, A), with that mean."""
+    fits = [_fit_one(asset, excess[:, at]) for at, asset in enumerate(assets)]
     omega, alpha, gamma, beta, ceiling = np.array([parameters for parameters, _ in fits]).T
     variance = excess.var(axis=0)
     return GarchFit(
-        assets=history.assets,
-        mean=excess.mean(axis=0),
+        assets=assets,
+        mean=mean,
         variance=variance,
         omega=omega,
         alpha=alpha,
@@ -166,12 +175,12 @@ def _fit_one(asset: str, excess: FloatArray) -> tuple[tuple[float, ...], FloatAr
 
 @dataclass(frozen=True)
 class IndexGarch:
-    """The fitted model of one index."""
+    """The fitted model of one index; h is the variance of one unit of `envs.market.clock`."""
 
     fit: GarchFit  # of one asset
     vol_premium: float  # implied volatility less what the model expects, decimal
 
-    def expected_vol(self, following: FloatArray) -> FloatArray:
+    def expected_vol(self, following: FloatArray, units_per_year: float) -> FloatArray:
         """Root of the mean variance of the next 21 sessions, annual, where the next has h."""
         fit = self.fit
         falls = (fit.shocks[:, 0] ** 2 * (fit.shocks[:, 0] < 0)).mean()
@@ -182,19 +191,27 @@ class IndexGarch:
             constants, slopes = constants + constant, slopes + slope
             constant, slope = float(fit.omega[0]) + persistence * constant, persistence * slope
         mean = (constants + slopes * following) / MONTH_SESSIONS
-        expected: FloatArray = np.sqrt(np.minimum(mean, fit.ceiling[0]) * SESSIONS_PER_YEAR)
+        expected: FloatArray = np.sqrt(np.minimum(mean, fit.ceiling[0]) * units_per_year)
         return expected
 
 
 def fit_index_garch(past: MarketHistory) -> IndexGarch:
-    """Fit to a history of one path, all of it; InputError where that is too short."""
+    """Fit to a history of one path, all of it; InputError where that is too short.
+
+    Returns after closed days are scaled to one unit of the clock first.
+    """
     prices = past.close[:, :, None]
     panel = PanelHistory(past.name, ("the index",), past.dates, prices, past.rate)
-    fit = fit_garch(panel, past.num_sessions)
+    _check_fit(panel, past.num_sessions)
+    excess = _excess_returns(panel, past.num_sessions)
+    mean = excess.mean(axis=0)
+    surprises = (excess - mean) / np.sqrt(units_passed(past))[:, None]
+    fit = _fit_to(panel.assets, surprises, mean)
     variances = [fit.variance]
-    for surprise in _excess_returns(panel, past.num_sessions) - fit.mean:
+    for surprise in surprises:
         variances.append(following_variance(fit, surprise, variances[-1]))
-    expected = IndexGarch(fit, 0.0).expected_vol(np.array(variances)[1:, 0])
+    units_per_year = past.clock.units_per_year
+    expected = IndexGarch(fit, 0.0).expected_vol(np.array(variances)[1:, 0], units_per_year)
     return IndexGarch(fit, float((past.implied_vol[0, 1:] - expected).mean()))
 
 
@@ -208,6 +225,8 @@ def simulate_index_garch(
     # h at each close is that of the session to come.
     ahead = np.stack([h[:, 0] for _, h in simulated[BURN_IN_SESSIONS - 1 :]], axis=1)
     interest = scenario.rate * scenario.days / DAYS_PER_YEAR
-    vol = with_premium(model.expected_vol(ahead), model.vol_premium)
-    moves = shock + fit.mean[0] + interest
-    return history_of_steps("synthetic garch", scenario, moves, ahead[:, :-1], vol, rng)
+    expected = model.expected_vol(ahead, scenario.clock.units_per_year)
+    vol = with_premium(expected, model.vol_premium)
+    moves = shock * np.sqrt(scenario.units) + fit.mean[0] + interest
+    variance = ahead[:, :-1] * scenario.units
+    return history_of_steps("synthetic garch", scenario, moves, variance, vol, rng)

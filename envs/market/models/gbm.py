@@ -1,7 +1,7 @@
 """Geometric Brownian motion, and what every simulated index history is made of.
 
-Time is calendar days / 365 for prices, variances and contracts alike: sessions are weekdays and a
-weekend carries the variance of three days. The index drifts so that
+Variance runs by the clock of `envs.market.clock`, the same by which options are priced; drift,
+interest and dividends run by calendar days / 365. The index drifts so that
 
     E[S(t)] = S(0) exp((drift - dividend_yield) t)
 
@@ -12,7 +12,6 @@ and low are those of the path since then.
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -23,8 +22,10 @@ from pydantic import Field
 from conf.errors import InputError
 from conf.settings import settings
 from conf.types import DateArray, FloatArray, IntArray
-from envs.market.history import DAYS_PER_YEAR, VOL_OBSERVED, MarketHistory
+from envs.market.clock import CLOSED_DAY_WEIGHT, DAYS_PER_YEAR, VarianceClock
+from envs.market.history import VOL_OBSERVED, MarketHistory
 from envs.market.volatility_estimate import MIN_VOL_ANNUAL
+from risk.metrics import sessions_per_year
 
 # Implied volatility less what the model expects, decimal: what sellers of options are paid for.
 VolPremium = Annotated[float, Field(gt=-1, lt=1)]
@@ -48,6 +49,7 @@ class Scenario:
     drift: float  # continuous annual decimal, dividends included; the rate for a fair market
     rate: float  # continuous annual decimal
     dividend_yield: float  # continuous annual decimal
+    closed_day_weight: float = CLOSED_DAY_WEIGHT  # of variance
 
     def __post_init__(self) -> None:
         if len(self.dates) < 2 or self.num_paths < 1 or not self.initial_price > 0:
@@ -63,22 +65,47 @@ class Scenario:
         return np.diff(self.dates.astype("datetime64[D]")).astype(np.int64)
 
     @property
+    def clock(self) -> VarianceClock:
+        """The clock of the variance, that of the history that is simulated."""
+        return VarianceClock(self.closed_day_weight, sessions_per_year(self.dates))
+
+    @property
+    def units(self) -> FloatArray:
+        """Units of the clock from each session to the next, (T-1,)."""
+        return self.clock.units(self.dates[:-1], self.dates[1:])
+
+    @property
+    def variance_years(self) -> FloatArray:
+        """Years of variance from each session to the next, (T-1,)."""
+        return self.units / self.clock.units_per_year
+
+    @property
+    def calendar_days(self) -> FloatArray:
+        """Years of variance of each calendar day after the first session, (D,)."""
+        first, last = self.dates[[0, -1]].astype("datetime64[D]")
+        days = np.arange(first, last + np.timedelta64(1, "D"))
+        return self.clock.years(days[:-1], days[1:])
+
+    @property
     def growth(self) -> float:
         """Drift of the index itself, without its dividends; continuous annual decimal."""
         return self.drift - self.dividend_yield
 
 
-def weekdays(first_day: dt.date, sessions: int) -> DateArray:
-    """`sessions` consecutive weekdays from `first_day` on, (T,); holidays are not modelled."""
-    return np.busday_offset(np.datetime64(first_day), np.arange(sessions), roll="forward")
+def units_passed(past: MarketHistory) -> FloatArray:
+    """Units of a real history's clock that led to each session but the first, (T-1,).
+
+    Closings that nobody foresaw weigh as closed days here, for nothing was traded on them.
+    """
+    closed_days = past.days_to_next[:-1] - 1.0
+    return 1.0 + past.closed_day_weight * closed_days
 
 
 def simulate_gbm(model: GbmModel, scenario: Scenario, rng: np.random.Generator) -> MarketHistory:
     """P paths; the closes are exact, and each high and low has its exact distribution."""
-    years = scenario.days / DAYS_PER_YEAR
-    variance = model.vol_annual**2 * years
-    shocks = rng.standard_normal((scenario.num_paths, len(years))) * np.sqrt(variance)
-    steps = scenario.growth * years - variance / 2 + shocks
+    variance = model.vol_annual**2 * scenario.variance_years
+    shocks = rng.standard_normal((scenario.num_paths, len(variance))) * np.sqrt(variance)
+    steps = scenario.growth * (scenario.days / DAYS_PER_YEAR) - variance / 2 + shocks
     vol = np.full((scenario.num_paths, len(scenario.dates)), model.vol_annual)
     vol = with_premium(vol, model.vol_premium)
     return history_of_steps("synthetic gbm", scenario, steps, variance, vol, rng)
@@ -162,4 +189,5 @@ def history_of_paths(
         implied_vol_source=np.full(sessions, VOL_OBSERVED, np.int8),
         rate=np.full(sessions, scenario.rate),
         dividend_yield=np.full(sessions, scenario.dividend_yield),
+        closed_day_weight=scenario.closed_day_weight,
     )

@@ -17,7 +17,8 @@ from pydantic import Field
 
 from conf.settings import settings
 from conf.types import FloatArray, IntArray
-from envs.market.history import DAYS_PER_YEAR, MarketHistory
+from envs.market.clock import DAYS_PER_YEAR
+from envs.market.history import MarketHistory
 from envs.market.models.gbm import (
     Scenario,
     VolPremium,
@@ -33,7 +34,7 @@ _PSI_SWITCH = 1.5
 
 @settings
 class HestonModel:
-    """Parameters on the calendar clock; the defaults are those of the COS-method literature.
+    """Parameters a year; the defaults are those of the COS-method literature.
 
     Correlation is limited to falling markets raising volatility, where the scheme's martingale
     correction always exists.
@@ -59,7 +60,12 @@ def simulate_heston(
 ) -> MarketHistory:
     """P paths of T sessions, their implied volatility that of `heston_paths` and the premium."""
     log_close, log_high, log_low, vol = heston_paths(
-        model, scenario.days, scenario.num_paths, scenario.growth, DAYS_PER_YEAR, rng
+        model,
+        scenario.days,
+        scenario.calendar_days,
+        scenario.num_paths,
+        scenario.growth / DAYS_PER_YEAR,
+        rng,
     )
     vol = with_premium(vol, model.vol_premium)
     return history_of_paths("synthetic heston", scenario, log_close, log_high, log_low, vol)
@@ -68,34 +74,40 @@ def simulate_heston(
 def heston_paths(
     model: HestonModel,
     days: IntArray,
+    variance_years: FloatArray,
     num_paths: int,
     growth: float,
-    days_per_year: float,
     rng: np.random.Generator,
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Log close, high and low relative to the first close, and the 30-day volatility; all (P, T).
 
-    `days` (T-1,) whole calendar days between sessions, each simulated on its own; `growth`
-    continuous annual drift of the index; volatility annual decimal, the root of the expected
-    variance of the next 30 days. Extremes are those of a Brownian bridge within each day.
+    `days` (T-1,) whole calendar days between sessions, each simulated on its own over its
+    `variance_years` (D,); `growth` continuous drift of the index a calendar day; volatility annual
+    decimal, the root of the expected variance of the next 30 days. Extremes are those of a Brownian
+    bridge within each day.
     """
-    step = _QuadraticExponential.of(model, 1.0 / days_per_year)
+    each_day = variance_years.tolist()
+    steps = {years: _QuadraticExponential.of(model, years) for years in set(each_day) if years}
     shape = (num_paths, len(days) + 1)
     log_close, log_high, log_low = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     variances = np.full(shape, model.initial_variance)
     price, variance = np.zeros(num_paths), variances[:, 0].copy()
-    for session, gap in enumerate(days, start=1):
+    day = 0
+    for session, gap in enumerate(days.tolist(), start=1):
         high, low = price, price
-        for _ in range(int(gap)):
+        for years in each_day[day : day + gap]:
             before, start = variance, price
-            variance, moved = step.advance(before, rng)
-            price = start + growth / days_per_year + moved
-            passed = (before + variance) / 2 / days_per_year
+            price = start + growth
+            if years:  # a closed day may have no variance at all
+                variance, moved = steps[years].advance(before, rng)
+                price = price + moved
+            passed = (before + variance) / 2 * years
             day_high, day_low = bridge_extremes(start, price, passed, rng)
             high, low = np.maximum(high, day_high), np.minimum(low, day_low)
+        day += gap
         log_close[:, session], variances[:, session] = price, variance
         log_high[:, session], log_low[:, session] = high, low
-    vol = np.sqrt(model.expected_variance(variances, VIX_DAYS / days_per_year))
+    vol = np.sqrt(model.expected_variance(variances, VIX_DAYS / DAYS_PER_YEAR))
     return log_close, log_high, log_low, vol
 
 

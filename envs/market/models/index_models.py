@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import datetime as dt
-
 import numpy as np
 
-from conf.types import DateArray
-from envs.market.exchange_calendar import trading_days
 from envs.market.history import MarketHistory
 from envs.market.models.bootstrap import DayPool, simulate_bootstrap
 from envs.market.models.garch import IndexGarch, simulate_index_garch
-from envs.market.models.gbm import GbmModel, Scenario, simulate_gbm, weekdays
+from envs.market.models.gbm import GbmModel, Scenario, simulate_gbm
 from envs.market.models.heston import HestonModel, simulate_heston
 from envs.market.models.regimes import IndexRegimes, simulate_index_regimes
 
 IndexModel = GbmModel | HestonModel | IndexRegimes | IndexGarch | DayPool
-
-
-def model_dates(model: IndexModel, first_day: dt.date, sessions: int) -> DateArray:
-    """The sessions (T,) that a model runs by.
-
-    Weekdays where the model's variance accrues by the calendar day; the exchange's sessions, 252
-    a year, where it accrues by the session.
-    """
-    if isinstance(model, IndexGarch | DayPool):
-        return trading_days(first_day, sessions)
-    return weekdays(first_day, sessions)
 
 
 def simulate_index(

@@ -25,7 +25,7 @@ from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapV
 from conf.errors import InputError
 from conf.settings import settings
 from conf.types import DateArray, FloatArray, IntArray
-from envs.market.history import DAYS_PER_YEAR
+from envs.market.clock import DAYS_PER_YEAR
 from envs.market.models.regimes import MarkovRegimes
 from envs.market.panel import PanelHistory
 from risk.metrics import SESSIONS_PER_YEAR

@@ -1,9 +1,9 @@
 """An index that switches between hidden regimes, such as calm and storm.
 
 J. D. Hamilton, A new approach to the economic analysis of nonstationary time series and the
-business cycle, Econometrica 57 (1989). On the one clock of `envs.market.models.gbm`: the state may
-change with each calendar day, and a day in state s adds (drift_s - dividend yield - vol_s²/2) / 365
-to the log price, and noise of variance vol_s² / 365.
+business cycle, Econometrica 57 (1989). The state may change with each calendar day. A day that has
+b years of variance (`envs.market.clock`; 1 / 365 by the calendar) in state s adds
+(drift_s - dividend yield) / 365 - b vol_s² / 2 to the log price, and noise of variance b vol_s².
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pydantic import Field
 from conf.errors import InputError
 from conf.settings import settings
 from conf.types import FloatArray, IntArray
-from envs.market.history import DAYS_PER_YEAR, MarketHistory
+from envs.market.clock import DAYS_PER_YEAR
+from envs.market.history import MarketHistory
 from envs.market.models.gbm import Scenario, VolPremium, history_of_steps, with_premium
 from envs.market.models.heston import VIX_DAYS
 
@@ -119,10 +120,10 @@ def simulate_index_regimes(
     days = scenario.days
     states = model.state_paths(scenario.num_paths, int(days.sum()) + 1, rng)
     ends = np.concatenate([[0], np.cumsum(days)])  # of the sessions, in calendar days
-    daily = model._each("vol_annual") ** 2 / DAYS_PER_YEAR
-    growth = (model._each("drift") - scenario.dividend_yield) / DAYS_PER_YEAR - daily / 2
+    daily = (model._each("vol_annual") ** 2)[states[:, 1:]] * scenario.calendar_days
+    growth = ((model._each("drift") - scenario.dividend_yield) / DAYS_PER_YEAR)[states[:, 1:]]
     variance, mean = (
-        np.add.reduceat(by_state[states[:, 1:]], ends[:-1], axis=1) for by_state in (daily, growth)
+        np.add.reduceat(by_day, ends[:-1], axis=1) for by_day in (daily, growth - daily / 2)
     )
     steps = mean + rng.standard_normal(variance.shape) * np.sqrt(variance)
     at_close = states[:, ends]

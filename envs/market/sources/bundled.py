@@ -1,33 +1,66 @@
-"""Twenty stocks of the S&P 500, 1990-2022, as they come inside `skfolio`: no network."""
+"""Data inside other packages: S&P 500, VIX and bill rates in `arch`, twenty stocks in `skfolio`."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated, Literal
 
+import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from conf.errors import InputError
+from conf.types import DateArray, FloatArray
 from envs.market.history import MarketHistory
 from envs.market.sources.panel_gaps import PriceTable
 from envs.market.volatility_estimate import estimate_notices, history_of_bars
 
+# Continuous annual decimals.
+AnnualRate = Annotated[float, Field(gt=-1, lt=1)]
+CashRate = AnnualRate | Literal["bills"]
+
 
 def load_embedded(
-    rate: float, dividend_yield: float, folder: Path | None = None
+    rate: CashRate, dividend_yield: float, folder: Path | None = None
 ) -> tuple[MarketHistory, tuple[str, ...]]:
     """The embedded history, 5,031 sessions from 1999-01-04 to 2018-12-31, and notices about it.
 
-    `rate` and `dividend_yield` are constant continuous annual decimals; `folder` holds the tables
-    as `arch` has them, None: its own. VIX is joined on the sessions of the index; where it is
-    missing, the volatility is estimated from the past.
+    `rate` is that of `cash_rates`, `dividend_yield` a constant continuous annual decimal; `folder`
+    holds the tables as `arch` has them, None: its own. VIX is joined on the sessions of the index;
+    where it is missing, the volatility is estimated from the past.
     Known defects of the series: until 2014 the open mostly equals the previous close.
     """
     tables = data_folder() if folder is None else folder
     bars = _read(tables, "sp500").rename(columns=str.lower)
     bars["vix"] = _read(tables, "vix")["vix"].reindex(bars.index)
-    history = history_of_bars("sp500", bars, rate, dividend_yield)
+    rates = cash_rates(rate, bars.index.to_numpy().astype("datetime64[D]"))
+    history = history_of_bars("sp500", bars, rates, dividend_yield)
     return history, estimate_notices(history)
+
+
+def cash_rates(rate: CashRate, dates: DateArray) -> FloatArray:
+    """What cash earns from each of the sessions (T,) on, continuous annual decimal.
+
+    A number is constant; `bills` are one-month Treasury bills: K. French's monthly returns (RF),
+    each of which is known when its month begins. The last one, of November 2018, holds on.
+    InputError for days before the first, July 1926.
+    """
+    if not isinstance(rate, str):
+        return np.full(len(dates), rate)
+    table = data_folder() / "frenchdata" / "frenchdata.csv.gz"
+    if not table.is_file():
+        raise InputError(f"the package arch lacks {table}", "Install arch 8.x, or give data.rate")
+    returns = pd.read_csv(table, dtype={"Date": str}).set_index("Date")["RF"]
+    months = np.array([f"{month[:4]}-{month[4:]}" for month in returns.index], "datetime64[M]")
+    at = np.searchsorted(months, dates.astype("datetime64[M]"), side="right") - 1
+    if at.size and at.min() < 0:
+        raise InputError(
+            f"Treasury bills are known from {months[0]} on, and the data begins on {dates.min()}",
+            "Start later, or give a constant: data.rate=0.025",
+        )
+    annual: FloatArray = 12.0 * np.log1p(returns.to_numpy(np.float64)[at] / 100.0)
+    return annual
 
 
 def data_folder() -> Path:

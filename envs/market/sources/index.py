@@ -12,21 +12,21 @@ from pydantic import AfterValidator, Field, model_validator
 
 from conf.errors import InputError
 from conf.settings import settings
+from envs.market.clock import CLOSED_DAY_WEIGHT, ClosedDayWeight, estimate_closed_day_weight
+from envs.market.exchange_calendar import trading_days
 from envs.market.history import MarketHistory
 from envs.market.indicators import WARMUP_SESSIONS
 from envs.market.models.bootstrap import pool_days
 from envs.market.models.garch import fit_index_garch
 from envs.market.models.gbm import GbmModel, Scenario
 from envs.market.models.heston import HestonModel
-from envs.market.models.index_models import IndexModel, model_dates, simulate_index
+from envs.market.models.index_models import IndexModel, simulate_index
 from envs.market.models.regimes import IndexRegimes
-from envs.market.sources.bundled import load_embedded
+from envs.market.sources.bundled import AnnualRate, CashRate, load_embedded
 from envs.market.sources.index_file import load_file
 from envs.market.sources.series_checks import rate_notices
 from envs.market.sources.yahoo_index import YahooWindow, load_yahoo
 from envs.market.splits import Day, Loaded, SplitDates
-
-AnnualRate = Annotated[float, Field(gt=-1, lt=1)]
 
 
 def _check_year(day: dt.date) -> dt.date:
@@ -34,6 +34,9 @@ def _check_year(day: dt.date) -> dt.date:
         raise ValueError(f"{day} is not between 1900 and 2050")
     return day
 
+
+# Of variance (`envs.market.clock`); fitted: estimated from the training years.
+ClockWeight = ClosedDayWeight | Literal["fitted"]
 
 # In the years whose holidays can be computed for every session that may follow.
 FirstDay = Annotated[Day, AfterValidator(_check_year)]
@@ -44,8 +47,9 @@ class Sp500Data:
     """S&P 500 of 1999-2018, embedded: needs no network."""
 
     source: Literal["sp500"] = "sp500"
-    rate: AnnualRate = 0.025  # continuous, decimal
+    rate: CashRate = "bills"  # continuous, decimal
     dividend_yield: AnnualRate = 0.015  # continuous, decimal
+    closed_day_weight: ClockWeight = CLOSED_DAY_WEIGHT
     splits: SplitDates = SplitDates(
         train_end=dt.date(2013, 12, 31), validation_end=dt.date(2015, 12, 31)
     )
@@ -61,8 +65,9 @@ class YahooData:
     cache_dir: str | None = None  # null: polyhedgerl under the user's cache folder
     timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 15.0  # in total
     fallback: Literal["sp500"] | None = None  # what to use where Yahoo cannot be reached
-    rate: AnnualRate = 0.025
+    rate: CashRate = "bills"
     dividend_yield: AnnualRate = 0.015
+    closed_day_weight: ClockWeight = CLOSED_DAY_WEIGHT
     splits: SplitDates = SplitDates(
         train_end=dt.date(2017, 12, 31), validation_end=dt.date(2019, 12, 31)
     )
@@ -80,8 +85,9 @@ class FileData:
 
     source: Literal["csv"] = "csv"
     path: Annotated[str, Field(min_length=1)]
-    rate: AnnualRate = 0.025
+    rate: CashRate = 0.025
     dividend_yield: AnnualRate = 0.015
+    closed_day_weight: ClockWeight = CLOSED_DAY_WEIGHT
     splits: SplitDates = SplitDates()
 
 
@@ -123,6 +129,7 @@ class SyntheticData:
     regime: IndexRegimes = IndexRegimes()
     rate: AnnualRate = 0.025
     dividend_yield: AnnualRate = 0.015
+    closed_day_weight: ClosedDayWeight = CLOSED_DAY_WEIGHT
     splits: SplitDates = SplitDates()
 
 
@@ -151,7 +158,8 @@ def load_market(
     except InputError as error:
         if not isinstance(data, YahooData) or data.fallback is None:
             raise
-        used = Sp500Data(rate=data.rate, dividend_yield=data.dividend_yield)
+        same = ("rate", "dividend_yield", "closed_day_weight")
+        used = Sp500Data(**{name: getattr(data, name) for name in same})
         history, notices = _load(used)
         notices = (
             f"FALLBACK: Yahoo's data could not be had, so the embedded S&P 500 of "
@@ -161,7 +169,17 @@ def load_market(
     notices = (*notices, *rate_notices(history))
     if isinstance(used, FileData):
         used = replace(used, path=str(Path(used.path).expanduser().resolve()))
-    return LoadedMarket(history, used, notices, embargo_days, warmup_sessions)
+    loaded = LoadedMarket(history, used, notices, embargo_days, warmup_sessions)
+    weight = used.closed_day_weight
+    if isinstance(weight, str):
+        past = past_of(loaded, "train")
+        weight = estimate_closed_day_weight(past.dates, past.close[0])
+        notice = (
+            f"{history.name}: a closed day has {weight:.3f} of a session's variance, as estimated "
+            f"from {past.dates[0]} to {past.dates[-1]}"
+        )
+        loaded = replace(loaded, notices=(*notices, notice))
+    return replace(loaded, history=replace(history, closed_day_weight=weight))
 
 
 def _load(data: DataSettings) -> tuple[MarketHistory, tuple[str, ...]]:
@@ -191,23 +209,25 @@ def _simulate(
 ) -> tuple[MarketHistory, tuple[str, ...]]:
     model, notices = _model_of(data)
     scenario = Scenario(
-        dates=model_dates(model, data.start, data.sessions),
+        dates=trading_days(data.start, data.sessions),
         num_paths=paths,
         initial_price=data.initial_price,
         drift=data.rate if data.drift is None else data.drift,
         rate=data.rate,
         dividend_yield=data.dividend_yield,
+        closed_day_weight=data.closed_day_weight,
     )
     return simulate_index(model, scenario, rng), notices
 
 
 def _model_of(data: SyntheticData) -> tuple[IndexModel, tuple[str, ...]]:
     """The model, fitted to real data where it needs any, and notices about these."""
+    weight = data.closed_day_weight  # one clock for past and simulation
     if data.model == "garch":
-        real = load_market(data.garch.fit_to, embargo_days=0)
+        real = load_market(replace(data.garch.fit_to, closed_day_weight=weight), embargo_days=0)
         return fit_index_garch(past_of(real, "train")), real.notices
     if data.model == "bootstrap":
-        real = load_market(data.bootstrap.fit_to, embargo_days=0)
+        real = load_market(replace(data.bootstrap.fit_to, closed_day_weight=weight), embargo_days=0)
         return pool_days(past_of(real, "validation"), data.bootstrap.mean_block), real.notices
     model: IndexModel = getattr(data, data.model)
     return model, ()

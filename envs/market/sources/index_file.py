@@ -9,6 +9,7 @@ import numpy as np
 from conf.errors import InputError
 from conf.types import FloatArray
 from envs.market.history import MarketHistory
+from envs.market.sources.bundled import CashRate, cash_rates
 from envs.market.sources.series_checks import MAX_VIX, check_daily, index_notices
 from envs.market.sources.table import FileTable, read_file_table
 from envs.market.sources.vendors import ALIASES, plain_name
@@ -27,15 +28,15 @@ _LABELS = {*ALIASES["date"], *ALIASES["asset"], "close_time"}
 
 
 def load_file(
-    path: Path, rate: float, dividend_yield: float
+    path: Path, rate: CashRate, dividend_yield: float
 ) -> tuple[MarketHistory, tuple[str, ...]]:
     """The history in a file, and notices about it.
 
     Columns in any case and order: date, open, high, low, close, volume, or as the usual vendors
     name them (`envs.market.sources.vendors`); optionally vix (points)
     or implied_vol (decimal), where a blank cell, like a missing column, is estimated from the
-    index's past; optionally rate and dividend_yield (continuous annual decimals), instead of the
-    constants given here. Every other numeric column becomes an extra by its name, a column
+    index's past; optionally rate and dividend_yield (continuous annual decimals), instead of
+    what is given here. Every other numeric column becomes an extra by its name, a column
     without a name or without any number is left out with a notice.
 
     Raises InputError naming the file, the row, the value and the remedy.
@@ -60,11 +61,14 @@ def load_file(
     history = MarketHistory(
         name=f"file {path.name}",
         dates=dates,
-        **prices,
+        open=prices["open"],
+        high=high,
+        low=low,
+        close=prices["close"],
         volume=volume,
         implied_vol=vol,
         implied_vol_source=source,
-        rate=table.annual_rate("rate", rate),
+        rate=table.annual_rate("rate", cash_rates(rate, dates)),
         dividend_yield=table.annual_rate("dividend_yield", dividend_yield),
         extras=extras,
     )

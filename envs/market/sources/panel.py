@@ -24,8 +24,15 @@ from envs.market.models.panel import (
     simulate_regimes,
 )
 from envs.market.panel import PanelHistory
-from envs.market.sources.bundled import SURVIVORS, stock_prices, stocks_table
-from envs.market.sources.index import AnnualRate, FirstDay
+from envs.market.sources.bundled import (
+    SURVIVORS,
+    AnnualRate,
+    CashRate,
+    cash_rates,
+    stock_prices,
+    stocks_table,
+)
+from envs.market.sources.index import FirstDay
 from envs.market.sources.panel_file import load_panel_file
 from envs.market.sources.panel_gaps import Incomplete, PriceTable
 from envs.market.sources.series_checks import rate_notices
@@ -45,7 +52,7 @@ class PanelStocksData:
 
     source: Literal["panel_stocks"] = "panel_stocks"
     assets: Names | None = None  # null: all twenty
-    rate: AnnualRate = 0.025  # continuous, decimal
+    rate: CashRate = 0.025  # continuous, decimal
     splits: SplitDates = SplitDates(
         train_end=dt.date(2012, 12, 31), validation_end=dt.date(2016, 12, 31)
     )
@@ -59,7 +66,7 @@ class PanelFileData:
     path: Annotated[str, Field(min_length=1)]
     assets: Names | None = None  # null: all that the file has
     incomplete: Incomplete = "error"
-    rate: AnnualRate = 0.025
+    rate: CashRate = 0.025
     splits: SplitDates = SplitDates()
 
 
@@ -220,4 +227,4 @@ def stocks_history(
 ) -> tuple[PanelHistory, tuple[str, ...]]:
     """The history of a table of stocks, and notices about its gaps."""
     complete, gaps = table.chosen(data.assets).complete("error")
-    return complete.history(data.rate), gaps
+    return complete.history(cash_rates(data.rate, complete.dates)), gaps

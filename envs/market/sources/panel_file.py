@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from conf.errors import InputError
-from conf.types import FloatArray
 from envs.market.panel import PanelHistory
+from envs.market.sources.bundled import CashRate, cash_rates
 from envs.market.sources.panel_gaps import Incomplete, PriceTable
 from envs.market.sources.series_checks import Place, panel_notices
 from envs.market.sources.table import FileTable, check_label, read_file_table
@@ -24,12 +24,12 @@ _BARS = {"open", "high", "low", "close"}
 
 
 def load_panel_file(
-    path: Path, rate: float, assets: Sequence[str] | None, incomplete: Incomplete
+    path: Path, rate: CashRate, assets: Sequence[str] | None, incomplete: Incomplete
 ) -> tuple[PanelHistory, tuple[str, ...]]:
     """The panel in a file, and notices about it.
 
     Wide: a column `date` and one column of prices for each asset, named as its header has it;
-    a column `rate` (continuous annual decimal) wins over the constant given here. Long: columns
+    a column `rate` (continuous annual decimal) wins over the one given here. Long: columns
     `date`, `asset` (or ticker, symbol) and `adj_close` (or price, close), one row for each asset
     and session in any order. Vendors' names for these are known (`envs.market.sources.vendors`),
     and volume is never an asset. Prices have to include dividends and splits.
@@ -44,10 +44,10 @@ def load_panel_file(
         table = table.oldest_first()
     prices, place, notices = _long(table) if is_long else _wide(table, assets)
     complete, gaps = prices.chosen(assets).complete(incomplete)
-    rates: float | FloatArray = rate
-    if not is_long:
+    rates = cash_rates(rate, complete.dates)
+    if "rate" in table.columns and not is_long:
         # Only leading sessions are ever left out.
-        rates = table.annual_rate("rate", rate)[-len(complete.dates) :]
+        rates = table.annual_rate("rate", 0.0)[-len(complete.dates) :]
     history = complete.history(rates)
     return history, table.without_folder((*notices, *gaps, *panel_notices(history, place)))
 

@@ -191,10 +191,10 @@ class FileTable:
         self.refuse(name, values, beyond, "is beyond any price", remedy)
         return values
 
-    def annual_rate(self, name: str, constant: float) -> FloatArray:
-        """The column as annual decimals, (T,); the constant where the file has no such column."""
+    def annual_rate(self, name: str, otherwise: float | FloatArray) -> FloatArray:
+        """The column as annual decimals, (T,), or `otherwise` where the file has no such column."""
         if name not in self.columns:
-            return np.full(len(self.rows), constant)
+            return np.broadcast_to(otherwise, len(self.rows))
         values = self.numbers(name)
         remedy = "Write annual decimals: 0.025 is 2.5 %"
         self.refuse(name, values, np.abs(values) >= 1, "is not a decimal rate", remedy)

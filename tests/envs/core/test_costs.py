@@ -3,14 +3,14 @@ import pytest
 
 from envs.core.costs import FlatCosts, RealisticCosts
 from envs.options.black_scholes import price
-from envs.options.surface import VixSurface
+from tests.markets import monthly_surface
 
 SPOT = 2800.0
 
 
 def quoted(moneyness: float, is_call: bool, days: float = 30, vix: float = 0.15):
     """Premium and cost per unit of an S&P 500 option when VIX stands at `vix`."""
-    surface = VixSurface()
+    surface = monthly_surface()  # on whose premiums the quoted spreads were read
     drivers = surface.drivers(np.array([[vix]]))[0]
     tau = days / 365
     k = np.log(moneyness) - 0.01 * tau

@@ -11,8 +11,7 @@ from pydantic import TypeAdapter
 
 from conf.errors import InputError
 from conf.settings import build_settings
-from envs.market.exchange_calendar import exchange_sessions
-from envs.market.models.gbm import weekdays
+from envs.market.exchange_calendar import exchange_sessions, trading_days
 from envs.market.splits import (
     MIN_SPLIT_SESSIONS,
     Split,
@@ -61,7 +60,7 @@ def test_without_an_embargo_the_splits_touch() -> None:
 
 
 def test_without_boundaries_sessions_are_cut_60_20_20_after_the_warmup() -> None:
-    dates = weekdays(dt.date(2001, 1, 1), 1049)
+    dates = trading_days(dt.date(2001, 1, 1), 1049)
     splits = split_history(dates, SplitDates(), embargo_days=0, warmup_sessions=50)
     assert splits == Splits(
         Split("train", 49, 649), Split("validation", 649, 849), Split("test", 849, 1049)
@@ -82,7 +81,7 @@ def test_splits_are_ordered_disjoint_and_apart(
     train, validation, test = (length + embargo + MIN_SPLIT_SESSIONS for length in lengths)
     train_stop = warmup - 1 + train
     sessions = train_stop + validation + test
-    dates = weekdays(dt.date(1999, 1, 4), sessions)
+    dates = trading_days(dt.date(1999, 1, 4), sessions)
     boundaries = SplitDates(
         train_end=dates[train_stop - 1].astype(dt.date),
         validation_end=dates[train_stop + validation - 1].astype(dt.date),
@@ -151,7 +150,7 @@ def test_a_start_within_the_warmup_changes_nothing() -> None:
 
 
 def test_shares_are_of_what_lies_between_the_ends() -> None:
-    dates = weekdays(dt.date(2001, 1, 1), 1500)
+    dates = trading_days(dt.date(2001, 1, 1), 1500)
     ends = SplitDates(train_start=dates[100].astype(dt.date), test_end=dates[1099].astype(dt.date))
     splits = split_history(dates, ends, embargo_days=0, warmup_sessions=50)
     assert splits == Splits(
@@ -178,7 +177,7 @@ def test_ends_that_are_open_are_not_written_down() -> None:
 def test_a_short_history_is_refused_rather_than_split_into_nothing() -> None:
     with pytest.raises(InputError, match="the data has 30 sessions"):
         split_history(
-            weekdays(dt.date(2020, 1, 1), 30), SplitDates(), embargo_days=60, warmup_sessions=50
+            trading_days(dt.date(2020, 1, 1), 30), SplitDates(), embargo_days=60, warmup_sessions=50
         )
 
 

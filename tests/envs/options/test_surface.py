@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -18,58 +19,70 @@ from conf.errors import InputError
 from conf.settings import build_settings
 from envs.options.black_scholes import price
 from envs.options.surface import AtmKnot, FlatSurface, SurfaceSettings, VixSurface
+from tests.markets import monthly_surface
 
-TABLE = {  # days: (a, b, c)
-    30: (-0.0082, 0.912, 0.030),
-    91: (0.0149, 0.678, 0.184),
-    182: (0.0296, 0.529, 0.282),
-    365: (0.0424, 0.400, 0.368),
+LATE = {182: (0.0296, 0.529, 0.282), 365: (0.0424, 0.400, 0.368)}
+MONTHLY = {30: (-0.0082, 0.912, 0.030), 91: (0.0149, 0.678, 0.184), **LATE}
+WEEKLY = {
+    7: (-0.0182, 1.0944, -0.1607),
+    30: (-0.0084, 0.892, 0.0428),
+    91: (0.0131, 0.6754, 0.1895),
+    **LATE,
 }
+# surface, its rho, eta and gamma, its knots by days: (a, b, c)
+FITS = [
+    (VixSurface(), (-0.518, 0.493, 0.601), WEEKLY),
+    (monthly_surface(), (-0.7, 0.7, 0.5), MONTHLY),
+]
+Table = dict[int, tuple[float, float, float]]
 KNOT = {"days": 9, "constant": 0.1, "level": 1.0, "average": 0.0}
 vix_levels = st.floats(0.08, 0.90)
 averages = st.floats(0.10, 0.50)
 
 
-def plain_atm(vix: float, average: float, days: float) -> float:
+def plain_atm(table: Table, vix: float, average: float, days: float) -> float:
     """At-the-money volatility, by hand."""
-    known = sorted(TABLE)
+    known = sorted(table)
     days = min(max(days, known[0]), known[-1])
     right = next(i for i, knot in enumerate(known) if days <= knot)
     left = max(right - 1, 0)
     share = (days - known[left]) / (known[right] - known[left]) if right > left else 0.0
     a, b, c = (
         (1 - share) * low + share * high
-        for low, high in zip(TABLE[known[left]], TABLE[known[right]], strict=True)
+        for low, high in zip(table[known[left]], table[known[right]], strict=True)
     )
-    return a + b * vix + c * average
+    return max(a + b * vix + c * average, 0.03)
 
 
-def plain_vol(vix: float, average: float, k: float, days: float) -> float:
+def plain_vol(fit: tuple[float, float, float], atm: float, k: float, days: float) -> float:
     """The SSVI volatility, by hand."""
-    rho, eta = -0.7, 0.7
+    rho, eta, gamma = fit
     years = max(days, 7) / 365
-    theta = plain_atm(vix, average, days) ** 2 * years
-    phi = eta / math.sqrt(theta * (1 + theta))
+    theta = atm**2 * years
+    phi = eta / (theta**gamma * (1 + theta) ** (1 - gamma))
     root = math.sqrt((phi * k + rho) ** 2 + 1 - rho**2)
     return math.sqrt(theta / 2 * (1 + rho * phi * k + root) / years)
 
 
-@given(vix_levels, averages, st.floats(-1.0, 1.0), st.floats(0.0, 1000.0))
+@given(st.sampled_from(FITS), vix_levels, averages, st.floats(-1.0, 1.0), st.floats(0.0, 1000.0))
 @settings(max_examples=200, deadline=None)
-def test_volatility_is_the_closed_form(vix: float, average: float, k: float, days: float) -> None:
-    vol = VixSurface().vol([vix, average], k, days / 365)
-    assert vol == pytest.approx(plain_vol(vix, average, k, days), rel=1e-12)
+def test_volatility_is_the_closed_form(
+    fit: Any, vix: float, average: float, k: float, days: float
+) -> None:
+    surface, parameters, table = fit
+    vol = surface.vol([vix, average], k, days / 365)
+    atm = plain_atm(table, vix, average, days)
+    assert vol == pytest.approx(plain_vol(parameters, atm, k, days), rel=1e-12)
 
 
 @given(vix_levels, averages)
 @settings(max_examples=50, deadline=None)
 def test_at_the_money_volatility_hits_the_knots(vix: float, average: float) -> None:
     surface = VixSurface()
-    for days, (a, b, c) in TABLE.items():
-        expected = pytest.approx(a + b * vix + c * average, rel=1e-14)
+    for days, (a, b, c) in WEEKLY.items():
+        expected = pytest.approx(max(a + b * vix + c * average, 0.03), rel=1e-14)
         assert surface.vol([vix, average], 0.0, days / 365) == expected
-        assert surface.vol([vix, average], 0.0, days / 365) == expected
-    for days, knot in ((1, 30), (29, 30), (400, 365)):
+    for days, knot in ((1, 7), (400, 365)):
         at_knot = surface.vol([vix, average], 0.0, knot / 365)
         assert surface.vol([vix, average], 0.0, days / 365) == at_knot
 
@@ -104,6 +117,23 @@ def test_total_variance_rises_with_maturity_at_every_strike(vix: float, average:
     tau = np.linspace(7, 800, 400)[:, None] / 365
     variance = surface.vol(drivers, np.linspace(-1.5, 1.5, 31), tau) ** 2 * tau
     assert np.diff(variance, axis=0).min() > 0
+
+
+def test_the_floor_keeps_the_smile_free_of_butterflies_where_volatility_collapses() -> None:
+    # A calm VIX after a storm: the knot of a week alone would give less than 2 %.
+    surface, k = VixSurface(), np.linspace(-0.35, 0.35, 4001)
+    drivers = [0.10, 0.45]
+    assert surface.vol(drivers, 0.0, 7 / 365) == 0.03
+    least = dataclasses.replace(surface, floor_vol=0.0199)  # just allowed, see below
+    for floored in (surface, least):
+        theta = floored.least_variance
+        phi = surface.eta / (theta**surface.gamma * (1 + theta) ** (1 - surface.gamma))
+        assert theta * phi**2 * (1 + abs(surface.rho)) < 4.0
+        w = floored.vol(drivers, k, 7 / 365) ** 2 * 7 / 365
+        first, second = np.gradient(w, k), np.gradient(np.gradient(w, k), k)
+        # Durrleman's condition: the density implied by the smile is not negative.
+        g = (1 - k * first / (2 * w)) ** 2 - first**2 / 4 * (1 / w + 1 / 4) + second / 2
+        assert g[2:-2].min() > -1e-9
 
 
 def test_a_term_structure_that_falls_too_fast_is_refused_with_the_session() -> None:
@@ -194,7 +224,7 @@ def test_puts_cost_more_than_calls_as_far_away() -> None:
         (lambda s: s.drivers([[0.2, math.nan]]), "not positive at session 1"),
         (lambda s: s.drivers([[0.2, 0.2, 0.0]]), "not positive at session 2"),
         (lambda s: s.drivers([[0.2, math.inf]]), "not positive at session 1"),
-        (lambda s: s.drivers([[0.005, 0.2]]), "at-the-money volatility is not positive"),
+        (lambda _: monthly_surface().drivers([[0.005, 0.2]]), "volatility is not positive"),
         (lambda s: s.drivers([0.2, 0.3]), r"shape \(2,\), expected \(paths, sessions\)"),
         (lambda s: s.vol([[0.2, 0.2, 0.2]], 0.0, 0.1), r"expected \(..., 2\)"),
         (lambda s: s.vol(0.2, 0.0, 0.1), r"expected \(..., 2\)"),
@@ -208,7 +238,11 @@ def test_bad_drivers_are_refused(action: Callable[[VixSurface], Any], words: str
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"kind": "vix", "eta": 1.6}, "eta must be at most 1.53393"),
+        ({"kind": "vix", "rho": -0.7, "gamma": 0.5, "eta": 1.6}, "eta must be at most 1.5339"),
+        ({"kind": "vix", "gamma": 0.5, "rho": 0.0, "eta": 4.1}, "eta must be at most 2"),
+        ({"kind": "vix", "gamma": 0.7}, "eta must be at most 0.181"),
+        ({"kind": "vix", "floor_vol": 0.019}, "butterfly arbitrage at a total variance of 6.9e-06"),
+        ({"kind": "vix", "floor_vol": 0.0}, "gamma above 0.5 needs a floor_vol above 0"),
         ({"kind": "vix", "rho": 1.0}, "rho"),
         ({"kind": "vix", "etta": 1.0}, "Did you mean 'eta'"),
         ({"kind": "flat", "vol_annual": 0.0}, "vol_annual"),

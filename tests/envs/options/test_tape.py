@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conf.errors import InputError
+from envs.market.clock import CALENDAR, CLOSED_DAY_WEIGHT
 from envs.market.sources.index import Sp500Data, load_market
 from envs.options.black_scholes import price
 from envs.options.chain import ChainSettings, slots
@@ -16,6 +17,10 @@ from envs.options.tape import OptionTape, build_tape
 from tests.markets import history_of, perturbed_after, random_walk, wandering_vol
 
 ROLLS = ("expiry", "daily")
+HOLIDAYS = [  # of the exchange, in the months of the toy histories
+    *("2001-01-01", "2001-01-15", "2001-02-19", "2001-04-13", "2001-05-28", "2001-07-04"),
+    *("2001-09-03", "2001-11-22", "2001-12-25"),
+]
 
 
 def tape_of(history, surface=None, roll="expiry") -> OptionTape:
@@ -181,7 +186,7 @@ def test_a_tape_with_a_hole_is_refused():
 
 @pytest.fixture(scope="module")
 def embedded():
-    """The embedded S&P 500 with its estimated and observed VIX."""
+    """The embedded S&P 500 with its estimated and observed VIX, and Treasury-bill rates."""
     return load_market(Sp500Data(), embargo_days=60).history
 
 
@@ -193,13 +198,81 @@ def test_parity_and_calendar_hold_on_every_session_of_the_embedded_data(embedded
     tau = tape.days_to_expiry / 365
     for call, put in pairs():
         forward = embedded.close * np.exp(-0.015 * tau[:, call])
-        strike = tape.strike[:, :, call] * np.exp(-0.025 * tau[:, call])
+        strike = tape.strike[:, :, call] * np.exp(-embedded.rate * tau[:, call])
         difference = tape.mark[:, :, call] - tape.mark[:, :, put]
         np.testing.assert_allclose(difference, forward - strike, atol=1e-8)
-    drivers = surface.drivers(embedded.implied_vol)[:, :, None, :]
-    k = np.linspace(-0.3, 0.2, 11)
-    near, far = (surface.vol(drivers, k, np.full(1, d / 365)) ** 2 * d for d in (30, 60))
-    assert (far > near).all()
+
+
+@pytest.mark.parametrize("weight", [CLOSED_DAY_WEIGHT, CALENDAR])
+def test_no_calendar_spread_pays_on_any_session_of_the_embedded_data(embedded, weight):
+    """Total variance of maturities from a week on that end on a session rises at every strike.
+
+    Over a closed day it may fall where VIX is high: nothing can be traded then. Further than a
+    tenth out of the money it may fall over a long weekend, too, on prices of next to nothing.
+    """
+    history, surface = dataclasses.replace(embedded, closed_day_weight=weight), VixSurface()
+    drivers = surface.drivers(history.implied_vol)[0, :, None, :]
+    k, previous = np.log(np.linspace(0.91, 1.1, 20)), np.zeros((5031, 20))
+    for days in range(7, 65):
+        end = history.dates + np.timedelta64(days, "D")
+        years = history.clock.years(history.dates, end)
+        opened = history.clock.units(end - np.timedelta64(1, "D"), end) == 1.0
+        total = surface.vol(drivers, k, np.full((1, 1), days / 365)) ** 2 * years[:, None]
+        assert (total > previous)[opened].all()
+        previous = np.where(opened[:, None], total, previous)
+
+
+def test_no_butterfly_pays_on_any_session_of_the_embedded_data(embedded):
+    surface = VixSurface()
+    drivers = surface.drivers(embedded.implied_vol)[0, :, None, :]
+    for days in (7, 14, 60):
+        k = np.linspace(-0.25, 0.15, 81)
+        total = surface.vol(drivers, k, np.full((1, 1), days / 365)) ** 2 * days / 365
+        first = np.gradient(total, k, axis=1)
+        second = np.gradient(first, k, axis=1)
+        density = (1 - k * first / (2 * total)) ** 2 + second / 2
+        density -= first**2 / 4 * (1 / total + 1 / 4)
+        assert density[:, 2:-2].min() > 0.0
+
+
+@pytest.mark.parametrize("weight", [CLOSED_DAY_WEIGHT, 0.5, CALENDAR])
+def test_a_price_has_the_variance_that_the_clock_leaves(weight):
+    history = random_walk(120, vol=0.3, seed=4, closed_day_weight=weight)
+    tape = tape_of(history, FlatSurface(vol_annual=0.3))
+    days = history.dates[:, None] + tape.days_to_expiry.astype("timedelta64[D]")
+    sessions = np.busday_count(history.dates[:, None] + 1, days + 1, holidays=HOLIDAYS)
+    closed = tape.days_to_expiry - sessions
+    years = (sessions + weight * closed) / (252 + weight * 113)
+    np.testing.assert_allclose(tape.variance_years, years, rtol=1e-14)
+    at_the_money = [i for i, slot in enumerate(tape.slots) if slot.moneyness == 1.0]
+    for slot in at_the_money:
+        tau = tape.days_to_expiry[:, slot] / 365
+        vol = 0.3 * np.sqrt(years[:, slot] / tau)
+        spot, strike = history.close[0], tape.strike[0, :, slot]
+        expected = price(spot, strike, tau, vol, 0.025, 0.015, tape.is_call[slot])
+        np.testing.assert_allclose(tape.mark[0, :, slot], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("weight", [CLOSED_DAY_WEIGHT, CALENDAR])
+def test_theta_is_what_a_unit_of_the_clock_costs(weight):
+    """Where nothing moves, an option loses theta times the units that pass, weekends included."""
+    # Without interest and dividends, which run by the day.
+    still = history_of(np.full(60, 1000.0), rate=0.0, dividend_yield=0.0)
+    history = dataclasses.replace(still, closed_day_weight=weight)
+    tape = tape_of(history, FlatSurface())
+    held = ~tape.rolled[1:]
+    units = history.units_to_next[:-1, None]
+    decay = np.diff(tape.mark[0], axis=0)
+    expected = 0.5 * (tape.theta[0, 1:] + tape.theta[0, :-1]) * units
+    long_lived = held & (tape.days_to_expiry[1:] > 20)
+    np.testing.assert_allclose(decay[long_lived], expected[long_lived], rtol=0.05, atol=0.004)
+
+
+def test_vega_is_the_change_for_a_point_of_quoted_volatility():
+    history = random_walk(80, vol=0.2, closed_day_weight=CLOSED_DAY_WEIGHT)
+    tape = tape_of(history, FlatSurface(vol_annual=0.2))
+    up, down = (tape_of(history, FlatSurface(vol_annual=0.2 + h)).mark for h in (1e-4, -1e-4))
+    np.testing.assert_allclose(tape.vega, (up - down) / 2e-4, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("roll", ROLLS)
@@ -212,6 +285,10 @@ def test_a_box_on_the_embedded_data_earns_the_rate_every_day(embedded, roll):
     days = np.diff(embedded.dates).astype(float)
     growth = (tape.aged[0, 1:] @ box) / (tape.mark[0, :-1] @ box)
     late = tape.days_to_expiry[:-1, 0] < days
-    np.testing.assert_allclose(growth[~late], np.exp(0.025 * days[~late] / 365), rtol=1e-9)
+    # Where the rate changes, what is left of the box is discounted anew.
+    left = np.maximum(tape.days_to_expiry[:-1, 0] - days, 0.0)
+    revalued = (embedded.rate[:-1] - embedded.rate[1:]) * left / 365
+    expected = np.exp(embedded.rate[:-1] * days / 365 + revalued)
+    np.testing.assert_allclose(growth[~late], expected[~late], rtol=1e-9)
     # Only a closing that nobody could know of beforehand lets a contract settle late.
     assert late.sum() <= 2

@@ -8,14 +8,18 @@ import pytest
 from scipy import stats
 
 from conf.errors import InputError
+from envs.market.clock import CALENDAR, CLOSED_DAY_WEIGHT
+from envs.market.exchange_calendar import trading_days
 from envs.market.history import MarketHistory
-from envs.market.models.gbm import GbmModel, Scenario, bridge_extremes, weekdays
+from envs.market.models.gbm import GbmModel, Scenario, bridge_extremes
 from envs.market.models.heston import HestonModel, heston_paths
-from envs.market.models.index_models import simulate_index
+from envs.market.models.index_models import IndexModel, simulate_index
+from envs.market.models.regimes import IndexRegimes
 
 MONDAY = dt.date(2001, 1, 1)
+CLOCKS = (CLOSED_DAY_WEIGHT, CALENDAR)
 FAIR = Scenario(
-    dates=weekdays(MONDAY, 64),
+    dates=trading_days(MONDAY, 64),
     num_paths=20_000,
     initial_price=1000.0,
     drift=0.04,
@@ -33,29 +37,36 @@ def years(history: MarketHistory) -> float:
     return float((history.dates[-1] - history.dates[0]).astype(int)) / 365.0
 
 
+def variance_years(history: MarketHistory) -> float:
+    """By hand: sessions and the share of the days between them, a year of 252 and 113."""
+    weight, days = history.closed_day_weight, history.days_to_next[:-1]
+    return float((1 + weight * (days - 1)).sum() / (252 + weight * 113))
+
+
 def within(sample: np.ndarray, expected: float, errors: float = 4.0) -> bool:
     return abs(sample.mean() - expected) < errors * sample.std() / np.sqrt(sample.size)
 
 
-def test_sessions_are_weekdays_and_a_weekend_is_three_days(gbm: MarketHistory) -> None:
-    assert np.is_busday(gbm.dates).all()
-    assert gbm.days_to_next[:5].tolist() == [1, 1, 1, 1, 3]
-
-
 def test_moments_of_the_log_return_are_those_of_the_model(gbm: MarketHistory) -> None:
     log_return = np.log(gbm.close[:, -1] / gbm.close[:, 0])
-    tau = years(gbm)
-    assert within(log_return, (0.04 - 0.015 - 0.25**2 / 2) * tau)
-    variance = 0.25**2 * tau
+    variance = 0.25**2 * variance_years(gbm)
+    assert within(log_return, (0.04 - 0.015) * years(gbm) - variance / 2)
     assert within((log_return - log_return.mean()) ** 2, variance)
     assert stats.kstest(stats.zscore(log_return), "norm").pvalue > 1e-4
 
 
-def test_a_weekend_carries_three_days_of_variance(gbm: MarketHistory) -> None:
-    returns = np.diff(np.log(gbm.close), axis=1)
-    friday = returns[:, gbm.days_to_next[:-1] == 3].var()
-    weekday = returns[:, gbm.days_to_next[:-1] == 1].var()
-    assert friday / weekday == pytest.approx(3.0, rel=0.02)
+@pytest.mark.parametrize("weight", CLOCKS)
+@pytest.mark.parametrize("model", [GbmModel(vol_annual=0.25), HestonModel(), IndexRegimes()])
+def test_a_weekend_has_the_variance_that_the_clock_gives_it(
+    model: IndexModel, weight: float
+) -> None:
+    scenario = replace(FAIR, closed_day_weight=weight, num_paths=10_000)
+    history = simulate_index(model, scenario, np.random.default_rng(7))
+    returns, gap = np.diff(np.log(history.close), axis=1), history.days_to_next[:-1]
+    # Side by side, for the variance of the models drifts.
+    friday = np.flatnonzero((gap[1:-1] == 3) & (gap[:-2] == 1) & (gap[2:] == 1)) + 1
+    beside = (returns[:, friday - 1].var() + returns[:, friday + 1].var()) / 2
+    assert returns[:, friday].var() / beside == pytest.approx(1 + 2 * weight, rel=0.025)
 
 
 @pytest.mark.parametrize("model", [GbmModel(vol_annual=0.25), HestonModel()])
@@ -73,7 +84,7 @@ def test_drift_counts_dividends_in(gbm: MarketHistory) -> None:
 
 @pytest.mark.parametrize("model", [GbmModel(), HestonModel()])
 def test_bars_are_consistent(model: GbmModel | HestonModel) -> None:
-    scenario = replace(FAIR, num_paths=50, dates=weekdays(MONDAY, 300))
+    scenario = replace(FAIR, num_paths=50, dates=trading_days(MONDAY, 300))
     history = simulate_index(model, scenario, np.random.default_rng(5))
     assert history.close.shape == (50, 300)
     assert (history.low <= np.minimum(history.open, history.close)).all()
@@ -86,7 +97,8 @@ def test_bars_are_consistent(model: GbmModel | HestonModel) -> None:
 
 def test_range_reveals_the_volatility_by_parkinsons_estimator(gbm: MarketHistory) -> None:
     day = np.flatnonzero(gbm.days_to_next[:-1] == 1) + 1
-    squares = np.log(gbm.high[:, day] / gbm.low[:, day]) ** 2 / (4 * np.log(2)) * 365
+    squares = np.log(gbm.high[:, day] / gbm.low[:, day]) ** 2 / (4 * np.log(2))
+    squares *= 252 + CLOSED_DAY_WEIGHT * 113
     # The two extremes are drawn apart from each other, which widens the range by about 1 %.
     assert np.sqrt(squares.mean()) == pytest.approx(0.25, rel=0.025)
 
@@ -121,7 +133,9 @@ def test_gbm_options_are_priced_at_its_one_volatility(gbm: MarketHistory) -> Non
 
 def test_heston_call_is_worth_its_known_price() -> None:
     days = np.full(73, 5)  # one year; the scheme steps by single days whatever the sessions
-    log_close, *_ = heston_paths(HestonModel(), days, 20_000, 0.0, 365.0, np.random.default_rng(4))
+    log_close, *_ = heston_paths(
+        HestonModel(), days, np.full(days.sum(), 1 / 365), 20_000, 0.0, np.random.default_rng(4)
+    )
     index = 100.0 * np.exp(log_close[:, -1])
     payoff = np.maximum(index - 100.0, 0.0)
     # The index has a known mean, so it takes most of the noise out of the price.
@@ -132,9 +146,9 @@ def test_heston_call_is_worth_its_known_price() -> None:
 def test_heston_variance_has_the_moments_of_the_square_root_process() -> None:
     model = HestonModel()
     tau, days = 0.5, np.full(73, 1)
-    scale = 0.5 / (73 / 365)  # stretches 73 days over half a year
-    _, _, _, vol = heston_paths(model, days, 20_000, 0.0, 365.0 / scale, np.random.default_rng(6))
-    month = 30 * scale / 365
+    years = np.full(73, tau / 73)
+    _, _, _, vol = heston_paths(model, days, years, 20_000, 0.0, np.random.default_rng(6))
+    month = 30 / 365
     pull = -np.expm1(-model.mean_reversion * month) / (model.mean_reversion * month)
     theta = model.long_run_variance
     variance = theta + (vol[:, -1] ** 2 - theta) / pull
@@ -151,7 +165,9 @@ def test_heston_variance_has_the_moments_of_the_square_root_process() -> None:
 def test_heston_vol_is_the_root_of_the_variance_that_follows() -> None:
     model = HestonModel()
     days = np.full(30, 1)
-    log_close, _, _, vol = heston_paths(model, days, 40_000, 0.0, 365.0, np.random.default_rng(8))
+    log_close, _, _, vol = heston_paths(
+        model, days, np.full(days.sum(), 1 / 365), 40_000, 0.0, np.random.default_rng(8)
+    )
     realised = (np.diff(log_close, axis=1) ** 2).sum(axis=1) * 365 / 30
     assert realised.mean() == pytest.approx(vol[0, 0] ** 2, rel=0.02)
 
@@ -162,7 +178,7 @@ def test_heston_without_vol_of_vol_is_geometric_brownian_motion() -> None:
     )
     history = simulate_index(calm, replace(FAIR, num_paths=4000), np.random.default_rng(9))
     log_return = np.log(history.close[:, -1] / history.close[:, 0])
-    assert log_return.std() == pytest.approx(0.2 * np.sqrt(years(history)), rel=0.04)
+    assert log_return.std() == pytest.approx(0.2 * np.sqrt(variance_years(history)), rel=0.04)
     assert history.implied_vol.std() < 0.005
 
 

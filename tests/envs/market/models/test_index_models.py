@@ -11,6 +11,8 @@ import pytest
 from scipy import stats
 
 from conf.errors import InputError
+from envs.market.clock import CALENDAR, CLOSED_DAY_WEIGHT
+from envs.market.exchange_calendar import trading_days
 from envs.market.history import MarketHistory
 from envs.market.models.bootstrap import DayPool, pool_days, simulate_bootstrap
 from envs.market.models.fits import (
@@ -23,15 +25,15 @@ from envs.market.models.fits import (
     smooth,
 )
 from envs.market.models.garch import GarchFit, IndexGarch, fit_index_garch, simulate_index_garch
-from envs.market.models.gbm import GbmModel, Scenario, weekdays
+from envs.market.models.gbm import GbmModel, Scenario
 from envs.market.models.heston import HestonModel
-from envs.market.models.index_models import model_dates, simulate_index
+from envs.market.models.index_models import simulate_index
 from envs.market.models.regimes import IndexRegimes, IndexState, simulate_index_regimes
 from envs.market.sources.index import Sp500Data, SyntheticData, load_market, past_of
 
 MONDAY = dt.date(2001, 1, 1)
 SCENARIO = Scenario(
-    dates=weekdays(MONDAY, 253),
+    dates=trading_days(MONDAY, 253),
     num_paths=2000,
     initial_price=1000.0,
     drift=0.04,
@@ -77,12 +79,10 @@ def garch_model(alpha: float, gamma: float, beta: float, premium: float = 0.0) -
 
 def test_garch_moments_and_memory_are_those_of_the_closed_form() -> None:
     alpha, beta = 0.1, 0.8
-    scenario = replace(
-        SCENARIO, dates=model_dates(garch_model(0, 0, 0), MONDAY, 1500), num_paths=300
-    )
+    scenario = replace(SCENARIO, dates=trading_days(MONDAY, 1500), num_paths=300)
     history = simulate_index_garch(garch_model(alpha, 0.0, beta), scenario, rng(2))
     interest = 0.04 * scenario.days / 365
-    excess = log_returns(history) - interest - 0.0001
+    excess = (log_returns(history) - interest - 0.0001) / np.sqrt(scenario.units)
     assert abs(excess.mean()) < 4 * excess.std() / np.sqrt(excess.size)
     assert excess.var() == pytest.approx(DAY, rel=0.03)
     squares = excess**2 - (excess**2).mean()
@@ -94,7 +94,7 @@ def test_garch_moments_and_memory_are_those_of_the_closed_form() -> None:
 
 def test_garch_implied_vol_is_the_variance_that_follows_and_the_premium() -> None:
     model = garch_model(0.04, 0.12, 0.85, premium=0.03)
-    scenario = replace(SCENARIO, dates=model_dates(model, MONDAY, 64), num_paths=10_000)
+    scenario = replace(SCENARIO, dates=trading_days(MONDAY, 64), num_paths=10_000)
     history = simulate_index_garch(model, scenario, rng(3))
     excess = log_returns(history) - 0.04 * scenario.days / 365 - 0.0001
     realised = (excess[:, 20:41] ** 2).mean(axis=1) * 252
@@ -107,7 +107,7 @@ def test_garch_implied_vol_is_the_variance_that_follows_and_the_premium() -> Non
 
 def test_garch_fitted_to_the_index_looks_like_it(real: MarketHistory) -> None:
     model = fit_index_garch(real)
-    scenario = replace(SCENARIO, dates=model_dates(model, MONDAY, 505), num_paths=200)
+    scenario = replace(SCENARIO, dates=trading_days(MONDAY, 505), num_paths=200)
     history = simulate_index_garch(model, scenario, rng(4))
     assert log_returns(history).std() == pytest.approx(log_returns(real).std(), rel=0.1)
     assert history.implied_vol.mean() == pytest.approx(real.implied_vol.mean(), rel=0.1)
@@ -124,7 +124,10 @@ def test_every_drawn_day_is_a_real_one_with_its_own_volatility(
 ) -> None:
     history = simulate_bootstrap(pool, replace(SCENARIO, num_paths=50), rng(5))
     moved = log_returns(history)
-    days = dict(zip(np.round(log_returns(real)[0], 10), real.implied_vol[0, 1:], strict=True))
+    moved = moved / np.sqrt(1 + CLOSED_DAY_WEIGHT * (history.days_to_next[:-1] - 1))
+    scaled = log_returns(real)[0]
+    scaled = scaled / np.sqrt(1 + CLOSED_DAY_WEIGHT * (real.days_to_next[:-1] - 1))
+    days = dict(zip(np.round(scaled, 10), real.implied_vol[0, 1:], strict=True))
     twice = len(days) < len(pool.close)  # a few days have the very same return
     vols = [days.get(r) for r in np.round(moved.ravel(), 10)]
     assert None not in vols
@@ -140,7 +143,8 @@ def test_every_drawn_day_is_a_real_one_with_its_own_volatility(
 def test_blocks_have_the_requested_mean_length(pool: DayPool) -> None:
     history = simulate_bootstrap(pool, SCENARIO, rng(6))
     place = {round(r, 12): k for k, r in enumerate(pool.close)}
-    drawn = np.vectorize(lambda r: place.get(round(r, 12), -1))(log_returns(history)[:200])
+    moved = log_returns(history)[:200] / np.sqrt(history.units_to_next[:-1])
+    drawn = np.vectorize(lambda r: place.get(round(r, 12), -1))(moved)
     joins = np.diff(drawn, axis=1) != 1
     # A new block follows on by chance once in as many days as there are: nothing.
     assert 1 / joins.mean() == pytest.approx(20.0, rel=0.06)
@@ -152,8 +156,9 @@ def test_the_estimated_block_is_that_of_returns_and_squares(real: MarketHistory)
 
 def test_paths_longer_than_the_pool_are_drawn_too(real: MarketHistory) -> None:
     small = pool_days(real.sessions(0, 300), mean_block=400.0)
-    history = simulate_bootstrap(small, replace(SCENARIO, dates=weekdays(MONDAY, 900)), rng(7))
-    assert np.isin(np.round(log_returns(history)[0], 10), np.round(small.close, 10)).all()
+    history = simulate_bootstrap(small, replace(SCENARIO, dates=trading_days(MONDAY, 900)), rng(7))
+    moved = log_returns(history)[0] / np.sqrt(history.units_to_next[:-1])
+    assert np.isin(np.round(moved, 10), np.round(small.close, 10)).all()
 
 
 # --- regimes -------------------------------------------------------------------------------------
@@ -169,17 +174,21 @@ def test_regimes_hold_as_long_as_the_stationary_distribution_says() -> None:
     assert left.mean() == pytest.approx(0.03, rel=0.05)
 
 
-def test_each_regime_has_its_moments_on_the_calendar_clock() -> None:
+@pytest.mark.parametrize("weight", [CLOSED_DAY_WEIGHT, CALENDAR])
+def test_each_regime_has_its_moments_on_both_clocks(weight: float) -> None:
     calm, storm = IndexState(drift=0.10, vol_annual=0.1), IndexState(drift=-0.3, vol_annual=0.4)
     model = IndexRegimes(states=(calm, storm), transition=((0.999, 0.001), (0.001, 0.999)))
-    history, states = simulate_index_regimes(model, SCENARIO, rng(9))
-    moved, weekend = log_returns(history), history.days_to_next[:-1] == 3
+    scenario = replace(SCENARIO, closed_day_weight=weight)
+    history, states = simulate_index_regimes(model, scenario, rng(9))
+    moved = log_returns(history)
     for number, state in enumerate(model.states):
         held = (states[:, 1:] == number) & (states[:, :-1] == number)
         for days in (1, 3):
-            sample = moved[:, weekend == (days == 3)][held[:, weekend == (days == 3)]]
-            assert sample.var() == pytest.approx(state.vol_annual**2 * days / 365, rel=0.03)
-            mean = (state.drift - 0.015 - state.vol_annual**2 / 2) * days / 365
+            of_gap = history.days_to_next[:-1] == days
+            sample = moved[:, of_gap][held[:, of_gap]]
+            years = (1 + weight * (days - 1)) / (252 + weight * 113)
+            assert sample.var() == pytest.approx(state.vol_annual**2 * years, rel=0.03)
+            mean = (state.drift - 0.015) * days / 365 - state.vol_annual**2 / 2 * years
             assert abs(sample.mean() - mean) < 5 * sample.std() / np.sqrt(sample.size)
 
 
@@ -246,7 +255,7 @@ def test_the_fit_recovers_the_regimes_that_generated_the_returns() -> None:
 
 def test_gbm_is_fitted_to_volatility_drift_and_premium() -> None:
     model = GbmModel(vol_annual=0.25, vol_premium=0.03)
-    scenario = replace(SCENARIO, dates=weekdays(MONDAY, 10_000), num_paths=1, drift=0.2)
+    scenario = replace(SCENARIO, dates=trading_days(MONDAY, 10_000), num_paths=1, drift=0.2)
     past = simulate_index(model, scenario, rng(15))
     fitted = fit_gbm(past)
     assert fitted.vol_annual == pytest.approx(0.25, rel=0.03)
@@ -260,7 +269,7 @@ def test_heston_recovers_the_model_that_generated_the_prices() -> None:
         initial_variance=0.04, long_run_variance=0.04, mean_reversion=4.0, vol_of_vol=0.5,
         correlation=-0.7, vol_premium=0.02,
     )  # fmt: skip
-    scenario = replace(SCENARIO, dates=weekdays(MONDAY, 12_000), num_paths=1)
+    scenario = replace(SCENARIO, dates=trading_days(MONDAY, 12_000), num_paths=1)
     fitted = fit_heston(simulate_index(model, scenario, rng(16)))
     assert fitted.long_run_variance == pytest.approx(0.04, rel=0.1)
     assert fitted.mean_reversion == pytest.approx(4.0, rel=0.3)
@@ -321,10 +330,7 @@ def test_each_model_is_a_source_of_data(name: str) -> None:
     assert ("estimated" in notices) == (name != "regime")
 
 
-def test_session_models_have_a_year_of_252_and_calendar_models_any_weekday(pool: DayPool) -> None:
-    year = model_dates(pool, dt.date(2001, 1, 2), 253)
-    assert abs((year[-1] - year[0]).astype(int) - 365) <= 4
-    assert np.is_busday(model_dates(GbmModel(), MONDAY, 300)).all()
+def test_the_same_generator_gives_the_same_bootstrap(pool: DayPool) -> None:
     first = simulate_index(pool, SCENARIO, rng(1)).fingerprint
     assert simulate_index(pool, SCENARIO, rng(1)).fingerprint == first
 

@@ -139,4 +139,4 @@ def test_an_odd_but_possible_answer_is_used_with_a_notice(
     assert notice.startswith(f"yahoo, {day}: AAA moves by -50.")
     assert "the largest of 2 such moves: splits have to be in the prices" in notice
     market = load_market(YahooData(start=FIRST, end=LAST, cache_dir=str(tmp_path)), embargo_days=0)
-    assert f"yahoo, {day}: close moves by -50." in market.notices[0]
+    assert f"yahoo, {day}: close moves by -50." in " ".join(market.notices)
