@@ -2,7 +2,8 @@
 
 The fair markets: options on a geometric Brownian motion that drifts at the rate less dividends,
 priced at its true volatility; forwards under Heston's stochastic volatility, on which no surface
-here is right, but put-call parity holds on all; assets that all drift at the rate. Without costs
+here is right, but put-call parity holds on all; assets that all drift at the rate. Prices and
+paths share one clock of variance (`envs.market.clock`), business or calendar. Without costs
 the discounted P&L of every policy has mean zero there. Interest is discounted by the calendar days
 and the rate alone, not by what the market says.
 """
@@ -27,6 +28,7 @@ from envs.core.batch import Window
 from envs.core.costs import FlatCosts
 from envs.core.kernel import BookKernel, BookState
 from envs.core.market import BookMarket, MarketSettings
+from envs.market.clock import CALENDAR, CLOSED_DAY_WEIGHT
 from envs.market.sources.index import SyntheticData, simulate_market
 from envs.market.sources.panel import PanelSimulatedData, simulate_panel
 from envs.option_portfolio.market import OptionMarket, OptionMarketSettings, OptionPortfolioSettings
@@ -88,12 +90,13 @@ def martingale(certification: Certification) -> list[Certificate]:
     """One certificate for each fair market."""
     profile, seed = certification.profile, certification.seed
     rolls: tuple[Roll, ...] = ("expiry", "daily") if profile.everything else ("expiry",)
+    clocks = (CLOSED_DAY_WEIGHT, CALENDAR) if profile.everything else (CLOSED_DAY_WEIGHT,)
     return [
         certificate_of(
             f"martingale.{market.name}",
             fair_gains(market, profile.paths, profile.policy_paths, seed),
         )
-        for market in fair_markets(certification.tested, rolls, seed)
+        for market in fair_markets(certification.tested, rolls, seed, clocks)
     ]
 
 
@@ -169,9 +172,15 @@ class FairMarket:
 
 
 def fair_markets(
-    tested: TestedRun | None, rolls: tuple[Roll, ...], seed: int
+    tested: TestedRun | None,
+    rolls: tuple[Roll, ...],
+    seed: int,
+    clocks: tuple[float, ...] = (CLOSED_DAY_WEIGHT,),
 ) -> Iterator[FairMarket]:
-    """Every fair market; the run's policy trades in the one that it fits into."""
+    """Every fair market; the run's policy trades in the one that it fits into.
+
+    `clocks` are weights of a closed day in the variance.
+    """
     option_run = allocation_run = None
     if tested is not None and tested.setup.trades_options:
         env: Any = tested.setup.settings.env
@@ -179,15 +188,15 @@ def fair_markets(
             option_run, rolls = tested, (env.chain.roll,)  # no simulated market has own columns
     else:
         allocation_run = tested
-    markets = [_options_on_gbm(roll, option_run, seed) for roll in rolls]
+    markets = [_options_on_gbm(roll, clock, option_run, seed) for clock in clocks for roll in rolls]
     yield from markets
     yield _managed(markets[0], option_run)
     yield _forwards_under_heston()
     yield _assets(allocation_run, seed)
 
 
-def _options_on_gbm(roll: Roll, tested: TestedRun | None, seed: int) -> FairMarket:
-    data = _index_data("gbm")
+def _options_on_gbm(roll: Roll, clock: float, tested: TestedRun | None, seed: int) -> FairMarket:
+    data = replace(_index_data("gbm"), closed_day_weight=clock)
     env: Any = OptionPortfolioSettings(chain=ChainSettings(roll=roll))
     if tested is not None:
         env = tested.setup.settings.env
@@ -203,7 +212,8 @@ def _options_on_gbm(roll: Roll, tested: TestedRun | None, seed: int) -> FairMark
         chosen = {name: baselines[name] for name in OPTION_BASELINES if name in baselines}
         return {**chosen, **_policy(tested, market, settings, seed)}
 
-    return FairMarket(f"gbm_{roll}", settings, policies)
+    name = f"gbm_{roll}_calendar" if clock == CALENDAR else f"gbm_{roll}"
+    return FairMarket(name, settings, policies)
 
 
 def _managed(market: FairMarket, tested: TestedRun | None) -> FairMarket:

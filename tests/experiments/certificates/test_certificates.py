@@ -1,15 +1,23 @@
 """Every certificate in its short form passes, and fails once its bug is planted."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from envs.core.batch import BatchKernel
+from envs.market.clock import CALENDAR, CLOSED_DAY_WEIGHT
 from experiments.certificates import canary, determinism
 from experiments.certificates.certificate import PROFILES, Certificate, Certification
 from experiments.certificates.determinism import COMPARED, sha256_of, tiny_config, train_once
-from experiments.certificates.martingale import FairGain, TrendForward, fair_gains, fair_markets
+from experiments.certificates.martingale import (
+    FairGain,
+    FairMarket,
+    TrendForward,
+    fair_gains,
+    fair_markets,
+)
 from experiments.certify import PARTS
 from tests.experiments.certificates.planted_bugs import with_double_interest
 
@@ -36,6 +44,22 @@ def test_cash_that_earns_a_double_day_count_is_no_martingale(monkeypatch, market
     # Earned twice and discounted once, over nine weeks or more.
     assert gains["cash"].mean > math.exp(0.025 * 63 / 365) - 1
     assert gains["cash"].standard_errors > 3
+
+
+@pytest.mark.parametrize(
+    ("simulated", "priced"), [(CLOSED_DAY_WEIGHT, CALENDAR), (CALENDAR, CLOSED_DAY_WEIGHT)]
+)
+def test_two_clocks_are_no_martingale(monkeypatch, simulated, priced):
+    (fair, *_) = fair_markets(None, ("expiry",), 0, (simulated,))
+    draw = FairMarket.draw
+    monkeypatch.setattr(
+        FairMarket, "draw", lambda m, n, r: replace(draw(m, n, r), closed_day_weight=priced)
+    )
+    gains = fair_gains(fair, 300, 300, seed=0)
+    assert abs(gains["weekend_seller"].standard_errors) > 3
+    monkeypatch.undo()
+    gains = fair_gains(fair, 300, 300, seed=0)
+    assert abs(gains["weekend_seller"].standard_errors) < 3
 
 
 def test_standard_errors_by_hand():

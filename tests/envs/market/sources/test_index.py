@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
@@ -13,6 +14,7 @@ from omegaconf import OmegaConf
 from conf.errors import InputError
 from conf.settings import build_settings, settings_to_json
 from envs.market.sources import index as sources
+from envs.market.sources.bundled import cash_rates, data_folder
 from envs.market.sources.index import (
     DataSettings,
     FileData,
@@ -152,3 +154,37 @@ def test_without_a_fallback_the_failure_stands(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sources, "load_yahoo", without_yahoo)
     with pytest.raises(InputError, match="connection refused"):
         load_market(YahooData(), embargo_days=60)
+
+
+# --- what cash earns -----------------------------------------------------------------------------
+
+
+def test_bills_pay_the_monthly_return_of_the_month_that_a_session_lies_in() -> None:
+    dates = np.array(
+        ["1926-07-31", "2007-09-28", "2007-10-01", "2018-11-30", "2018-12-03", "2025-01-02"]
+    )
+    rates = cash_rates("bills", dates.astype("datetime64[D]"))
+    published = np.array([0.22, 0.32, 0.32, 0.18, 0.18, 0.18]) / 100  # K. French, RF
+    np.testing.assert_allclose(np.exp(rates / 12) - 1, published, rtol=1e-12)
+
+
+def test_bills_are_known_from_a_day_on() -> None:
+    with pytest.raises(InputError, match=r"known from 1926-07 on.*begins on 1926-06-30"):
+        cash_rates("bills", np.array(["1926-06-30"], "datetime64[D]"))
+
+
+def test_the_embedded_data_pay_bills_unless_told_otherwise() -> None:
+    history = load_market(Sp500Data(), embargo_days=60).history
+    assert history.rate.max() == pytest.approx(12 * np.log(1.0056))  # of 2000
+    assert (history.rate[np.searchsorted(history.dates, np.datetime64("2014-01-02"))]) == 0.0
+    constant = load_market(Sp500Data(rate=0.025), embargo_days=60).history
+    assert (constant.rate == 0.025).all()
+
+
+def test_cash_compounds_to_the_bill_returns_of_the_years() -> None:
+    history = load_market(Sp500Data(), embargo_days=60).history
+    earned = (history.rate * history.days_to_next).sum() / 365
+    table = pd.read_csv(data_folder() / "frenchdata" / "frenchdata.csv.gz", dtype={"Date": str})
+    inside = table[table["Date"].between("199901", "201812")]["RF"]
+    # A month has a twelfth of a year here; December 2018 is that of November.
+    assert earned == pytest.approx(np.log1p(inside / 100).sum() + np.log1p(0.0018), rel=2e-3)

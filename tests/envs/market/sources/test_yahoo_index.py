@@ -243,3 +243,56 @@ def test_a_cache_that_cannot_be_written_costs_a_notice_only(
     assert history.num_sessions == 124
     assert "No space left on device" in notices[0]
     assert "data.cache_dir" in notices[0]
+
+
+# --- what cash earns -----------------------------------------------------------------------------
+
+
+def with_bills(tmp_path: Path) -> tuple[MarketHistory, tuple[str, ...]]:
+    return load_yahoo(WINDOW, str(tmp_path), 10.0, "bills", 0.015)
+
+
+def test_a_bill_at_a_discount_pays_its_face_in_91_days() -> None:
+    rate = yahoo.bill_rate(np.array([0.0, 5.25, -0.05]))
+    paid = np.exp(-rate * 91 / 365)  # for a dollar then
+    np.testing.assert_allclose(paid, 1 - np.array([0.0, 0.0525, -0.0005]) * 91 / 360, rtol=1e-14)
+
+
+def test_cash_earns_the_thirteen_week_bill_of_each_close(
+    server: str, exchange: Exchange, tmp_path: Path
+) -> None:
+    history, notices = with_bills(tmp_path)
+    np.testing.assert_allclose(history.rate, yahoo.bill_rate(exchange.close("^IRX")), rtol=1e-12)
+    assert notices == ()
+    assert len(cached(tmp_path)) == 2
+    exchange.requested.clear()
+    exchange.status = 500
+    again, _ = with_bills(tmp_path)
+    assert exchange.requested == []
+    assert again.fingerprint == history.fingerprint
+
+
+def test_before_its_first_quote_a_bill_is_the_monthly_one_and_later_holes_hold_on(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Exchange, "blank_of", lambda _, symbol: (0, 50) * (symbol == "^IRX"))
+    history, _ = with_bills(tmp_path)
+    assert history.rate[0] == pytest.approx(12 * np.log(1.0018))
+    assert history.rate[50] == history.rate[49]
+
+
+@pytest.mark.parametrize("factor", [np.nan, 100.0])
+def test_without_bills_the_monthly_ones_stand_in_and_a_notice_says_so(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    ask = yahoo.ask_yahoo
+
+    def without(request: Any, **options: Any) -> Any:
+        answer = ask(request, **options)
+        return answer if "^IRX" not in request.symbols else answer * factor
+
+    monkeypatch.setattr(yahoo, "ask_yahoo", without)
+    history, notices = with_bills(tmp_path)
+    np.testing.assert_allclose(history.rate, 12 * np.log(1.0018), rtol=1e-12)
+    assert notices[0].startswith("yahoo: ^IRX could not be had, so cash earns the monthly bill")
+    assert len(cached(tmp_path)) == 1
