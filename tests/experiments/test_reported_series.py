@@ -114,7 +114,7 @@ def weeks(path: Path, bars: bool) -> Path:
 
 def test_weekly_bars_are_no_option_book(tmp_path: Path) -> None:
     data = FileData(path=str(weeks(tmp_path / "weekly.csv", bars=True)))
-    with pytest.raises(InputError, match="rows are not daily: .* 7 days apart") as caught:
+    with pytest.raises(InputError, match=r"rows are not daily: .* 7 days apart") as caught:
         load_market(data, embargo_days=35)
     assert "\n" not in str(caught.value)
     assert "weekly prices suit data=panel_csv" in caught.value.remedy
