@@ -31,7 +31,7 @@ _FIRST_YEAR, _DAYS_AHEAD = 1800, 7  # time zones and wrong clocks; nobody knows 
 # The dollar's and the coins' widest ranges are far within; squares of the second stay finite.
 _PRICE_RANGE, _MAX_NUMBER = (1e-12, MAX_PRICE), 1e30
 _MAX_LABEL = 100  # characters
-_GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")  # 1,234,567.8
+_GROUPED = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")  # 1,234,567.8
 # A number whose point cannot group thousands: 12.5, 1,234.567; not 1.234.
 _POINT_IS_DECIMAL = re.compile(r"[-+$]*(\d*\.(\d{1,2}|\d{4,})|\d{1,3}(,\d{3})+\.\d+)")
 _MULTIPLES = {"K": 1e3, "M": 1e6, "B": 1e9}  # of volumes: 1.5M

@@ -41,10 +41,12 @@ NEVER_ASSETS = {
     *("stock_splits", "split_ratio", "split_coefficient", "split_factor", "splitfactor"),
     *("unix", "timestamp", "time", "close_time", "ignore", "ret", "returns"),
     *("vix", "^vix", "vixcls", "^tnx", "^irx", "^fvx", "^tyx", "fedfunds", "effr"),
+    *("risk_free", "risk_free_rate", "riskfree", "rfr", "interest_rate", "yield", "inflation"),
 }
-# Volumes, open interest, market capitalisation, counts; FRED's yields of bonds and bills.
+# Volumes, open interest, market capitalisation, counts; yields of bonds and bills: DGS10, "10 Yr".
 _NEVER_ASSETS = re.compile(
-    r"volume|open_interest|capmrkt|_cap_usd|[a-z]{2}cnt$|^(dgs|dtb|tb|gs)\d+(mo|ms)?$"
+    r"volume|open_interest|capmrkt|_cap_usd|[a-z]{2}cnt$"
+    r"|^(dgs|dtb|tb|gs)\d+(mo|ms)?$|^\d+_(mo|yr|months?|years?)$"
 )
 _PAIR = re.compile(r"\('([^']*)', '([^']*)'\)")  # a column's name of two levels, as text
 UNNAMED = ("", "index", "level_0", "unnamed:_0")  # of a first column, as pandas writes it

@@ -148,7 +148,7 @@ def test_bars_are_no_panel(write: Writer, header: str) -> None:
     [
         *("Volume", "volume_usd", "5. volume", "Vol.", "OpenInt", "Dividends", "Trade Count"),
         *("Prev. Day Open Interest", "AdrActCnt", "CapMrktCurUSD", "DGS3MO", "TB3MS", "^VIX"),
-        *("VIXCLS", "('Volume', 'AA')"),
+        *("VIXCLS", "('Volume', 'AA')", "10 Yr", "risk_free_rate"),
     ],
 )
 def test_volume_and_its_like_are_never_an_asset(write: Writer, other: str) -> None:

@@ -102,6 +102,8 @@ def test_thousands_are_grouped_only_where_the_file_shows_the_decimal_point(write
     head = "Date;Open;High;Low;Close;Volume"
     with_points = [f"{d};{o / 1000:.3f};4,321;1,0;2,0;1" for d, o, *_ in BARS]
     assert "not a finite number" in refusal(write([head, *with_points])).problem
+    below_one = [f"{d};{o:.2f};0,999;0,998;0,999;1" for d, o, *_ in BARS]
+    assert "holds '0,999', not a finite" in refusal(write([head, *below_one])).problem
     assert load(write([head.replace(";", ","), *rows])).close[0].tolist() == CLOSE
     assert refusal(write([head.replace(";", ","), *german]))
 
