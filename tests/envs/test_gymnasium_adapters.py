@@ -67,6 +67,21 @@ def test_a_made_environment_can_be_copied_and_goes_on_as_the_original_does(copie
         again.extras["x"] = again.close
 
 
+def test_who_forgets_truncation_never_leaves_the_training_years():
+    env = gym.make(ID, env={"episode": {"sessions": 20}})
+    own = env.unwrapped.kernel
+    env.reset(seed=0)
+    hold = np.zeros(env.action_space.shape)
+    for step in range(20):
+        truncated = env.step(hold)[3]
+        assert truncated == (step == 19)
+    session = own.session[0]
+    assert session < own.window.stop
+    with pytest.raises(InputError, match="has ended"):
+        env.step(hold)
+    assert own.session[0] == session
+
+
 def test_make_refuses_unknown_settings():
     with pytest.raises(InputError, match="sesions"):
         gym.make(ID, env={"episode": {"sesions": 20}})

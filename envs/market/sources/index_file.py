@@ -74,7 +74,7 @@ def load_file(
     )
     line = {day: record for record, day in enumerate(dates)}
     odd = index_notices(history, lambda day, _: table.place(line[day]))
-    notices = (*notices, *volume_notices, *odd, *estimate_notices(history))
+    notices = (*notices, *volume_notices, *_several(table), *odd, *estimate_notices(history))
     return history, table.without_folder(notices)
 
 
@@ -95,6 +95,18 @@ def _volume(table: FileTable) -> tuple[FloatArray, tuple[str, ...]]:
     volume, remedy = table.numbers("volume"), "Write 0 where it is not known"
     table.refuse("volume", volume, volume < 0, "is negative", remedy)
     return volume, ()
+
+
+def _several(table: FileTable) -> tuple[str, ...]:
+    """A notice where a column that names the asset changes its name on the way."""
+    for name in (name for name in table.columns if plain_name(name) in ALIASES["asset"]):
+        cells = table.columns[name]
+        for record in [at for at, cell in enumerate(cells) if str(cell) != str(cells[0])][:1]:
+            return (
+                f"{table.place(record)}: {name} changes from {cells[0]} to {cells[record]}, and "
+                "the rows are taken as one index",
+            )
+    return ()
 
 
 def _observed_vol(table: FileTable) -> FloatArray:

@@ -21,6 +21,9 @@ from envs.market.sources.vendors import never_an_asset
 PRICE_COLUMNS = ("adj_close", "price", "close")
 
 _BARS = {"open", "high", "low", "close"}
+# Names of one asset's prices; in a wide file's columns they say that the others are no assets.
+_FIELDS = {*_BARS, *PRICE_COLUMNS, "bid", "ask", "mid", "last", "settle", "vwap", "wap", "average"}
+_FIELD_OF_ONE = re.compile(r"(?:(.*)[._-])?(open|high|low|close|last|bid|ask)(?:[._-](.*))?")
 
 
 def load_panel_file(
@@ -55,9 +58,7 @@ def load_panel_file(
 def _wide(
     table: FileTable, assets: Sequence[str] | None
 ) -> tuple[PriceTable, Place, tuple[str, ...]]:
-    names, notices = _asset_columns(table)
-    if assets is not None and set(assets) <= {table.labels[name] for name in names}:
-        names = [name for name in names if table.labels[name] in assets]
+    names, notices = _asset_columns(table, assets)
     prices = PriceTable(
         name=f"file {table.path.name}",
         assets=tuple(table.labels[name] for name in names),
@@ -70,29 +71,49 @@ def _wide(
     return prices, lambda day, _: table.place(line[day]), notices
 
 
-def _asset_columns(table: FileTable) -> tuple[list[str], tuple[str, ...]]:
+def _asset_columns(
+    table: FileTable, assets: Sequence[str] | None
+) -> tuple[list[str], tuple[str, ...]]:
     """The columns of prices of a wide file, and a notice about those that are none."""
     names = [name for name in table.columns if name and name not in ("date", "rate")]
     others = [name for name in names if never_an_asset(name)]
     names = [name for name in names if name not in others]
-    opens = {name for name in names if re.search(r"(^|[._-])open($|[._-])", name)}
-    bars = any(
-        {name.replace("open", part) for part in ("high", "low")} <= {*names} for name in opens
-    )
-    fields = {*names} <= {*_BARS, *PRICE_COLUMNS}
-    if bars or (fields and {*names} & (_BARS - {"close"})):
+    fields = {*names} <= _FIELDS
+    used = next((name for name in PRICE_COLUMNS if name in names), None)
+    parts = {*names} & (_BARS - {"close"})
+    several = bool(parts) or (used is None and len(names) > 1)
+    if (several if fields else len(parts) == 3) or _fields_of_one(names):
         raise InputError(
             f"{table.path} looks like the bars of one asset: it has {', '.join(names)}",
             "Give a column of prices for each asset; data=csv reads bars",
         )
     if not names:
         raise InputError(f"{table.path} has no column of prices", "Give one for each asset")
-    if fields:  # one asset
-        used = next(name for name in PRICE_COLUMNS if name in names)
+    if assets is not None and set(assets) <= {table.labels[name] for name in names}:
+        names = [name for name in names if table.labels[name] in assets]
+    elif used is not None and fields:  # one asset
         others += [name for name in names if name != used]
         names = [used]
+    elif used is not None:
+        price, besides = table.labels[used], [name for name in names if name != used]
+        raise InputError(
+            f"{table.path} has a column {price!r} beside {', '.join(besides)}: it is not clear "
+            "which are assets",
+            f"Set data.assets=[{price}] to use it alone, or rename it after its asset",
+        )
     left_out = ", ".join(table.labels[name] for name in others)
     return names, (f"{table.path}: left out, for they are no asset: {left_out}",) if others else ()
+
+
+def _fields_of_one(names: Sequence[str]) -> bool:
+    """Whether two names hold different prices of one asset: SPY_open, SPY_close."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        match = _FIELD_OF_ONE.fullmatch(re.sub(r"adj(usted)?[._-]*", "", name))
+        if match and (match[1] or match[3]):
+            found.setdefault((match[1] or "", match[3] or ""), []).append(match[2])
+    # "High Yield" and "Low Yield" may be funds.
+    return any(len(of) > 1 and {*of} != {"high", "low"} for of in found.values())
 
 
 def _long(table: FileTable) -> tuple[PriceTable, Place, tuple[str, ...]]:

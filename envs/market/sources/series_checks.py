@@ -67,6 +67,13 @@ def index_notices(history: MarketHistory, place: Place) -> tuple[str, ...]:
 
 def panel_notices(history: PanelHistory, place: Place) -> tuple[str, ...]:
     """Notices about the real prices of many assets; InputError for what cannot be."""
+    counting = np.all(np.diff(history.close[0], axis=0) == 1.0, axis=0)
+    for column in np.flatnonzero(counting & (len(history.dates) >= _FEW_ROWS))[:1].tolist():
+        raise InputError(
+            f"{place(history.dates[0], history.assets[column])}: {history.assets[column]} counts "
+            "the rows: not prices",
+            "Leave that column out",
+        )
     notices = _move_notices(history.dates, history.close[0], history.assets, place, None)
     skipping = _skipping(history.dates)
     if skipping.any() and not skipping.all():

@@ -27,12 +27,11 @@ from envs.market.sources.vendors import UNNAMED, by_ticker, find_header, renamed
 _PARQUET_MAGIC = b"PAR1"
 _DELIMITERS = (",", ";", "\t", "|")
 _SAVE_AS = "Save it as UTF-8 CSV or as Parquet"
-
 _FIRST_YEAR, _DAYS_AHEAD = 1800, 7  # time zones and wrong clocks; nobody knows later prices
 # The dollar's and the coins' widest ranges are far within; squares of the second stay finite.
 _PRICE_RANGE, _MAX_NUMBER = (1e-12, MAX_PRICE), 1e30
 _MAX_LABEL = 100  # characters
-_GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")  # 1,234,567.8
+_GROUPED = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")  # 1,234,567.8
 # A number whose point cannot group thousands: 12.5, 1,234.567; not 1.234.
 _POINT_IS_DECIMAL = re.compile(r"[-+$]*(\d*\.(\d{1,2}|\d{4,})|\d{1,3}(,\d{3})+\.\d+)")
 _MULTIPLES = {"K": 1e3, "M": 1e6, "B": 1e9}  # of volumes: 1.5M
@@ -80,11 +79,8 @@ class FileTable:
             free = [column for column in self.columns if column not in needed]
             similar = [column for column in free if name[:4] in column]  # "closing price"
             similar += difflib.get_close_matches(name, free, n=1, cutoff=0.65)
-            hint = (
-                f"Rename {similar[0]!r} to {name!r}"
-                if similar
-                else f"Add {name} or rename its column"
-            )
+            rename = f"Rename {similar[0]!r} to {name!r}" if similar else ""
+            hint = rename or f"Add {name} or rename its column"
             if any(day_of(column) or not math.isnan(_number(column)) for column in self.columns):
                 problem += ": the first line holds values, not names"
                 hint = "Add a first line with the columns' names"
@@ -266,6 +262,8 @@ def _read_bytes(path: Path) -> bytes:
 def _csv(path: Path, content: bytes) -> FileTable:
     if b"\0" in content:
         raise InputError(f"{path} is not a text file", _SAVE_AS)
+    if content.lstrip()[:9].lower().startswith((b"{", b"[", b"<!doctype", b"<html")):
+        raise InputError(f"{path} is an answer in JSON or a web page, not CSV", _SAVE_AS)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -317,13 +315,14 @@ def _parquet(path: Path, content: bytes) -> FileTable:
             f"{path} is a damaged Parquet file: {' '.join(str(error).split())[:200]}",
             "Write it again",
         ) from None
-    header = [str(name) for name in frame.columns]
+    _, header, positions = find_header([[str(name) for name in frame.columns]])
     if frame.columns.nlevels == 2:  # of yfinance
         levels = sorted(zip(*frame.columns, strict=True), key=lambda level: "Close" not in level)
         fields, tickers = ([str(name) for name in level[1:]] for level in levels)
         names, kept = by_ticker(fields, tickers)
-        header, columns = ["Date", *names], [columns[0], *(columns[at + 1] for at in kept)]
-    return _table(path, "row", range(1, len(frame) + 1), header, columns)
+        header, positions = ["Date", *names], [0, *(at + 1 for at in kept)]
+    chosen = [columns[position] for position in positions]
+    return _table(path, "row", range(1, len(frame) + 1), header, chosen)
 
 
 def _table(
@@ -343,5 +342,9 @@ def _table(
             raise InputError(
                 f"{path} has two columns named {name!r}", "Rename or remove one (case is ignored)"
             )
+        former, _, number = name.rpartition(".")
+        if number.isdecimal() and former in names and former not in UNNAMED:
+            problem = f"{path} has {former!r} and {name!r}, as pandas names two columns alike"
+            raise InputError(problem, "Rename or remove one")
     by_name = dict(zip(names, columns, strict=True))
     return FileTable(path, rows, row_word, by_name, dict(zip(names, labels, strict=True)))

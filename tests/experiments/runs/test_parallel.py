@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+import torch
 
 from experiments.runs.parallel import run_tasks
 
@@ -33,6 +34,16 @@ def test_no_more_than_so_many_tasks_run_at_a_time():
 
     run_tasks(count, range(8), 2)
     assert most == 2
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_tasks_compute_with_the_callers_number_of_torch_threads_whatever_another_thread_set():
+    """The last bits of a product depend on that number, and torch keeps it by thread."""
+    other = threading.Thread(target=torch.set_num_threads, args=(3,))
+    other.start()
+    other.join()
+    assert torch.get_num_threads() == 1
+    assert run_tasks(lambda _: torch.get_num_threads(), range(4), 2) == [1] * 4
 
 
 def test_after_a_failure_nothing_begins_and_what_runs_is_finished():

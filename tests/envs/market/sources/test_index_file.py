@@ -252,7 +252,8 @@ def test_a_file_that_is_not_there_or_a_folder(tmp_path: Path) -> None:
         (b"\x00\x01\x02\xff" * 50, "is not a text file"),
         (HEADER.encode() + b"\n2020-01-02,\xe9", "line 2 is not UTF-8 text"),
         (b"PAR1 and then nothing of the sort", "is a damaged Parquet file"),
-        (b"<!doctype html><html><body>Sign in</body></html>", "no rows"),
+        (b"<!doctype html><html><body>Sign in</body></html>", "JSON or a web page"),
+        (b'{"Information": "25 requests a day"}', "JSON or a web page"),
     ],
 )
 def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
