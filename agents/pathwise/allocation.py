@@ -84,7 +84,7 @@ class AllocationTwin(Twin):
         return root(side)
 
     def _own_features(self, books: Books, day: Days) -> Tensor:
-        worth = books.equity.clamp_min(1e-3 * self.initial)
+        worth = self.worth(books.equity)
         columns = [
             books.quantity * day.mark / worth[:, None],
             (books.cash / worth)[:, None],

@@ -18,11 +18,20 @@ from envs.option_portfolio.observation import MARKET
 from envs.option_portfolio.sizing import at_price_level
 
 
-class _Choice(NamedTuple):
-    """What becomes of each position, as 0 or 1 (B, M); where neither holds it is closed."""
+class Choice(NamedTuple):
+    """What becomes of each position, as 0 or 1 (B, M); where neither holds it is closed.
 
-    traded: Tensor  # to what is wanted
-    kept: Tensor  # as it is
+    None: all is traded.
+    """
+
+    traded: Tensor | None  # to what is wanted
+    kept: Tensor | None  # as it is
+
+    def of(self, target: Tensor, current: Tensor) -> Tensor:
+        """The quantities (B, M) that this leads to."""
+        if self.traded is None or self.kept is None:
+            return target
+        return target * self.traded + current * self.kept
 
 
 class OptionTwin(Twin):
@@ -84,38 +93,59 @@ class OptionTwin(Twin):
         """See `envs.option_portfolio.sizing.target_quantity`; costs, with impact beyond a size."""
         budget, current = self.budget(books.equity), books.quantity
         target = wanted * budget
-        choice = self._choose(target.detach(), current.detach(), budget.detach(), day)
-        quantity = target if choice is None else target * choice.traded + current * choice.kept
+        choice = self.choose(target.detach(), current.detach(), budget.detach(), day)
+        quantity = choice.of(target, current)
         size = (quantity - current).abs()
         beyond = (size - self._impact_from).clamp_min(0.0)
         return quantity, (size * day.unit_cost + self._impact * beyond * day.mark).sum(dim=-1)
 
-    def _choose(self, target: Tensor, current: Tensor, budget: Tensor, day: Days) -> _Choice | None:
-        """Which positions the tick, the band and closed markets leave alone; None for none."""
-        sizing, traded, kept = self.sizing, None, None
+    def earn(self, wanted: Tensor, days: Days) -> Earned:
+        """As `Twin.earn`, with a gradient that is written out: a fraction of the time."""
+        return Earned(*_Earn.apply(wanted, days, self))  # type: ignore[no-untyped-call]
+
+    def choose(self, target: Tensor, current: Tensor, budget: Tensor, day: Days) -> Choice:
+        """Which positions the tick, the band and a closed market leave alone."""
+        sizing = self.sizing
+        # None as long as everything is traded.
+        traded: Tensor | None = None
+        kept: Tensor | None = None
         cheap = day.mark < sizing.min_tick_usd
         if bool(cheap.any()):
             low, high = current.clamp_max(0.0), current.clamp_min(0.0)
             kept = cheap & torch.where(current > 0.0, target >= high, target <= low)
             traded = ~cheap | ((low < target) & (target < high))
             target = torch.where(traded, target, torch.where(kept, current, 0.0))
+        left = day.closed[:, None].expand_as(target) if bool(day.closed.any()) else None
         if sizing.no_trade_band > 0.0:
-            dollars = day.spot[:, None] if sizing.unit == "notional" else day.mark
-            small = (target - current).abs() * dollars < sizing.no_trade_band * budget
-            within = current.abs() * day.spot[:, None] <= sizing.max_notional * budget
-            kept_here = small & (target != 0.0) & within
-            kept = kept_here if kept is None else kept | kept_here
-            traded = ~kept if traded is None else traded & ~kept
-        if bool(day.closed.any()):
-            shut = day.closed[:, None].expand_as(target)
-            kept = shut if kept is None else kept | shut
-            traded = ~shut if traded is None else traded & ~shut
-        if kept is None or traded is None:
-            return None
-        return _Choice(traded.to(target.dtype), kept.to(target.dtype))
+            in_spot = sizing.unit == "notional"
+            spot = day.spot[:, None]
+            small = (target - current).abs() * (spot if in_spot else day.mark)
+            small = small < sizing.no_trade_band * budget
+            # Closing is never left undone, nor is a position that has outgrown its limit.
+            small &= (target != 0.0) & (current.abs() * spot <= sizing.max_notional * budget)
+            left = small if left is None else left | small
+        if left is not None:
+            kept = left if kept is None else kept | left
+            traded = ~left if traded is None else traded & ~left
+        if traded is None or kept is None:
+            return Choice(None, None)
+        return Choice(traded.to(target.dtype), kept.to(target.dtype))
+
+    def cost_slope(self, trade: Tensor, day: Days) -> tuple[Tensor, Tensor]:
+        """What trades (B, M) cost (B,), and what one more unit of each would (B, M)."""
+        side = torch.sign(trade)
+        slope = side * day.unit_cost
+        cost = (trade * slope).sum(dim=-1)
+        if self._impact:
+            beyond = (trade.abs() - self._impact_from).clamp_min(0.0)
+            if bool(beyond.any()):
+                rate = self._impact * day.mark
+                cost = cost + (rate * beyond).sum(dim=-1)
+                slope = slope + side * rate * (beyond > 0.0)
+        return cost, slope
 
     def _own_features(self, books: Books, day: Days) -> Tensor:
-        worth = books.equity.clamp_min(1e-3 * self.initial)
+        worth = self.worth(books.equity)
         value = books.quantity * day.mark
         gross = value.abs().sum(dim=-1)
         share = value / torch.where(gross > 0.0, gross, 1.0)[:, None]
@@ -136,3 +166,73 @@ class OptionTwin(Twin):
             ),
         ]
         return scaled(torch.cat(columns, dim=-1), self._features)
+
+
+class _Earn(torch.autograd.Function):
+    """`Twin.earn` of option books with its gradient: every day has the same graph.
+
+    Forwards it keeps what a day's derivatives need, backwards it runs the recursion of quantities
+    and equity in reverse.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, wanted: Tensor, days: Days, twin: OptionTwin
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        quantity, equity, *_ = twin.open(days)
+        change = days.aged - days.cash[..., None] * days.mark
+        steps: list[tuple[Tensor, ...]] = []
+        choices: list[Choice] = []
+        for t in range(len(days)):
+            day = days.day(t)
+            budget = twin.budget(equity)
+            target, current = wanted[t] * budget, quantity
+            choice = twin.choose(target, current, budget, day)
+            held = choice.of(target, current)
+            cost, slope = twin.cost_slope(held - current, day)
+            closing_slope = torch.sign(held) * day.closing_cost
+            closing = (held * closing_slope).sum(dim=-1)
+            earned = (held * change[t]).sum(dim=-1) - day.cash * cost - closing
+            worth = twin.worth(equity)
+            steps.append((earned / worth, equity, (cost + closing) / worth, slope, closing_slope))
+            choices.append(choice)
+            equity = equity * day.cash + earned
+            quantity = held * day.stays
+        excess, before, costs, slopes, closing_slopes = (
+            torch.stack(column) for column in zip(*steps, strict=True)
+        )
+        ctx.days, ctx.twin, ctx.choices = days, twin, choices
+        ctx.save_for_backward(wanted, excess, before, change - closing_slopes, slopes)
+        ctx.mark_non_differentiable(costs)
+        return excess, torch.cat([before[1:], equity[None]]), costs
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, d_excess: Tensor, d_equity: Tensor, _: Tensor
+    ) -> tuple[Tensor, None, None]:
+        wanted, excess, before, change, slopes = ctx.saved_tensors
+        days, twin = ctx.days, ctx.twin
+        cash, budget = days.cash, twin.budget(before)
+        worth = twin.worth(before)
+        d_earned_now = d_excess / worth
+        # Of the equity a return is measured on, and of the budget: none where they are floors.
+        d_worth = torch.where(before == worth, -d_earned_now * excess, 0.0)
+        is_budget = (budget[..., 0] == before).to(before.dtype)
+        d_wanted = torch.empty_like(wanted)
+        d_after = torch.zeros_like(before[0])  # of the equity after the day
+        d_stays = torch.zeros_like(wanted[0])  # of the quantity after it
+        for t in range(len(wanted) - 1, -1, -1):
+            d_after = d_after + d_equity[t]
+            d_earned = d_after + d_earned_now[t]
+            d_trade = slopes[t] * (-d_earned * cash[t])[:, None]
+            d_held = d_stays * days.stays[t] + d_earned[:, None] * change[t] + d_trade
+            choice = ctx.choices[t]
+            if choice.traded is None:
+                d_target, d_stays = d_held, -d_trade
+            else:
+                d_target, d_stays = d_held * choice.traded, d_held * choice.kept - d_trade
+            torch.mul(d_target, budget[t], out=d_wanted[t])
+            d_budget = (d_target * wanted[t]).sum(dim=-1)
+            d_after = d_after * cash[t] + d_worth[t] + d_budget * is_budget[t]
+        return d_wanted, None, None

@@ -188,8 +188,8 @@ class Twin(ABC):
         gain = (quantity * (day.aged - day.cash[:, None] * day.mark)).sum(dim=-1)
         earned = gain - day.cash * cost - closing
         equity = books.equity * day.cash + earned
-        worth = books.equity.clamp_min(_LEAST_WORTH * self.initial)
-        excess, cost_share = earned / worth, (cost + closing).detach() / worth.detach()
+        worth = self.worth(books.equity)
+        excess, cost_share = earned / worth, ((cost + closing) / worth).detach()
         cash = (books.cash - flow - cost) * day.cash - closing + (value * (1 - day.stays)).sum(-1)
         after = Books(
             quantity * day.stays,
@@ -208,9 +208,13 @@ class Twin(ABC):
             earned.append((excess, books.equity, cost))
         return Earned(*(torch.stack(column) for column in zip(*earned, strict=True)))
 
+    def worth(self, equity: Tensor) -> Tensor:
+        """What returns and shares are measured on, (B,)."""
+        return equity.clamp_min(_LEAST_WORTH * self.initial)
+
     def budget(self, equity: Tensor) -> Tensor:
-        """The equity (B, 1) that can be invested: none where the book is ruined."""
-        return torch.where(equity >= self.ruin, equity.clamp_min(0.0), 0.0)[:, None]
+        """The equity (..., 1) that can be invested: none where the book is ruined."""
+        return torch.where(equity >= self.ruin, equity.clamp_min(0.0), 0.0)[..., None]
 
     def rolling_sharpe(self, books: Books) -> Tensor:
         """Annual, of the last 60 excess returns, (B,); 0 in the first five sessions."""
