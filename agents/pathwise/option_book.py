@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,28 +10,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from agents.pathwise.twin import Books, Days, Earned, Twin, scaled
+from agents.ppo.short_lstm import scripted
 from conf.errors import InputError
 from conf.types import BoolArray, FloatArray, IntArray, ObsArray
 from envs.core.costs import BPS, RealisticCosts
 from envs.option_portfolio.market import OptionMarket, OptionPortfolioSettings
 from envs.option_portfolio.observation import MARKET
 from envs.option_portfolio.sizing import at_price_level
-
-
-class Choice(NamedTuple):
-    """What becomes of each position, as 0 or 1 (B, M); where neither holds it is closed.
-
-    None: all is traded.
-    """
-
-    traded: Tensor | None  # to what is wanted
-    kept: Tensor | None  # as it is
-
-    def of(self, target: Tensor, current: Tensor) -> Tensor:
-        """The quantities (B, M) that this leads to."""
-        if self.traded is None or self.kept is None:
-            return target
-        return target * self.traded + current * self.kept
 
 
 class OptionTwin(Twin):
@@ -54,10 +39,10 @@ class OptionTwin(Twin):
         self._block, self._features = block, market.features[block]
         self._rolled = market.tape.rolled
         costs = options.costs
-        self._impact, self._impact_from = 0.0, np.inf  # share of premium, units
+        self.impact, self.impact_from = 0.0, np.inf  # share of premium, units
         if isinstance(costs, RealisticCosts):
-            self._impact = cost_multiple * costs.multiplier * costs.impact_bps * BPS
-            self._impact_from = costs.impact_threshold_units
+            self.impact = cost_multiple * costs.multiplier * costs.impact_bps * BPS
+            self.impact_from = costs.impact_threshold_units
 
     def _costs(self, now: IntArray, mark: FloatArray) -> tuple[FloatArray, FloatArray | None]:
         closing = self._rows.closing_cost
@@ -93,56 +78,30 @@ class OptionTwin(Twin):
         """See `envs.option_portfolio.sizing.target_quantity`; costs, with impact beyond a size."""
         budget, current = self.budget(books.equity), books.quantity
         target = wanted * budget
-        choice = self.choose(target.detach(), current.detach(), budget.detach(), day)
-        quantity = choice.of(target, current)
+        traded, kept = choose(
+            target.detach(), current.detach(), budget.detach(), *self.limits(day), self.choices(day)
+        )
+        quantity = torch.where(traded, target, torch.where(kept, current, 0.0))
         size = (quantity - current).abs()
-        beyond = (size - self._impact_from).clamp_min(0.0)
-        return quantity, (size * day.unit_cost + self._impact * beyond * day.mark).sum(dim=-1)
+        beyond = (size - self.impact_from).clamp_min(0.0)
+        return quantity, (size * day.unit_cost + self.impact * beyond * day.mark).sum(dim=-1)
 
     def earn(self, wanted: Tensor, days: Days) -> Earned:
-        """As `Twin.earn`, with a gradient that is written out: a fraction of the time."""
+        """As `Twin.earn`, with a gradient that is written out: a tenth of the time."""
         return Earned(*_Earn.apply(wanted, days, self))  # type: ignore[no-untyped-call]
 
-    def choose(self, target: Tensor, current: Tensor, budget: Tensor, day: Days) -> Choice:
-        """Which positions the tick, the band and a closed market leave alone."""
-        sizing = self.sizing
-        # None as long as everything is traded.
-        traded: Tensor | None = None
-        kept: Tensor | None = None
-        cheap = day.mark < sizing.min_tick_usd
-        if bool(cheap.any()):
-            low, high = current.clamp_max(0.0), current.clamp_min(0.0)
-            kept = cheap & torch.where(current > 0.0, target >= high, target <= low)
-            traded = ~cheap | ((low < target) & (target < high))
-            target = torch.where(traded, target, torch.where(kept, current, 0.0))
-        left = day.closed[:, None].expand_as(target) if bool(day.closed.any()) else None
-        if sizing.no_trade_band > 0.0:
-            in_spot = sizing.unit == "notional"
-            spot = day.spot[:, None]
-            small = (target - current).abs() * (spot if in_spot else day.mark)
-            small = small < sizing.no_trade_band * budget
-            # Closing is never left undone, nor is a position that has outgrown its limit.
-            small &= (target != 0.0) & (current.abs() * spot <= sizing.max_notional * budget)
-            left = small if left is None else left | small
-        if left is not None:
-            kept = left if kept is None else kept | left
-            traded = ~left if traded is None else traded & ~left
-        if traded is None or kept is None:
-            return Choice(None, None)
-        return Choice(traded.to(target.dtype), kept.to(target.dtype))
+    def limits(self, days: Days) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What `choose` needs to know: band and largest quantity for a dollar, cheap, closed."""
+        sizing, spot = self.sizing, days.spot[..., None]
+        dollars = spot if sizing.unit == "notional" else days.mark
+        band = sizing.no_trade_band / dollars
+        cheap = days.mark < sizing.min_tick_usd
+        return band, sizing.max_notional / spot, cheap, days.closed[..., None]
 
-    def cost_slope(self, trade: Tensor, day: Days) -> tuple[Tensor, Tensor]:
-        """What trades (B, M) cost (B,), and what one more unit of each would (B, M)."""
-        side = torch.sign(trade)
-        slope = side * day.unit_cost
-        cost = (trade * slope).sum(dim=-1)
-        if self._impact:
-            beyond = (trade.abs() - self._impact_from).clamp_min(0.0)
-            if bool(beyond.any()):
-                rate = self._impact * day.mark
-                cost = cost + (rate * beyond).sum(dim=-1)
-                slope = slope + side * rate * (beyond > 0.0)
-        return cost, slope
+    def choices(self, days: Days) -> list[bool]:
+        """Whether there is a band, any cheap contract, any closed market."""
+        cheap, closed = days.mark < self.sizing.min_tick_usd, days.closed
+        return [self.sizing.no_trade_band > 0.0, bool(cheap.any()), bool(closed.any())]
 
     def _own_features(self, books: Books, day: Days) -> Tensor:
         worth = self.worth(books.equity)
@@ -168,10 +127,138 @@ class OptionTwin(Twin):
         return scaled(torch.cat(columns, dim=-1), self._features)
 
 
+@scripted
+def _left_alone(
+    target: Tensor, current: Tensor, budget: Tensor, band: Tensor, limit: Tensor
+) -> Tensor:
+    """Which changes (B, M) are too small to trade.
+
+    Closing is never left undone, nor is a position that has outgrown its limit.
+    """
+    small = ((target - current).abs_() < band * budget) & (target != 0.0)
+    return small & (current.abs() <= limit * budget)
+
+
+@scripted
+def choose(
+    target: Tensor,
+    current: Tensor,
+    budget: Tensor,
+    band: Tensor,
+    limit: Tensor,
+    cheap: Tensor,
+    closed: Tensor,
+    choices: list[bool],
+) -> tuple[Tensor, Tensor]:
+    """Which positions (B, M) trade to their target and which stay; what does neither is closed."""
+    has_band, has_cheap, has_closed = choices
+    kept = torch.zeros_like(target, dtype=torch.bool)
+    traded = torch.logical_not(kept)
+    if has_cheap:
+        low, high = current.clamp_max(0.0), current.clamp_min(0.0)
+        kept = cheap & torch.where(current > 0.0, target >= high, target <= low)
+        traded = torch.logical_not(cheap) | ((low < target) & (target < high))
+        target = torch.where(traded, target, torch.where(kept, current, 0.0))
+    if has_band:
+        small = _left_alone(target, current, budget, band, limit)
+        kept, traded = kept | small, traded & torch.logical_not(small)
+    if has_closed:
+        kept, traded = kept | closed, traded & torch.logical_not(closed)
+    return traded, kept
+
+
+@scripted
+def _forward(
+    wanted: Tensor,  # (L, B, M), as are all without a comment
+    change: Tensor,
+    stays: Tensor,
+    unit_cost: Tensor,
+    closing_cost: Tensor | None,
+    impact: Tensor,  # dollars a unit beyond `impact_from`
+    cash: Tensor,  # (L, B)
+    limits: tuple[Tensor, Tensor, Tensor, Tensor],
+    choices: list[bool],
+    impact_from: float,  # units; below 0: none
+    initial: float,
+    ruin: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Dollars earned and paid (L, B), equity (L + 1, B); held, traded and kept (L, B, M)."""
+    equity = torch.full_like(cash[0], initial)
+    current = torch.zeros_like(wanted[0])
+    holdings = torch.empty_like(wanted)
+    traded = torch.ones_like(wanted, dtype=torch.bool)
+    kept = torch.zeros_like(traded)
+    earnings, equities, costs = torch.empty_like(cash), [equity], torch.empty_like(cash)
+    band, limit, cheap, closed = limits
+    has_band, has_cheap, has_closed = choices
+    for t in range(len(wanted)):
+        budget = (equity.clamp_min(0.0).mul_(equity >= ruin)).unsqueeze(1)
+        held = torch.mul(wanted[t], budget, out=holdings[t])
+        if has_cheap or has_closed:
+            do, keep = choose(
+                held, current, budget, band[t], limit[t], cheap[t], closed[t], choices
+            )
+            held.copy_(torch.where(do, held, torch.where(keep, current, 0.0)))
+            traded[t], kept[t] = do, keep
+        elif has_band:
+            keep = _left_alone(held, current, budget, band[t], limit[t])
+            kept[t] = keep
+            held.copy_(torch.where(keep, current, held))
+        size = (held - current).abs_()
+        cost = (size * unit_cost[t]).sum(-1)
+        if impact_from >= 0.0:
+            cost.add_(((size - impact_from).clamp_min_(0.0) * impact[t]).sum(-1))
+        earned = (held * change[t]).sum(-1).addcmul_(cash[t], cost, value=-1.0)
+        if closing_cost is not None:
+            closing = (held.abs() * closing_cost[t]).sum(-1)
+            earned.sub_(closing)
+            cost.add_(closing)
+        earnings[t], costs[t] = earned, cost
+        equity = torch.addcmul(earned, equity, cash[t])
+        equities.append(equity)
+        current = held * stays[t]
+    if not (has_cheap or has_closed):
+        traded = torch.logical_not(kept)
+    return earnings, torch.stack(equities), costs, holdings, traded, kept
+
+
+@scripted
+def _backward(
+    d_earned_now: Tensor,  # (L, B) through the day's return
+    d_equity: Tensor,  # (L, B) of the equity after each day
+    d_before: Tensor,  # (L, B) of the equity before it, as what the return is measured on
+    wanted: Tensor,
+    budget: Tensor,  # (L, B, 1)
+    is_budget: Tensor,  # (L, B) 1 where all equity is budget
+    slopes: Tensor,  # of the day's cost in the quantity traded
+    change: Tensor,  # of earnings in the quantity held
+    stays: Tensor,
+    cash: Tensor,
+    traded: Tensor,  # 1 or 0
+    kept: Tensor,
+) -> Tensor:
+    """The gradient of `wanted`."""
+    d_wanted = torch.empty_like(wanted)
+    d_after, d_stays = torch.zeros_like(cash[0]), torch.zeros_like(wanted[0])
+    paid = -slopes * cash.unsqueeze(-1)
+    for back in range(len(wanted)):
+        t = len(wanted) - 1 - back
+        d_after = d_after + d_equity[t]
+        d_earned = (d_after + d_earned_now[t]).unsqueeze(1)
+        d_trade = paid[t] * d_earned
+        d_held = d_stays * stays[t] + d_earned * change[t] + d_trade
+        d_target = d_held * traded[t]
+        d_stays = d_held * kept[t] - d_trade
+        d_wanted[t] = d_target * budget[t]
+        d_budget = (d_target * wanted[t]).sum(-1)
+        d_after = d_after * cash[t] + d_before[t] + d_budget * is_budget[t]
+    return d_wanted
+
+
 class _Earn(torch.autograd.Function):
     """`Twin.earn` of option books with its gradient: every day has the same graph.
 
-    Forwards it keeps what a day's derivatives need, backwards it runs the recursion of quantities
+    Forwards it keeps what a day's derivatives need; backwards it runs the recursion of quantities
     and equity in reverse.
     """
 
@@ -179,60 +266,54 @@ class _Earn(torch.autograd.Function):
     def forward(
         ctx: Any, wanted: Tensor, days: Days, twin: OptionTwin
     ) -> tuple[Tensor, Tensor, Tensor]:
-        quantity, equity, *_ = twin.open(days)
         change = days.aged - days.cash[..., None] * days.mark
-        steps: list[tuple[Tensor, ...]] = []
-        choices: list[Choice] = []
-        for t in range(len(days)):
-            day = days.day(t)
-            budget = twin.budget(equity)
-            target, current = wanted[t] * budget, quantity
-            choice = twin.choose(target, current, budget, day)
-            held = choice.of(target, current)
-            cost, slope = twin.cost_slope(held - current, day)
-            closing_slope = torch.sign(held) * day.closing_cost
-            closing = (held * closing_slope).sum(dim=-1)
-            earned = (held * change[t]).sum(dim=-1) - day.cash * cost - closing
-            worth = twin.worth(equity)
-            steps.append((earned / worth, equity, (cost + closing) / worth, slope, closing_slope))
-            choices.append(choice)
-            equity = equity * day.cash + earned
-            quantity = held * day.stays
-        excess, before, costs, slopes, closing_slopes = (
-            torch.stack(column) for column in zip(*steps, strict=True)
-        )
-        ctx.days, ctx.twin, ctx.choices = days, twin, choices
-        ctx.save_for_backward(wanted, excess, before, change - closing_slopes, slopes)
+        impact = twin.impact * days.mark
+        closing = days.closing_cost if twin.market.closing_unit_cost is not None else None
+        given = (wanted, change, days.stays, days.unit_cost, closing, impact, days.cash)
+        market = (twin.limits(days), twin.choices(days))
+        # Few books ever trade that much at once, so first as if none did.
+        result = _forward(*given, *market, -1.0, twin.initial, twin.ruin)
+        trades = _trades(result[3], days)
+        if bool((trades.abs() > twin.impact_from).any()):
+            result = _forward(*given, *market, twin.impact_from, twin.initial, twin.ruin)
+            trades = _trades(result[3], days)
+        earned, equity, costs, holdings, traded, kept = result
+        worth = twin.worth(equity[:-1])
+        excess, costs = earned / worth, costs / worth
+        slopes = torch.sign(trades) * (days.unit_cost + impact * (trades.abs() > twin.impact_from))
+        change = change - torch.sign(holdings) * days.closing_cost
+        ctx.days, ctx.twin = days, twin
+        ctx.save_for_backward(wanted, excess, equity[:-1], slopes, change, traded, kept)
         ctx.mark_non_differentiable(costs)
-        return excess, torch.cat([before[1:], equity[None]]), costs
+        return excess, equity[1:].clone(), costs
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any, d_excess: Tensor, d_equity: Tensor, _: Tensor
     ) -> tuple[Tensor, None, None]:
-        wanted, excess, before, change, slopes = ctx.saved_tensors
+        wanted, excess, before, slopes, change, traded, kept = ctx.saved_tensors
         days, twin = ctx.days, ctx.twin
-        cash, budget = days.cash, twin.budget(before)
-        worth = twin.worth(before)
-        d_earned_now = d_excess / worth
-        # Of the equity a return is measured on, and of the budget: none where they are floors.
-        d_worth = torch.where(before == worth, -d_earned_now * excess, 0.0)
-        is_budget = (budget[..., 0] == before).to(before.dtype)
-        d_wanted = torch.empty_like(wanted)
-        d_after = torch.zeros_like(before[0])  # of the equity after the day
-        d_stays = torch.zeros_like(wanted[0])  # of the quantity after it
-        for t in range(len(wanted) - 1, -1, -1):
-            d_after = d_after + d_equity[t]
-            d_earned = d_after + d_earned_now[t]
-            d_trade = slopes[t] * (-d_earned * cash[t])[:, None]
-            d_held = d_stays * days.stays[t] + d_earned[:, None] * change[t] + d_trade
-            choice = ctx.choices[t]
-            if choice.traded is None:
-                d_target, d_stays = d_held, -d_trade
-            else:
-                d_target, d_stays = d_held * choice.traded, d_held * choice.kept - d_trade
-            torch.mul(d_target, budget[t], out=d_wanted[t])
-            d_budget = (d_target * wanted[t]).sum(dim=-1)
-            d_after = d_after * cash[t] + d_worth[t] + d_budget * is_budget[t]
+        budget, worth = twin.budget(before), twin.worth(before)
+        d_earned = d_excess / worth
+        d_wanted = _backward(
+            d_earned,
+            d_equity,
+            # No slope where a floor is what counts instead of the equity.
+            torch.where(before == worth, -d_earned * excess, 0.0),
+            wanted,
+            budget,
+            (budget[..., 0] == before).to(before.dtype),
+            slopes,
+            change,
+            days.stays,
+            days.cash,
+            traded.to(wanted.dtype),
+            kept.to(wanted.dtype),
+        )
         return d_wanted, None, None
+
+
+def _trades(holdings: Tensor, days: Days) -> Tensor:
+    """What was bought (L, B, M) to come to hold this, from nothing on."""
+    return torch.cat([holdings[:1], holdings[1:] - holdings[:-1] * days.stays[:-1]])
