@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,6 +28,11 @@ class AllocationTwin(Twin):
         self._share = cost_multiple * options.costs.share
         self._rows = as_rows(market.observed)
         self._features = [item for item in market.features if item.block == "portfolio"]
+
+    @property
+    def rules(self) -> tuple[Any, ...]:
+        """Costs, threshold and capital."""
+        return self.options.costs, self.options.rebalance_threshold, self.initial
 
     def _costs(self, now: IntArray, mark: FloatArray) -> tuple[FloatArray, FloatArray | None]:
         # Before the multiple, which `days` puts on.

@@ -44,6 +44,11 @@ class OptionTwin(Twin):
             self.impact = cost_multiple * costs.multiplier * costs.impact_bps * BPS
             self.impact_from = costs.impact_threshold_units
 
+    @property
+    def rules(self) -> tuple[Any, ...]:
+        """Sizing, costs and capital."""
+        return self.sizing, self.options.costs, self.initial, self.market.features
+
     def _costs(self, now: IntArray, mark: FloatArray) -> tuple[FloatArray, FloatArray | None]:
         closing = self._rows.closing_cost
         at_close = None if closing is None else closing.take(now + 1, axis=0)

@@ -99,6 +99,11 @@ class Twin(ABC):
 
     # --- what a subclass has to say --------------------------------------------------------------
 
+    @property
+    @abstractmethod
+    def rules(self) -> Any:
+        """The settings of trading that stretches of several markets must share."""
+
     @abstractmethod
     def _costs(self, now: IntArray, mark: FloatArray) -> tuple[FloatArray, FloatArray | None]:
         """Of trading a unit at rows `now` (L, B), and of closing one at the rows after them."""
