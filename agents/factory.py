@@ -12,6 +12,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import LinearSchedule, get_device
 from stable_baselines3.common.vec_env import VecEnv
 
+from agents.pathwise.trainer import PathwiseSettings
 from agents.persistence.architecture import ACTIVATIONS
 from agents.persistence.resume_checks import HYPERPARAMETERS
 from agents.ppo.policies import MaskedMlpLstmPolicy
@@ -122,11 +123,39 @@ class PPOSettings(_CommonSettings):
         return self
 
 
-AgentSettings = Annotated[RecurrentPPOSettings | PPOSettings, Field(discriminator="kind")]
+@settings
+class PathwiseAgentSettings(PathwiseSettings):
+    """Pathwise training alone, of the network that recurrent PPO has; no step of PPO is made."""
+
+    kind: Literal["pathwise"] = "pathwise"
+    policy: Literal["MlpLstmPolicy"] = "MlpLstmPolicy"
+    lstm_hidden_size: Width = 32
+    n_lstm_layers: Annotated[int, Field(ge=1, le=16)] = 1
+    net_arch: tuple[Width, ...] = (32,)
+    activation: ActivationName = "tanh"
+    log_std_init: LogStd = -4.0
+    distribution: DistributionName = "softmax_gaussian"  # if the action is a point of the simplex
+    concentration_init: Concentration = 100.0
+
+    def as_ppo(self, num_envs: int) -> RecurrentPPOSettings:
+        """Recurrent PPO of that network, which is then trained otherwise."""
+        network = {name: getattr(self, name) for name in _NETWORK}
+        rollout = {"rollout_steps": 2 * num_envs, "batch_size": 2 * num_envs, "sequence_length": 2}
+        return RecurrentPPOSettings(**network, **rollout)
+
+
+_NETWORK = (
+    *("policy", "lstm_hidden_size", "n_lstm_layers", "net_arch", "activation", "log_std_init"),
+    *("distribution", "concentration_init"),
+)
+
+AgentSettings = Annotated[
+    RecurrentPPOSettings | PPOSettings | PathwiseAgentSettings, Field(discriminator="kind")
+]
 
 
 def build_agent(
-    options: RecurrentPPOSettings | PPOSettings, env: VecEnv, seed: int, device: str
+    options: RecurrentPPOSettings | PPOSettings | PathwiseAgentSettings, env: VecEnv, seed: int, device: str
 ) -> OnPolicyAlgorithm:
     """A fresh agent for a vectorised environment.
 
@@ -134,6 +163,8 @@ def build_agent(
     InputError if the rollout does not divide among the parallel episodes, or their steps not into
     sequences.
     """
+    if isinstance(options, PathwiseAgentSettings):
+        options = options.as_ppo(env.num_envs)
     rate: float | LinearSchedule = options.learning_rate
     if options.learning_rate_end is not None:
         rate = LinearSchedule(options.learning_rate, options.learning_rate_end, 1.0)

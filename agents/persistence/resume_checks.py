@@ -98,6 +98,17 @@ def check_setup(
         )
     if allow_inexact:
         return
+    refuse_differences(saved, current)
+    if set(parts["callbacks"]) != set(callbacks):
+        raise InputError(
+            f"the checkpoint has callbacks {sorted(parts['callbacks'])}, this run has "
+            f"{sorted(callbacks)}",
+            "Resume with the same callbacks, or accept others: allow_inexact_resume=true",
+        )
+
+
+def refuse_differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    """InputError that names what differs between two fingerprints."""
     differences = [
         f"{name}: {saved.get(name)} -> {current.get(name)}"
         for name in sorted(saved.keys() | current.keys())
@@ -108,12 +119,6 @@ def check_setup(
             "this run would not repeat the interrupted one bit for bit; changed: "
             + "; ".join(differences),
             "Restore the former setup, or accept small differences: allow_inexact_resume=true",
-        )
-    if set(parts["callbacks"]) != set(callbacks):
-        raise InputError(
-            f"the checkpoint has callbacks {sorted(parts['callbacks'])}, this run has "
-            f"{sorted(callbacks)}",
-            "Resume with the same callbacks, or accept others: allow_inexact_resume=true",
         )
 
 

@@ -36,6 +36,7 @@ from experiments.environments.opening import open_market
 from experiments.environments.setup import MarketSetup
 from experiments.runs.config import recorded_data
 from experiments.runs.folder import MANIFEST, is_walk, resolve_run, shown_path
+from experiments.runs.pathwise_stage import PathwiseStage
 from experiments.runs.record import RunRecord, load_manifest, load_run_config
 from experiments.runs.settings import RunSettings, TopLevel, run_settings
 from experiments.runs.trials import record_run
@@ -51,7 +52,10 @@ CHANGEABLE_KEYS = ("device", "total_timesteps")
 # A policy in a folder of that name in the run folder: the run begins with its weights.
 START = "start"
 
-_SHOWN = ("seed", "num_envs", "total_timesteps", "agent", "reward", "costs", "surface", "risk")
+_SHOWN = (
+    *("seed", "num_envs", "total_timesteps"),
+    *("agent", "pretrain", "reward", "costs", "surface", "risk"),
+)
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,7 @@ def train_agent(job: TrainingJob) -> float | None:
     model = build_model(setup, job.settings)
     if (folder / START).is_dir():
         model.policy.load_state_dict(load_policy(folder / START).policy.state_dict())
+    stage = _pathwise_stage(job, model)
     with RunRecord(folder, job.config, seed=top.seed, data=data, replaced=job.replaced) as record:
         validation = _validation(job)
         checkpointing = _checkpointing(job, validation, record)
@@ -147,7 +152,12 @@ def train_agent(job: TrainingJob) -> float | None:
         _announce(job, model)
         purge_step = model.num_timesteps + 1 if job.resumed else None
         model.set_logger(make_logger(folder / "tensorboard", purge_step))
-        progress = Progress(top.total_timesteps, job.settings.callbacks.progress_bar)
+        if stage is not None and not restored:
+            stage.run()
+            # A candidate, like the policies that PPO makes of it.
+            validation.init_callback(model)
+            validation.evaluate(model.num_timesteps)
+        progress = Progress(job.settings.steps, job.settings.callbacks.progress_bar)
         callbacks = [
             Dashboard({name: job.config[name] for name in _SHOWN if name in job.config}),
             DivergenceCallback(checkpoints),
@@ -159,7 +169,7 @@ def train_agent(job: TrainingJob) -> float | None:
         try:
             with closing(progress), explained_divergence(model, checkpoints):
                 model.learn(
-                    max(top.total_timesteps - model.num_timesteps, 0),
+                    max(job.settings.steps - model.num_timesteps, 0),
                     callback=CallbackList(callbacks),
                     reset_num_timesteps=not restored,
                 )
@@ -171,11 +181,27 @@ def train_agent(job: TrainingJob) -> float | None:
     return validation.best_sharpe
 
 
+def _pathwise_stage(job: TrainingJob, model: OnPolicyAlgorithm) -> PathwiseStage | None:
+    """The run's pathwise training; None without one."""
+    options = job.settings.pathwise
+    if options is None:
+        return None
+    return PathwiseStage(
+        job.folder,
+        job.setup,
+        model,
+        options,
+        job.settings.top.seed,
+        show_bar=job.settings.callbacks.progress_bar,
+        allow_inexact=job.allow_inexact,
+    )
+
+
 def build_model(setup: MarketSetup, settings: RunSettings) -> OnPolicyAlgorithm:
     """A fresh agent in `num_envs` episodes of the training split."""
     top, env, train = settings.top, setup.settings.env, setup.window("train")
     kernel = open_kernel(setup.market, env, train, top.num_envs, top.seed, risk=setup.training_risk)
-    episodes = KernelVecEnv(kernel, settings.agent.reward_scale)
+    episodes = KernelVecEnv(kernel, getattr(settings.agent, "reward_scale", 1.0))
     return build_agent(settings.agent, episodes, top.seed, top.device)
 
 
@@ -271,7 +297,7 @@ def _inexact_because(
     """Why a run whose settings were changed is not one that always had them; None if it is."""
     if job.allow_inexact:
         return "the device was changed, or an inexact resume was allowed"
-    if job.settings.agent.learning_rate_end is not None:
+    if getattr(job.settings.agent, "learning_rate_end", None) is not None and job.settings.steps:
         return "the learning rate falls with total_timesteps"
     rollout, every = model.n_steps * model.n_envs, job.settings.callbacks.validate_every
     for step in (validation.scored_at, _best_step(job.folder)):
@@ -296,7 +322,7 @@ def _announce(job: TrainingJob, model: OnPolicyAlgorithm) -> None:
         job.settings.agent.kind,
         f"{num_parameters(model):,}",
         top.num_envs,
-        top.total_timesteps,
+        job.settings.steps,
         top.seed,
         model.device,
     )
