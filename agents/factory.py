@@ -139,9 +139,11 @@ class PathwiseAgentSettings(PathwiseSettings):
 
     def as_ppo(self, num_envs: int) -> RecurrentPPOSettings:
         """Recurrent PPO of that network, which is then trained otherwise."""
-        network = {name: getattr(self, name) for name in _NETWORK}
-        rollout = {"rollout_steps": 2 * num_envs, "batch_size": 2 * num_envs, "sequence_length": 2}
-        return RecurrentPPOSettings(**network, **rollout)
+        network: dict[str, Any] = {name: getattr(self, name) for name in _NETWORK}
+        steps = 2 * num_envs
+        return RecurrentPPOSettings(
+            rollout_steps=steps, batch_size=steps, sequence_length=2, **network
+        )
 
 
 _NETWORK = (
@@ -155,7 +157,10 @@ AgentSettings = Annotated[
 
 
 def build_agent(
-    options: RecurrentPPOSettings | PPOSettings | PathwiseAgentSettings, env: VecEnv, seed: int, device: str
+    options: RecurrentPPOSettings | PPOSettings | PathwiseAgentSettings,
+    env: VecEnv,
+    seed: int,
+    device: str,
 ) -> OnPolicyAlgorithm:
     """A fresh agent for a vectorised environment.
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import torch
 from pydantic import Field, model_validator
-from sb3_contrib.ppo_recurrent.policies import RecurrentActorCriticPolicy
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
@@ -266,16 +266,15 @@ def _act(
     No state begins an episode.
     """
     steps, books = seen.shape[:2]
-    by_book = seen.transpose(0, 1).flatten(0, 1)
+    by_book, starts = seen.transpose(0, 1).flatten(0, 1), seen.new_zeros(steps * books)
     if isinstance(policy, RecurrentActorCriticPolicy):
         lstm = policy.lstm_actor
         if state is None:
             zeros = seen.new_zeros(lstm.num_layers, books, lstm.hidden_size)
             state = (zeros, zeros)
-        distribution, state = policy.get_distribution(
-            by_book, state, seen.new_zeros(steps * books)
-        )
+        distribution, (hidden, cell) = policy.get_distribution(by_book, state, starts)
+        state = (hidden, cell)
     else:
         distribution = policy.get_distribution(by_book)
     action = distribution.get_actions(deterministic=True)
-    return action.unflatten(0, (books, steps)).transpose(0, 1), state
+    return action.reshape(books, steps, -1).transpose(0, 1), state

@@ -48,9 +48,7 @@ class PathwiseStage:
         allow_inexact: bool = False,
     ) -> None:
         env = setup.settings.env
-        twin = make_twin(
-            setup.market, env, options.cost_multiple, band=options.no_trade_band
-        )
+        twin = make_twin(setup.market, env, options.cost_multiple, band=options.no_trade_band)
         policy: Any = model.policy
         self.trainer = PathwiseTrainer(policy, [twin], [setup.window("train")], options, seed)
         self._folder, self._setup, self._model = folder, setup, model
@@ -68,9 +66,7 @@ class PathwiseStage:
     def _train(self) -> None:
         trainer, total = self.trainer, self.trainer.options.updates
         self._restore()
-        log.info(
-            "pathwise training: %d updates of %d days each", total, trainer.days_per_update
-        )
+        log.info("pathwise training: %d updates of %d days each", total, trainer.days_per_update)
         if self._setup.training_risk is not None:
             log.warning("pathwise training is without the risk module")
         purge_step = trainer.updates_done + 1 if trainer.updates_done else None

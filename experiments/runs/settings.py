@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -65,7 +65,7 @@ class RunSettings:
     market: MarketSettings
     agent: AgentSettings
     callbacks: CallbackSettings
-    pretrain: NoPretraining | PathwisePretraining = NoPretraining()
+    pretrain: NoPretraining | PathwisePretraining = field(default_factory=NoPretraining)
 
     @property
     def pathwise(self) -> PathwiseSettings | None:

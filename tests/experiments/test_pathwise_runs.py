@@ -71,7 +71,11 @@ def test_a_killed_stage_ends_with_the_same_weights(command, tmp_path, monkeypatc
     assert not (tmp_path / RUN / "pathwise/policy").exists()
     assert command(train, f"resume={RUN}")[::2] == (0, "")
     assert "resuming pathwise training after update 4" in (tmp_path / RUN / "train.log").read_text()
-    for name in ("policy.safetensors", "best/policy.safetensors", "pathwise/policy/policy.safetensors"):
+    for name in (
+        "policy.safetensors",
+        "best/policy.safetensors",
+        "pathwise/policy/policy.safetensors",
+    ):
         assert (tmp_path / RUN / name).read_bytes() == (tmp_path / other / name).read_bytes(), name
 
 

@@ -17,7 +17,6 @@ from envs.allocation.simplex import Simplex
 from envs.core.batch import Window
 from envs.core.costs import FlatCosts
 from envs.kernels import open_kernel
-from envs.market.history import DAYS_PER_YEAR
 from tests.agents.pathwise.test_twin import allocation_case, option_case
 from tests.panels import panel_of
 
@@ -25,7 +24,9 @@ SHORT = PathwiseSettings(updates=6, stretches=8, sessions=20, unscored=4, learni
 
 
 def box(market):
-    bounds = [np.array([getattr(f, n) for f in market.features], np.float32) for n in ("low", "high")]
+    bounds = [
+        np.array([getattr(f, n) for f in market.features], np.float32) for n in ("low", "high")
+    ]
     return spaces.Box(*bounds)
 
 
@@ -76,9 +77,9 @@ def test_equal_seeds_give_equal_weights_also_when_stopped_halfway(option_market,
     kept["policy"] = {name: value.clone() for name, value in kept["policy"].items()}
     assert same(weights(trainers[0]), weights(trainers[1]))
     assert not same(weights(trainers[0]), weights(trainers[2]))
-    resumed = trainer_of(*option_market, seen_own=seen_own, seed=5, policy=lstm_policy(
-        option_market[0], seed=9
-    ))
+    resumed = trainer_of(
+        *option_market, seen_own=seen_own, seed=5, policy=lstm_policy(option_market[0], seed=9)
+    )
     resumed.load_state_dict(kept)
     for trainer in (resumed, trainers[1]):
         while not trainer.finished:
@@ -91,9 +92,15 @@ def test_only_the_actor_moves(option_market):
     trainer = trainer_of(*option_market)
     before = weights(trainer)
     trainer.update()
-    moved = {name for name, value in weights(trainer).items() if not torch.equal(value, before[name])}
+    moved = {
+        name for name, value in weights(trainer).items() if not torch.equal(value, before[name])
+    }
     assert moved
-    assert {name.partition(".")[0] for name in moved} == {"lstm_actor", "mlp_extractor", "action_net"}
+    assert {name.partition(".")[0] for name in moved} == {
+        "lstm_actor",
+        "mlp_extractor",
+        "action_net",
+    }
     assert not any("critic" in name or "value" in name for name in moved)
 
 
@@ -133,7 +140,7 @@ def test_policies_on_the_simplex_are_trained_too(kind):
 
 
 def test_the_mean_variance_share_is_found():
-    """One asset of two states: the best share has a closed form, premium / (aversion x variance)."""
+    """One asset of two states: the best share is its mean / (aversion x mean square)."""
     up = np.random.default_rng(0).random((60, 300, 1)) < 0.5
     steps = np.where(up, 1.012, 0.989)
     market = build_panel_market(panel_of(100.0 * steps.cumprod(axis=1), 0.0), AllocationSettings())

@@ -147,7 +147,7 @@ def test_a_multiple_of_the_costs_is_charged():
 
 @pytest.mark.parametrize("name", ["band", "notional", "default"])
 def test_quantities_are_those_of_the_sizing_formula(name):
-    market, options, twin = option_case(name)
+    market, _, twin = option_case(name)
     path, start = starts(market)
     rng = np.random.default_rng(4)
     days = twin.days(path, start, 1)
