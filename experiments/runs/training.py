@@ -34,7 +34,7 @@ from experiments.environments.opening import open_market
 from experiments.environments.setup import MarketSetup
 from experiments.runs.config import recorded_data
 from experiments.runs.folder import MANIFEST, is_walk, resolve_run, shown_path
-from experiments.runs.record import RunRecord, load_manifest, load_run_config
+from experiments.runs.record import MERGED_FROM, RunRecord, load_manifest, load_run_config
 from experiments.runs.settings import RunSettings, TopLevel, run_settings
 from experiments.runs.trials import record_run
 
@@ -78,6 +78,11 @@ def prepare_job(plain: Mapping[str, Any], folder: Path) -> TrainingJob:
                 "resume was given in a multirun", "Resume one run at a time, without -m"
             )
         folder = resolve_run(plain["resume"])
+        if MERGED_FROM in load_manifest(folder):
+            raise InputError(
+                f"{shown_path(folder)} is an ensemble, of which nothing was trained",
+                "Resume the runs that it was merged from, and merge them again",
+            )
         config = load_run_config(folder)
         changes = _changes(plain, config, allow_inexact=allow_inexact)
         replaced = {name: config.get(name) for name in changes}

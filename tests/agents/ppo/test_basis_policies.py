@@ -145,9 +145,10 @@ def test_the_zip_acts_alike_in_stock_sb3_contrib(tmp_path, kind):
             action, states[i] = policy.predict(obs, states[i], deterministic=True)
             actions.append(action)
         np.testing.assert_allclose(*actions, atol=1e-6)
-    spread, names = stock.policy.log_std.exp(), env.kernel.market.instruments
-    assert float(spread[names.index("30D_Call_1.00")].detach()) == pytest.approx(np.exp(-4.0), rel=0.05)
-    assert float(spread[names.index("30D_Call_0.90")].detach()) < 1e-8
+    names = env.kernel.market.instruments
+    spread = dict(zip(names, stock.policy.log_std.detach().exp().tolist(), strict=True))
+    assert spread["30D_Call_1.00"] == pytest.approx(np.exp(-4.0), rel=0.05)
+    assert spread["30D_Call_0.90"] < 1e-8
     stock.learn(16)
 
 
