@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from agents.persistence.policy_file import load_policy, save_policy
+from agents.ppo.policies import MaskedMlpLstmPolicy
 from experiments import ensemble, evaluate, train
 from experiments.runs.config import config_hash
 from experiments.runs.record import load_manifest, load_run_config
@@ -30,7 +31,8 @@ def runs(finished_run, tmp_path):
     for seed in range(3):
         run = outputs / "tiny" / "day" / f"seed{seed}"
         shutil.copytree(finished_run, run)
-        change_config(run, seed=seed)
+        reward = {**load_run_config(run)["reward"], "ruin_penalty": 1.0 + seed}
+        change_config(run, seed=seed, reward=reward)  # what it was paid for does not matter
         loaded = load_policy(run / "best")
         torch.manual_seed(seed)
         with torch.no_grad():
@@ -95,11 +97,12 @@ def test_what_cannot_be_merged_is_one_line_and_leaves_nothing(command, runs, tmp
     assert "seed1 differs from that of outputs/tiny/day/seed0 in env.sizing" in refusal(
         listed(runs)
     )
-    change_config(
-        runs[1], env=env, reward={"kind": "standard"} | load_run_config(runs[0])["reward"]
-    )
-    smaller = load_policy(runs[2] / "best")
-    smaller.policy.lstm_critic = None
+    change_config(runs[1], env=env)
+    best = load_policy(runs[2] / "best")
+    spaces = best.policy.observation_space, best.policy.action_space
+    other = MaskedMlpLstmPolicy(*spaces, lambda _: 0.0, lstm_hidden_size=9, net_arch=[8])
+    save_policy(other, runs[2] / "best", best.metadata)
+    assert "policy 3 differs from the first in " in refusal(listed(runs))
     manifest = json.loads((runs[0] / "manifest.json").read_text())
     (runs[0] / "manifest.json").write_text(json.dumps(manifest | {"status": "failed"}))
     assert "seed0 is failed, not finished" in refusal(listed(runs))
