@@ -24,10 +24,11 @@ from agents.pathwise.allocation import AllocationTwin
 from agents.pathwise.objectives import MeanVariance, Objective
 from agents.pathwise.option_book import OptionTwin
 from agents.pathwise.twin import Days, Earned, Twin
+from agents.ppo.columns import used_columns
 from agents.ppo.short_lstm import LstmState
 from conf.errors import InputError
 from conf.settings import settings
-from conf.types import BoolArray, IntArray
+from conf.types import IntArray
 from envs.allocation.market import AllocationSettings, PanelMarket
 from envs.core.batch import Window
 from envs.core.market import BookMarket, BookOptions
@@ -97,10 +98,9 @@ def make_twin(
 class PathwiseTrainer:
     """Trains a policy's actor on stretches drawn at random from windows of one or more markets.
 
-    `seen` (D,) says which entries of the observation the actor looks at; None for all. Where the
-    book's own are not among them, all days of a stretch go through the actor at once. Everything
-    random comes from one generator, so that equal seeds give equal weights, and so does a trainer
-    that was given another's state.
+    Where the actor looks at nothing that depends on the book, all days of a stretch go through it
+    at once, otherwise one after another. Everything random comes from one generator, so that equal
+    seeds give equal weights, and so does a trainer that was given another's state.
     """
 
     def __init__(
@@ -110,12 +110,10 @@ class PathwiseTrainer:
         windows: Sequence[Window],
         options: PathwiseSettings,
         seed: int,
-        seen: BoolArray | None = None,
     ) -> None:
         self.policy, self.twins, self.options = policy, tuple(twins), options
         self.updates_done = 0
         self._rng = np.random.default_rng(seed)
-        self._sees_book = seen is None or bool((seen & twins[0].own).any())
         self._days = _lasting(twins, windows, options)
         self._windows = np.array([(window.start, window.stop) for window in windows])
         self._paths = np.array([twin.num_paths for twin in twins])
@@ -138,7 +136,7 @@ class PathwiseTrainer:
         """Draw stretches, follow the gradient one step; InputError if it is not finite."""
         rate = self._set_rate()
         days = self.draw()
-        earned = roll_out(self.policy, self.twins[0], days, sees_book=self._sees_book)
+        earned = roll_out(self.policy, self.twins[0], days)
         scored = slice(min(self.options.unscored, self._days - 1), None)
         objective = self.options.objective(earned.excess[scored], days.cash[scored])
         annual = self._annual * objective
@@ -244,9 +242,9 @@ def _lasting(twins: Sequence[Twin], windows: Sequence[Window], options: Pathwise
     return options.sessions
 
 
-def roll_out(policy: ActorCriticPolicy, twin: Twin, days: Days, *, sees_book: bool) -> Earned:
+def roll_out(policy: ActorCriticPolicy, twin: Twin, days: Days) -> Earned:
     """What books earn that the policy's deterministic actions steer through the days."""
-    if not sees_book:
+    if not twin.own[list(used_columns(policy))].any():
         action, _ = _act(policy, days.observed, None)
         return twin.earn(twin.wanted(action, days), days)
     books, state, earned = twin.open(days), None, []

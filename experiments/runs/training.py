@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -13,7 +12,6 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from sb3_contrib.ppo_recurrent.policies import MlpLstmPolicy
 from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
@@ -21,7 +19,7 @@ from agents.factory import build_agent, num_parameters
 from agents.persistence.checkpoint import list_checkpoints, newest_checkpoint, restore_checkpoint
 from agents.persistence.policy_file import DESCRIPTION, load_policy, policy_step, save_policy
 from agents.persistence.resume_state import StatefulCallback
-from agents.ppo.policies import MaskedMlpLstmPolicy
+from agents.persistence.sb3_zip import export_sb3_zip
 from callbacks.checkpointing import Checkpointing
 from callbacks.dashboard import Dashboard, make_logger
 from callbacks.divergence import DivergenceCallback, explained_divergence
@@ -29,7 +27,7 @@ from callbacks.performance import PerformanceCallback
 from callbacks.progress import Progress
 from callbacks.validation import Validation
 from conf.errors import InputError
-from conf.files import remove_leftovers, write_atomically
+from conf.files import remove_leftovers
 from envs.kernels import open_kernel
 from envs.sb3_vec_env import KernelVecEnv
 from experiments.environments.opening import open_market
@@ -37,7 +35,7 @@ from experiments.environments.setup import MarketSetup
 from experiments.runs.config import recorded_data
 from experiments.runs.folder import MANIFEST, is_walk, resolve_run, shown_path
 from experiments.runs.pathwise_stage import PathwiseStage
-from experiments.runs.record import RunRecord, load_manifest, load_run_config
+from experiments.runs.record import MERGED_FROM, RunRecord, load_manifest, load_run_config
 from experiments.runs.settings import RunSettings, TopLevel, run_settings
 from experiments.runs.trials import record_run
 
@@ -84,6 +82,11 @@ def prepare_job(plain: Mapping[str, Any], folder: Path) -> TrainingJob:
                 "resume was given in a multirun", "Resume one run at a time, without -m"
             )
         folder = resolve_run(plain["resume"])
+        if MERGED_FROM in load_manifest(folder):
+            raise InputError(
+                f"{shown_path(folder)} is an ensemble, of which nothing was trained",
+                "Resume the runs that it was merged from, and merge them again",
+            )
         config = load_run_config(folder)
         changes = _changes(plain, config, allow_inexact=allow_inexact)
         replaced = {name: config.get(name) for name in changes}
@@ -351,21 +354,3 @@ def _finish(
     else:
         message = "best validation Sharpe %.2f at step %d"
         log.info(message, validation.best_sharpe, validation.best_step)
-
-
-def export_sb3_zip(model: OnPolicyAlgorithm, path: Path) -> None:
-    """Write an SB3 zip that `sb3_contrib.RecurrentPPO.load` reads without this package.
-
-    The zip names the stock policy, which the weights fit; nothing is written for other policies.
-    This package itself never reads the file: loading such a zip can run code.
-    """
-    own = model.policy_class
-    if own not in (MaskedMlpLstmPolicy, MlpLstmPolicy):
-        return
-    content = io.BytesIO()
-    model.policy_class = MlpLstmPolicy
-    try:
-        model.save(content, exclude=["_logger"])
-    finally:
-        model.policy_class = own
-    write_atomically(path, content.getvalue())

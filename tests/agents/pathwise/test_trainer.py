@@ -9,6 +9,7 @@ from gymnasium import spaces
 
 from agents.pathwise.objectives import MeanVariance
 from agents.pathwise.trainer import PathwiseSettings, PathwiseTrainer, make_twin, roll_out
+from agents.ppo.columns import ColumnExtractor
 from agents.ppo.policies import MaskedMlpLstmPolicy
 from agents.ppo.simplex_policies import SimplexLstmPolicy, SimplexPolicy
 from conf.errors import InputError
@@ -30,17 +31,29 @@ def box(market):
     return spaces.Box(*bounds)
 
 
-def lstm_policy(market, seed=0):
+def extractor(market, sees_book):
+    """Policy options for all features, or all that do not depend on the book."""
+    own = [item.block == "portfolio" for item in market.features]
+    columns = [i for i, is_own in enumerate(own) if sees_book or not is_own]
+    return {
+        "features_extractor_class": ColumnExtractor,
+        "features_extractor_kwargs": {"columns": columns},
+    }
+
+
+def lstm_policy(market, sees_book=False, seed=0):
     torch.manual_seed(seed)
     actions = spaces.Box(-1.0, 1.0, (len(market.instruments),), np.float32)
     network = {"lstm_hidden_size": 8, "net_arch": {"pi": [8], "vf": [8]}}
+    network |= extractor(market, sees_book)
     return MaskedMlpLstmPolicy(box(market), actions, lambda _: 0.0, **network)
 
 
-def simplex_policy(market, kind=SimplexLstmPolicy, seed=0):
-    torch.manual_seed(seed)
+def simplex_policy(market, kind=SimplexLstmPolicy, sees_book=False):
+    torch.manual_seed(0)
     size = {"net_arch": [8]} if kind is SimplexPolicy else {"lstm_hidden_size": 8, "net_arch": [8]}
-    return kind(box(market), Simplex(len(market.instruments) + 1), lambda _: 0.0, **size)
+    simplex = Simplex(len(market.instruments) + 1)
+    return kind(box(market), simplex, lambda _: 0.0, **size, **extractor(market, sees_book))
 
 
 def whole(market):
@@ -52,11 +65,9 @@ def option_market():
     return option_case("notional")[:2]
 
 
-def trainer_of(market, options, *, seen_own=False, seed=0, policy=None, settings=SHORT):
+def trainer_of(market, options, policy, seed=0, settings=SHORT):
     twin = make_twin(market, options, 2.0, band=False)
-    seen = None if seen_own else ~twin.own
-    policy = policy or lstm_policy(market)
-    return PathwiseTrainer(policy, [twin], [whole(market)], settings, seed, seen)
+    return PathwiseTrainer(policy, [twin], [whole(market)], settings, seed)
 
 
 def weights(trainer):
@@ -67,20 +78,20 @@ def same(one, two):
     return all(torch.equal(one[name], two[name]) for name in one)
 
 
-@pytest.mark.parametrize("seen_own", [False, True])
-def test_equal_seeds_give_equal_weights_also_when_stopped_halfway(option_market, seen_own):
-    trainers = [trainer_of(*option_market, seen_own=seen_own, seed=s) for s in (0, 0, 1)]
+@pytest.mark.parametrize("sees_book", [False, True])
+def test_equal_seeds_give_equal_weights_also_when_stopped_halfway(option_market, sees_book):
+    def fresh(seed, weights_seed=0):
+        policy = lstm_policy(option_market[0], sees_book, weights_seed)
+        return trainer_of(*option_market, policy, seed)
+
+    trainers = [fresh(seed) for seed in (0, 0, 1)]
     for trainer in trainers:
         for _ in range(4):
             trainer.update()
-    kept = trainers[0].state_dict()
-    kept["policy"] = {name: value.clone() for name, value in kept["policy"].items()}
     assert same(weights(trainers[0]), weights(trainers[1]))
     assert not same(weights(trainers[0]), weights(trainers[2]))
-    resumed = trainer_of(
-        *option_market, seen_own=seen_own, seed=5, policy=lstm_policy(option_market[0], seed=9)
-    )
-    resumed.load_state_dict(kept)
+    resumed = fresh(seed=5, weights_seed=9)
+    resumed.load_state_dict(trainers[0].state_dict())
     for trainer in (resumed, trainers[1]):
         while not trainer.finished:
             trainer.update()
@@ -89,7 +100,7 @@ def test_equal_seeds_give_equal_weights_also_when_stopped_halfway(option_market,
 
 
 def test_only_the_actor_moves(option_market):
-    trainer = trainer_of(*option_market)
+    trainer = trainer_of(*option_market, lstm_policy(option_market[0]))
     before = weights(trainer)
     trainer.update()
     moved = {
@@ -104,19 +115,17 @@ def test_only_the_actor_moves(option_market):
     assert not any("critic" in name or "value" in name for name in moved)
 
 
-@pytest.mark.parametrize("seen_own", [False, True])
-def test_an_actor_earns_in_the_twin_what_it_earns_in_the_environment(option_market, seen_own):
+@pytest.mark.parametrize("sees_book", [False, True])
+def test_an_actor_earns_in_the_twin_what_it_earns_in_the_environment(option_market, sees_book):
     """The whole loop: observations, memory, actions, sizing and ledger."""
     market, options = option_market
-    twin, policy = make_twin(market, options, 1.0), lstm_policy(market)
+    twin, policy = make_twin(market, options, 1.0), lstm_policy(market, sees_book)
     with torch.no_grad():
         policy.action_net.weight.mul_(30.0)
-        if not seen_own:
-            policy.lstm_actor.weight_ih_l0[:, torch.from_numpy(twin.own)] = 0.0
     books, length = 4, 40
     start = np.full(books, market.first_usable + 5)
     days = twin.days(np.arange(books) % 3, start, length)
-    own = roll_out(policy, twin, days, sees_book=seen_own).excess.detach().numpy()
+    own = roll_out(policy, twin, days).excess.detach().numpy()
     kernel = open_kernel(market, options, whole(market), books, random_start=False)
     seen, state, begins = kernel.place(start, np.arange(books) % 3, start + length), None, True
     for t in range(length):
@@ -133,7 +142,7 @@ def test_an_actor_earns_in_the_twin_what_it_earns_in_the_environment(option_mark
 @pytest.mark.parametrize("kind", [SimplexPolicy, SimplexLstmPolicy])
 def test_policies_on_the_simplex_are_trained_too(kind):
     market, options, _ = allocation_case(0.0)
-    trainer = trainer_of(market, options, seen_own=True, policy=simplex_policy(market, kind))
+    trainer = trainer_of(market, options, simplex_policy(market, kind, sees_book=True))
     before = weights(trainer)
     trainer.update()
     assert not same(before, weights(trainer))
@@ -150,12 +159,12 @@ def test_the_mean_variance_share_is_found():
         **{"updates": 100, "stretches": 256, "sessions": 20, "unscored": 4, "learning_rate": 1e-2},
     )
     policy = simplex_policy(market)
-    trainer = trainer_of(market, options, policy=policy, settings=settings)
+    trainer = trainer_of(market, options, policy, settings=settings)
     while not trainer.finished:
         trainer.update()
     days = trainer.draw()
     with torch.no_grad():
-        earned = roll_out(policy, trainer.twins[0], days, sees_book=False)
+        earned = roll_out(policy, trainer.twins[0], days)
     returns = (days.aged / days.mark - 1.0)[..., 0]
     share = float((earned.excess[-1] / returns[-1]).mean())
     sample = steps - 1.0
@@ -167,7 +176,7 @@ def test_several_markets_train_as_one(option_market):
     market, options = option_market
     twins = [make_twin(market, options, 2.0) for _ in range(3)]
     windows = [Window(market.first_usable, market.first_usable + 30)] * 2 + [whole(market)]
-    trainer = PathwiseTrainer(lstm_policy(market), twins, windows, SHORT, 0, ~twins[0].own)
+    trainer = PathwiseTrainer(lstm_policy(market), twins, windows, SHORT, 0)
     assert trainer.draw().mark.shape == (20, 8, 20)
     number, path, session = trainer._draw_places()
     assert set(number) == {0, 1, 2}
@@ -204,7 +213,7 @@ def test_whole_contracts_are_refused(option_market):
 
 
 def test_a_gradient_that_is_not_finite_stops_the_training(option_market):
-    trainer = trainer_of(*option_market)
+    trainer = trainer_of(*option_market, lstm_policy(option_market[0]))
     trainer.update()
     before = weights(trainer)
     trainer.policy.action_net.register_full_backward_hook(
@@ -221,7 +230,7 @@ def test_inside_a_no_trade_band_there_is_nothing_to_learn(option_market):
     steps = []
     for band in (True, False):
         twin = make_twin(market, options, band=band)
-        trainer = PathwiseTrainer(lstm_policy(market), [twin], [whole(market)], SHORT, 0, ~twin.own)
+        trainer = PathwiseTrainer(lstm_policy(market), [twin], [whole(market)], SHORT, 0)
         steps.append(trainer.update().grad_norm)
     assert steps[0] == 0.0
     assert steps[1] > 0.0
