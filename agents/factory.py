@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from sb3_contrib import RecurrentPPO
 from sb3_contrib.ppo_recurrent.policies import MlpLstmPolicy
 from stable_baselines3 import PPO
@@ -12,8 +12,12 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import LinearSchedule, get_device
 from stable_baselines3.common.vec_env import VecEnv
 
+from agents.basis import BookName, basis_of
+from agents.pathwise.trainer import PathwiseSettings
 from agents.persistence.architecture import ACTIVATIONS
 from agents.persistence.resume_checks import HYPERPARAMETERS
+from agents.ppo.basis_policies import BasisLstmPolicy, BasisMlpPolicy, StockBasisLstmPolicy
+from agents.ppo.columns import ColumnExtractor, columns_named
 from agents.ppo.policies import MaskedMlpLstmPolicy
 from agents.ppo.recurrent_ppo import FUSED_ADAM, FUSED_DEVICES, SequenceRecurrentPPO
 from agents.ppo.simplex import DistributionName
@@ -26,6 +30,10 @@ from agents.ppo.simplex_policies import (
 from conf.errors import InputError
 from conf.settings import settings
 from envs.allocation.simplex import Simplex
+from envs.core.kernel import BookKernel
+from envs.core.market import BookMarket
+from envs.option_portfolio.market import OptionMarket
+from envs.sb3_vec_env import KernelVecEnv
 
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
@@ -36,11 +44,38 @@ Width = Annotated[int, Field(ge=1, le=8192)]
 LogStd = Annotated[float, Field(ge=-10.0, le=2.0)]
 # Total of a Dirichlet's concentrations: a weight w moves by sqrt(w (1 - w) / (total + 1)).
 Concentration = Annotated[float, Field(ge=0.1, le=1e6)]
+# A single name needs no brackets.
+_ALONE = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+Patterns = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...], _ALONE, Field(min_length=1, max_length=1024)
+]
+Basis = Annotated[tuple[Literal["slots", BookName], ...], _ALONE, Field(min_length=1)]
+ALL_FEATURES = ("*",)
 
 
 @settings
-class _CommonSettings:
-    """What both agents have, with the same default."""
+class _NetworkSettings:
+    """What the networks of all agents see and give."""
+
+    # If the action is a point of the simplex; otherwise it is a Gaussian.
+    distribution: DistributionName = "softmax_gaussian"
+    concentration_init: Concentration = 100.0  # of dirichlet; the others have log_std_init
+    # What the networks see of the observation: names of features, or patterns such as *.moneyness.
+    features: Patterns = ALL_FEATURES
+    # What the action layer gives amounts of: the slots themselves, or textbook books.
+    basis: Basis = ("slots",)
+
+    @model_validator(mode="after")
+    def _check_basis(self) -> Self:
+        repeated = len(set(self.basis)) < len(self.basis)
+        if repeated or ("slots" in self.basis and len(self.basis) > 1):
+            raise ValueError(f"basis has {', '.join(self.basis)}: name slots, or different books")
+        return self
+
+
+@settings
+class _CommonSettings(_NetworkSettings):
+    """What both kinds of PPO have, with the same default."""
 
     learning_rate_end: Positive | None = None  # None: constant; otherwise linear over the training
     reward_scale: Positive = 1.0  # on rewards in training: a critic learns large sums badly
@@ -49,9 +84,6 @@ class _CommonSettings:
     vf_coef: NonNegative = 0.5
     max_grad_norm: Positive = 0.5
     target_kl: Positive | None = None
-    # If the action is a point of the simplex; otherwise it is a Gaussian.
-    distribution: DistributionName = "softmax_gaussian"
-    concentration_init: Concentration = 100.0  # of dirichlet; the others have log_std_init
 
 
 @settings
@@ -122,18 +154,52 @@ class PPOSettings(_CommonSettings):
         return self
 
 
-AgentSettings = Annotated[RecurrentPPOSettings | PPOSettings, Field(discriminator="kind")]
+@settings
+class PathwiseAgentSettings(PathwiseSettings, _NetworkSettings):
+    """Pathwise training alone, of the network that recurrent PPO has; no step of PPO is made."""
+
+    kind: Literal["pathwise"] = "pathwise"
+    policy: Literal["MlpLstmPolicy"] = "MlpLstmPolicy"
+    lstm_hidden_size: Width = 32
+    n_lstm_layers: Annotated[int, Field(ge=1, le=16)] = 1
+    net_arch: tuple[Width, ...] = (32,)
+    activation: ActivationName = "tanh"
+    log_std_init: LogStd = -4.0
+
+    def as_ppo(self, num_envs: int) -> RecurrentPPOSettings:
+        """Recurrent PPO of that network, which is then trained otherwise."""
+        network: dict[str, Any] = {name: getattr(self, name) for name in _NETWORK}
+        steps = 2 * num_envs
+        return RecurrentPPOSettings(
+            rollout_steps=steps, batch_size=steps, sequence_length=2, **network
+        )
+
+
+_NETWORK = (
+    *("policy", "lstm_hidden_size", "n_lstm_layers", "net_arch", "activation", "log_std_init"),
+    *("distribution", "concentration_init", "features", "basis"),
+)
+
+AgentSettings = Annotated[
+    RecurrentPPOSettings | PPOSettings | PathwiseAgentSettings, Field(discriminator="kind")
+]
 
 
 def build_agent(
-    options: RecurrentPPOSettings | PPOSettings, env: VecEnv, seed: int, device: str
+    options: RecurrentPPOSettings | PPOSettings | PathwiseAgentSettings,
+    env: VecEnv,
+    seed: int,
+    device: str,
 ) -> OnPolicyAlgorithm:
     """A fresh agent for a vectorised environment.
 
-    On a `Simplex` its actions are points of the simplex, on another box they are Gaussian. Raises
-    InputError if the rollout does not divide among the parallel episodes, or their steps not into
-    sequences.
+    On a `Simplex` its actions are points of the simplex, on another box they are Gaussian, in the
+    amounts of the basis where there is one. Raises InputError if the rollout does not divide among
+    the parallel episodes, or their steps not into sequences, and for features or books that the
+    environment does not have.
     """
+    if isinstance(options, PathwiseAgentSettings):
+        options = options.as_ppo(env.num_envs)
     rate: float | LinearSchedule = options.learning_rate
     if options.learning_rate_end is not None:
         rate = LinearSchedule(options.learning_rate, options.learning_rate_end, 1.0)
@@ -156,10 +222,11 @@ def build_agent(
     if on_simplex:
         network["distribution"] = options.distribution
         network["concentration_init"] = options.concentration_init
+    network |= _seen(options, env) | _held(options, env)
     if isinstance(options, PPOSettings):
         if get_device(device).type in FUSED_DEVICES:
             network["optimizer_kwargs"] = dict(FUSED_ADAM)
-        shared = SimplexPolicy if on_simplex else SharedMlpPolicy
+        shared = _chosen(network, (SharedMlpPolicy, SimplexPolicy, BasisMlpPolicy))
         return PPO(shared, policy_kwargs=network, **algorithm)
     network |= {
         "net_arch": {"pi": layers, "vf": layers},
@@ -167,11 +234,54 @@ def build_agent(
         "n_lstm_layers": options.n_lstm_layers,
     }
     if options.kind == "recurrent_ppo_stock":
-        stock = StockSimplexLstmPolicy if on_simplex else MlpLstmPolicy
+        stock = _chosen(network, (MlpLstmPolicy, StockSimplexLstmPolicy, StockBasisLstmPolicy))
         return RecurrentPPO(stock, policy_kwargs=network, **algorithm)
-    masked = SimplexLstmPolicy if on_simplex else MaskedMlpLstmPolicy
+    masked = _chosen(network, (MaskedMlpLstmPolicy, SimplexLstmPolicy, BasisLstmPolicy))
     algorithm["sequence_length"] = options.sequence_length
     return SequenceRecurrentPPO(masked, policy_kwargs=network, **algorithm)
+
+
+def _chosen(network: dict[str, Any], kinds: tuple[Any, Any, Any]) -> Any:
+    """Of the policies with free slots, on the simplex and with a basis, the one for a network."""
+    free, on_simplex, with_basis = kinds
+    return on_simplex if "distribution" in network else with_basis if "basis" in network else free
+
+
+def _seen(options: _CommonSettings, env: VecEnv) -> dict[str, Any]:
+    """Policy options for the feature mask; none where everything is seen."""
+    if options.features == ALL_FEATURES:
+        return {}
+    names = [feature.name for feature in _market(env, "agent.features").features]
+    columns = columns_named(options.features, names)
+    if len(columns) == len(names):
+        return {}
+    return {
+        "features_extractor_class": ColumnExtractor,
+        "features_extractor_kwargs": {"columns": columns},
+    }
+
+
+def _held(options: _CommonSettings, env: VecEnv) -> dict[str, Any]:
+    """Policy options for a basis of books; none where the slots are free."""
+    books = tuple(name for name in options.basis if name != "slots")
+    if not books:
+        return {}
+    market = _market(env, "agent.basis")
+    if not isinstance(market, OptionMarket):
+        raise InputError(
+            f"agent.basis has {books[0]}, and {market.history.name} has no options",
+            "Choose agent.basis=slots",
+        )
+    return {"basis": basis_of(books, market.tape.slots).tolist()}
+
+
+def _market(env: VecEnv, setting: str) -> BookMarket:
+    if not isinstance(env, KernelVecEnv) or not isinstance(env.kernel, BookKernel):
+        raise InputError(
+            f"{setting} was given for a {type(env).__name__}, which has no market",
+            "Train in a book's environment, or leave the setting at its default",
+        )
+    return env.kernel.market
 
 
 def _steps_each(rollout_steps: int, num_envs: int) -> int:

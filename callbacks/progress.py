@@ -16,46 +16,40 @@ log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 60.0
 
 
-class Progress(BaseCallback):
-    """Shows steps, speed and time left."""
+class Meter:
+    """Shows how much of a known amount of work is done, its speed and the time left."""
 
-    def __init__(self, total_timesteps: int, show_bar: bool = True) -> None:
-        super().__init__()
-        self._total = total_timesteps
+    def __init__(self, total: int, unit: str, show_bar: bool = True) -> None:
+        self._total, self._unit = total, unit
         self._show_bar = show_bar and sys.stderr.isatty()
         self._bar: tqdm[Any] | None = None
-        self._start = self._last_line = time.monotonic()
-        self._first_step = 0
 
-    def _on_training_start(self) -> None:
+    def open(self, done: int) -> None:
+        """Begin with that much done already."""
         self._start = self._last_line = time.monotonic()
-        self._first_step = self.model.num_timesteps
+        self._first = done
         if self._show_bar:
             self._redirect = logging_redirect_tqdm()
             self._redirect.__enter__()
             self._bar = tqdm(
-                total=self._total,
-                initial=self._first_step,
-                unit="step",
-                smoothing=0.05,
-                leave=False,
+                total=self._total, initial=done, unit=self._unit, smoothing=0.05, leave=False
             )
 
-    def _on_step(self) -> bool:
+    def advance(self, count: int) -> None:
+        """So much more is done; only a bar shows it."""
         if self._bar is not None:
-            self._bar.update(self.training_env.num_envs)
-        return True
+            self._bar.update(count)
 
-    def _on_rollout_start(self) -> None:
-        now = time.monotonic()
-        step = self.model.num_timesteps
-        new_steps = step - self._first_step
-        if self._bar is None and new_steps and now - self._last_line > SECONDS_BETWEEN_LINES:
+    def report(self, done: int) -> None:
+        """Write a log line if there is no bar and the last one is a minute old."""
+        now, new = time.monotonic(), done - self._first
+        if self._bar is None and new and now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
-            speed = new_steps / (now - self._start)
-            minutes, seconds = divmod(max(self._total - step, 0) / speed, 60)
-            message = "step %d of %d, %.0f steps/s, %d min %02d s left"
-            log.info(message, step, self._total, speed, minutes, seconds)
+            speed = new / (now - self._start)
+            minutes, seconds = divmod(max(self._total - done, 0) / speed, 60)
+            message = "%s %d of %d, %.0f %ss/s, %d min %02d s left"
+            unit = self._unit
+            log.info(message, unit, done, self._total, speed, unit, minutes, seconds)
 
     def close(self) -> None:
         """Take the bar off the terminal."""
@@ -63,3 +57,25 @@ class Progress(BaseCallback):
             self._bar.close()
             self._bar = None
             self._redirect.__exit__(None, None, None)
+
+
+class Progress(BaseCallback):
+    """Shows steps, speed and time left."""
+
+    def __init__(self, total_timesteps: int, show_bar: bool = True) -> None:
+        super().__init__()
+        self._meter = Meter(total_timesteps, "step", show_bar)
+
+    def _on_training_start(self) -> None:
+        self._meter.open(self.model.num_timesteps)
+
+    def _on_step(self) -> bool:
+        self._meter.advance(self.training_env.num_envs)
+        return True
+
+    def _on_rollout_start(self) -> None:
+        self._meter.report(self.model.num_timesteps)
+
+    def close(self) -> None:
+        """Take the bar off the terminal."""
+        self._meter.close()

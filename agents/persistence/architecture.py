@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -14,6 +15,14 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
+from agents.ppo.basis_policies import (
+    BasisHead,
+    BasisLstmPolicy,
+    BasisMlpPolicy,
+    StockBasisLstmPolicy,
+    checked_books,
+)
+from agents.ppo.columns import ColumnExtractor
 from agents.ppo.policies import MaskedMlpLstmPolicy
 from agents.ppo.simplex_policies import (
     SharedMlpPolicy,
@@ -42,6 +51,10 @@ _LARGEST = float(np.finfo(np.float32).max)
 # None: no bound, since JSON has no infinity.
 Bound = Annotated[float, Field(strict=True, ge=-_LARGEST, le=_LARGEST)] | None
 Bounds = Annotated[list[Bound], Field(min_length=1, max_length=16384)]
+Column = Annotated[int, Field(strict=True, ge=0)]
+Columns = Annotated[list[Column], Field(min_length=1, max_length=16384)]
+Units = Annotated[float, Field(strict=True, ge=-_LARGEST, le=_LARGEST)]
+Books = Annotated[list[list[Units]], Field(min_length=1, max_length=64)]
 
 
 @settings
@@ -54,6 +67,8 @@ class _Spaces:
     action_high: Bounds
     distribution: Literal["gaussian", "dirichlet", "softmax_gaussian"]  # gaussian: on a box
     activation: Annotated[str, Field(pattern="^[a-z_]{1,32}$")]
+    columns: Columns | None = None  # of the observation that the networks see; None: all
+    basis: Books | None = None  # (K, M) books that the action layer gives amounts of; None: slots
 
     def __post_init__(self) -> None:
         if len(self.observation_low) != len(self.observation_high):
@@ -66,6 +81,14 @@ class _Spaces:
             unit = set(self.action_low) == {0.0} and set(self.action_high) == {1.0}
             if len(self.action_low) < 2 or not unit:
                 raise ValueError("weights have bounds of 0 and 1, and there are two or more")
+        if self.columns is not None:
+            beyond = [*self.columns, len(self.observation_low)]
+            if any(after <= before for before, after in pairwise(beyond)):
+                raise ValueError("columns are not rising, or lie beyond the observation")
+        if self.basis is not None:
+            if self.on_simplex:
+                raise ValueError("a basis of books goes with gaussian actions")
+            checked_books(self.basis, len(self.action_low))
 
     @property
     def on_simplex(self) -> bool:
@@ -115,16 +138,26 @@ def read_architecture(values: dict[str, Any], where: str) -> LstmArchitecture | 
     return architecture
 
 
-def upgraded(values: dict[str, Any]) -> dict[str, Any]:
-    """The architecture of a file of format 1, where every policy was recurrent and on a box."""
-    added = {"kind": "lstm", "distribution": "gaussian"}
+# What architectures of earlier formats do not say, because there was no other.
+_ADDED: dict[int, dict[str, Any]] = {
+    1: {"kind": "lstm", "distribution": "gaussian", "columns": None, "basis": None},
+    2: {"columns": None, "basis": None},
+}
+
+
+def upgraded(values: dict[str, Any], file_format: int) -> dict[str, Any]:
+    """The architecture of a file of an earlier format in today's form."""
+    added = _ADDED.get(file_format, {})
     if added.keys() & values.keys():
-        raise InputError(f"an architecture of format 1 has no {' and no '.join(added)}")
+        raise InputError(f"an architecture of format {file_format} has no {' and no '.join(added)}")
     return values | added
 
 
-_LSTM = (MlpLstmPolicy, MaskedMlpLstmPolicy, SimplexLstmPolicy, StockSimplexLstmPolicy)
-_MLP = (SharedMlpPolicy, SimplexPolicy)
+_LSTM = (
+    *(MlpLstmPolicy, SimplexLstmPolicy, BasisLstmPolicy),
+    *(MaskedMlpLstmPolicy, StockSimplexLstmPolicy, StockBasisLstmPolicy),
+)
+_MLP = (SharedMlpPolicy, SimplexPolicy, BasisMlpPolicy)
 
 
 def describe_architecture(policy: BasePolicy) -> dict[str, Any]:
@@ -136,14 +169,15 @@ def describe_architecture(policy: BasePolicy) -> dict[str, Any]:
     if not isinstance(policy, ActorCriticPolicy) or type(policy) not in _LSTM + _MLP:
         raise InputError(
             f"a {type(policy).__name__} cannot be written to a policy file",
-            "Use MlpLstmPolicy, MaskedMlpLstmPolicy, SharedMlpPolicy or one on the simplex",
+            "Use one of the policies of agents.ppo, or MlpLstmPolicy",
         )
     observation, action = policy.observation_space, policy.action_space
+    extractor = policy.features_extractor
     activation = {kind: name for name, kind in ACTIVATIONS.items()}.get(policy.activation_fn)
     supported = {
         "the observation space": _is_flat_box(observation),
         "the action space": _is_flat_box(action),
-        "the features extractor": type(policy.features_extractor) is FlattenExtractor,
+        "the features extractor": type(extractor) in (FlattenExtractor, ColumnExtractor),
         "state-dependent exploration": not policy.use_sde,
         "squashed output": not policy.squash_output,
         "the activation function": activation is not None,
@@ -162,6 +196,8 @@ def describe_architecture(policy: BasePolicy) -> dict[str, Any]:
         "action_high": _bounds(action.high),  # type: ignore[attr-defined]
         "distribution": policy.distribution if isinstance(policy, SimplexHead) else "gaussian",
         "activation": activation,
+        "columns": list(extractor.columns) if isinstance(extractor, ColumnExtractor) else None,
+        "basis": [list(book) for book in policy.basis] if isinstance(policy, BasisHead) else None,
     }
     if type(policy) in _MLP:
         return spaces_and_network | {"kind": "mlp", "net_arch": policy.net_arch}
@@ -206,17 +242,29 @@ def build_policy(architecture: LstmArchitecture | MlpArchitecture) -> ActorCriti
     if architecture.on_simplex:
         action = Simplex(len(architecture.action_low))
         network["distribution"] = architecture.distribution
-    policy: type[ActorCriticPolicy]
+    if architecture.columns is not None:
+        network["features_extractor_class"] = ColumnExtractor
+        network["features_extractor_kwargs"] = {"columns": architecture.columns}
+    if architecture.basis is not None:
+        network["basis"] = architecture.basis
     if isinstance(architecture, MlpArchitecture):
-        policy = SimplexPolicy if architecture.on_simplex else SharedMlpPolicy
         network["net_arch"] = architecture.net_arch
     else:
-        policy = SimplexLstmPolicy if architecture.on_simplex else MaskedMlpLstmPolicy
         network["net_arch"] = {"pi": architecture.net_arch_pi, "vf": architecture.net_arch_vf}
         for name in ("lstm_hidden_size", "n_lstm_layers", "enable_critic_lstm", "shared_lstm"):
             network[name] = getattr(architecture, name)
+    policy = _policy_class(architecture)
     with torch.random.fork_rng(devices=[]):
         return policy(observation, action, lambda _: 0.0, **network)
+
+
+def _policy_class(architecture: LstmArchitecture | MlpArchitecture) -> type[ActorCriticPolicy]:
+    recurrent = isinstance(architecture, LstmArchitecture)
+    if architecture.on_simplex:
+        return SimplexLstmPolicy if recurrent else SimplexPolicy
+    if architecture.basis is not None:
+        return BasisLstmPolicy if recurrent else BasisMlpPolicy
+    return MaskedMlpLstmPolicy if recurrent else SharedMlpPolicy
 
 
 def _box(low: list[float | None], high: list[float | None]) -> spaces.Box:

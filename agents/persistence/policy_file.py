@@ -27,9 +27,10 @@ from conf.errors import InputError
 from conf.files import write_atomically, write_json
 
 WEIGHTS, DESCRIPTION = "policy.safetensors", "policy.json"
-# 1: recurrent policies on a box. 2: also others, and those on the simplex.
-POLICY_FORMAT = 2
-_READABLE_FORMATS = (1, 2)
+# 1: recurrent policies on a box. 2: also others, and those on the simplex. 3: also those that see
+# some columns of the observation, and those with a basis of books.
+POLICY_FORMAT = 3
+_READABLE_FORMATS = (1, 2, 3)
 
 _KEYS = {"format", "architecture", "metadata", "weights_sha256", "checksum"}
 _MAX_DESCRIPTION_BYTES = 4 * 2**20
@@ -84,9 +85,7 @@ def load_policy(folder: Path, device: str = "cpu") -> LoadedPolicy:
     InputError if a file is missing, damaged, altered or of another kind.
     """
     description = _read_description(folder)
-    plain = description["architecture"]
-    if description["format"] == 1:
-        plain = upgraded(plain)
+    plain = upgraded(description["architecture"], description["format"])
     architecture = read_architecture(plain, "policy.json: architecture")
     shapes = expected_shapes(architecture)
     size = sum(math.prod(shape) for shape in shapes.values()) * _FLOAT_BYTES

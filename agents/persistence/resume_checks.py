@@ -50,6 +50,7 @@ def determinism_fingerprint(model: OnPolicyAlgorithm) -> dict[str, Any]:
 
     device = torch.device(model.device)
     cuda = device.type == "cuda"
+    policy: Any = model.policy
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -66,7 +67,7 @@ def determinism_fingerprint(model: OnPolicyAlgorithm) -> dict[str, Any]:
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "device": torch.cuda.get_device_name(device) if cuda else device.type,
         "cuda": torch.version.cuda if cuda else None,
-        "policy": type(model.policy).__name__,
+        "policy": type(policy).__name__,
         "arithmetic": _ARITHMETIC,
         **{name.lower(): os.environ.get(name) for name in _VARIABLES},
         "num_envs": model.n_envs,
@@ -75,7 +76,10 @@ def determinism_fingerprint(model: OnPolicyAlgorithm) -> dict[str, Any]:
             for name in ("n_steps", "normalize_advantage", *HYPERPARAMETERS)
         },
         "sequence_length": getattr(model, "sequence_length", None),
-        "distribution": getattr(model.policy, "distribution", None),  # None: not on a simplex
+        "distribution": getattr(policy, "distribution", None),  # None: not on a simplex
+        # Nor do the weights' shapes tell these; None, as in earlier checkpoints: all of them.
+        "columns": [*getattr(policy.features_extractor, "columns", ())] or None,
+        "basis": [list(book) for book in getattr(policy, "basis", ())] or None,
     }
 
 
@@ -98,6 +102,17 @@ def check_setup(
         )
     if allow_inexact:
         return
+    refuse_differences(saved, current)
+    if set(parts["callbacks"]) != set(callbacks):
+        raise InputError(
+            f"the checkpoint has callbacks {sorted(parts['callbacks'])}, this run has "
+            f"{sorted(callbacks)}",
+            "Resume with the same callbacks, or accept others: allow_inexact_resume=true",
+        )
+
+
+def refuse_differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    """InputError that names what differs between two fingerprints."""
     differences = [
         f"{name}: {saved.get(name)} -> {current.get(name)}"
         for name in sorted(saved.keys() | current.keys())
@@ -108,12 +123,6 @@ def check_setup(
             "this run would not repeat the interrupted one bit for bit; changed: "
             + "; ".join(differences),
             "Restore the former setup, or accept small differences: allow_inexact_resume=true",
-        )
-    if set(parts["callbacks"]) != set(callbacks):
-        raise InputError(
-            f"the checkpoint has callbacks {sorted(parts['callbacks'])}, this run has "
-            f"{sorted(callbacks)}",
-            "Resume with the same callbacks, or accept others: allow_inexact_resume=true",
         )
 
 

@@ -33,7 +33,7 @@ from risk.sizing import kelly_fraction, volatility_leverage
 # Drawdown penalties add up to tens; unscaled, the critic would leave the shared layers nothing.
 REWARD_SCALE = 0.05
 
-_NETWORK = ("net_arch", "activation", "distribution")
+_NETWORK = ("net_arch", "activation", "distribution", "features")
 
 
 class RLPortfolioManager:

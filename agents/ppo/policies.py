@@ -9,6 +9,7 @@ from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from sb3_contrib.ppo_recurrent.policies import MlpLstmPolicy
 from torch import nn
 
+from agents.ppo.columns import used_columns
 from agents.ppo.parallel import torch_threads
 from agents.ppo.short_lstm import LstmState, is_plain, run_short
 
@@ -24,6 +25,11 @@ class MaskedMlpLstmPolicy(MlpLstmPolicy):
     once from one step at which any of them begins an episode to the next. `run_short` takes short
     sequences in one call.
     """
+
+    @property
+    def used_columns(self) -> tuple[int, ...]:
+        """The columns of an observation that the networks see."""
+        return used_columns(self)
 
     @property
     def device(self) -> torch.device:

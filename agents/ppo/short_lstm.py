@@ -86,14 +86,15 @@ class _Layer(torch.autograd.Function):
         return d_inputs, None, None, None, None, *to_weights
 
 
-def _scripted(function: Function) -> Function:
+def scripted(function: Function) -> Function:
+    """`torch.jit.script` of it, without the warning that it is old."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         scripted: Function = torch.jit.script(function)
     return scripted
 
 
-@_scripted
+@scripted
 def _forward(
     columns: Tensor,  # (inputs, T * B), as _Layer has them
     hidden: Tensor,
@@ -129,7 +130,7 @@ def _forward(
     return gates, hiddens, cells, tanh_cells
 
 
-@_scripted
+@scripted
 def _backward(
     d_outputs: Tensor,
     remember: Tensor,

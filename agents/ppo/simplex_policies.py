@@ -16,6 +16,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
+from agents.ppo.columns import used_columns
 from agents.ppo.policies import MaskedMlpLstmPolicy
 from agents.ppo.simplex import DistributionName, SimplexDistribution, make_simplex_distribution
 from conf.errors import InputError
@@ -53,6 +54,11 @@ class SharedLayers(nn.Module):
 
 class SharedMlpPolicy(ActorCriticPolicy):
     """`MlpPolicy` of Stable-Baselines3 whose `net_arch` (a list) is shared by actor and critic."""
+
+    @property
+    def used_columns(self) -> tuple[int, ...]:
+        """The columns of an observation that the networks see."""
+        return used_columns(self)
 
     def _build_mlp_extractor(self) -> None:
         if not isinstance(self.net_arch, list):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from conf.settings import settings_to_json
 from experiments.backtests.backtest import Backtest
 from experiments.environments.setup import MarketSetup
 from experiments.evaluation.days_met import caution, has_training_prices
@@ -79,7 +80,9 @@ def evaluate_run(
 
 def _header(tested: TestedRun, resamples: int) -> dict[str, Any]:
     setup, config = tested.setup, tested.config
-    env = {key: config["env"].get(key) for key in setup.conditions}
+    # As built: a run from before a setting existed met the same conditions as one at its default.
+    built = settings_to_json(setup.settings.env)
+    env = {key: built[key] for key in setup.conditions}
     sections = {key: config.get(key) for key in ("surface", "costs", "risk")}
     fingerprint = setup.history.fingerprint
     conditions = {"data": fingerprint, "env": env, **sections}

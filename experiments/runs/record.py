@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from experiments.runs.provenance import gather_provenance
 
 CONFIG = "config.json"
 RUN_FORMAT = 1
+MERGED_FROM = "merged_from"  # in the manifest of an ensemble
 
 Status = Literal["running", "finished", "failed", "interrupted"]
 _COMPOSITION = ".hydra"
@@ -51,16 +52,19 @@ class RunRecord:
         seed: int,
         data: Mapping[str, Any] | None = None,
         replaced: Mapping[str, Any] | None = None,
+        merged_from: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """`config` is plain data (see `plain_config`); `data` says what was trained on.
 
         replaced: the former values of settings that a resumed run goes on with otherwise.
+        merged_from: the runs whose policies were merged, where nothing is trained.
         """
         self.folder = folder
         self._replaced = dict(replaced or {})
         self._config: dict[str, Any] = check_plain(config)
         self._seed = seed
         self._data = check_plain(data or {}, "data")
+        self._merged_from = check_plain(merged_from, "merged_from")
         self._steps = 0
         self._before: dict[str, Any] = {}
         self._changes: list[dict[str, Any]] = []
@@ -140,6 +144,7 @@ class RunRecord:
                 "steps_per_second": speed,
                 "attempts": self._before.get("attempts", 0) + 1,
                 **({"changes": self._changes} if self._changes else {}),
+                **({MERGED_FROM: self._merged_from} if self._merged_from else {}),
                 **self._facts,
             },
         )

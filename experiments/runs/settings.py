@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from agents.factory import AgentSettings
+from agents.factory import AgentSettings, PathwiseAgentSettings
+from agents.pathwise.trainer import PathwiseSettings
+from conf.errors import InputError
 from conf.settings import build_settings, settings
 from envs.core.market import MarketSettings
 from experiments.environments.opening import MARKET_SECTIONS, market_settings, section
@@ -38,6 +40,23 @@ class TopLevel:
     threads: Annotated[int, Field(ge=1, le=1024)] = 2
 
 
+@settings
+class NoPretraining:
+    """The agent begins with random weights."""
+
+    kind: Literal["none"] = "none"
+
+
+@settings
+class PathwisePretraining(PathwiseSettings):
+    """The agent begins with the weights of a pathwise training."""
+
+    kind: Literal["pathwise"] = "pathwise"
+
+
+Pretraining = Annotated[NoPretraining | PathwisePretraining, Field(discriminator="kind")]
+
+
 @dataclass(frozen=True)
 class RunSettings:
     """Everything that defines a training run."""
@@ -46,9 +65,24 @@ class RunSettings:
     market: MarketSettings
     agent: AgentSettings
     callbacks: CallbackSettings
+    pretrain: NoPretraining | PathwisePretraining = field(default_factory=NoPretraining)
+
+    @property
+    def pathwise(self) -> PathwiseSettings | None:
+        """The run's pathwise training, which is a stage before PPO or all of it; None for none."""
+        for options in (self.agent, self.pretrain):
+            if isinstance(options, PathwiseSettings):
+                return options
+        return None
+
+    @property
+    def steps(self) -> int:
+        """Environment steps of PPO."""
+        alone = isinstance(self.agent, PathwiseAgentSettings)
+        return 0 if alone else self.top.total_timesteps
 
 
-SECTIONS = (*MARKET_SECTIONS, "agent", "callbacks")
+SECTIONS = (*MARKET_SECTIONS, "agent", "pretrain", "callbacks")
 
 
 def run_settings(config: Mapping[str, Any]) -> RunSettings:
@@ -59,9 +93,18 @@ def run_settings(config: Mapping[str, Any]) -> RunSettings:
     top = {name: value for name, value in config.items() if name not in SECTIONS}
     checked: TopLevel = build_settings(TopLevel, top, "config")
     check_run_name(checked.experiment)
-    return RunSettings(
+    # Runs of earlier versions have no such section.
+    pretrain = section(config, "pretrain") if "pretrain" in config else {"kind": "none"}
+    result = RunSettings(
         top=checked,
         market=market_settings(config),
         agent=build_settings(AgentSettings, section(config, "agent"), "agent"),
         callbacks=build_settings(CallbackSettings, section(config, "callbacks"), "callbacks"),
+        pretrain=build_settings(Pretraining, pretrain, "pretrain"),
     )
+    if isinstance(result.agent, PathwiseAgentSettings) and result.pretrain.kind != "none":
+        raise InputError(
+            f"pretrain={result.pretrain.kind} precedes PPO, and agent=pathwise makes no step of it",
+            "Leave pretrain=none, or choose agent=recurrent_ppo",
+        )
+    return result

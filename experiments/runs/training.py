@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -13,7 +12,6 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from sb3_contrib.ppo_recurrent.policies import MlpLstmPolicy
 from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
@@ -21,7 +19,7 @@ from agents.factory import build_agent, num_parameters
 from agents.persistence.checkpoint import list_checkpoints, newest_checkpoint, restore_checkpoint
 from agents.persistence.policy_file import DESCRIPTION, load_policy, policy_step, save_policy
 from agents.persistence.resume_state import StatefulCallback
-from agents.ppo.policies import MaskedMlpLstmPolicy
+from agents.persistence.sb3_zip import export_sb3_zip
 from callbacks.checkpointing import Checkpointing
 from callbacks.dashboard import Dashboard, make_logger
 from callbacks.divergence import DivergenceCallback, explained_divergence
@@ -29,14 +27,15 @@ from callbacks.performance import PerformanceCallback
 from callbacks.progress import Progress
 from callbacks.validation import Validation
 from conf.errors import InputError
-from conf.files import remove_leftovers, write_atomically
+from conf.files import remove_leftovers
 from envs.kernels import open_kernel
 from envs.sb3_vec_env import KernelVecEnv
 from experiments.environments.opening import open_market
 from experiments.environments.setup import MarketSetup
 from experiments.runs.config import recorded_data
 from experiments.runs.folder import MANIFEST, is_walk, resolve_run, shown_path
-from experiments.runs.record import RunRecord, load_manifest, load_run_config
+from experiments.runs.pathwise_stage import PathwiseStage
+from experiments.runs.record import MERGED_FROM, RunRecord, load_manifest, load_run_config
 from experiments.runs.settings import RunSettings, TopLevel, run_settings
 from experiments.runs.trials import record_run
 
@@ -51,7 +50,10 @@ CHANGEABLE_KEYS = ("device", "total_timesteps")
 # A policy in a folder of that name in the run folder: the run begins with its weights.
 START = "start"
 
-_SHOWN = ("seed", "num_envs", "total_timesteps", "agent", "reward", "costs", "surface", "risk")
+_SHOWN = (
+    *("seed", "num_envs", "total_timesteps"),
+    *("agent", "pretrain", "reward", "costs", "surface", "risk"),
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,11 @@ def prepare_job(plain: Mapping[str, Any], folder: Path) -> TrainingJob:
                 "resume was given in a multirun", "Resume one run at a time, without -m"
             )
         folder = resolve_run(plain["resume"])
+        if MERGED_FROM in load_manifest(folder):
+            raise InputError(
+                f"{shown_path(folder)} is an ensemble, of which nothing was trained",
+                "Resume the runs that it was merged from, and merge them again",
+            )
         config = load_run_config(folder)
         changes = _changes(plain, config, allow_inexact=allow_inexact)
         replaced = {name: config.get(name) for name in changes}
@@ -138,6 +145,7 @@ def train_agent(job: TrainingJob) -> float | None:
     model = build_model(setup, job.settings)
     if (folder / START).is_dir():
         model.policy.load_state_dict(load_policy(folder / START).policy.state_dict())
+    stage = _pathwise_stage(job, model)
     with RunRecord(folder, job.config, seed=top.seed, data=data, replaced=job.replaced) as record:
         validation = _validation(job)
         checkpointing = _checkpointing(job, validation, record)
@@ -147,7 +155,12 @@ def train_agent(job: TrainingJob) -> float | None:
         _announce(job, model)
         purge_step = model.num_timesteps + 1 if job.resumed else None
         model.set_logger(make_logger(folder / "tensorboard", purge_step))
-        progress = Progress(top.total_timesteps, job.settings.callbacks.progress_bar)
+        if stage is not None and not restored:
+            stage.run()
+            # A candidate, like the policies that PPO makes of it.
+            validation.init_callback(model)
+            validation.evaluate(model.num_timesteps)
+        progress = Progress(job.settings.steps, job.settings.callbacks.progress_bar)
         callbacks = [
             Dashboard({name: job.config[name] for name in _SHOWN if name in job.config}),
             DivergenceCallback(checkpoints),
@@ -159,7 +172,7 @@ def train_agent(job: TrainingJob) -> float | None:
         try:
             with closing(progress), explained_divergence(model, checkpoints):
                 model.learn(
-                    max(top.total_timesteps - model.num_timesteps, 0),
+                    max(job.settings.steps - model.num_timesteps, 0),
                     callback=CallbackList(callbacks),
                     reset_num_timesteps=not restored,
                 )
@@ -171,11 +184,27 @@ def train_agent(job: TrainingJob) -> float | None:
     return validation.best_sharpe
 
 
+def _pathwise_stage(job: TrainingJob, model: OnPolicyAlgorithm) -> PathwiseStage | None:
+    """The run's pathwise training; None without one."""
+    options = job.settings.pathwise
+    if options is None:
+        return None
+    return PathwiseStage(
+        job.folder,
+        job.setup,
+        model,
+        options,
+        job.settings.top.seed,
+        show_bar=job.settings.callbacks.progress_bar,
+        allow_inexact=job.allow_inexact,
+    )
+
+
 def build_model(setup: MarketSetup, settings: RunSettings) -> OnPolicyAlgorithm:
     """A fresh agent in `num_envs` episodes of the training split."""
     top, env, train = settings.top, setup.settings.env, setup.window("train")
     kernel = open_kernel(setup.market, env, train, top.num_envs, top.seed, risk=setup.training_risk)
-    episodes = KernelVecEnv(kernel, settings.agent.reward_scale)
+    episodes = KernelVecEnv(kernel, getattr(settings.agent, "reward_scale", 1.0))
     return build_agent(settings.agent, episodes, top.seed, top.device)
 
 
@@ -271,7 +300,7 @@ def _inexact_because(
     """Why a run whose settings were changed is not one that always had them; None if it is."""
     if job.allow_inexact:
         return "the device was changed, or an inexact resume was allowed"
-    if job.settings.agent.learning_rate_end is not None:
+    if getattr(job.settings.agent, "learning_rate_end", None) is not None and job.settings.steps:
         return "the learning rate falls with total_timesteps"
     rollout, every = model.n_steps * model.n_envs, job.settings.callbacks.validate_every
     for step in (validation.scored_at, _best_step(job.folder)):
@@ -296,7 +325,7 @@ def _announce(job: TrainingJob, model: OnPolicyAlgorithm) -> None:
         job.settings.agent.kind,
         f"{num_parameters(model):,}",
         top.num_envs,
-        top.total_timesteps,
+        job.settings.steps,
         top.seed,
         model.device,
     )
@@ -325,21 +354,3 @@ def _finish(
     else:
         message = "best validation Sharpe %.2f at step %d"
         log.info(message, validation.best_sharpe, validation.best_step)
-
-
-def export_sb3_zip(model: OnPolicyAlgorithm, path: Path) -> None:
-    """Write an SB3 zip that `sb3_contrib.RecurrentPPO.load` reads without this package.
-
-    The zip names the stock policy, which the weights fit; nothing is written for other policies.
-    This package itself never reads the file: loading such a zip can run code.
-    """
-    own = model.policy_class
-    if own not in (MaskedMlpLstmPolicy, MlpLstmPolicy):
-        return
-    content = io.BytesIO()
-    model.policy_class = MlpLstmPolicy
-    try:
-        model.save(content, exclude=["_logger"])
-    finally:
-        model.policy_class = own
-    write_atomically(path, content.getvalue())

@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 
 from experiments import compare
+from experiments.evaluation.evaluation import _header
+from experiments.evaluation.open_run import open_run
 from experiments.runs.config import config_hash
 
 
@@ -32,6 +34,20 @@ def runs(evaluated_run, tmp_path):
         daily["equity"] *= np.exp(0.01 * np.arange(1, len(daily) + 1))
         daily.to_parquet(path)
     return sweep
+
+
+def test_a_run_from_before_a_setting_existed_met_the_conditions_of_its_default(
+    finished_run, tmp_path
+):
+    run = tmp_path / "older"
+    shutil.copytree(finished_run, run)
+    config = json.loads((run / "config.json").read_text())
+    del config["env"]["sizing"]["unit"]
+    (run / "config.json").write_text(json.dumps(config))
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps(manifest | {"config_hash": config_hash(config)}))
+    headers = [_header(open_run(str(folder), "best"), 100) for folder in (finished_run, run)]
+    assert headers[0]["conditions"] == headers[1]["conditions"]
 
 
 def written(tmp_path):

@@ -1,4 +1,4 @@
-"""Policy files of agents without memory and on the simplex, and files of the first format."""
+"""Policy files of agents of other kinds than recurrent ones on a box, and of earlier formats."""
 
 import json
 import shutil
@@ -15,6 +15,9 @@ from agents.persistence.architecture import (
     read_architecture,
 )
 from agents.persistence.policy_file import DESCRIPTION, _checksum, load_policy, save_policy
+from agents.ppo.basis_policies import BasisLstmPolicy, BasisMlpPolicy, StockBasisLstmPolicy
+from agents.ppo.columns import ColumnExtractor, used_columns
+from agents.ppo.policies import MaskedMlpLstmPolicy
 from agents.ppo.simplex_policies import (
     SharedMlpPolicy,
     SimplexLstmPolicy,
@@ -25,6 +28,12 @@ from conf.errors import InputError
 from envs.allocation.simplex import Simplex
 
 OBS = spaces.Box(-np.inf, np.inf, (5,))
+BOX = spaces.Box(-1.0, 1.0, (3,))
+BOOKS = [[-1.0, 0.0, -1.0], [0.5, 1.0, 0.0]]
+SOME = {
+    "features_extractor_class": ColumnExtractor,
+    "features_extractor_kwargs": {"columns": (1, 4)},
+}
 LSTM = {"lstm_hidden_size": 6, "n_lstm_layers": 2}
 POLICIES = {
     "shared layers on a box": lambda: make(SharedMlpPolicy, spaces.Box(-1.0, 1.0, (2,))),
@@ -34,6 +43,13 @@ POLICIES = {
     "recurrent, dirichlet": lambda: make(SimplexLstmPolicy, distribution="dirichlet", **LSTM),
     "recurrent, softmax_gaussian": lambda: make(SimplexLstmPolicy, **LSTM),
     "recurrent, stock": lambda: make(StockSimplexLstmPolicy, distribution="dirichlet", **LSTM),
+    "recurrent, some columns": lambda: make(MaskedMlpLstmPolicy, BOX, **SOME, **LSTM),
+    "some columns, softmax_gaussian": lambda: make(SimplexPolicy, **SOME),
+    "books": lambda: make(BasisMlpPolicy, BOX, basis=BOOKS),
+    "recurrent, books, some columns": lambda: make(
+        BasisLstmPolicy, BOX, basis=BOOKS, **SOME, **LSTM
+    ),
+    "recurrent, books, stock": lambda: make(StockBasisLstmPolicy, BOX, basis=BOOKS, **LSTM),
 }
 
 
@@ -63,6 +79,8 @@ def test_a_loaded_policy_acts_as_the_saved_one(tmp_path, name):
     loaded = load_policy(save_policy(policy, tmp_path, {"note": name})).policy
     assert loaded.action_space == policy.action_space
     assert type(loaded.action_space) is type(policy.action_space)
+    assert loaded.used_columns == used_columns(policy)
+    assert getattr(loaded, "basis", None) == getattr(policy, "basis", None)
     for name_of_weight, tensor in policy.state_dict().items():
         assert torch.equal(loaded.state_dict()[name_of_weight], tensor)
     for deterministic in (True, False):
@@ -97,6 +115,13 @@ def test_a_file_of_the_first_format_still_acts_as_it_did():
     np.testing.assert_allclose(act(loaded.policy)[-1], expected, atol=1e-6)
 
 
+def test_a_file_of_the_second_format_still_acts_as_it_did():
+    loaded = load_policy(Path(__file__).parent / "format_2")
+    assert loaded.metadata == {"features": ["spot", "vol"]}
+    expected = [[-0.3960145, 0.3328220], [0.0493295, 0.2219534], [-0.1344308, -0.0177281]]
+    np.testing.assert_allclose(act(loaded.policy)[-1], expected, atol=1e-6)
+
+
 FORGERIES = {
     "another kind": {"kind": "lstm"},
     "an unknown kind": {"kind": "agents.ppo.simplex_policies.SimplexPolicy"},
@@ -110,26 +135,53 @@ FORGERIES = {
     "another width": {"net_arch": [4, 4]},
     "a huge width": {"net_arch": [10**9]},
     "a memory that is none": {"lstm_hidden_size": 6},
+    "columns beyond the observation": {"columns": [0, 1, 2, 3, 5]},
+    "a column twice": {"columns": [0, 1, 1, 3, 4]},
+    "a column below the first": {"columns": [-1, 1, 2, 3, 4]},
+    "no columns": {"columns": []},
+    "fewer columns": {"columns": [0, 1]},
+    "books on the simplex": {"basis": [[1.0, 0.0, 0.0]]},
+}
+FORGED_BOOKS = {
+    "another number of slots": [[1.0, 0.0], [0.0, 1.0]],
+    "books of different lengths": [[1.0, 0.0, 0.0], [0.0, 1.0]],
+    "the same book twice": [[1.0, 2.0, 0.0], [2.0, 4.0, 0.0]],
+    "more books": [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]],
+    "an endless book": [[1e300, 0.0, 0.0], [0.0, 1.0, 0.0]],
+    "no books": [],
+    "no basis": None,
+    "numbers for books": [1.0, 2.0],
 }
 
 
 @pytest.mark.parametrize("name", FORGERIES)
 def test_an_impossible_description_is_one_error(tmp_path, name):
     save_policy(POLICIES["dirichlet"](), tmp_path, {})
-    description = json.loads((tmp_path / DESCRIPTION).read_text())
-    description["architecture"] |= FORGERIES[name]
-    description["checksum"] = _checksum(description)
-    (tmp_path / DESCRIPTION).write_text(json.dumps(description))
+    redescribe(tmp_path, FORGERIES[name])
     with pytest.raises(InputError) as refusal:
         load_policy(tmp_path)
     assert "\n" not in str(refusal.value)
 
 
-def test_a_later_format_cannot_pass_for_the_first(tmp_path):
-    folder = shutil.copytree(Path(__file__).parent / "format_1", tmp_path / "copy")
+@pytest.mark.parametrize("name", FORGED_BOOKS)
+def test_an_impossible_basis_is_one_error(tmp_path, name):
+    save_policy(POLICIES["books"](), tmp_path, {})
+    redescribe(tmp_path, {"basis": FORGED_BOOKS[name]})
+    with pytest.raises(InputError) as refusal:
+        load_policy(tmp_path)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("file_format", "key"), [(1, "kind"), (1, "basis"), (2, "columns")])
+def test_a_later_format_cannot_pass_for_an_earlier_one(tmp_path, file_format, key):
+    folder = shutil.copytree(Path(__file__).parent / f"format_{file_format}", tmp_path / "copy")
+    redescribe(folder, {key: None})
+    with pytest.raises(InputError, match=f"format {file_format} has no .*{key}"):
+        load_policy(folder)
+
+
+def redescribe(folder, changes):
     description = json.loads((folder / DESCRIPTION).read_text())
-    description["architecture"] |= {"kind": "mlp"}
+    description["architecture"] |= changes
     description["checksum"] = _checksum(description)
     (folder / DESCRIPTION).write_text(json.dumps(description))
-    with pytest.raises(InputError, match="format 1 has no kind"):
-        load_policy(folder)

@@ -74,10 +74,13 @@ class PlainBook:
         return equity
 
 
+@pytest.mark.parametrize("unit", ["premium", "notional"])
 @pytest.mark.parametrize("roll", ROLLS)
-def test_equity_equals_that_of_an_independent_ledger(roll):
+def test_equity_equals_that_of_an_independent_ledger(roll, unit):
     """Self-financing, contracts that keep strike and expiry, interest, costs: all at once."""
-    options = options_of(chain={"roll": roll}, **REALISTIC)
+    # Twenty contracts at up to a tenth of the equity: more would ruin the book.
+    sizing = {"unit": unit, "max_notional": 1.0 if unit == "premium" else 0.1}
+    options = options_of(chain={"roll": roll}, sizing=sizing, **REALISTIC)
     kernel = kernel_of(wandering(), options=options, surface=VixSurface())
     kernel.reset()
     book, rng = PlainBook(kernel), np.random.default_rng(0)

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from agents.baselines.options import build_baselines
 from envs.core.batch import Window
-from envs.option_portfolio.sizing import SizingSettings, target_quantity
+from envs.option_portfolio.sizing import SizingSettings, largest_quantity, target_quantity
 from envs.options.surface import VixSurface
 from experiments.backtests.backtest import run_backtest
-from tests.markets import market_of, options_of, random_walk, wandering_vol
+from tests.markets import kernel_of, market_of, options_of, random_walk, wandering_vol
 
 
 def sized(action, current=0.0, premium=5.2, spot=1000.0, equity=100_000.0, **options):
@@ -58,6 +58,63 @@ def test_whole_contracts_round_towards_zero():
 def test_without_equity_everything_is_closed():
     assert sized(1, current=20, equity=0) == 0
     assert sized(1, current=20, equity=-5) == 0
+
+
+NOTIONAL = {"unit": "notional"}
+
+
+@pytest.mark.parametrize("premium", [0.06, 5.2, 300.0])
+def test_of_unit_notional_an_action_is_a_share_of_the_largest_notional(premium):
+    assert sized(0.82, premium=premium, **NOTIONAL) == pytest.approx(82.0)
+    assert sized(-0.3, premium=premium, max_notional=0.5, **NOTIONAL) == pytest.approx(-15.0)
+    assert sized(1, current=-30, premium=0.04, **NOTIONAL) == 0
+    whole = {"fractional": False, "contract_multiplier": 40}
+    assert sized(0.95, premium=premium, **NOTIONAL, **whole) == 80
+    assert sized(0.82, premium=premium, equity=-5.0, **NOTIONAL) == 0
+
+
+def test_of_unit_notional_so_is_the_no_trade_band():
+    band = {"no_trade_band": 0.01, **NOTIONAL}
+    for premium in (0.06, 300.0):
+        assert sized(0.5, current=50.99, premium=premium, **band) == 50.99
+        assert sized(0.5, current=51.01, premium=premium, **band) == 50
+        assert sized(0, current=0.5, premium=premium, **band) == 0
+        assert sized(1, current=100.5, premium=premium, **band) == 100
+
+
+@pytest.mark.parametrize("unit", ["premium", "notional"])
+def test_the_largest_quantity_is_what_an_action_of_one_asks_for(unit):
+    premium, equity = np.array([[0.1, 5.0, 20.0, 300.0]]), np.array([1e5])
+    spot, options = np.array([1000.0]), SizingSettings(unit=unit)
+    most = largest_quantity(premium, spot, equity, options)
+    ones, none = np.ones_like(premium), np.zeros_like(premium)
+    np.testing.assert_allclose(
+        most, target_quantity(ones, none, premium, spot, equity, options), rtol=1e-15
+    )
+
+
+def test_a_box_spread_of_equal_notional_earns_exactly_the_risk_free_rate():
+    """Long call and short put at one strike, the reverse at another: a bond, whatever happens."""
+    options = options_of(sizing=NOTIONAL, chain={"maturities_days": [30]})
+    kernel = kernel_of(random_walk(120, seed=2), options=options)
+    names = [slot.name for slot in kernel.market.tape.slots]
+    box = {"30D_Call_0.95": 1, "30D_Put_0.95": -1, "30D_Call_1.05": -1, "30D_Put_1.05": 1}
+    action = np.array([[0.8 * box.get(name, 0) for name in names]])
+    kernel.reset()
+    while not kernel.market.tape.rolled[kernel.session[0]].all():
+        kernel.step(np.zeros_like(action))
+    first, quantity = int(kernel.session[0]), kernel.quantity_of(action)
+    assert set(np.abs(quantity[quantity != 0])) == {np.abs(quantity).max()}
+    kernel.trade_to(quantity)
+    while not kernel.market.tape.rolled[kernel.session[0]].all():
+        kernel.trade_to(quantity)
+    days = kernel.market.history.dates[[first, kernel.session[0]]].astype("datetime64[D]")
+    grown = np.exp(0.025 * float(np.diff(days)[0].astype(int)) / 365) - 1
+    cash = kernel.options.initial_equity_usd
+    before = cash * np.exp(
+        0.025 * float((days[0] - kernel.market.history.dates[kernel.start[0]]).astype(int)) / 365
+    )
+    assert kernel.ledger.equity[0] - before == pytest.approx(before * grown, rel=1e-9)
 
 
 @settings(max_examples=300, deadline=None)

@@ -1,0 +1,60 @@
+"""Merge runs: `python -m experiments.ensemble runs=[<run>,<run>,...]` or runs=<multirun>.
+
+The best policies of finished runs become one policy, which acts as the average of them. It lies in
+a run folder of its own, which every other command opens.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from pydantic import BeforeValidator, Field
+from rich.console import Console
+
+from conf.settings import build_settings, settings
+from experiments.evaluation.run_comparison import find_runs
+from experiments.runs.cli import launch
+from experiments.runs.config import plain_config
+from experiments.runs.folder import check_run_name, run_lock, shown_path
+from experiments.runs.merging import merge_runs
+from experiments.runs.record import write_composition
+
+
+@settings
+class EnsembleSettings:
+    """What to merge."""
+
+    runs: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...],
+        BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
+        Field(min_length=1),
+    ]
+    experiment: str = "ensemble"
+
+
+def merge(config: DictConfig) -> float:
+    """Merge, write the run folder and print what it scores on the validation years."""
+    request: EnsembleSettings = build_settings(EnsembleSettings, plain_config(config), "ensemble")
+    check_run_name(request.experiment)
+    runs = find_runs(",".join(request.runs))
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with run_lock(folder):
+        sharpe = merge_runs(runs, folder, request.experiment)
+        write_composition(folder, config)
+    shown, console = shown_path(folder), Console()
+    console.print(f"merged {len(runs)} policies: validation Sharpe {sharpe:.2f}")
+    console.print(f"next: python -m experiments.evaluate run={shown}", soft_wrap=True)
+    return sharpe
+
+
+def main() -> int:
+    """Entry point of the command."""
+    return launch(merge, "ensemble")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

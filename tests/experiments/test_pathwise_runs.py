@@ -1,0 +1,92 @@
+"""Runs with a pathwise stage: before PPO and alone, left alone and killed."""
+
+import json
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from agents.pathwise.trainer import PathwiseTrainer
+from agents.persistence.policy_file import load_policy
+from experiments import evaluate, train
+from experiments.runs.trials import read_trials
+from tests.experiments.conftest import TINY
+
+RUN = "outputs/tiny/day/run"
+STAGE = ("updates=7", "stretches=8", "sessions=30")
+BEFORE = (*TINY, "pretrain=pathwise", *(f"pretrain.{setting}" for setting in STAGE))
+NETWORK = [given for given in TINY if given.startswith(("agent.lstm", "agent.n_lstm", "agent.net"))]
+MARKET = [given for given in TINY if not given.startswith("agent.")]
+ALONE = (*MARKET, *NETWORK, "agent=pathwise", *(f"agent.{setting}" for setting in STAGE))
+
+
+def weights(folder):
+    return load_policy(folder).policy.state_dict()
+
+
+def test_ppo_begins_with_the_weights_of_the_stage(command, tmp_path, finished_run):
+    assert command(train, *BEFORE, f"hydra.run.dir={RUN}")[::2] == (0, "")
+    run = tmp_path / RUN
+    assert {path.name for path in run.glob("checkpoints/*")} >= {"step_000000000"}
+    first, stage = load_policy(run).policy, weights(run / "pathwise/policy")
+    assert any(not torch.equal(stage[name], value) for name, value in first.state_dict().items())
+    assert (run / "policy.safetensors").read_bytes() != (
+        finished_run / "policy.safetensors"
+    ).read_bytes()
+    events = EventAccumulator(str(run / "tensorboard/pathwise"))
+    events.Reload()
+    assert {"pathwise/objective", "pathwise/grad_norm"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("pathwise/objective")] == list(range(1, 8))
+    assert "step 0: Sharpe" in (run / "train.log").read_text()
+
+
+def test_pathwise_training_alone_is_a_run_like_any_other(command, tmp_path):
+    assert command(train, *ALONE, f"hydra.run.dir={RUN}", "experiment=tiny")[::2] == (0, "")
+    run = tmp_path / RUN
+    stage = weights(run / "pathwise/policy")
+    for folder in (run, run / "best"):
+        assert all(torch.equal(stage[name], value) for name, value in weights(folder).items())
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert (manifest["status"], manifest["steps"]) == ("finished", 0)
+    (trial,) = read_trials(tmp_path / "outputs/trials.parquet").to_dict("records")
+    assert (trial["policy_step"], trial["candidates"]) == (0, 1)
+    code, out, _ = command(evaluate, f"run={RUN}", "report=false")
+    assert code == 0, out
+
+
+@pytest.mark.parametrize("settings", [BEFORE, ALONE], ids=["before_ppo", "alone"])
+def test_a_killed_stage_ends_with_the_same_weights(command, tmp_path, monkeypatch, settings):
+    other = "outputs/tiny/day/other"
+    assert command(train, *settings, f"hydra.run.dir={other}")[0] == 0
+    update = PathwiseTrainer.update
+
+    def killed(trainer):
+        if trainer.updates_done == 4:
+            raise KeyboardInterrupt
+        return update(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PathwiseTrainer, "update", killed)
+        assert command(train, *settings, f"hydra.run.dir={RUN}")[0] == 130
+    assert not (tmp_path / RUN / "pathwise/policy").exists()
+    assert command(train, f"resume={RUN}")[::2] == (0, "")
+    assert "resuming pathwise training after update 4" in (tmp_path / RUN / "train.log").read_text()
+    for name in (
+        "policy.safetensors",
+        "best/policy.safetensors",
+        "pathwise/policy/policy.safetensors",
+    ):
+        assert (tmp_path / RUN / name).read_bytes() == (tmp_path / other / name).read_bytes(), name
+
+
+def test_a_stage_before_a_training_without_ppo_is_refused(command):
+    code, _, err = command(train, *ALONE, "pretrain=pathwise", f"hydra.run.dir={RUN}")
+    assert code == 2
+    assert "agent=pathwise makes no step" in err
+
+
+def test_a_window_too_short_for_a_stretch_is_refused_before_anything_is_written(command, tmp_path):
+    code, _, err = command(train, *ALONE, "agent.sessions=5000", f"hydra.run.dir={RUN}")
+    assert code == 2
+    assert "a stretch of 5000 sessions does not fit" in err
+    assert not (tmp_path / RUN / "manifest.json").exists()
