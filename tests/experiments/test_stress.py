@@ -236,7 +236,7 @@ def test_the_index_goes_through_a_crisis_as_it_did(real: MarketSetup) -> None:
     assert outcome.recovered is None
     assert outcome.worst_day == pytest.approx(-0.0329, abs=0.0005)  # 10 October 2018
     assert scenario_path.outcomes["policy"].total_return == pytest.approx(
-        np.expm1(0.025 * 94 / 365)
+        np.expm1((history.rate[i:j] * history.days_to_next[i:j]).sum() / 365)
     )
 
 

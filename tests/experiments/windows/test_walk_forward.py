@@ -301,7 +301,7 @@ def test_the_report_shows_both_books_and_its_pictures(command, tmp_path):
     managed = written["managed_comparison"]["books"]["policy"]
     assert managed["sessions"] == written["comparison"]["books"]["policy"]["sessions"] > 63
     assert written["windows"][0]["managed_test"]["policy"]["sharpe"] is not None
-    assert written["windows"][0]["spans"]["train"][0] == "1999-03-12"  # anchored: not 2000
+    assert written["windows"][0]["spans"]["train"][0] == "1999-03-16"  # anchored: not 2000
 
 
 def test_the_page_names_the_constants_that_knew_the_years_tested():
