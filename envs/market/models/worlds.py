@@ -7,6 +7,11 @@ Implied volatility is the model's own with noise, ln(1 + share) an AR(1) that al
 
     n' = decay n + noise - return beta x return,   implied vol = model's x exp(n)
 
+Crashes come on top (R. Merton, Option pricing when underlying stock returns are discontinuous,
+Journal of Financial Economics 3, 1976): without any, whoever sells options far out of the money
+earns what the smile asks for crashes, and none ever comes. The drift makes up for them, and implied
+volatility expects them.
+
 Fair worlds are geometric Brownian motions at the rate, priced without a smile at their volatility:
 nothing can be earned there, and an agent has to learn that too.
 """
@@ -91,6 +96,9 @@ class WorldSettings:
     calm_vol: PositiveSpan = (0.09, 0.15)  # of the calm regime
     storm_multiple: PositiveSpan = (1.8, 2.8)  # volatility of the other over it
     fair_vol: PositiveSpan = (0.10, 0.30)
+    crashes_per_year: Span = (0.0, 2.0)
+    crash_size: PositiveSpan = (0.02, 0.08)  # mean fall of the logarithm
+    crash_sd: PositiveSpan = (0.01, 0.04)  # of it
     noise_sd: Span = (0.02, 0.12)  # of the logarithm of implied volatility
     noise_half_life: PositiveSpan = (2.0, 60.0)  # sessions
     noise_return_beta: Span = (0.0, 1.5)
@@ -103,6 +111,9 @@ class World:
     kind: WorldKind
     model: IndexModel
     excess_drift: float  # annual, above the rate
+    crashes_per_year: float = 0.0
+    crash_size: float = 0.0
+    crash_sd: float = 0.0
     noise_sd: float = 0.0
     noise_half_life: float = 1.0
     noise_return_beta: float = 0.0
@@ -156,6 +167,9 @@ def draw_worlds(
             kind,
             model,
             drift,
+            between(options.crashes_per_year),
+            between(options.crash_size),
+            between(options.crash_sd),
             between(options.noise_sd),
             between(options.noise_half_life),
             between(options.noise_return_beta),
@@ -215,7 +229,33 @@ def simulate_world(
         dividend_yield=float(past.dividend_yield.mean()),
         closed_day_weight=past.closed_day_weight,
     )
-    return with_noise(simulate_index(world.model, scenario, rng), world, rng)
+    history = with_crashes(simulate_index(world.model, scenario, rng), world, rng)
+    return with_noise(history, world, rng)
+
+
+def with_crashes(history: MarketHistory, world: World, rng: np.random.Generator) -> MarketHistory:
+    """The history with falls at random sessions, as many a year as the world has."""
+    if world.crashes_per_year == 0.0:
+        return history
+    years = history.clock.years(history.dates[:-1], history.dates[1:])
+    expected = world.crashes_per_year * years
+    count = rng.poisson(expected, (history.num_paths, len(years)))
+    size, sd = world.crash_size, world.crash_sd
+    fall = -count * size + np.sqrt(count) * sd * rng.standard_normal(count.shape)
+    # The drift stays what it was: E[exp(fall)] over the crashes of a stretch is made up for.
+    fall -= expected * np.expm1(-size + sd * sd / 2.0)
+    moved = np.exp(np.cumsum(fall, axis=1))
+    after = np.concatenate([np.ones((history.num_paths, 1)), moved], axis=1)
+    before = np.concatenate([after[:, :1], after[:, :-1]], axis=1)
+    variance = world.crashes_per_year * (size * size + sd * sd)
+    return replace(
+        history,
+        open=history.open * before,
+        high=history.high * np.maximum(before, after),
+        low=history.low * np.minimum(before, after),
+        close=history.close * after,
+        implied_vol=np.sqrt(history.implied_vol**2 + variance),
+    )
 
 
 def with_noise(history: MarketHistory, world: World, rng: np.random.Generator) -> MarketHistory:
