@@ -81,8 +81,8 @@ class Earned(NamedTuple):
 class Twin(ABC):
     """The books of one environment on one market; a subclass says how they trade and what they see.
 
-    Trading costs `cost_multiple` times what it costs in the environment. A book that is ruined
-    holds nothing from then on.
+    Trading costs `cost_multiple` times what it costs in the environment. A book holds nothing as
+    long as it is worth less than what counts as ruin there.
     """
 
     def __init__(

@@ -249,3 +249,19 @@ def test_the_files_name_every_setting_at_its_default(group):
     kind = {"agent": PathwiseAgentSettings, "pretrain": PathwisePretraining}[group]
     assert plain.keys() == {field.name for field in dataclasses.fields(kind)}
     assert build_settings(kind, plain, group) == kind()
+
+
+def test_the_first_days_of_a_stretch_are_not_scored(option_market):
+    market, options = option_market
+    trainer, other = (trainer_of(market, options, lstm_policy(market)) for _ in range(2))
+    days = other.draw()
+    excess = roll_out(other.policy, other.twins[0], days).excess.detach()[4:]
+    expected = market.history.sessions_per_year * (excess - excess**2).mean()
+    assert trainer.update().objective == pytest.approx(float(expected), rel=1e-9)
+
+
+def test_the_learning_rate_falls_by_a_cosine(option_market):
+    trainer = trainer_of(*option_market, lstm_policy(option_market[0]))
+    rates = [trainer.update().learning_rate for _ in range(6)]
+    fall = [0.05 + 0.95 * 0.5 * (1.0 + np.cos(np.pi * update / 6)) for update in range(6)]
+    np.testing.assert_allclose(rates, 1e-2 * np.array(fall))
