@@ -19,15 +19,16 @@ log = logging.getLogger(__name__)
 
 Score = Callable[[Policy], Mapping[str, float]]
 
-_STATE = ("best_sharpe", "best_step", "scored", "scored_at", "since_best")
+_STATE = ("best_score", "best_sharpe", "best_step", "scored", "scored_at", "since_best")
 
 
 class Validation(BaseCallback):
     """Every `every` steps: score the deterministic policy on the validation and training splits.
 
     `score_validation` and `score_train` run the policy through a whole split and give its metrics,
-    `sharpe` among them. The best policy by validation Sharpe is kept in `best/`; TensorBoard shows
-    both and their gap. A policy that is ruined on the validation split is never the best. With
+    `sharpe` and `score` among them. The best policy by its validation score, which is its Sharpe
+    ratio unless it was also tried elsewhere, is kept in `best/`; TensorBoard shows both and their
+    gap. A policy that is ruined on the validation split is never the best. With
     `patience`, training stops after that many scores without improvement.
     """
 
@@ -44,7 +45,8 @@ class Validation(BaseCallback):
         self._every, self._best, self._patience = every, best, patience
         self._score_validation, self._score_train = score_validation, score_train
         self._metadata = metadata
-        self.best_sharpe: float | None = None
+        self.best_score: float | None = None
+        self.best_sharpe: float | None = None  # of the policy with the best score
         self.best_step: int | None = None
         self.scored = 0  # policies from which the best was chosen
         self.scored_at = -1  # step of the last score
@@ -77,21 +79,23 @@ class Validation(BaseCallback):
         values = {f"validation/{name}": value for name, value in validation.items()}
         values |= {f"train_split/{name}": value for name, value in train.items()}
         write_scalars(self.logger, {**values, "validation/gap": gap}, step)
-        sharpe = validation["sharpe"]
+        sharpe, score = validation["sharpe"], validation["score"]
         # A book may have a good Sharpe ratio until the day of its ruin.
-        eligible = bool(np.isfinite(sharpe)) and validation.get("ruined", 0.0) == 0.0
-        better = eligible and (self.best_sharpe is None or sharpe > self.best_sharpe)
+        eligible = bool(np.isfinite(score)) and validation.get("ruined", 0.0) == 0.0
+        better = eligible and (self.best_score is None or score > self.best_score)
         log.info(
-            "step %d: Sharpe %.2f on validation, %.2f on the training years%s",
+            "step %d: Sharpe %.2f on validation, %.2f on the training years%s%s",
             step,
             sharpe,
             train["sharpe"],
+            _in_worlds(validation),
             " (best so far)" if better else "" if eligible else " (ruined)",
         )
         if not better:
             self.since_best += 1
             return
-        self.best_sharpe, self.best_step, self.since_best = float(sharpe), step, 0
+        self.best_score, self.best_sharpe = float(score), float(sharpe)
+        self.best_step, self.since_best = step, 0
         with new_folder(self._best) as folder:
             save_policy(policy, folder, {**self._metadata, "step": step})
             finite = {name: float(x) if np.isfinite(x) else None for name, x in validation.items()}
@@ -105,3 +109,9 @@ class Validation(BaseCallback):
         """Restore what `state_dict` returned."""
         for name in _STATE:
             setattr(self, name, state[name])
+
+
+def _in_worlds(validation: Mapping[str, float]) -> str:
+    if "worlds_sharpe" not in validation:
+        return ""
+    return f", {validation['worlds_sharpe']:.2f} in unseen worlds"

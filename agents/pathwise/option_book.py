@@ -183,7 +183,7 @@ def _forward(
     cash: Tensor,  # (L, B)
     limits: tuple[Tensor, Tensor, Tensor, Tensor],
     choices: list[bool],
-    impact_from: float,  # units; below 0: none
+    impact_from: float,  # units
     initial: float,
     ruin: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -211,7 +211,7 @@ def _forward(
             held.copy_(torch.where(keep, current, held))
         size = (held - current).abs_()
         cost = (size * unit_cost[t]).sum(-1)
-        if impact_from >= 0.0:
+        if bool(size.max() > impact_from):
             cost.add_(((size - impact_from).clamp_min_(0.0) * impact[t]).sum(-1))
         earned = (held * change[t]).sum(-1).addcmul_(cash[t], cost, value=-1.0)
         if closing_cost is not None:
@@ -276,13 +276,10 @@ class _Earn(torch.autograd.Function):
         closing = days.closing_cost if twin.market.closing_unit_cost is not None else None
         given = (wanted, change, days.stays, days.unit_cost, closing, impact, days.cash)
         market = (twin.limits(days), twin.choices(days))
-        # Few books ever trade that much at once, so first as if none did.
-        result = _forward(*given, *market, -1.0, twin.initial, twin.ruin)
-        trades = _trades(result[3], days)
-        if bool((trades.abs() > twin.impact_from).any()):
-            result = _forward(*given, *market, twin.impact_from, twin.initial, twin.ruin)
-            trades = _trades(result[3], days)
+        result = _forward(*given, *market, twin.impact_from, twin.initial, twin.ruin)
         earned, equity, costs, holdings, traded, kept = result
+        before = torch.cat([torch.zeros_like(holdings[:1]), (holdings * days.stays)[:-1]])
+        trades = holdings - before
         worth = twin.worth(equity[:-1])
         excess, costs = earned / worth, costs / worth
         slopes = torch.sign(trades) * (days.unit_cost + impact * (trades.abs() > twin.impact_from))
@@ -317,8 +314,3 @@ class _Earn(torch.autograd.Function):
             kept.to(wanted.dtype),
         )
         return d_wanted, None, None
-
-
-def _trades(holdings: Tensor, days: Days) -> Tensor:
-    """What was bought (L, B, M) to come to hold this, from nothing on."""
-    return torch.cat([holdings[:1], holdings[1:] - holdings[:-1] * days.stays[:-1]])

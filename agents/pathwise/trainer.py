@@ -23,7 +23,7 @@ from torch.nn.utils import clip_grad_norm_
 from agents.pathwise.allocation import AllocationTwin
 from agents.pathwise.objectives import MeanVariance, Objective
 from agents.pathwise.option_book import OptionTwin
-from agents.pathwise.twin import Days, Earned, Twin
+from agents.pathwise.twin import Books, Days, Earned, Twin
 from agents.ppo.columns import used_columns
 from agents.ppo.short_lstm import LstmState
 from conf.errors import InputError
@@ -247,13 +247,14 @@ def roll_out(policy: ActorCriticPolicy, twin: Twin, days: Days) -> Earned:
     if not twin.own[list(used_columns(policy))].any():
         action, _ = _act(policy, days.observed, None)
         return twin.earn(twin.wanted(action, days), days)
-    books, state, earned = twin.open(days), None, []
-    for t in range(len(days)):
-        day = days.day(t)
+    state: LstmState | None = None
+
+    def wants(_t: int, books: Books, day: Days) -> Tensor:
+        nonlocal state
         action, state = _act(policy, twin.observe(books, day)[None], state)
-        books, excess, cost = twin.advance(twin.wanted(action[0], day), books, day)
-        earned.append((excess, books.equity, cost))
-    return Earned(*(torch.stack(column) for column in zip(*earned, strict=True)))
+        return twin.wanted(action[0], day)
+
+    return twin.steer(days, wants)
 
 
 def _act(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Self
 
@@ -81,8 +81,8 @@ class Earned(NamedTuple):
 class Twin(ABC):
     """The books of one environment on one market; a subclass says how they trade and what they see.
 
-    Trading costs `cost_multiple` times what it costs in the environment. A book that is ruined
-    holds nothing from then on.
+    Trading costs `cost_multiple` times what it costs in the environment. A book holds nothing as
+    long as it is worth less than what counts as ruin there.
     """
 
     def __init__(
@@ -205,13 +205,18 @@ class Twin(ABC):
         )
         return after, excess, cost_share
 
-    def earn(self, wanted: Tensor, days: Days) -> Earned:
-        """Hold what is wanted (L, B, M) from new books on, day by day."""
+    def steer(self, days: Days, wants: Callable[[int, Books, Days], Tensor]) -> Earned:
+        """Day by day, from new books on, hold what is wanted (B, M) of each day and its books."""
         books, earned = self.open(days), []
         for t in range(len(days)):
-            books, excess, cost = self.advance(wanted[t], books, days.day(t))
+            day = days.day(t)
+            books, excess, cost = self.advance(wants(t, books, day), books, day)
             earned.append((excess, books.equity, cost))
         return Earned(*(torch.stack(column) for column in zip(*earned, strict=True)))
+
+    def earn(self, wanted: Tensor, days: Days) -> Earned:
+        """Hold what is wanted (L, B, M) from new books on."""
+        return self.steer(days, lambda t, _books, _day: wanted[t])
 
     def worth(self, equity: Tensor) -> Tensor:
         """What returns and shares are measured on, (B,)."""

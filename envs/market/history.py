@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,6 +109,15 @@ def check_dates(history: str, dates: DateArray, *, daily: bool = True) -> None:
             f"{dates[where]} and {dates[where + 1]}",
             f"Fill the gap (at most {max_gap} are allowed) or start after it",
         )
+
+
+def stack_paths(name: str, histories: Sequence[MarketHistory]) -> MarketHistory:
+    """The paths of histories that share dates, rates and clock, side by side."""
+    columns: dict[str, Any] = {
+        column: np.concatenate([getattr(history, column) for history in histories])
+        for column in _PATH_COLUMNS
+    }
+    return replace(histories[0], name=name, **columns)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,14 @@ from envs.core.features import Feature
 from envs.core.market import BookOptions, MarketSettings, as_rows, cash_returns
 from envs.market.clock import DAYS_PER_YEAR
 from envs.market.history import MarketHistory
-from envs.market.sources.index import DataSettings, LoadedMarket, Sp500Data, load_market
+from envs.market.models.worlds import WorldSettings
+from envs.market.sources.index import (
+    DataSettings,
+    LoadedMarket,
+    Sp500Data,
+    SyntheticData,
+    load_market,
+)
 from envs.option_portfolio.observation import (
     MarketObservation,
     MarketRows,
@@ -165,6 +172,11 @@ class OptionMarketSettings(MarketSettings):
     def surface_kind(self) -> str:
         """vix or flat."""
         return self.surface.kind
+
+    @property
+    def data_worlds(self) -> WorldSettings | None:
+        """The simulated worlds that an agent learns in; None: the training years."""
+        return None if isinstance(self.data, SyntheticData) else self.data.worlds
 
     def load(self) -> LoadedMarket:
         """The index, its splits apart by the longest contract's life."""

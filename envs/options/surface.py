@@ -26,14 +26,15 @@ from envs.options.black_scholes import in_blocks
 
 @settings
 class FlatSurface:
-    """One volatility for every option at all times."""
+    """One volatility for every option, at all times or that of the session."""
 
     kind: Literal["flat"] = "flat"
-    vol_annual: Annotated[float, Field(gt=0, lt=5)] = 0.20  # decimal
+    vol_annual: Annotated[float, Field(gt=0, lt=5)] | None = 0.20  # decimal; null: implied_vol
 
     def drivers(self, implied_vol: ArrayLike) -> FloatArray:
-        """The constant volatility for each session, (P, T, 1); only the shape (P, T) is read."""
-        return np.full((*_checked_level(implied_vol).shape, 1), self.vol_annual)
+        """The volatility of each session, (P, T, 1), from implied vol (P, T), decimals."""
+        level = _checked_level(implied_vol)[..., None]
+        return level if self.vol_annual is None else np.full_like(level, self.vol_annual)
 
     def vol(self, drivers: ArrayLike, log_moneyness: ArrayLike, tau_years: ArrayLike) -> FloatArray:
         """Annual volatility, of the shape of the broadcast arguments."""

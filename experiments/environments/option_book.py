@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 from agents.baselines.options import build_baselines
 from agents.baselines.reference import Baseline
+from agents.policy import Policy
+from callbacks.validation import Score
 from envs.core.batch import Window
-from envs.market.sources.index import LoadedMarket
+from envs.market.sources.index import LoadedMarket, past_of
 from envs.option_portfolio.market import OptionMarket, OptionMarketSettings
+from envs.option_portfolio.worlds import build_worlds
 from envs.options.surface import FlatSurface, VixSurface
-from experiments.backtests.backtest import Backtest
+from experiments.backtests.backtest import Backtest, run_backtest
 from experiments.environments.attribution import Attribution, attribute
 from experiments.environments.holdings import position_report, strategy_by_day
 from experiments.environments.setup import MarketSetup
+from risk.metrics import sharpe_ratio, simple_returns
+
+_UNSEEN, _UNSEEN_PATHS = 30, 4  # markets and paths of each, to validate in
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,41 @@ class OptionSetup(MarketSetup):
     index_title: ClassVar[str] = "S&P 500"
     trades_options: ClassVar[bool] = True
     conditions: ClassVar[tuple[str, ...]] = ("chain", "sizing", "initial_equity_usd")
+
+    @cached_property
+    def learning(self) -> tuple[OptionMarket, Window]:
+        """The training years or, with `data.worlds`, simulated markets fitted to them."""
+        worlds = self.settings.data_worlds
+        if worlds is None:
+            return self.market, self.window("train")
+        market = build_worlds(self.settings, worlds, past_of(self.loaded, "train"))
+        return market, Window(market.first_usable, market.history.num_sessions)
+
+    @cached_property
+    def unseen_worlds(self) -> OptionMarket | None:
+        """Other worlds of the same kinds, to validate in; None without `data.worlds`."""
+        worlds = self.settings.data_worlds
+        if worlds is None:
+            return None
+        few = replace(worlds, markets=min(worlds.markets, _UNSEEN), paths=_UNSEEN_PATHS)
+        return build_worlds(self.settings, few, past_of(self.loaded, "train"), unseen=True)
+
+    def scorer(self, split: str) -> Score:
+        """As without worlds; with them the score is the mean of years and unseen worlds."""
+        score, unseen = super().scorer(split), self.unseen_worlds
+        if unseen is None or split != "validation":
+            return score
+
+        def score_both(policy: Policy) -> Mapping[str, float]:
+            values = score(policy)
+            window = Window(unseen.first_usable, unseen.history.num_sessions)
+            backtest = run_backtest(policy, unseen, self.settings.env, window)
+            excess = simple_returns(backtest.equity) - backtest.risk_free
+            in_worlds = float(sharpe_ratio(excess.ravel(), 0.0, backtest.sessions_per_year))
+            both = (values["sharpe"] + in_worlds) / 2.0
+            return {**values, "worlds_sharpe": in_worlds, "score": both}
+
+        return score_both
 
     def baselines(self, evaluated: Window) -> tuple[tuple[Baseline, ...], tuple[str, ...]]:
         """Option strategies, the forward on the index, a fitted book, cash and noise."""

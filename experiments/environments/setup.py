@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 from agents.baselines.reference import Baseline
@@ -108,6 +109,11 @@ class MarketSetup(ABC):
         risk = self.settings.risk
         return risk if risk.enabled and risk.in_training else None
 
+    @cached_property
+    def learning(self) -> tuple[BookMarket, Window]:
+        """Where an agent learns: a market and the sessions of it that episodes lie in."""
+        return self.market, self.window("train")
+
     def with_costs(self, factor: float) -> Self:
         """The same where everything that is traded costs `factor` times."""
         env: Any = self.settings.env
@@ -127,14 +133,15 @@ class MarketSetup(ABC):
     def scorer(self, split: str) -> Score:
         """A function that gives a policy's metrics over a whole split, averaged over paths.
 
-        `ruined` is the share of paths on which the policy lost nearly everything.
+        `ruined` is the share of paths on which the policy lost nearly everything, `score` what
+        the best policy is chosen by: the Sharpe ratio.
         """
 
         def score(policy: Policy) -> Mapping[str, float]:
             backtest = self.judge(policy, split)
             measured = backtest.performance()
             means = {name: measured.mean(name) for name in SCORES}
-            return {**means, "ruined": float(backtest.ruined.mean())}
+            return {**means, "ruined": float(backtest.ruined.mean()), "score": means["sharpe"]}
 
         return score
 

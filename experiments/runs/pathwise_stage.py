@@ -30,7 +30,7 @@ _MISFITS = (LookupError, TypeError, AttributeError, ValueError, RuntimeError)
 
 
 class PathwiseStage:
-    """Trains a model's policy pathwise on the training split and writes it to `pathwise/policy`.
+    """Trains a model's policy pathwise where it learns and writes it to `pathwise/policy`.
 
     Killed at any moment and run again, it goes on from its newest checkpoint, bit for bit, and
     once it is through it gives the policy that it left.
@@ -47,10 +47,10 @@ class PathwiseStage:
         show_bar: bool = True,
         allow_inexact: bool = False,
     ) -> None:
-        env = setup.settings.env
-        twin = make_twin(setup.market, env, options.cost_multiple, band=options.no_trade_band)
+        env, (market, window) = setup.settings.env, setup.learning
+        twin = make_twin(market, env, options.cost_multiple, band=options.no_trade_band)
         policy: Any = model.policy
-        self.trainer = PathwiseTrainer(policy, [twin], [setup.window("train")], options, seed)
+        self.trainer = PathwiseTrainer(policy, [twin], [window], options, seed)
         self._folder, self._setup, self._model = folder, setup, model
         self._show_bar, self._allow_inexact = show_bar, allow_inexact
         self._checkpoints = folder / _FOLDER / _CHECKPOINTS

@@ -201,9 +201,9 @@ def _pathwise_stage(job: TrainingJob, model: OnPolicyAlgorithm) -> PathwiseStage
 
 
 def build_model(setup: MarketSetup, settings: RunSettings) -> OnPolicyAlgorithm:
-    """A fresh agent in `num_envs` episodes of the training split."""
-    top, env, train = settings.top, setup.settings.env, setup.window("train")
-    kernel = open_kernel(setup.market, env, train, top.num_envs, top.seed, risk=setup.training_risk)
+    """A fresh agent in `num_envs` episodes of the market that it learns in."""
+    top, env, (market, window) = settings.top, setup.settings.env, setup.learning
+    kernel = open_kernel(market, env, window, top.num_envs, top.seed, risk=setup.training_risk)
     episodes = KernelVecEnv(kernel, getattr(settings.agent, "reward_scale", 1.0))
     return build_agent(settings.agent, episodes, top.seed, top.device)
 

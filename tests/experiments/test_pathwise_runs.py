@@ -2,11 +2,13 @@
 
 import json
 
-import pytest
+import numpy as np
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.pathwise.trainer import PathwiseTrainer
+from agents.persistence.checkpoint import read_checkpoint
+from agents.persistence.packing import unpack
 from agents.persistence.policy_file import load_policy
 from experiments import evaluate, train
 from experiments.runs.trials import read_trials
@@ -24,20 +26,41 @@ def weights(folder):
     return load_policy(folder).policy.state_dict()
 
 
-def test_ppo_begins_with_the_weights_of_the_stage(command, tmp_path, finished_run):
-    assert command(train, *BEFORE, f"hydra.run.dir={RUN}")[::2] == (0, "")
-    run = tmp_path / RUN
-    assert {path.name for path in run.glob("checkpoints/*")} >= {"step_000000000"}
-    first, stage = load_policy(run).policy, weights(run / "pathwise/policy")
-    assert any(not torch.equal(stage[name], value) for name, value in first.state_dict().items())
-    assert (run / "policy.safetensors").read_bytes() != (
-        finished_run / "policy.safetensors"
-    ).read_bytes()
+def test_a_killed_stage_ends_with_the_same_weights(command, tmp_path, monkeypatch):
+    left_alone, run = tmp_path / "outputs/tiny/day/other", tmp_path / RUN
+    assert command(train, *BEFORE, f"hydra.run.dir={left_alone}")[::2] == (0, "")
+    update = PathwiseTrainer.update
+
+    def killed(trainer):
+        if trainer.updates_done == 4:
+            raise KeyboardInterrupt
+        return update(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PathwiseTrainer, "update", killed)
+        assert command(train, *BEFORE, f"hydra.run.dir={RUN}")[0] == 130
+    assert not (run / "pathwise/policy").exists()
+    assert command(train, f"resume={RUN}")[::2] == (0, "")
+    assert "resuming pathwise training after update 4" in (run / "train.log").read_text()
+    for name in ("", "best", "pathwise/policy"):
+        file = f"{name}/policy.safetensors".lstrip("/")
+        assert (run / file).read_bytes() == (left_alone / file).read_bytes(), name
+    check_that_ppo_began_with_the_stage(left_alone)
+
+
+def check_that_ppo_began_with_the_stage(run):
+    state, stage = (
+        read_checkpoint(run / "checkpoints/step_000000000"),
+        weights(run / "pathwise/policy"),
+    )
+    began = unpack(state.values["policy"], state.arrays)
+    assert all(np.array_equal(stage[name], value) for name, value in began.items())
+    assert any(not torch.equal(stage[name], value) for name, value in weights(run).items())
+    assert "step 0: Sharpe" in (run / "train.log").read_text()
     events = EventAccumulator(str(run / "tensorboard/pathwise"))
     events.Reload()
     assert {"pathwise/objective", "pathwise/grad_norm"} <= set(events.Tags()["scalars"])
     assert [event.step for event in events.Scalars("pathwise/objective")] == list(range(1, 8))
-    assert "step 0: Sharpe" in (run / "train.log").read_text()
 
 
 def test_pathwise_training_alone_is_a_run_like_any_other(command, tmp_path):
@@ -52,31 +75,6 @@ def test_pathwise_training_alone_is_a_run_like_any_other(command, tmp_path):
     assert (trial["policy_step"], trial["candidates"]) == (0, 1)
     code, out, _ = command(evaluate, f"run={RUN}", "report=false")
     assert code == 0, out
-
-
-@pytest.mark.parametrize("settings", [BEFORE, ALONE], ids=["before_ppo", "alone"])
-def test_a_killed_stage_ends_with_the_same_weights(command, tmp_path, monkeypatch, settings):
-    other = "outputs/tiny/day/other"
-    assert command(train, *settings, f"hydra.run.dir={other}")[0] == 0
-    update = PathwiseTrainer.update
-
-    def killed(trainer):
-        if trainer.updates_done == 4:
-            raise KeyboardInterrupt
-        return update(trainer)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(PathwiseTrainer, "update", killed)
-        assert command(train, *settings, f"hydra.run.dir={RUN}")[0] == 130
-    assert not (tmp_path / RUN / "pathwise/policy").exists()
-    assert command(train, f"resume={RUN}")[::2] == (0, "")
-    assert "resuming pathwise training after update 4" in (tmp_path / RUN / "train.log").read_text()
-    for name in (
-        "policy.safetensors",
-        "best/policy.safetensors",
-        "pathwise/policy/policy.safetensors",
-    ):
-        assert (tmp_path / RUN / name).read_bytes() == (tmp_path / other / name).read_bytes(), name
 
 
 def test_a_stage_before_a_training_without_ppo_is_refused(command):

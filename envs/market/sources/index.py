@@ -22,6 +22,7 @@ from envs.market.models.gbm import GbmModel, Scenario
 from envs.market.models.heston import HestonModel
 from envs.market.models.index_models import IndexModel, simulate_index
 from envs.market.models.regimes import IndexRegimes
+from envs.market.models.worlds import WorldSettings
 from envs.market.sources.bundled import AnnualRate, CashRate, load_embedded
 from envs.market.sources.index_file import load_file
 from envs.market.sources.series_checks import rate_notices
@@ -47,6 +48,7 @@ class Sp500Data:
     """S&P 500 of 1999-2018, embedded: needs no network."""
 
     source: Literal["sp500"] = "sp500"
+    worlds: WorldSettings | None = None  # what is learned in, fitted to the training years
     rate: CashRate = "bills"  # continuous, decimal
     dividend_yield: AnnualRate = 0.015  # continuous, decimal
     closed_day_weight: ClockWeight = CLOSED_DAY_WEIGHT
@@ -65,6 +67,7 @@ class YahooData:
     cache_dir: str | None = None  # null: polyhedgerl under the user's cache folder
     timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 15.0  # in total
     fallback: Literal["sp500"] | None = None  # what to use where Yahoo cannot be reached
+    worlds: WorldSettings | None = None
     rate: CashRate = "bills"
     dividend_yield: AnnualRate = 0.015
     closed_day_weight: ClockWeight = CLOSED_DAY_WEIGHT
@@ -85,6 +88,7 @@ class FileData:
 
     source: Literal["csv"] = "csv"
     path: Annotated[str, Field(min_length=1)]
+    worlds: WorldSettings | None = None
     rate: CashRate = 0.025
     dividend_yield: AnnualRate = 0.015
     closed_day_weight: ClockWeight = CLOSED_DAY_WEIGHT
@@ -158,7 +162,7 @@ def load_market(
     except InputError as error:
         if not isinstance(data, YahooData) or data.fallback is None:
             raise
-        same = ("rate", "dividend_yield", "closed_day_weight")
+        same = ("rate", "dividend_yield", "closed_day_weight", "worlds")
         used = Sp500Data(**{name: getattr(data, name) for name in same})
         history, notices = _load(used)
         notices = (

@@ -1,26 +1,33 @@
 """A trainer repeats, resumes, refuses and finds what can be calculated."""
 
+import dataclasses
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from omegaconf import OmegaConf
 
+from agents.factory import PathwiseAgentSettings
 from agents.pathwise.objectives import MeanVariance
 from agents.pathwise.trainer import PathwiseSettings, PathwiseTrainer, make_twin, roll_out
 from agents.ppo.columns import ColumnExtractor
 from agents.ppo.policies import MaskedMlpLstmPolicy
 from agents.ppo.simplex_policies import SimplexLstmPolicy, SimplexPolicy
 from conf.errors import InputError
+from conf.settings import build_settings
 from envs.allocation.market import AllocationSettings, build_panel_market
 from envs.allocation.simplex import Simplex
 from envs.core.batch import Window
 from envs.core.costs import FlatCosts
 from envs.kernels import open_kernel
+from experiments.runs.settings import PathwisePretraining
 from tests.agents.pathwise.test_twin import allocation_case, option_case
 from tests.panels import panel_of
 
+CONF = Path(__file__).parents[3] / "conf"
 SHORT = PathwiseSettings(updates=6, stretches=8, sessions=20, unscored=4, learning_rate=1e-2)
 
 
@@ -234,3 +241,27 @@ def test_inside_a_no_trade_band_there_is_nothing_to_learn(option_market):
         steps.append(trainer.update().grad_norm)
     assert steps[0] == 0.0
     assert steps[1] > 0.0
+
+
+@pytest.mark.parametrize("group", ["agent", "pretrain"])
+def test_the_files_name_every_setting_at_its_default(group):
+    plain = OmegaConf.to_container(OmegaConf.load(CONF / group / "pathwise.yaml"))
+    kind = {"agent": PathwiseAgentSettings, "pretrain": PathwisePretraining}[group]
+    assert plain.keys() == {field.name for field in dataclasses.fields(kind)}
+    assert build_settings(kind, plain, group) == kind()
+
+
+def test_the_first_days_of_a_stretch_are_not_scored(option_market):
+    market, options = option_market
+    trainer, other = (trainer_of(market, options, lstm_policy(market)) for _ in range(2))
+    days = other.draw()
+    excess = roll_out(other.policy, other.twins[0], days).excess.detach()[4:]
+    expected = market.history.sessions_per_year * (excess - excess**2).mean()
+    assert trainer.update().objective == pytest.approx(float(expected), rel=1e-9)
+
+
+def test_the_learning_rate_falls_by_a_cosine(option_market):
+    trainer = trainer_of(*option_market, lstm_policy(option_market[0]))
+    rates = [trainer.update().learning_rate for _ in range(6)]
+    fall = [0.05 + 0.95 * 0.5 * (1.0 + np.cos(np.pi * update / 6)) for update in range(6)]
+    np.testing.assert_allclose(rates, 1e-2 * np.array(fall))

@@ -163,3 +163,18 @@ def test_quantities_are_those_of_the_sizing_formula(name):
     wanted = twin.wanted(torch.from_numpy(action[None]), days)[0]
     own, _ = twin.trade(wanted, books, days.day(0))
     np.testing.assert_allclose(own.numpy(), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_ruined_book_is_closed_and_stays_so():
+    market, options, _ = option_case("default")
+    options = replace(options, episode=replace(options.episode, ruin_share=0.97))
+    twin = OptionTwin(market, options)
+    days = twin.days(*starts(market), LENGTH)
+    action = torch.from_numpy(drifting(np.random.default_rng(2), 20, 0.1)).requires_grad_()
+    earned = twin.earn(twin.wanted(action, days), days)
+    excess, ruined = earned.excess.detach().numpy(), (earned.equity < twin.ruin).numpy()
+    assert ruined[:-3].any(axis=0).sum() > 2
+    assert (excess[1:][ruined[:-1]] <= 0.0).all()  # what closing costs
+    assert not excess[2:][ruined[:-2] & ruined[1:-1]].any()
+    torch.autograd.backward(earned.excess.sum())
+    assert torch.isfinite(action.grad).all()
