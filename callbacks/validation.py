@@ -26,9 +26,8 @@ class Validation(BaseCallback):
     """Every `every` steps: score the deterministic policy on the validation and training splits.
 
     `score_validation` and `score_train` run the policy through a whole split and give its metrics,
-    `sharpe` and `score` among them. The best policy by its validation score, which is its Sharpe
-    ratio unless it was also tried elsewhere, is kept in `best/`; TensorBoard shows both and their
-    gap. A policy that is ruined on the validation split is never the best. With
+    `sharpe` among them. The best policy by its validation score, which is its Sharpe ratio unless
+    there is a `score`, is kept in `best/`; TensorBoard shows both Sharpe ratios and their gap. A policy that is ruined on the validation split is never the best. With
     `patience`, training stops after that many scores without improvement.
     """
 
@@ -79,7 +78,8 @@ class Validation(BaseCallback):
         values = {f"validation/{name}": value for name, value in validation.items()}
         values |= {f"train_split/{name}": value for name, value in train.items()}
         write_scalars(self.logger, {**values, "validation/gap": gap}, step)
-        sharpe, score = validation["sharpe"], validation["score"]
+        sharpe = validation["sharpe"]
+        score = validation.get("score", sharpe)
         # A book may have a good Sharpe ratio until the day of its ruin.
         eligible = bool(np.isfinite(score)) and validation.get("ruined", 0.0) == 0.0
         better = eligible and (self.best_score is None or score > self.best_score)

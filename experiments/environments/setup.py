@@ -133,15 +133,14 @@ class MarketSetup(ABC):
     def scorer(self, split: str) -> Score:
         """A function that gives a policy's metrics over a whole split, averaged over paths.
 
-        `ruined` is the share of paths on which the policy lost nearly everything, `score` what
-        the best policy is chosen by: the Sharpe ratio.
+        `ruined` is the share of paths on which the policy lost nearly everything.
         """
 
         def score(policy: Policy) -> Mapping[str, float]:
             backtest = self.judge(policy, split)
             measured = backtest.performance()
             means = {name: measured.mean(name) for name in SCORES}
-            return {**means, "ruined": float(backtest.ruined.mean()), "score": means["sharpe"]}
+            return {**means, "ruined": float(backtest.ruined.mean())}
 
         return score
 

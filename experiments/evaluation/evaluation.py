@@ -91,7 +91,7 @@ def _header(tested: TestedRun, resamples: int) -> dict[str, Any]:
         "same_data_as_training": tested.loaded.metadata.get("fingerprint") == fingerprint,
         # What the books were subject to; results under another are not comparable.
         "conditions": config_hash(conditions)[:16],
-        "splits": tested.setup.describe_data()["splits"],
+        "split_days": tested.setup.describe_data()["splits"],
         "resamples": resamples,
     }
 
