@@ -27,8 +27,9 @@ class Validation(BaseCallback):
 
     `score_validation` and `score_train` run the policy through a whole split and give its metrics,
     `sharpe` among them. The best policy by its validation score, which is its Sharpe ratio unless
-    there is a `score`, is kept in `best/`; TensorBoard shows both Sharpe ratios and their gap. A policy that is ruined on the validation split is never the best. With
-    `patience`, training stops after that many scores without improvement.
+    there is a `score`, is kept in `best/`; TensorBoard shows both Sharpe ratios and their gap. A
+    policy that is ruined on the validation split is never the best. With `patience`, training stops
+    after that many scores without improvement.
     """
 
     def __init__(
