@@ -83,7 +83,7 @@ class WorldSettings:
     """How many markets, and the ranges that each draws its parameters from, uniformly."""
 
     markets: Annotated[int, Field(ge=1, le=1000)] = 90
-    paths: Annotated[int, Field(ge=1, le=1000)] = 12  # of each market
+    paths: Annotated[int, Field(ge=1, le=100_000)] = 12  # of each market
     sessions: Annotated[int, Field(ge=120, le=5000)] = 760  # of each path
     seed: Annotated[int, Field(ge=0)] = 0  # of the worlds only
     shares: WorldShares = WorldShares()
