@@ -83,12 +83,17 @@ CHARTS: Mapping[str, Mapping[str, str]] = {
         "gap, training minus validation": "validation/gap",
         "validation max drawdown": "validation/max_drawdown",
         "validation return a year": "validation/annual_return",
+        "Sharpe in unseen worlds": "validation/worlds_sharpe",
     },
-    "2 Episodes in training": {
-        "Sharpe": "episode/sharpe",
-        "max drawdown": "episode/max_drawdown",
-        "return": "episode/total_return",
-        "costs, share of initial equity": "episode/costs_share",
+    # Noise trades too: what is evaluated is the policy without it.
+    "2 Training, with exploration and without": {
+        "Sharpe of episodes, exploring": "episode/sharpe",
+        "Sharpe of the training years, deterministic": "train_split/sharpe",
+        "return of episodes, exploring": "episode/total_return",
+        "return a year of the training years, deterministic": "train_split/annual_return",
+        "costs of episodes, exploring": "episode/costs_share",
+        "costs a year of the training years, deterministic": "train_split/cost_drag",
+        "max drawdown of episodes, exploring": "episode/max_drawdown",
         "reward": "episode/reward",
     },
     "5 Optimiser": {
@@ -105,7 +110,7 @@ BOOK_TITLES = {
     "gross_notional": "gross notional / equity",
     "cash": "cash / equity",
     "vega": "vega, $ a point",
-    "theta": "theta, $ a day",
+    "theta": "theta, $ a session",
 }
 
 

@@ -26,6 +26,8 @@ RUN = "hydra.run.dir=outputs/tiny/day/run"
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_and_trains(command, name, tmp_path):
     tiny = TINY_ALLOCATION if name in ALLOCATIONS else TINY
+    if name in ("production", "quickstart"):
+        tiny = (*tiny, "pretrain.updates=5")
     code, _, err = command(train, f"+exp={name}", *tiny, "total_timesteps=256")
     assert (code, err) == (0, "")
     (manifest,) = tmp_path.glob(f"outputs/{name}/*/*/manifest.json")
