@@ -83,7 +83,6 @@ CHARTS: Mapping[str, Mapping[str, str]] = {
         "gap, training minus validation": "validation/gap",
         "validation max drawdown": "validation/max_drawdown",
         "validation return a year": "validation/annual_return",
-        "Sharpe in unseen worlds": "validation/worlds_sharpe",
     },
     # Noise trades too: what is evaluated is the policy without it.
     "2 Training, with exploration and without": {
