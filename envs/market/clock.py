@@ -18,9 +18,7 @@ K. French and R. Roll, Stock return variances, same journal 17 (1986), on varian
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Annotated
 
 import numpy as np
@@ -64,7 +62,7 @@ class VarianceClock:
         days = np.maximum((last - first).astype(np.float64), 0.0)
         if self.sessions_per_year >= DAYS_PER_YEAR or not days.size:
             return np.asarray(days)
-        holidays = _holidays(int(str(first.min())[:4]), int(str(last.max())[:4]))
+        holidays = scheduled_holidays(first.min().item(), last.max().item())
         sessions = np.busday_count(first + _ONE_DAY, last + _ONE_DAY, holidays=holidays)
         sessions = np.maximum(sessions, 0).astype(np.float64)
         units: FloatArray = sessions + self.closed_day_weight * (days - sessions)
@@ -73,13 +71,6 @@ class VarianceClock:
     def years(self, start: DateArray, end: DateArray) -> FloatArray:
         """Years of variance from the closes of `start` to those of `end`."""
         return self.units(start, end) / self.units_per_year
-
-
-@lru_cache(maxsize=64)
-def _holidays(first_year: int, last_year: int) -> DateArray:
-    days = scheduled_holidays(dt.date(first_year, 1, 1), dt.date(last_year, 12, 31))
-    days.setflags(write=False)
-    return days
 
 
 def estimate_closed_day_weight(dates: DateArray, close: FloatArray) -> float:

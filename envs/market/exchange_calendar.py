@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,15 @@ _XNYS = object.__new__(XNYSExchangeCalendar)
 
 def scheduled_holidays(start: dt.date, end: dt.date) -> DateArray:
     """The exchange's regular holidays from `start` to `end`, known years ahead, (H,) days."""
-    return _days(_XNYS.regular_holidays.holidays(pd.Timestamp(start), pd.Timestamp(end)))
+    days = _holidays_of(start.year, end.year)
+    inside: DateArray = days[(days >= np.datetime64(start)) & (days <= np.datetime64(end))]
+    return inside
+
+
+@lru_cache(maxsize=64)  # each takes some fifty milliseconds
+def _holidays_of(first_year: int, last_year: int) -> DateArray:
+    first, last = pd.Timestamp(first_year, 1, 1), pd.Timestamp(last_year, 12, 31)
+    return _days(_XNYS.regular_holidays.holidays(first, last))
 
 
 def exchange_sessions(start: dt.date, end: dt.date) -> DateArray:
