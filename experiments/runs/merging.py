@@ -91,7 +91,7 @@ def _member(run: Path) -> Member:
 
 
 def _refuse_other_environment(first: Member, other: Member) -> None:
-    """What was paid for may differ; what is seen, traded and paid on may not."""
+    """What was paid for and learned in may differ; what is seen, traded and judged on may not."""
     ours, theirs = _environment(first.config), _environment(other.config)
     odd = sorted(
         f"{section}.{key}"
@@ -113,6 +113,7 @@ def _environment(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         field.name: settings_to_json(getattr(market, field.name)) for field in fields(market)
     }
     del sections["env"]["reward"]
+    sections["data"].pop("worlds", None)
     return sections
 
 

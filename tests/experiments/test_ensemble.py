@@ -6,11 +6,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_module
 
 from agents.persistence.policy_file import load_policy, save_policy
 from agents.ppo.policies import MaskedMlpLstmPolicy
 from experiments import ensemble, evaluate, train
-from experiments.runs.config import config_hash
+from experiments.runs.config import config_hash, plain_config
+from experiments.runs.merging import _environment
 from experiments.runs.record import load_manifest, load_run_config
 from experiments.runs.trials import read_trials
 
@@ -106,3 +108,14 @@ def test_what_cannot_be_merged_is_one_line_and_leaves_nothing(command, runs, tmp
     manifest = json.loads((runs[0] / "manifest.json").read_text())
     (runs[0] / "manifest.json").write_text(json.dumps(manifest | {"status": "failed"}))
     assert "seed0 is failed, not finished" in refusal(listed(runs))
+
+
+def test_runs_that_learned_in_other_worlds_are_of_one_environment():
+    with initialize_config_module("conf", version_base="1.3"):
+        first, second, other = (
+            plain_config(compose("config", overrides=["+exp=quickstart", *more]))
+            for more in (["seed=0"], ["seed=1"], ["data.closed_day_weight=1"])
+        )
+    assert first["data"]["worlds"]["seed"] == 0
+    assert second["data"]["worlds"]["seed"] == 1
+    assert _environment(first) == _environment(second) != _environment(other)
