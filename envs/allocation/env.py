@@ -22,16 +22,19 @@ from envs.core.kernel import BookKernel
 from envs.core.market import as_rows
 from risk.book import Book
 
+
 class AllocationKernel(BookKernel):
     """N portfolios of A assets and cash over one panel; see `BookKernel` for episodes and steps.
 
     Action (N, A + 1): weights of the assets, then of cash, 0 or more; they are divided by their
     sum, and all zeros ask for cash. With `env.action=band` (N, 2 A + 1): A widths follow, and an
-    asset is traded only if it is further from its weight than its width, and only to there (see
-    `envs.allocation.rebalance.edges`), which is the form of the best policy with proportional costs
-    (M. H. A. Davis and A. R. Norman, Portfolio selection with transaction costs, 1990). Observation (N, 3 A + 2): `market.allocation_features`. Nothing
-    is borrowed or sold short. What is bought or sold costs a share of its dollars, once, paid from
-    the portfolio, so that the weights after the trade are the requested ones.
+    asset is traded only if it is further from its weight than its width, and only to there, see
+    `envs.allocation.rebalance.edges`. That is the form of the best policy with proportional costs
+    (M. H. A. Davis and A. R. Norman, Portfolio selection with transaction costs, 1990).
+
+    Observation (N, 3 A + 2): `market.allocation_features`. Nothing is borrowed or sold short. What
+    is bought or sold costs a share of its dollars, once, paid from the portfolio, so that the
+    weights after the trade are the requested ones.
     """
 
     market: PanelMarket
