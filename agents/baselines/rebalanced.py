@@ -6,8 +6,8 @@ import numpy as np
 
 from conf.errors import InputError
 from conf.types import FloatArray
-from envs.allocation.env import rebalanced_quantity
 from envs.allocation.market import PanelMarket
+from envs.allocation.rebalance import rebalanced_quantity
 from envs.core.kernel import BookState
 
 

@@ -10,13 +10,16 @@ from torch import Tensor
 
 from agents.pathwise.twin import Books, Days, Twin, scaled
 from conf.types import BoolArray, FloatArray, IntArray, ObsArray
-from envs.allocation.env import ROUNDING_SHARE
 from envs.allocation.market import AllocationSettings, PanelMarket
+from envs.allocation.rebalance import BAND_SCALE, ROUNDING_SHARE
 from envs.core.market import as_rows
 
 
 class AllocationTwin(Twin):
-    """Portfolios of A assets and cash; actions (B, A + 1) are weights, cash last."""
+    """Portfolios of A assets and cash; actions (B, A + 1) are weights, cash last.
+
+    With `env.action=band` widths (B, A) follow them.
+    """
 
     market: PanelMarket
     options: AllocationSettings
@@ -31,8 +34,9 @@ class AllocationTwin(Twin):
 
     @property
     def rules(self) -> tuple[Any, ...]:
-        """Costs, threshold and capital."""
-        return self.options.costs, self.options.rebalance_threshold, self.initial
+        """Action, costs, threshold and capital."""
+        options = self.options
+        return options.action, options.costs, options.rebalance_threshold, self.initial
 
     def _costs(self, now: IntArray, mark: FloatArray) -> tuple[FloatArray, FloatArray | None]:
         # Before the multiple, which `days` puts on.
@@ -51,44 +55,93 @@ class AllocationTwin(Twin):
         return seen
 
     def wanted(self, action: Tensor, days: Days) -> Tensor:
-        """Units for a dollar of the portfolio after costs: the assets' weights over prices."""
-        weights = action.to(days.mark.dtype)
-        return (weights / weights.sum(dim=-1, keepdim=True))[..., :-1] / days.mark
+        """Units for a dollar of the portfolio after costs, (..., A): weights over prices.
+
+        Of bands the lower and the upper edges, (..., 2, A); see `envs.allocation.rebalance.edges`.
+        """
+        assets = days.mark.shape[-1]
+        shares = action.to(days.mark.dtype)
+        shares = shares / shares[..., : assets + 1].sum(dim=-1, keepdim=True)
+        weights = shares[..., :assets]
+        if self.options.action == "weights":
+            return weights / days.mark
+        width = BAND_SCALE * shares[..., assets + 1 :]
+        bands = [(weights - width).clamp_min(0.0), (weights + width).clamp_max(1.0)]
+        return torch.stack(bands, dim=-2) / days.mark[..., None, :]
 
     def trade(self, wanted: Tensor, books: Books, day: Days) -> tuple[Tensor, Tensor]:
-        """See `envs.allocation.env.rebalanced_quantity`; a share of the dollars traded is paid."""
-        weights, held = wanted * day.mark, books.quantity * day.mark
-        after = self._value_after_costs(books.equity, held, weights)
-        quantity = wanted * (after * (1.0 - ROUNDING_SHARE))[:, None]
-        kept = day.closed
-        threshold = self.options.rebalance_threshold
-        if threshold > 0.0:
-            now = held / books.equity[:, None]
-            apart = (weights - now).abs().sum(dim=-1)
-            in_cash = 1.0 - weights.sum(dim=-1)
-            apart = 0.5 * (apart + (in_cash - books.cash / books.equity).abs())
-            kept = kept | (apart < threshold)
+        """See `envs.allocation.rebalance`; a share of the dollars traded is paid."""
+        held = books.quantity * day.mark
+        if self.options.action == "band":
+            quantity = self._inside(wanted * day.mark[:, None], held, books, day)
+            kept = day.closed
+        else:
+            weights = wanted * day.mark
+            after, _, _ = self._value_after_costs(books.equity, held, weights, weights)
+            quantity = wanted * (after * (1.0 - ROUNDING_SHARE))[:, None]
+            kept = day.closed | self._near(weights, held, books)
         quantity = torch.where(kept[:, None], books.quantity, quantity)
         cost = ((quantity - books.quantity).abs() * day.unit_cost).sum(dim=-1)
         return quantity, cost
 
-    def _value_after_costs(self, value: Tensor, held: Tensor, weights: Tensor) -> Tensor:
-        """`envs.allocation.env.value_after_costs`; its last Newton step carries the gradient."""
+    def _near(self, weights: Tensor, held: Tensor, books: Books) -> Tensor:
+        """Whether books (B,) are nearer to their weights than the rebalancing threshold."""
+        threshold = self.options.rebalance_threshold
+        if threshold == 0.0:
+            return torch.zeros_like(books.equity, dtype=torch.bool)
+        apart = (weights - held / books.equity[:, None]).abs().sum(dim=-1)
+        in_cash = 1.0 - weights.sum(dim=-1)
+        return 0.5 * (apart + (in_cash - books.cash / books.equity).abs()) < threshold
 
-        def root(side: Tensor) -> Tensor:
-            bought, paid = (side * weights).sum(dim=-1), (side * held).sum(dim=-1)
+    def _inside(self, bands: Tensor, held: Tensor, books: Books, day: Days) -> Tensor:
+        """`envs.allocation.rebalance.banded_quantity` of bands (B, 2, A)."""
+        lower, upper = bands.unbind(dim=1)
+        after, side, edge = self._value_after_costs(books.equity, held, lower, upper)
+        kept = 1.0 - ROUNDING_SHARE
+        reached = torch.where(side == 0.0, held, edge * after[:, None])
+        short = reached.sum(dim=-1) > after * kept
+        if short.any():
+            share = reached / after[:, None]
+            total, least = share.sum(dim=-1, keepdim=True), lower.sum(dim=-1, keepdim=True)
+            room = torch.where(total > least, total - least, 1.0)
+            part = ((total - 1.0).clamp_min(0.0) / room).clamp_max(1.0)
+            paid = (share - part * (share - lower)) * kept
+            lower = torch.where(short[:, None], paid, lower)
+            upper = torch.where(short[:, None], paid, upper)
+            after, side, edge = self._value_after_costs(books.equity, held, lower, upper)
+        target = edge * (after * kept)[:, None] / day.mark
+        return torch.where(side == 0.0, books.quantity, target)
+
+    def _value_after_costs(
+        self, value: Tensor, held: Tensor, lower: Tensor, upper: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`envs.allocation.rebalance.value_after_costs`; its last Newton step has the gradient.
+
+        Also whether an asset is bought (1), sold (-1) or left alone (B, A), and the edge it meets.
+        """
+
+        def sides(after: Tensor) -> tuple[Tensor, Tensor]:
+            below = lower * after[:, None] - held
+            if upper is lower:
+                return torch.sign(below), lower
+            above = upper * after[:, None] - held
+            side = torch.sign(below.clamp_min(0.0) + above.clamp_max(0.0))
+            return side, torch.where(side < 0.0, upper, lower)
+
+        def root(side: Tensor, edge: Tensor) -> Tensor:
+            bought, paid = (side * edge).sum(dim=-1), (side * held).sum(dim=-1)
             return (value + self._share * paid) / (1.0 + self._share * bought)
 
         with torch.no_grad():
             after = value
-            for _ in range(weights.shape[1] + 1):
-                side = torch.sign(weights * after[:, None] - held)
-                lower = torch.minimum(root(side), after)
-                if torch.equal(lower, after):
+            for _ in range(2 * lower.shape[1] + 1):
+                low = torch.minimum(root(*sides(after)), after)
+                if torch.equal(low, after):
                     break
-                after = lower
-            side = torch.sign(weights * after[:, None] - held)
-        return root(side)
+                after = low
+            side, _ = sides(after)
+        edge = lower if upper is lower else torch.where(side < 0.0, upper, lower)
+        return root(side, edge), side, edge
 
     def _own_features(self, books: Books, day: Days) -> Tensor:
         worth = self.worth(books.equity)

@@ -47,19 +47,25 @@ class LogUtility:
 class Crra:
     """Constant relative risk aversion g: mean of (G^(1 - g) - 1) / (1 - g), G the gross return.
 
-    G is the day's return over that of cash; it is cut at 1 % (Pratt 1964; Arrow 1965).
+    G is what was earned over what cash earned (Pratt 1964; Arrow 1965); a day's is cut at 1 %.
+    Of a stretch it is what an investor maximises who looks at the end; of a day, the same but for
+    costs, which make it matter that losses of different days add up.
     """
 
     kind: Literal["crra"] = "crra"
     risk_aversion: Annotated[float, Field(gt=0.0, le=1000.0)] = 5.0
+    over: Literal["day", "stretch"] = "day"
 
     def __call__(self, excess: Tensor, cash: Tensor) -> Tensor:
-        """The mean over all days."""
+        """The mean over all days, or over stretches, for a session of theirs."""
         log_gross = torch.log((excess + cash).clamp_min(LEAST_GROSS_RETURN) / cash)
+        sessions = 1
+        if self.over == "stretch":
+            log_gross, sessions = log_gross.sum(dim=0), len(excess)
         power = 1.0 - self.risk_aversion
         if power == 0.0:
-            return log_gross.mean()
-        return (torch.expm1(power * log_gross) / power).mean()
+            return log_gross.mean() / sessions
+        return (torch.expm1(power * log_gross) / power).mean() / sessions
 
 
 @settings

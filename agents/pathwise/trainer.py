@@ -160,7 +160,7 @@ class PathwiseTrainer:
 
     def draw(self) -> Days:
         """Stretches of the markets, drawn in proportion to their paths."""
-        market, path, session = self._draw_places()
+        market, path, session = self.draw_places()
         device = self.policy.device
         parts = []
         for number in np.unique(market):
@@ -170,7 +170,7 @@ class PathwiseTrainer:
             )
         return parts[0] if len(parts) == 1 else Days.join(parts)
 
-    def _draw_places(self) -> tuple[IntArray, IntArray, IntArray]:
+    def draw_places(self) -> tuple[IntArray, IntArray, IntArray]:
         """Market, path and first session of each stretch."""
         any_path = self._rng.integers(0, self._paths.sum(), self.options.stretches)
         ends = np.cumsum(self._paths)

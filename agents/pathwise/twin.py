@@ -216,7 +216,8 @@ class Twin(ABC):
 
     def earn(self, wanted: Tensor, days: Days) -> Earned:
         """Hold what is wanted (L, B, M) from new books on."""
-        return self.steer(days, lambda t, _books, _day: wanted[t])
+        each = wanted.unbind(0)  # the gradient of wanted[t] would be as long as all days, every day
+        return self.steer(days, lambda t, _books, _day: each[t])
 
     def worth(self, equity: Tensor) -> Tensor:
         """What returns and shares are measured on, (B,)."""

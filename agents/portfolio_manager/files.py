@@ -19,6 +19,7 @@ from pydantic import Field
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from agents.factory import PPOSettings
+from agents.pathwise.trainer import PathwiseSettings
 from agents.persistence.policy_file import (
     DESCRIPTION,
     WEIGHTS,
@@ -53,6 +54,7 @@ class ModelMetadata:
     agent: PPOSettings
     env: AllocationSettings
     data: PanelSettings
+    pathwise: PathwiseSettings | None = None  # None: by PPO alone
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from agents.factory import PPOSettings
+from agents.pathwise.trainer import PathwiseSettings
 from agents.portfolio_manager.conditions import (
     Conditions,
     MarketConditions,
@@ -23,9 +24,10 @@ from agents.portfolio_manager.files import (
     load_model,
     save_model,
 )
-from agents.portfolio_manager.training import TrainingPlan, default_data, learn
+from agents.portfolio_manager.training import PATHWISE, TrainingPlan, default_data, learn
 from conf.errors import InputError
 from envs.allocation.market import AllocationSettings, PanelMarket, build_panel_market
+from envs.allocation.rebalance import edges, normalised, weights_inside
 from envs.market.sources.panel import PanelSettings, PanelSimulatedData, load_panel
 from risk.manager import CASH
 from risk.sizing import kelly_fraction, volatility_leverage
@@ -44,7 +46,8 @@ class RLPortfolioManager:
     `models/ppo_agent/`); None saves nothing. assets: their names in the agent's order; None: those
     of the training data or, in a simulated market, any names, in alphabetical order. data, env and
     agent: the settings of training; None: the loaded model's, or the defaults, a simulated market
-    of calm and stress in which all assets are alike. num_envs: parallel episodes. leverage_range
+    of calm and stress in which all assets are alike. pathwise: how a new agent is trained before
+    PPO by the gradient of a utility; None: not at all. num_envs: parallel episodes. leverage_range
     and target_volatility (annual): for `compute_leverage`.
 
     It is an `Allocator` of `risk.manager.AdvancedRiskManager`. InputError for settings that do not
@@ -61,6 +64,7 @@ class RLPortfolioManager:
         data: PanelSettings | None = None,
         env: AllocationSettings | None = None,
         agent: PPOSettings | None = None,
+        pathwise: PathwiseSettings | None = PATHWISE,
         target_volatility: float = 0.30,
         num_envs: int = 8,
         seed: int = 0,
@@ -81,6 +85,7 @@ class RLPortfolioManager:
             self.assets = self.assets or saved.assets
         self.agent = agent or (saved.agent if saved else PPOSettings(reward_scale=REWARD_SCALE))
         self.env = env or (saved.env if saved else AllocationSettings())
+        self.pathwise = saved.pathwise if saved else pathwise
         self.data: PanelSettings = data or (saved.data if saved else default_data(asset_count))
 
     @property
@@ -106,7 +111,13 @@ class RLPortfolioManager:
         if before:
             seed = int(np.random.SeedSequence([seed, before]).generate_state(1)[0])
         plan = TrainingPlan(
-            episodes, update_interval, self._num_envs, seed, self._device, self.agent
+            episodes,
+            update_interval,
+            self._num_envs,
+            seed,
+            self._device,
+            self.agent,
+            self.pathwise,
         )
         market, data = self._market()
 
@@ -120,6 +131,7 @@ class RLPortfolioManager:
                 agent=self.agent,
                 env=self.env,
                 data=data,
+                pathwise=self.pathwise,
             )
             self._model = Model(weights, metadata)
             if self.folder is not None:
@@ -147,8 +159,12 @@ class RLPortfolioManager:
         positions = read_positions(portfolio, self.asset_count, self.assets)
         observation = observe(positions, market_conditions, self._model.metadata.features)
         action, _ = self._model.weights.policy.predict(observation[None], deterministic=True)
-        weights = np.maximum(np.asarray(action[0], np.float64), 0.0)
-        shares = (weights / weights.sum()).tolist()
+        asked = normalised(np.maximum(np.asarray(action, np.float64), 0.0), self.asset_count)[0]
+        if self._model.metadata.env.action == "band":
+            held = np.asarray(observation[: self.asset_count], np.float64)
+            inside = weights_inside(*edges(asked), held)
+            asked = np.append(inside, 1.0 - inside.sum())
+        shares = asked.tolist()
         return dict(zip((*positions.assets, CASH), shares, strict=True))
 
     def __call__(

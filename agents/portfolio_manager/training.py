@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.factory import PPOSettings, build_agent
+from agents.pathwise.objectives import MeanVariance
+from agents.pathwise.trainer import PathwiseSettings, PathwiseTrainer, make_twin
 from agents.portfolio_manager.files import TrainedWeights, load_moments, moments_of
 from conf.errors import InputError
 from envs.allocation.market import AllocationSettings, PanelMarket
@@ -19,6 +21,16 @@ from envs.market.sources.panel import PanelSimulatedData
 from envs.sb3_vec_env import KernelVecEnv
 
 CHECKPOINT_EPISODES = 50
+# Assets are chosen anew at each close and costs are small, so what follows two weeks later teaches
+# little but noise. A rate of .01 ends with all weights on one side.
+PATHWISE = PathwiseSettings(
+    objective=MeanVariance(risk_aversion=5.0),
+    cost_multiple=1.0,
+    updates=200,
+    stretches=128,
+    sessions=10,
+    unscored=1,
+)
 
 
 def default_data(asset_count: int) -> PanelSimulatedData:
@@ -48,6 +60,7 @@ class TrainingPlan:
     seed: int
     device: str
     agent: PPOSettings
+    pathwise: PathwiseSettings | None  # what a new agent is trained by first; None: by PPO alone
 
     def __post_init__(self) -> None:
         for name, least in (("episodes", 1), ("update_interval", 2), ("num_envs", 1)):
@@ -79,8 +92,9 @@ def learn(
     before: TrainedWeights | None,
     save: Callable[[TrainedWeights, int], None],
 ) -> list[float]:
-    """Train, from the weights `before` if there are any; the reward sum of each episode.
+    """Train by PPO; the reward sum of each episode.
 
+    It starts from the weights `before`, or where there are none from pathwise training.
     `save` is called with the weights and the number of finished episodes, every
     CHECKPOINT_EPISODES of them and at the end, after the last update.
     """
@@ -93,6 +107,13 @@ def learn(
     if before is not None:
         policy.load_state_dict(before.policy.state_dict())
         load_moments(policy, before.moments)
+    elif plan.pathwise is not None:
+        twin = make_twin(
+            market, options, plan.pathwise.cost_multiple, band=plan.pathwise.no_trade_band
+        )
+        trainer = PathwiseTrainer(policy, [twin], [window], plan.pathwise, plan.seed)
+        while not trainer.finished:
+            trainer.update()
 
     def save_weights(episodes: int) -> None:
         save(TrainedWeights(policy, moments_of(policy)), episodes)

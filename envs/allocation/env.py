@@ -9,6 +9,12 @@ import numpy as np
 from conf.errors import InputError
 from conf.types import BoolArray, FloatArray, IntArray, ObsArray
 from envs.allocation.market import AllocationSettings, PanelMarket
+from envs.allocation.rebalance import (
+    banded_quantity,
+    edges,
+    normalised,
+    rebalanced_quantity,
+)
 from envs.allocation.simplex import Simplex
 from envs.core.episode_statistics import ALL
 from envs.core.features import Scaling
@@ -16,71 +22,19 @@ from envs.core.kernel import BookKernel
 from envs.core.market import as_rows
 from risk.book import Book
 
-# The last bits of a trade may not overdraw the account, so this share stays behind as cash.
-ROUNDING_SHARE = 64 * float(np.finfo(np.float64).eps)
-
-
-def value_after_costs(
-    value: FloatArray, held: FloatArray, weights: FloatArray, cost_share: float
-) -> FloatArray:
-    """Value V' (N,) of portfolios once `weights` (N, A) of it are held in each asset.
-
-    value (N,) dollars before the trade, held (N, A) dollars in each asset before it; the rest is
-    cash, and the rest of the weights stays cash. Trading costs `cost_share` < 1 of every dollar
-    bought or sold and is paid from the portfolio:
-
-        V' = V - cost_share x sum |weights V' - held|
-
-    the transaction remainder factor of Z. Jiang, D. Xu and J. Liang, A deep reinforcement learning
-    framework for the financial portfolio management problem (2017), arXiv:1706.10059, times V.
-    V' less the right-hand side is convex, rises, and is linear between the V' at which an asset
-    turns from bought to sold. So Newton's method from V falls to the root in as many steps as
-    there are such turns, and is exact.
-    """
-    after = value
-    for _ in range(weights.shape[1] + 1):
-        side = np.sign(weights * after[:, None] - held)
-        bought = (side * weights).sum(axis=-1)
-        root = (value + cost_share * (side * held).sum(axis=-1)) / (1.0 + cost_share * bought)
-        lower = np.minimum(root, after)
-        if np.array_equal(lower, after):
-            break
-        after = lower
-    return after
-
-
-def rebalanced_quantity(
-    weights: FloatArray,
-    quantity: FloatArray,
-    cash: FloatArray,
-    equity: FloatArray,
-    price: FloatArray,
-    options: AllocationSettings,
-) -> FloatArray:
-    """Units (N, A) that bring portfolios to weights (N, A + 1), cash last, after costs.
-
-    Held before: quantity (N, A), price (N, A) dollars a unit, cash and equity (N,) dollars. What
-    is nearer to its weights than the rebalancing threshold stays as it is.
-    """
-    held, assets = quantity * price, weights[:, :-1]
-    after = value_after_costs(equity, held, assets, options.costs.share)
-    after = after * (1.0 - ROUNDING_SHARE)
-    target: FloatArray = assets * after[:, None] / price
-    threshold = options.rebalance_threshold
-    if threshold > 0.0:
-        apart = np.abs(assets - held / equity[:, None]).sum(axis=-1)
-        apart = 0.5 * (apart + np.abs(weights[:, -1] - cash / equity))
-        target = np.where((apart < threshold)[:, None], quantity, target)
-    return target
-
 
 class AllocationKernel(BookKernel):
     """N portfolios of A assets and cash over one panel; see `BookKernel` for episodes and steps.
 
     Action (N, A + 1): weights of the assets, then of cash, 0 or more; they are divided by their
-    sum, and all zeros ask for cash. Observation (N, 3 A + 2): `market.allocation_features`. Nothing
-    is borrowed or sold short. What is bought or sold costs a share of its dollars, once, paid from
-    the portfolio, so that the weights after the trade are the requested ones.
+    sum, and all zeros ask for cash. With `env.action=band` (N, 2 A + 1): A widths follow, and an
+    asset is traded only if it is further from its weight than its width, and only to there, see
+    `envs.allocation.rebalance.edges`. That is the form of the best policy with proportional costs
+    (M. H. A. Davis and A. R. Norman, Portfolio selection with transaction costs, 1990).
+
+    Observation (N, 3 A + 2): `market.allocation_features`. Nothing is borrowed or sold short. What
+    is bought or sold costs a share of its dollars, once, paid from the portfolio, so that the
+    weights after the trade are the requested ones.
     """
 
     market: PanelMarket
@@ -95,14 +49,18 @@ class AllocationKernel(BookKernel):
                 "Set risk.limits.max_margin to null, or take risk=allocation",
             )
         assets = len(market.instruments)
-        self.action_space = Simplex(assets + 1)
+        self._bands = self.options.action == "band"
+        self.action_space = Simplex(2 * assets + 1 if self._bands else assets + 1)
         self._observed, self._index = as_rows(market.observed), as_rows(market.index_return)
         own = (*market.features[:assets], *market.features[3 * assets :])
         self._scaling = Scaling(own)
         self._nothing_leaves = np.zeros(1, np.bool_)
 
     def checked_action(self, action: Any) -> FloatArray:
-        """The weights (N, A + 1), summing to 1; a wrong shape, a NaN or a minus is refused."""
+        """The weights (N, A + 1) summing to 1, and widths, if any, in units of that sum.
+
+        A wrong shape, a NaN or a minus is refused.
+        """
         weights = self.finite_action(action)
         if weights.min() < 0.0:
             where = tuple(int(i) for i in np.argwhere(weights < 0.0)[0])
@@ -110,12 +68,7 @@ class AllocationKernel(BookKernel):
                 f"weight {where[1]} of episode {where[0]} is {weights[where]}",
                 "Give weights of 0 or more: nothing is sold short",
             )
-        largest = weights.max(axis=-1, keepdims=True)
-        share = weights / np.where(largest > 0.0, largest, 1.0)  # or their sum might overflow
-        total = share.sum(axis=-1, keepdims=True)
-        normalised: FloatArray = share / np.where(total > 0.0, total, 1.0)
-        normalised[total[:, 0] == 0.0, -1] = 1.0
-        return normalised
+        return normalised(weights, len(self.market.instruments))
 
     def exposures(self) -> dict[str, FloatArray]:
         """The portfolio held into the last close, right after the trade at the close before it.
@@ -136,6 +89,10 @@ class AllocationKernel(BookKernel):
 
     def _target(self, action: FloatArray, mark: FloatArray, row: IntArray) -> FloatArray:
         ledger = self.ledger
+        if self._bands:
+            return banded_quantity(
+                *edges(action), ledger.quantity, ledger.equity, mark, self.options.costs.share
+            )
         return rebalanced_quantity(
             action, ledger.quantity, ledger.cash, ledger.equity, mark, self.options
         )

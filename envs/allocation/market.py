@@ -43,15 +43,23 @@ class AllocationSettings(BookOptions):
 
     kind: Literal["allocation"] = "allocation"
     initial_equity_usd: EquityUsd = 10_000.0
+    # weights: what is held after each close. band: weights and widths; each asset is traded only
+    # when it is further from its weight than its width, and only to there.
+    action: Literal["weights", "band"] = "weights"
     # Half the sum of absolute changes of weight, cash included; less than this is not traded.
     rebalance_threshold: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     costs: FlatCosts = FlatCosts(rate_bps=10.0)  # of every dollar bought or sold
     reward: RewardSettings = ALLOCATION_REWARD
 
     @model_validator(mode="after")
-    def _check_costs(self) -> AllocationSettings:
+    def _check_trading(self) -> AllocationSettings:
         if self.costs.rate_bps * BPS >= 1.0:
             raise ValueError(f"costs.rate_bps = {self.costs.rate_bps} leaves nothing of a trade")
+        if self.action == "band" and self.rebalance_threshold > 0.0:
+            raise ValueError(
+                f"rebalance_threshold = {self.rebalance_threshold} does not go with action = band, "
+                "which has its own: set it to 0"
+            )
         return self
 
 

@@ -22,8 +22,8 @@ from agents.baselines.options import build_baselines
 from agents.policy import PolicyBatch, Trader
 from conf.settings import build_settings
 from conf.types import FloatArray
-from envs.allocation.env import rebalanced_quantity
 from envs.allocation.market import AllocationMarketSettings, AllocationSettings, PanelMarket
+from envs.allocation.rebalance import rebalanced_quantity
 from envs.core.batch import Window
 from envs.core.costs import FlatCosts
 from envs.core.kernel import BookKernel, BookState

@@ -79,3 +79,19 @@ def test_allocation_gradients_agree_with_finite_differences(threshold):
     largest = float(gradient.abs().max())
     for at, slope in differences(value, logits.detach()):
         assert float(gradient[at]) == pytest.approx(slope, rel=1e-4, abs=1e-5 * largest), at
+
+
+@pytest.mark.parametrize("cash", [3.0, -5.0])
+def test_gradients_of_bands_agree_with_finite_differences(cash):
+    market, _, twin = allocation_case(0.0, action="band")
+    days, logits = a_day(twin, market, 9, 0.3)
+    logits[..., 4] += cash
+
+    def value(given):
+        return utility(twin.earn(twin.wanted(torch.softmax(given, dim=-1), days), days))
+
+    (gradient,) = torch.autograd.grad(value(logits.requires_grad_()), logits)
+    largest = float(gradient.abs().max())
+    assert (gradient[..., 5:].abs().amax(dim=(0, 1)) > 1e-3 * largest).all()
+    for at, slope in differences(value, logits.detach()):
+        assert float(gradient[at]) == pytest.approx(slope, rel=1e-4, abs=1e-5 * largest), at

@@ -43,6 +43,13 @@ def test_a_relative_risk_aversion_of_one_is_the_logarithm():
     assert float(crra(EXCESS, CASH)) == float(log(EXCESS, CASH))
 
 
+def test_over_a_stretch_days_compound():
+    given = {"kind": "crra", "risk_aversion": 3.0, "over": "stretch"}
+    objective = build_settings(Objective, given, "objective")
+    end = RATIO.prod(axis=0)
+    assert float(objective(EXCESS, CASH)) == pytest.approx(np.mean((end**-2.0 - 1) / -2.0) / 30)
+
+
 @pytest.mark.parametrize("kind", ["log", "crra", "mean_deviation"])
 def test_ruin_and_a_book_of_cash_have_finite_gradients(kind):
     objective = build_settings(Objective, {"kind": kind}, "objective")

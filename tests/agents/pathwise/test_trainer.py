@@ -185,7 +185,7 @@ def test_several_markets_train_as_one(option_market):
     windows = [Window(market.first_usable, market.first_usable + 30)] * 2 + [whole(market)]
     trainer = PathwiseTrainer(lstm_policy(market), twins, windows, SHORT, 0)
     assert trainer.draw().mark.shape == (20, 8, 20)
-    number, path, session = trainer._draw_places()
+    number, path, session = trainer.draw_places()
     assert set(number) == {0, 1, 2}
     assert path.max() == 2
     assert session[number < 2].max() < market.first_usable + 10
@@ -197,7 +197,7 @@ def test_stretches_stay_inside_the_window(option_market):
     twin = make_twin(market, options, 1.0)
     window = Window(market.first_usable, market.first_usable + 21)
     trainer = PathwiseTrainer(lstm_policy(market), [twin], [window], SHORT, 0)
-    assert set(trainer._draw_places()[2]) == {window.start}
+    assert set(trainer.draw_places()[2]) == {window.start}
     with pytest.raises(InputError, match="does not fit"):
         PathwiseTrainer(
             lstm_policy(market), [twin], [Window(window.start, window.stop - 1)], SHORT, 0

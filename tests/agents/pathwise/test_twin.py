@@ -37,14 +37,17 @@ def option_case(name, sessions=420, paths=3, **history):
     return market, options, OptionTwin(market, options)
 
 
-def allocation_case(threshold, bps=30.0, assets=4):
+def allocation_case(threshold, bps=30.0, assets=4, action="weights"):
     rng = np.random.default_rng(0)
     steps = 0.0005 + 0.012 * rng.standard_normal((2, 300, assets))
     market = build_panel_market(
         panel_of(100.0 * np.exp(steps.cumsum(axis=1)), 0.04), AllocationSettings()
     )
     options = replace(
-        AllocationSettings(), costs=FlatCosts(rate_bps=bps), rebalance_threshold=threshold
+        AllocationSettings(),
+        costs=FlatCosts(rate_bps=bps),
+        rebalance_threshold=threshold,
+        action=action,
     )
     return market, options, AllocationTwin(market, options)
 
@@ -113,6 +116,24 @@ def test_an_allocation_earns_what_the_environment_says(threshold):
     logits = drifting(np.random.default_rng(2), 5, 0.5)
     weights = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     (excess, equity, seen), (own, own_equity, own_seen) = both(case, weights)
+    np.testing.assert_allclose(own, excess, atol=1e-9, rtol=0)
+    np.testing.assert_allclose(own_equity, equity, rtol=1e-9)
+    np.testing.assert_allclose(own_seen, seen, atol=2e-5)
+
+
+def bands(rng, cash):
+    """Weights of four assets, of cash and four widths; with little cash, bands would borrow."""
+    logits = drifting(rng, 9, 0.3)
+    logits[..., 4] += np.log(cash)
+    return np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("cash", [5.0, 1e-3])
+def test_an_allocation_within_bands_earns_what_the_environment_says(cash):
+    case = allocation_case(0.0, action="band")
+    (excess, equity, seen), (own, own_equity, own_seen) = both(
+        case, bands(np.random.default_rng(2), cash)
+    )
     np.testing.assert_allclose(own, excess, atol=1e-9, rtol=0)
     np.testing.assert_allclose(own_equity, equity, rtol=1e-9)
     np.testing.assert_allclose(own_seen, seen, atol=2e-5)

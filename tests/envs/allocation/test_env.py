@@ -5,8 +5,9 @@ import pytest
 
 from conf.errors import InputError
 from conf.settings import build_settings
-from envs.allocation.env import ROUNDING_SHARE, AllocationKernel
+from envs.allocation.env import AllocationKernel
 from envs.allocation.market import ALLOCATION_REWARD, build_panel_market
+from envs.allocation.rebalance import ROUNDING_SHARE
 from envs.core.batch import Window
 from risk.overlay import RiskSettings
 from tests.envs.allocation.portfolios import (

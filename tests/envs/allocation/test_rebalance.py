@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
-from envs.allocation.env import value_after_costs
+from envs.allocation.rebalance import banded_quantity, edges, normalised, value_after_costs
 from tests.envs.allocation.portfolios import simplex_points
 
 CASES = [
@@ -73,3 +73,62 @@ def test_a_portfolio_alone_is_the_same_as_in_a_batch():
         for i in range(64)
     ]
     np.testing.assert_array_equal(together, alone)
+
+
+# --- bands ----------------------------------------------------------------------------------------
+
+
+def some_bands(number: int, assets: int, cash: float):
+    value, held, _ = some_portfolios(number, assets)
+    action = simplex_points(np.random.default_rng(5), number, 2 * assets + 1)
+    action[:, assets] = cash
+    return value, held, *edges(normalised(action, assets))
+
+
+@pytest.mark.parametrize(("share", "assets"), CASES)
+def test_with_cash_to_spare_each_asset_meets_its_nearer_edge_or_is_left_alone(share, assets):
+    value, held, lower, upper = some_bands(200, assets, cash=2.0 * assets)
+    price = np.random.default_rng(0).uniform(1.0, 500.0, held.shape)
+    quantity = banded_quantity(lower, upper, held / price, value, price, share)
+    after = value - share * np.abs(quantity * price - held).sum(axis=-1)
+    aim = np.clip(held, lower * after[:, None], upper * after[:, None])
+    np.testing.assert_allclose(quantity * price, aim, rtol=1e-12, atol=1e-9)
+    alone = (held > lower * value[:, None]) & (held < upper * after[:, None])
+    assert alone.any()
+    np.testing.assert_array_equal(quantity[alone], (held / price)[alone])
+
+
+@pytest.mark.parametrize(("share", "assets"), CASES)
+def test_nothing_is_borrowed_and_no_band_left_for_want_of_cash(share, assets):
+    value, held, lower, upper = some_bands(200, assets, cash=0.0)
+    price = np.ones_like(held)
+    quantity = banded_quantity(lower, upper, held, value, price, share)
+    after = value - share * np.abs(quantity - held).sum(axis=-1)
+    weights = quantity / after[:, None]
+    assert (weights.sum(axis=-1) <= 1.0).all()
+    assert (weights >= lower - 1e-12).all()
+    assert (weights <= upper + 1e-12).all()
+
+
+def test_a_band_without_width_is_a_weight():
+    value, held, weights = some_portfolios(50, 10)
+    after = value_after_costs(value, held, weights, 0.01)
+    quantity = banded_quantity(weights, weights, held, value, np.ones_like(held), 0.01)
+    np.testing.assert_allclose(quantity, weights * after[:, None], rtol=1e-12)
+
+
+def test_a_book_in_bands_alone_is_the_same_as_in_a_batch():
+    value, held, lower, upper = some_bands(64, 10, cash=0.0)
+    price = np.ones_like(held)
+    together = banded_quantity(lower, upper, held, value, price, 0.01)
+    for i in range(64):
+        one = slice(i, i + 1)
+        alone = banded_quantity(lower[one], upper[one], held[one], value[one], price[one], 0.01)
+        np.testing.assert_array_equal(together[one], alone)
+
+
+def test_an_action_without_weights_asks_for_cash():
+    action = np.array([[0.0, 0.0, 0.0, 0.3, 0.7], [0.0] * 5, [1e300, 0.0, 1e300, 1e300, 0.0]])
+    np.testing.assert_array_equal(
+        normalised(action, 2), [[0, 0, 1, 0, 0], [0, 0, 1, 0, 0], [0.5, 0, 0.5, 0.5, 0]]
+    )
