@@ -50,7 +50,7 @@ TITLES = {
     "fair": "Fair: Brownian motion at the rate",
 }
 NAMES = tuple(TITLES)
-_TRAINING, _UNSEEN = 0, 1  # tells the seeds apart
+TRAINING, UNSEEN = 0, 1  # tells the seeds apart
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def skill_worlds(
     for name in names:
         world, number = worlds[name], NAMES.index(name)
         market, window = build_paths(
-            world, settings, past, (_UNSEEN, number), paths=paths, sessions=sessions
+            world, settings, past, (UNSEEN, number), paths=paths, sessions=sessions
         )
         if world.kind == "fair":
             weights = np.zeros(market.tape.num_slots)
@@ -183,7 +183,7 @@ def skill_worlds(
             weights = best_static_book(
                 settings,
                 *build_paths(
-                    world, settings, past, (_TRAINING, number), paths=paths, sessions=sessions
+                    world, settings, past, (TRAINING, number), paths=paths, sessions=sessions
                 ),
             )
         yield SkillWorld(name, market, window, settings, weights)
