@@ -24,6 +24,7 @@ from envs.core.reward import RewardSettings, RewardWeights
 from envs.kernels import open_kernel
 from envs.market.sources.index import past_of
 from envs.option_portfolio.market import OptionMarket, OptionMarketSettings
+from envs.option_portfolio.observation import ObservationSettings
 from envs.sb3_vec_env import KernelVecEnv
 from experiments.benchmarks.rows import Row
 from experiments.benchmarks.settings import Bench
@@ -110,9 +111,7 @@ def learning_settings(settings: OptionMarketSettings) -> OptionMarketSettings:
     env = replace(
         settings.env,
         sizing=replace(settings.env.sizing, unit="notional"),
-        observation=replace(
-            settings.env.observation, extra_blocks=("volatility", "term_structure")
-        ),
+        observation=ObservationSettings(extra_blocks=("volatility", "term_structure")),
         reward=RewardSettings(
             weights=RewardWeights(
                 portfolio_return=0.0,
