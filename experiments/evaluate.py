@@ -21,6 +21,7 @@ from conf.settings import build_settings, settings
 from experiments.evaluation.evaluation import Evaluation, evaluate_run
 from experiments.evaluation.open_run import REPLACEABLE, TestedRun, open_run, own_keys
 from experiments.evaluation.results import write_evaluation
+from experiments.evaluation.skill import PATHS
 from experiments.evaluation.split import AGENT
 from experiments.reporting.evaluation_page import build_report
 from experiments.reporting.page import write_report
@@ -41,6 +42,8 @@ class EvaluateSettings:
     policy: Literal["best", "last"] = "best"
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000  # of the bootstrap
     report: bool = True  # the page, its pictures and TensorBoard's
+    skill: bool = False  # also in simulated worlds whose law is known
+    skill_paths: Annotated[int, Field(ge=2, le=10_000)] = PATHS  # of each of them
     gate: bool = False  # exit code 1 unless the verdict is OUTPERFORMS
 
 
@@ -57,6 +60,7 @@ def evaluate(config: DictConfig) -> float:
         resamples=request.resamples,
         # Only an evaluation in the run's own market is a trial of its search.
         is_trial=request.policy == "best" and not tested.changed,
+        skill_paths=request.skill_paths if request.skill else None,
     )
     folder = tested.run / _folder_name(request, tested)
     write(evaluation, folder, tested, with_report=request.report)

@@ -1,8 +1,9 @@
-"""The mean-variance book of constant weights over a training window."""
+"""Mean-variance books of constant weights over a training window, without costs and with them."""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.optimize import minimize
 
 from conf.types import FloatArray
 from envs.core.batch import Window
@@ -11,6 +12,7 @@ from risk.metrics import SESSIONS_PER_YEAR
 
 TARGET_VOLATILITY = 0.10  # annual
 PRIOR_SHARPE = 0.5  # annual: about that of the index, or of writing puts on it
+_LEAST_VARIANCE = 1e-16  # of a slot's daily profit that is told from none
 
 
 def slot_returns(market: OptionMarket, window: Window) -> FloatArray:
@@ -66,3 +68,52 @@ def mean_variance_weights(
     if volatility <= 0.0 or largest <= 0.0:
         return np.zeros(returns.shape[1])
     return direction * min(target_volatility / volatility, max_notional / largest)
+
+
+def listing_costs(market: OptionMarket, window: Window) -> FloatArray:
+    """Mean cost a day (M,) of a unit of notional in each slot that is held to expiry.
+
+    Shares of equity, on the sessions of `slot_returns`: what is listed is bought, and sold again
+    where contracts are re-struck before they expire.
+    """
+    now, then = slice(window.start, window.stop - 1), slice(window.start + 1, window.stop)
+    cost = market.unit_cost[:, now] * market.tape.rolled[now]
+    if market.closing_unit_cost is not None:
+        cost = cost + market.closing_unit_cost[:, then]
+    return np.asarray((cost / market.history.close[:, now, None]).mean(axis=(0, 1)))
+
+
+def best_static_weights(
+    returns: FloatArray, costs: FloatArray, risk_aversion: float, max_notional: float
+) -> FloatArray:
+    """Notional weights (M,) that maximise mean - risk aversion / 2 x variance after costs.
+
+    returns: daily excess profits (n, M) of a unit of each, before costs; costs: (M,) a day and
+    unit, long or short. None of the weights exceeds `max_notional`. Nothing is shrunk: give many
+    days. With long and short parts apart it is a quadratic programme with bounds.
+    """
+    slots, mean = returns.shape[1], returns.mean(axis=0)
+    covariance = np.cov(returns, rowvar=False, bias=True).reshape(slots, slots)
+    # Solved in units in which all slots are alike and the answer is of the order of 1.
+    scale = np.sqrt(np.maximum(np.diag(covariance), _LEAST_VARIANCE))
+    unit = float(np.abs(mean / scale).max()) / risk_aversion
+    if unit == 0.0:
+        return np.zeros(slots)
+    curvature = covariance / np.outer(scale, scale)
+    slope, paid = mean / (scale * risk_aversion * unit), costs / (scale * risk_aversion * unit)
+
+    def loss(parts: FloatArray) -> tuple[float, FloatArray]:
+        long, short = parts[:slots], parts[slots:]
+        pull = curvature @ (long - short) - slope
+        value = 0.5 * (long - short) @ (pull - slope) + paid @ (long + short)
+        return float(value), np.concatenate([paid + pull, paid - pull])
+
+    found = minimize(
+        loss,
+        np.zeros(2 * slots),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(0.0, max_notional * each / unit) for each in (*scale, *scale)],
+        options={"maxiter": 20_000, "maxfun": 40_000, "maxcor": 40, "ftol": 1e-15, "gtol": 1e-9},
+    )
+    return np.asarray((found.x[:slots] - found.x[slots:]) * unit / scale)

@@ -19,7 +19,9 @@ from experiments.environments.opening import market_settings, open_market, optio
 from experiments.environments.option_book import OptionSetup
 from experiments.runs.settings import SECTIONS
 
-Part = Literal["all", "training", "environment", "pricing", "tape", "monte_carlo", "startup"]
+Part = Literal[
+    "all", "training", "learning", "environment", "pricing", "tape", "monte_carlo", "startup"
+]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -39,6 +41,8 @@ class BenchmarkSettings:
     contracts: Count = 1_000_000
     tape_years: Count = 22
     paths: Count = 1000  # simulated years of the Monte Carlo row
+    learning_seconds: Annotated[float, Field(gt=0.0, le=3600.0)] = 120.0  # of each agent
+    skill_paths: Annotated[int, Field(ge=2, le=10_000)] = 120  # that it learns on, and is judged on
     train_arguments: tuple[str, ...] = ()  # of the `experiments.train` that is started
     gate: bool = False  # exit code 1 where a budget is missed
 

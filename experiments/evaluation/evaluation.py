@@ -8,7 +8,9 @@ from functools import partial
 from typing import Any
 
 from conf.settings import settings_to_json
+from envs.market.sources.index import past_of
 from experiments.backtests.backtest import Backtest
+from experiments.environments.opening import option_setup
 from experiments.environments.setup import MarketSetup
 from experiments.evaluation.days_met import caution, has_training_prices
 from experiments.evaluation.open_run import TestedRun
@@ -20,6 +22,7 @@ from experiments.evaluation.sensitivity import (
     cost_sensitivity,
     flat_vol_comparison,
 )
+from experiments.evaluation.skill import Skill, measure_skill, skill_worlds
 from experiments.evaluation.split import SplitEvaluation, evaluate_split, policies_of
 from experiments.runs.config import config_hash
 from experiments.runs.record import load_manifest
@@ -44,16 +47,25 @@ class Evaluation:
     periods: Periods | None  # None where dates are simulated
     costs: tuple[CostRow, ...]  # of the last split's headline book
     flat_vol: FlatVolComparison | None  # of the last split; None without options
+    skill: Skill | None = None  # where it was asked for
 
 
 def evaluate_run(
-    tested: TestedRun, splits: Sequence[str], *, resamples: int, is_trial: bool
+    tested: TestedRun,
+    splits: Sequence[str],
+    *,
+    resamples: int,
+    is_trial: bool,
+    skill_paths: int | None = None,
 ) -> Evaluation:
     """The policy and every baseline through whole splits, without and with the risk module.
 
     `is_trial`: whether the result is one of the run's own search and goes into its ledger.
+    `skill_paths`: on how many paths of each world skill is measured; None: it is not.
     """
     setup, policy = tested.setup, tested.policy
+    # First, for it may find that the data does not suit it.
+    skill = None if skill_paths is None else skill_of(tested, skill_paths, resamples)
     results = tuple(
         evaluate_split(name, policy, setup, partial(_trials, tested, name, is_trial), resamples)
         for name in splits
@@ -75,7 +87,15 @@ def evaluate_run(
         periods=across_time(setup, policy, managed=main.managed is not None),
         costs=cost_sensitivity(setup, policies_of(policy, prominent), main.name, risk),
         flat_vol=flat_vol_comparison(main, setup, policy),
+        skill=skill,
     )
+
+
+def skill_of(tested: TestedRun, paths: int, resamples: int) -> Skill:
+    """The raw policy in the worlds fitted to its training years; InputError without options."""
+    setup = option_setup(tested.setup)
+    worlds = skill_worlds(setup.settings, past_of(setup.loaded, "train"), paths=paths)
+    return measure_skill([tested.policy], worlds, resamples=resamples)
 
 
 def _header(tested: TestedRun, resamples: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from experiments.backtests.trade_log import build_trade_log, write_trade_log
 from experiments.evaluation.evaluation import Evaluation
 from experiments.evaluation.open_run import MANAGED
 from experiments.evaluation.sensitivity import FlatVolComparison, Periods
+from experiments.evaluation.skill import PAYS, RISK_AVERSION, Skill
 from experiments.evaluation.split import AGENT, BenchmarkComparison, SplitEvaluation
 from experiments.statistics.performance import Performance
 from experiments.statistics.verdict import Outcome, Verdict
@@ -85,6 +86,20 @@ def evaluation_numbers(evaluation: Evaluation) -> dict[str, Any]:
             for row in evaluation.costs
         ],
         "flat_vol": None if flat_vol is None else _flat_vol_numbers(flat_vol),
+        "skill": None if evaluation.skill is None else skill_numbers(evaluation.skill),
+    }
+
+
+def skill_numbers(skill: Skill) -> dict[str, Any]:
+    """Certainty equivalents a year, decimal, and ratios, by world."""
+    return {
+        "risk_aversion": RISK_AVERSION,
+        "pays_from": PAYS,
+        "policies": skill.policies,
+        "paths": skill.paths,
+        "years": skill.years,
+        "mean_ratio": plain(skill.mean_ratio),
+        "worlds": {world.world: plain(world) for world in skill.worlds},
     }
 
 

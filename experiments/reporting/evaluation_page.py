@@ -32,6 +32,7 @@ from experiments.reporting.figures import (
     yearly_returns_chart,
 )
 from experiments.reporting.model_card import model_card
+from experiments.reporting.skill_section import skill_section
 from experiments.reporting.style import dollars, number, percent
 from experiments.reporting.tables import (
     attribution_table,
@@ -74,6 +75,7 @@ def build_report(evaluation: Evaluation) -> Report:
         _time_section(evaluation.periods),
         _cost_section(main, evaluation.costs),
         *([] if evaluation.flat_vol is None else [_flat_vol_section(main, evaluation.flat_vol)]),
+        *([] if evaluation.skill is None else [skill_section(evaluation.skill)]),
         _scorecard_section(comparison),
         *(_earlier_split_section(result) for result in earlier),
         Section("Model card", model_card(evaluation)),

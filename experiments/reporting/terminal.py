@@ -13,6 +13,7 @@ from conf.types import DateArray
 from experiments.evaluation.evaluation import Evaluation
 from experiments.evaluation.open_run import MANAGED
 from experiments.evaluation.run_comparison import FEWEST_SEEDS, RunComparison
+from experiments.evaluation.skill import Skill
 from experiments.evaluation.split import AGENT, INDEX, comparisons
 from experiments.reporting.style import shown_name
 from experiments.statistics.performance import Performance
@@ -82,6 +83,23 @@ def evaluation_lines(evaluation: Evaluation) -> Iterator[Table | Text | str]:
         for label, comparison in comparisons(result):
             book = f"{result.name} years, the book {label}"
             yield verdict_text(book, comparison.verdict, result.caution)
+    if evaluation.skill is not None:
+        yield skill_lines(evaluation.skill)
+
+
+def skill_lines(skill: Skill) -> Table:
+    """What the raw policy is worth in each world, in % a year, and over the best static book."""
+    rows = []
+    for world in skill.worlds:
+        ratio = "-"
+        if world.ratio is not None:
+            value, low, high = world.ratio
+            ratio = f"{value:.2f} ({low:.2f} to {high:.2f})"
+        value, low, high = (100.0 * each for each in world.policy)
+        policy = f"{value:.2f} ({low:.2f} to {high:.2f})"
+        rows.append((shown_name(world.world), policy, f"{100.0 * world.static.value:.2f}", ratio))
+    columns = ("", "certainty equivalent, %", "static book", "ratio")
+    return terminal_table(f"skill, {skill.paths} paths of each world", columns, rows)
 
 
 def comparison_lines(comparison: RunComparison) -> list[Table | str]:
