@@ -172,9 +172,9 @@ def seconds_to_static_book(learner: Learner, world: SkillWorld, budget: float) -
         if spent < due and not over:
             continue
         due = max(due, spent) * CHECKS_APART
-        ratio = float(certainty_equivalent(own.live(learner.policy), annual) / static)
-        if ratio >= 1.0 or over:
-            return Reached(spent, ratio, ratio >= 1.0)
+        value = certainty_equivalent(own.live(learner.policy), annual)
+        if value >= static or over:
+            return Reached(spent, float(value / static), bool(value >= static))
 
 
 def reached_rows(reached: dict[str, Reached]) -> list[Row]:
