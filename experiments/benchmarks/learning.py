@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -29,6 +30,7 @@ from envs.sb3_vec_env import KernelVecEnv
 from experiments.benchmarks.rows import Row
 from experiments.benchmarks.settings import Bench
 from experiments.evaluation.skill import (
+    NAMES,
     RISK_AVERSION,
     TRAINING,
     SkillWorld,
@@ -38,7 +40,7 @@ from experiments.evaluation.skill import (
     skill_worlds,
 )
 
-WORLD, WORLD_NUMBER = "garch", 0
+WORLD = "garch"
 FIRST_CHECK, CHECKS_APART = 0.25, 1.25  # seconds, and the factor between one time and the next
 # The eight that tell an agent where volatility stands and how long its contracts have to live.
 FEATURES = (
@@ -50,10 +52,8 @@ NETWORK = {"lstm_hidden_size": 32, "n_lstm_layers": 1, "net_arch": (32,), "activ
 PPO = RecurrentPPOSettings(
     gamma=0.5,  # tomorrow's book is chosen anew: what lies further off is noise
     gae_lambda=0.9,
-    learning_rate=1e-3,
-    reward_scale=1000.0,
-    rollout_steps=8192,
-    batch_size=512,
+    learning_rate=3e-4,
+    reward_scale=100.0,
     n_epochs=5,
     ent_coef=0.0,
     features=FEATURES,
@@ -65,7 +65,8 @@ PATHWISE = PathwiseAgentSettings(
     features=FEATURES,
     **NETWORK,  # type: ignore[arg-type]
 )
-NUM_ENVS = 64
+NUM_ENVS = 16
+SIZING: dict[str, Literal["premium", "notional"]] = {"pathwise": "notional"}
 TITLES = {
     "pathwise": "pathwise",
     "ours": "PPO of ours, from a cold start",
@@ -79,6 +80,7 @@ class Learner:
 
     policy: Policy
     learn: Callable[[], bool]
+    settings: OptionMarketSettings  # of the books that it trades
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,12 @@ class Reached:
 def learning_rows(bench: Bench) -> list[Row]:
     """Each agent's seconds, and how many times faster than stock it is."""
     request, setup = bench.request, bench.setup
-    settings, past = learning_settings(setup.settings), past_of(setup.loaded, "train")
-    (world,) = skill_worlds(settings, past, (WORLD,), paths=request.skill_paths)
-    training = build_paths(
-        fixed_worlds(past)[WORLD], settings, past, (TRAINING, WORLD_NUMBER), request.skill_paths
-    )
+    past = past_of(setup.loaded, "train")
+    settings = learning_settings(setup.settings)
+    paths = request.skill_paths
+    (world,) = skill_worlds(settings, past, (WORLD,), paths=paths, training_paths=paths)
+    law, seed = fixed_worlds(past)[WORLD], (TRAINING, NAMES.index(WORLD))
+    training = build_paths(law, settings, past, seed, paths)
     reached = {}
     with torch_threads(1):  # seconds of one core
         for name in TITLES:
@@ -107,10 +110,9 @@ def learning_rows(bench: Bench) -> list[Row]:
 
 
 def learning_settings(settings: OptionMarketSettings) -> OptionMarketSettings:
-    """The same market where the reward is the utility and an action a share of notional."""
+    """The same market where the reward is the utility."""
     env = replace(
         settings.env,
-        sizing=replace(settings.env.sizing, unit="notional"),
         observation=ObservationSettings(extra_blocks=("volatility", "term_structure")),
         reward=RewardSettings(
             weights=RewardWeights(
@@ -131,7 +133,9 @@ def learning_settings(settings: OptionMarketSettings) -> OptionMarketSettings:
 def open_learner(
     name: str, settings: OptionMarketSettings, market: OptionMarket, window: Window
 ) -> Learner:
-    """A fresh agent of that name."""
+    """A fresh agent of that name, whose action is a share of the unit that suits it."""
+    sizing = replace(settings.env.sizing, unit=SIZING.get(name, "premium"))
+    settings = replace(settings, env=replace(settings.env, sizing=sizing))
     environment = KernelVecEnv(open_kernel(market, settings.env, window, NUM_ENVS, seed=0))
     if name == "pathwise":
         policy = build_agent(PATHWISE, environment, 0, "cpu").policy
@@ -142,7 +146,7 @@ def open_learner(
             trainer.update()
             return not trainer.finished
 
-        return Learner(policy, update)
+        return Learner(policy, update, settings)
     options = PPO if name == "ours" else replace(PPO, kind="recurrent_ppo_stock")
     model: OnPolicyAlgorithm = build_agent(options, environment, 0, "cpu")
     model.set_logger(Logger(folder=None, output_formats=[]))
@@ -151,13 +155,14 @@ def open_learner(
         model.learn(1, reset_num_timesteps=False)
         return True
 
-    return Learner(model.policy, learn)
+    return Learner(model.policy, learn, settings)
 
 
 def seconds_to_static_book(learner: Learner, world: SkillWorld, budget: float) -> Reached:
     """Learn until the policy is worth the static book, or the seconds are spent."""
     annual = world.market.history.sessions_per_year
     static = certainty_equivalent(world.live(world.static_book), annual)
+    own = replace(world, settings=learner.settings)  # the same paths, sized as the agent trades
     spent, due, more = 0.0, FIRST_CHECK, True
     while True:
         begin = time.process_time()
@@ -167,9 +172,9 @@ def seconds_to_static_book(learner: Learner, world: SkillWorld, budget: float) -
         if spent < due and not over:
             continue
         due = max(due, spent) * CHECKS_APART
-        ratio = float(certainty_equivalent(world.live(learner.policy), annual) / static)
-        if ratio >= 1.0 or over:
-            return Reached(spent, ratio, ratio >= 1.0)
+        value = certainty_equivalent(own.live(learner.policy), annual)
+        if value >= static or over:
+            return Reached(spent, float(value / static), bool(value >= static))
 
 
 def reached_rows(reached: dict[str, Reached]) -> list[Row]:

@@ -39,15 +39,15 @@ from risk.metrics import simple_returns
 
 RISK_AVERSION = 5.0
 PAYS = 0.005  # certainty equivalent a year of the best static book from which a ratio says anything
-PATHS = 240  # to fit the static book to, and as many to be scored on
+PATHS = TRAINING_PATHS = 240  # to be scored on; to fit the static book to
 SESSIONS = 820  # of a path: three years and what indicators need before
 
 TITLES = {
-    "garch": "GJR-GARCH fitted to the training years",
-    "heston_premium": "Heston, premium of 3 points",
-    "heston": "Heston, no premium",
-    "regime": "Two regimes, premium of 2 points",
-    "fair": "Fair: Brownian motion at the rate",
+    "garch": "GARCH, as fitted",
+    "heston_premium": "Heston, 3 points paid",
+    "heston": "Heston, nothing paid",
+    "regime": "Regimes, 2 points paid",
+    "fair": "Fair Brownian motion",
 }
 NAMES = tuple(TITLES)
 TRAINING, UNSEEN = 0, 1  # tells the seeds apart
@@ -161,6 +161,7 @@ def skill_worlds(
     names: Sequence[str] = NAMES,
     *,
     paths: int = PATHS,
+    training_paths: int = TRAINING_PATHS,
     sessions: int = SESSIONS,
 ) -> Iterator[SkillWorld]:
     """The worlds in turn, with their static books; make a list to measure more than once.
@@ -174,18 +175,14 @@ def skill_worlds(
     worlds = fixed_worlds(past)
     for name in names:
         world, number = worlds[name], NAMES.index(name)
-        market, window = build_paths(
-            world, settings, past, (UNSEEN, number), paths=paths, sessions=sessions
-        )
+        market, window = build_paths(world, settings, past, (UNSEEN, number), paths, sessions)
         if world.kind == "fair":
             weights = np.zeros(market.tape.num_slots)
         else:
-            weights = best_static_book(
-                settings,
-                *build_paths(
-                    world, settings, past, (TRAINING, number), paths=paths, sessions=sessions
-                ),
-            )
+            seed = (TRAINING, number)
+            training = build_paths(world, settings, past, seed, training_paths, sessions)
+            weights = best_static_book(settings, *training)
+            del training  # as large as the market that is left
         yield SkillWorld(name, market, window, settings, weights)
 
 

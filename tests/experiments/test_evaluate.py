@@ -9,8 +9,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments import evaluate
+from experiments.evaluation import evaluation, skill
 from experiments.evaluation.evaluation import evaluate_run
 from experiments.evaluation.open_run import open_run
+from experiments.evaluation.skill import skill_worlds
 from experiments.reporting.contents import Table
 from experiments.reporting.evaluation_page import build_report
 from experiments.reporting.style import dollars, number, percent
@@ -303,3 +305,36 @@ def test_undefined_measures_are_written_as_null(evaluated_run):
     written = (evaluated_run / "evaluation" / "metrics.json").read_text()
     assert "NaN" not in written
     assert np.isfinite(json.loads(written)["splits"]["test"]["books"]["policy"]["sharpe"])
+
+
+def test_on_request_skill_is_measured_printed_written_and_drawn(command, run, monkeypatch):
+    asked = []
+
+    def few(settings, past, *, paths):
+        asked.append((paths, past.dates[-1]))
+        yield from skill_worlds(
+            settings, past, ("regime", "fair"), paths=paths, training_paths=4, sessions=150
+        )
+
+    monkeypatch.setattr(evaluation, "skill_worlds", few)
+    monkeypatch.setattr(skill, "fit_index_garch", lambda past: None)  # too short, and not asked for
+    code, out, err = command(
+        evaluate, f"run={run}", "resamples=100", "split=test", "skill=true", "skill_paths=4"
+    )
+    assert (code, err) == (0, "")
+    assert "skill, 4 paths of each world" in out
+    written = result_of(run, "evaluation_test")["skill"]
+    assert list(written["worlds"]) == ["regime", "fair"]
+    assert (written["paths"], written["policies"]) == (4, 1)
+    assert written["worlds"]["fair"]["ratio"] is None
+    fair = written["worlds"]["fair"]
+    assert fair["difference"]["value"] == pytest.approx(fair["policy"]["value"], abs=1e-12)
+    splits = open_run(str(run), "best").setup.splits
+    dates = open_run(str(run), "best").setup.history.dates
+    assert asked == [(4, dates[splits[0].stop - 1])]
+    assert (run / "evaluation_test" / "skill.png").is_file()
+    assert "Skill in worlds" in (run / "evaluation_test" / "report.html").read_text()
+
+
+def test_unless_asked_no_skill_is_measured(evaluated_run):
+    assert result_of(evaluated_run)["skill"] is None

@@ -26,7 +26,7 @@ AGENT = (
     "agent.n_lstm_layers=1",
     "agent.net_arch=[8]",
 )
-MARKET = ("data=synthetic", "data.sessions=700", "env.episode.sessions=40")
+MARKET = ("data=synthetic", "data.sessions=800", "env.episode.sessions=40")
 SMALL = (
     *MARKET,
     *AGENT,
@@ -39,6 +39,8 @@ SMALL = (
     "contracts=100",
     "tape_years=1",
     "paths=3",
+    "learning_seconds=0.01",
+    "skill_paths=2",
     f"train_arguments={json.dumps([*MARKET, *AGENT, 'num_envs=4', 'threads=1'])}",
 )
 ROWS = {
@@ -48,6 +50,9 @@ ROWS = {
     "training.stock_4": None,
     "training.production": 15,
     "training.flop_utilisation": None,
+    "learning.pathwise": None,
+    "learning.ours": None,
+    "learning.stock": None,
     "environment.gymnasium_1": 10_000,
     "environment.vec_env_2": None,
     "environment.vec_env_3": None,

@@ -24,7 +24,8 @@ from experiments.evaluation.skill import (
     skill_worlds,
 )
 
-SMALL = {"paths": 6, "sessions": 200}
+SHAPE = {"paths": 6, "sessions": 200}
+SMALL = {**SHAPE, "training_paths": 6}
 
 
 @pytest.fixture(scope="module")
@@ -153,8 +154,8 @@ def test_planted_foresight_is_seen(worlds):
 
 def test_the_unseen_paths_are_not_those_that_the_static_book_was_fitted_to(settings, past, garch):
     world = fixed_worlds(past)["garch"]
-    training, _ = build_paths(world, settings, past, (TRAINING, 0), **SMALL)
-    unseen, _ = build_paths(world, settings, past, (UNSEEN, 0), **SMALL)
+    training, _ = build_paths(world, settings, past, (TRAINING, 0), **SHAPE)
+    unseen, _ = build_paths(world, settings, past, (UNSEEN, 0), **SHAPE)
     np.testing.assert_array_equal(unseen.history.close, garch.market.history.close)
     moves = [np.diff(np.log(market.history.close)) for market in (training, unseen)]
     between = np.corrcoef(np.concatenate(moves))[:6, 6:]
