@@ -24,7 +24,13 @@ from agents.portfolio_manager.files import (
     load_model,
     save_model,
 )
-from agents.portfolio_manager.training import PATHWISE, TrainingPlan, default_data, learn
+from agents.portfolio_manager.training import (
+    PATHWISE,
+    UTILITY,
+    TrainingPlan,
+    default_data,
+    learn,
+)
 from conf.errors import InputError
 from envs.allocation.market import AllocationSettings, PanelMarket, build_panel_market
 from envs.allocation.rebalance import edges, normalised, weights_inside
@@ -32,8 +38,9 @@ from envs.market.sources.panel import PanelSettings, PanelSimulatedData, load_pa
 from risk.manager import CASH
 from risk.sizing import kelly_fraction, volatility_leverage
 
-# Drawdown penalties add up to tens; unscaled, the critic would leave the shared layers nothing.
-REWARD_SCALE = 0.05
+# What is decided today matters for today's utility; longer credit would be noise. A day's utilities
+# are thousandths, which a critic learns better a hundred times as large.
+AGENT = PPOSettings(gamma=0.5, gae_lambda=0.9, learning_rate=1e-4, ent_coef=0.0, reward_scale=100.0)
 
 _NETWORK = ("net_arch", "activation", "distribution", "features")
 
@@ -83,8 +90,8 @@ class RLPortfolioManager:
         if saved is not None:
             self._refuse_other_model(saved, agent)
             self.assets = self.assets or saved.assets
-        self.agent = agent or (saved.agent if saved else PPOSettings(reward_scale=REWARD_SCALE))
-        self.env = env or (saved.env if saved else AllocationSettings())
+        self.agent = agent or (saved.agent if saved else AGENT)
+        self.env = env or (saved.env if saved else AllocationSettings(reward=UTILITY))
         self.pathwise = saved.pathwise if saved else pathwise
         self.data: PanelSettings = data or (saved.data if saved else default_data(asset_count))
 
