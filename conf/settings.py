@@ -17,13 +17,32 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast, dataclass_transform
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import (
+    ConfigDict,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic_core import ArgsKwargs
 
 from conf.errors import InputError
 
 T = TypeVar("T")
+
+
+def in_one_message(expected: str) -> WrapValidator:
+    """Of a union pydantic complains once a member; with this it says "write <expected>"."""
+
+    def validate(value: Any, build: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return build(value)
+        except ValidationError:
+            raise ValueError(f"write {expected}") from None
+
+    return WrapValidator(validate)
+
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
 

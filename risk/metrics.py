@@ -34,15 +34,16 @@ _LARGEST = 1e100  # squares and sums of larger numbers overflow
 def sessions_per_year(dates: DateArray) -> float:
     """How many of the sessions (T,) make a year: what annualises everything measured on them.
 
-    252 for weekdays, 365 where weekends are traded too, 365.25 / 7 for weeks; else what the dates
-    show. The first sessions of a history give the same as the whole of it.
+    252 for five days a week, 365 for seven, 365.25 / 7 for weeks; else what the dates show. The
+    first sessions of a history give the same as the whole of it.
     """
     days = dates.astype("datetime64[D]")
     length = int((days[-1] - days[0]).astype(int)) if len(days) else 0
     count = (len(days) - 1) * DAYS_A_YEAR / length if length else float(SESSIONS_PER_YEAR)
     if count > 200.0:
-        weekend = np.logical_not(np.is_busday(days)).mean()
-        return 365.0 if weekend > 0.1 else float(SESSIONS_PER_YEAR)
+        by_weekday = np.bincount((days.astype(np.int64) + 3) % 7, minlength=7)
+        traded = int((by_weekday * 50 > len(days)).sum())  # days of the week, single ones apart
+        return {7: 365.0, 6: count}.get(traded, float(SESSIONS_PER_YEAR))
     return DAYS_A_YEAR / 7.0 if abs(7.0 * count / DAYS_A_YEAR - 1.0) < 0.05 else count
 
 

@@ -47,8 +47,9 @@ class VarianceClock:
 
     @property
     def name(self) -> str:
-        """business or calendar."""
-        return "calendar" if self.closed_day_weight == CALENDAR else "business"
+        """business or calendar; where no day is closed they are one."""
+        same = self.closed_day_weight == CALENDAR or self.sessions_per_year >= DAYS_PER_YEAR
+        return "calendar" if same else "business"
 
     @property
     def units_per_year(self) -> float:

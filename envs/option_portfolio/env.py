@@ -45,7 +45,7 @@ class OptionPortfolioKernel(BookKernel):
         """Greeks (N,) of the book held into the last close, as of the close before it.
 
         delta: sum of q x delta x S over equity; gamma: change of that delta for a 1 % move;
-        vega: dollars a volatility point; theta: dollars a calendar day.
+        vega: dollars a volatility point; theta: dollars a session (a calendar day on its clock).
         """
         row = self._row() - 1
         tape, spot = self.market.tape, self._rows.spot[row]

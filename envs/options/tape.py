@@ -97,9 +97,9 @@ def build_tape(
     values = price_and_greeks(
         spot[:, :, None], strike, tau, vol * scale, rate[:, None], dividend_yield[:, None], is_call
     )
-    # Time value decays by the clock, interest and dividends by the day: of the yearly decay
-    # gamma S^2 vol^2 / 2, the formula has that of the scaled volatility.
-    too_much = 0.5 * values.gamma * np.square(spot[:, :, None] * vol) * (np.square(scale) - 1.0)
+    # In a year of the clock time value decays by gamma S^2 vol^2 / 2. The formula's theta, of a
+    # calendar year, has the scaled volatility there.
+    overstated = 0.5 * values.gamma * np.square(spot[:, :, None] * vol) * (np.square(scale) - 1.0)
 
     # Only contracts that leave their slot need a price of their own.
     aged, aged_vol, aged_scale = values.price.copy(), vol.copy(), scale.copy()
@@ -127,7 +127,7 @@ def build_tape(
         aged_vol=aged_vol,
         delta=values.delta,
         gamma=values.gamma,
-        theta=(values.theta + too_much) / clock.units_per_year,
+        theta=(values.theta + overstated) / clock.units_per_year,
         vega=values.vega * scale,
         rho=values.rho,
         days_to_expiry=by_slot.days_to_expiry,

@@ -150,6 +150,7 @@ class MarketSetup(ABC):
         return {
             "source": history.name,
             "fingerprint": history.fingerprint,
+            **({} if self.assets is not None else {"closed_day_weight": _clock(history)}),
             "first": str(history.dates[0]),
             "last": str(history.dates[-1]),
             "notices": [without_places(notice) for notice in self.loaded.notices],
@@ -159,3 +160,7 @@ class MarketSetup(ABC):
                 for split in self.splits
             },
         }
+
+
+def _clock(history: Any) -> float:
+    return float(history.closed_day_weight)

@@ -106,9 +106,14 @@ def _header(tested: TestedRun, resamples: int) -> dict[str, Any]:
     sections = {key: config.get(key) for key in ("surface", "costs", "risk")}
     fingerprint = setup.history.fingerprint
     conditions = {"data": fingerprint, "env": env, **sections}
+    clock = getattr(setup.history, "closed_day_weight", None)  # of variance; None without options
+    if clock is not None:
+        conditions["closed_day_weight"] = clock
+    trained_on = tested.loaded.metadata
+    same_data = trained_on.get("fingerprint") == fingerprint
     return {
         **tested.header(),
-        "same_data_as_training": tested.loaded.metadata.get("fingerprint") == fingerprint,
+        "same_data_as_training": same_data and trained_on.get("closed_day_weight", clock) == clock,
         # What the books were subject to; results under another are not comparable.
         "conditions": config_hash(conditions)[:16],
         "split_days": tested.setup.describe_data()["splits"],

@@ -20,7 +20,7 @@ _EXPOSURES: dict[str, tuple[str, Unit]] = {
     "delta": ("delta: index exposure over equity", "number"),
     "gamma": ("gamma: change of that delta for a 1 % move", "number"),
     "vega": ("vega: dollars a volatility point", "dollars"),
-    "theta": ("theta: dollars a calendar day", "dollars"),
+    "theta": ("theta: dollars a session", "dollars"),
 }
 
 

@@ -229,7 +229,7 @@ def _position_items(comparison: BenchmarkComparison) -> tuple[Item, ...]:
         ("Delta", number(report["portfolio_delta"])),
         ("Gamma, for 1 %", number(report["portfolio_gamma"], 3)),
         ("Vega, a point", dollars(report["portfolio_vega"])),
-        ("Theta, a day", dollars(report["portfolio_theta"])),
+        ("Theta, a session", dollars(report["portfolio_theta"])),
         ("IV rank, one year", number(report["iv_rank"])),
         ("Sharpe, 60 days", number(report["sharpe"])),
         ("Drawdown", percent(report["drawdown"])),

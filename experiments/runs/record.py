@@ -11,9 +11,11 @@ from typing import Any, Literal
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+import conf
 from agents.persistence.strict_json import read_json
 from conf.errors import InputError
 from conf.files import new_folder, without_places, write_json
+from envs.market.clock import CALENDAR
 from experiments.runs.config import check_plain, config_hash, refuse_evaluated
 from experiments.runs.folder import MANIFEST
 from experiments.runs.provenance import gather_provenance
@@ -24,6 +26,7 @@ MERGED_FROM = "merged_from"  # in the manifest of an ensemble
 
 Status = Literal["running", "finished", "failed", "interrupted"]
 _COMPOSITION = ".hydra"
+_FORMER_SMILE = Path(conf.__file__).parent / "surface" / "vix_monthly.yaml"
 _LARGEST = 10**15  # of any number in a manifest
 _KINDS: dict[str, Any] = {
     "data": dict,
@@ -170,7 +173,20 @@ def load_run_config(run: Path) -> dict[str, Any]:
             f"{run / CONFIG} is not the configuration that the manifest describes",
             "Put back the original file, or start a new run with the new settings",
         )
-    return config
+    return _in_its_market(config)
+
+
+def _in_its_market(config: dict[str, Any]) -> dict[str, Any]:
+    """A run from before the business clock in the market that it met: calendar time, old smile."""
+    surface, data = config.get("surface"), config.get("data")
+    if not isinstance(surface, Mapping) or not isinstance(data, Mapping):
+        return config
+    if surface.get("kind", "none") == "none" or "closed_day_weight" in data:
+        return config
+    if surface["kind"] == "vix":
+        former: Any = OmegaConf.to_container(OmegaConf.load(_FORMER_SMILE))
+        surface = {**former, **surface}
+    return {**config, "data": {**data, "closed_day_weight": CALENDAR}, "surface": surface}
 
 
 def load_manifest(run: Path) -> dict[str, Any]:

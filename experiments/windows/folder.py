@@ -17,6 +17,7 @@ from agents.persistence.strict_json import read_json
 from conf.errors import InputError
 from conf.files import write_json
 from conf.settings import build_settings
+from envs.market.sources.index import with_clock
 from experiments.environments.opening import open_market
 from experiments.environments.setup import MarketSetup
 from experiments.runs.config import config_hash, recorded_data, refuse_evaluated
@@ -66,10 +67,15 @@ class WalkForwardRun:
 
     def setup_of(self, window: YearWindow) -> MarketSetup:
         """The market, cut at the window's boundaries."""
-        settings, loaded = self.settings_of(window).market, self.setup.loaded
-        return replace(
-            self.setup, loaded=replace(loaded, settings=settings.data), settings=settings
-        )
+        settings: Any = self.settings_of(window).market
+        setup: Any = self.setup
+        loaded: Any = replace(setup.loaded, settings=settings.data)
+        if getattr(settings.data, "closed_day_weight", None) == "fitted":
+            # By the window's own training years: what the walk was opened with knows later ones.
+            loaded = with_clock(loaded)
+            setup = replace(setup, market=settings.build(loaded.history))
+        opened: MarketSetup = replace(setup, loaded=loaded, settings=settings)
+        return opened
 
     def is_finished(self, window: YearWindow) -> bool:
         """Whether the window's run came to its end; InputError if the folder holds another run."""

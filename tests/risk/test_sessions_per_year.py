@@ -18,7 +18,8 @@ EVERY_DAY = np.arange(START, np.datetime64("2019-12-31"))
 WEEKS = np.arange(START, np.datetime64("2019-12-31"), 7)
 WEEKDAYS = EVERY_DAY[np.is_busday(EVERY_DAY)]
 CALENDARS = {"exchange": (EXCHANGE, 252.0), "every day": (EVERY_DAY, 365.0),
-             "weeks": (WEEKS, 365.25 / 7), "weekdays": (WEEKDAYS, 252.0)}  # fmt: skip
+             "weeks": (WEEKS, 365.25 / 7), "weekdays": (WEEKDAYS, 252.0),
+             "Sunday to Thursday": (WEEKDAYS - 1, 252.0)}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CALENDARS)
@@ -28,6 +29,11 @@ def test_the_calendar_is_known_from_its_dates_and_from_its_first_days(name):
     for count in (10, 30, 60, 200):
         assert sessions_per_year(dates[:count]) == sessions_per_year(dates)
         assert sessions_per_year(dates[-count:]) == sessions_per_year(dates)
+
+
+def test_six_days_a_week_are_counted():
+    dates = EVERY_DAY[np.is_busday(EVERY_DAY, weekmask="1111110")]
+    assert sessions_per_year(dates) == pytest.approx(6 / 7 * 365.25, rel=2e-3)
 
 
 def test_a_single_day_says_nothing_and_counts_as_an_exchange():

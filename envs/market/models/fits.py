@@ -29,6 +29,7 @@ class Moves(NamedTuple):
     years: FloatArray  # (S,) calendar days / 365
     implied_vol: FloatArray  # (S + 1,) annual decimal
     dividend_yield: float  # mean, continuous annual decimal
+    sessions_per_year: float
 
     @property
     def variance(self) -> float:
@@ -59,6 +60,7 @@ def moves_of(past: MarketHistory) -> Moves:
         past.days_to_next[:-1] / DAYS_PER_YEAR,
         past.implied_vol[0],
         float(past.dividend_yield.mean()),
+        past.sessions_per_year,
     )
 
 
@@ -112,24 +114,28 @@ def fit_regimes(past: MarketHistory) -> IndexRegimes:
     """Two regimes by maximum likelihood, and the mean implied volatility above what they expect."""
     moves = moves_of(past)
     fit = fit_two_regimes(moves.log_return)
-    variance = fit.variance * SESSIONS_PER_YEAR
-    drift = fit.mean * SESSIONS_PER_YEAR + variance / 2 + moves.dividend_yield
+    variance = fit.variance * moves.sessions_per_year
+    drift = fit.mean * moves.sessions_per_year + variance / 2 + moves.dividend_yield
     states = tuple(
         IndexState(drift=float(d), vol_annual=float(np.sqrt(v)))
         for d, v in zip(drift, variance, strict=True)
     )
-    model = IndexRegimes(states=states, transition=by_calendar_day(fit.transition))
+    model = IndexRegimes(
+        states=states, transition=by_calendar_day(fit.transition, moves.sessions_per_year)
+    )
     expected = float(model.expected_vol() @ fit.share)
     return replace(model, vol_premium=float(moves.implied_vol.mean()) - expected)
 
 
-def by_calendar_day(transition: FloatArray) -> tuple[tuple[float, float], tuple[float, float]]:
+def by_calendar_day(
+    transition: FloatArray, sessions_per_year: float = SESSIONS_PER_YEAR
+) -> tuple[tuple[float, float], tuple[float, float]]:
     """The chain of two states that does in a calendar day what `transition` does in a session.
 
-    252 of the one take as long as 365 of the other; the long-run shares stay.
+    A year of the one takes as long as 365 of the other; the long-run shares stay.
     """
     leave = np.array([transition[0, 1], transition[1, 0]])
-    memory = max(1.0 - leave.sum(), 1e-9) ** (SESSIONS_PER_YEAR / DAYS_PER_YEAR)
+    memory = max(1.0 - leave.sum(), 1e-9) ** (sessions_per_year / DAYS_PER_YEAR)
     slower = leave / leave.sum() * (1.0 - memory)
     return ((1.0 - slower[0], slower[0]), (slower[1], 1.0 - slower[1]))
 

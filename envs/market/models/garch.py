@@ -25,7 +25,7 @@ from conf.errors import InputError
 from conf.types import FloatArray, IntArray
 from envs.market.clock import DAYS_PER_YEAR
 from envs.market.history import MarketHistory, readonly
-from envs.market.models.gbm import Scenario, history_of_steps, units_passed, with_premium
+from envs.market.models.gbm import Scenario, history_of_steps, shock_scale, with_premium
 from envs.market.models.panel import PanelScenario
 from envs.market.panel import PanelHistory
 
@@ -38,10 +38,10 @@ MONTH_SESSIONS = 21  # of 30 calendar days
 
 @dataclass(frozen=True)
 class GarchFit:
-    """The fitted parameters of A assets, all per session (of an index: per unit of its clock)."""
+    """The fitted parameters of A assets, all per session (of an index: a year)."""
 
     assets: tuple[str, ...]
-    mean: FloatArray  # (A,) log return above the rate, a session
+    mean: FloatArray  # (A,) log return above the rate
     variance: FloatArray  # (A,) of the sample, where every path starts
     omega: FloatArray  # (A,)
     alpha: FloatArray  # (A,)
@@ -175,12 +175,12 @@ def _fit_one(asset: str, excess: FloatArray) -> tuple[tuple[float, ...], FloatAr
 
 @dataclass(frozen=True)
 class IndexGarch:
-    """The fitted model of one index; h is the variance of one unit of `envs.market.clock`."""
+    """The fitted model of one index; h is annual, the mean a calendar year's log return."""
 
     fit: GarchFit  # of one asset
     vol_premium: float  # implied volatility less what the model expects, decimal
 
-    def expected_vol(self, following: FloatArray, units_per_year: float) -> FloatArray:
+    def expected_vol(self, following: FloatArray) -> FloatArray:
         """Root of the mean variance of the next 21 sessions, annual, where the next has h."""
         fit = self.fit
         falls = (fit.shocks[:, 0] ** 2 * (fit.shocks[:, 0] < 0)).mean()
@@ -191,27 +191,27 @@ class IndexGarch:
             constants, slopes = constants + constant, slopes + slope
             constant, slope = float(fit.omega[0]) + persistence * constant, persistence * slope
         mean = (constants + slopes * following) / MONTH_SESSIONS
-        expected: FloatArray = np.sqrt(np.minimum(mean, fit.ceiling[0]) * units_per_year)
+        expected: FloatArray = np.sqrt(np.minimum(mean, fit.ceiling[0]))
         return expected
 
 
 def fit_index_garch(past: MarketHistory) -> IndexGarch:
     """Fit to a history of one path, all of it; InputError where that is too short.
 
-    Returns after closed days are scaled to one unit of the clock first.
+    Returns less their drift are scaled to a year of the clock first.
     """
     prices = past.close[:, :, None]
     panel = PanelHistory(past.name, ("the index",), past.dates, prices, past.rate)
     _check_fit(panel, past.num_sessions)
     excess = _excess_returns(panel, past.num_sessions)
-    mean = excess.mean(axis=0)
-    surprises = (excess - mean) / np.sqrt(units_passed(past))[:, None]
+    years = past.days_to_next[:-1, None] / DAYS_PER_YEAR
+    mean = excess.sum(axis=0) / years.sum()
+    surprises = (excess - mean * years) / shock_scale(past)[:, None]
     fit = _fit_to(panel.assets, surprises, mean)
     variances = [fit.variance]
     for surprise in surprises:
         variances.append(following_variance(fit, surprise, variances[-1]))
-    units_per_year = past.clock.units_per_year
-    expected = IndexGarch(fit, 0.0).expected_vol(np.array(variances)[1:, 0], units_per_year)
+    expected = IndexGarch(fit, 0.0).expected_vol(np.array(variances)[1:, 0])
     return IndexGarch(fit, float((past.implied_vol[0, 1:] - expected).mean()))
 
 
@@ -224,9 +224,8 @@ def simulate_index_garch(
     shock = np.stack([shock[:, 0] for shock, _ in simulated[BURN_IN_SESSIONS:]], axis=1)
     # h at each close is that of the session to come.
     ahead = np.stack([h[:, 0] for _, h in simulated[BURN_IN_SESSIONS - 1 :]], axis=1)
-    interest = scenario.rate * scenario.days / DAYS_PER_YEAR
-    expected = model.expected_vol(ahead, scenario.clock.units_per_year)
-    vol = with_premium(expected, model.vol_premium)
-    moves = shock * np.sqrt(scenario.units) + fit.mean[0] + interest
-    variance = ahead[:, :-1] * scenario.units
+    drift = (scenario.rate + fit.mean[0]) * scenario.days / DAYS_PER_YEAR
+    vol = with_premium(model.expected_vol(ahead), model.vol_premium)
+    moves = shock * np.sqrt(scenario.variance_years) + drift
+    variance = ahead[:, :-1] * scenario.variance_years
     return history_of_steps("synthetic garch", scenario, moves, variance, vol, rng)

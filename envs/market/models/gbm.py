@@ -80,7 +80,7 @@ class Scenario:
         return self.units / self.clock.units_per_year
 
     @property
-    def calendar_days(self) -> FloatArray:
+    def variance_by_day(self) -> FloatArray:
         """Years of variance of each calendar day after the first session, (D,)."""
         first, last = self.dates[[0, -1]].astype("datetime64[D]")
         days = np.arange(first, last + np.timedelta64(1, "D"))
@@ -92,13 +92,26 @@ class Scenario:
         return self.drift - self.dividend_yield
 
 
-def units_passed(past: MarketHistory) -> FloatArray:
-    """Units of a real history's clock that led to each session but the first, (T-1,).
+def growth_of(past: MarketHistory) -> float:
+    """Log growth of a real history of one path a calendar year."""
+    years = float(past.days_to_next.sum()) / DAYS_PER_YEAR
+    return float(np.log(past.close[0, -1] / past.close[0, 0])) / years
 
-    Closings that nobody foresaw weigh as closed days here, for nothing was traded on them.
+
+def shock_scale(past: MarketHistory) -> FloatArray:
+    """What returns less their drift are divided by, (T-1,), to be shocks of a year of variance.
+
+    The root of the years of variance of each step, as a share of which the clock sees it; adjusted
+    so that the past keeps the variance that it had. Closings that nobody foresaw weigh as closed
+    days here, for nothing was traded on them.
     """
     closed_days = past.days_to_next[:-1] - 1.0
-    return 1.0 + past.closed_day_weight * closed_days
+    years = (1.0 + past.closed_day_weight * closed_days) / past.clock.units_per_year
+    drift = growth_of(past) * past.days_to_next[:-1] / DAYS_PER_YEAR
+    squares = np.square(np.diff(np.log(past.close[0])) - drift)
+    variance = float(squares.sum() / years.sum())
+    kept = float((squares / years).mean()) / variance if variance > 0.0 else 1.0
+    return np.sqrt(years * kept)
 
 
 def simulate_gbm(model: GbmModel, scenario: Scenario, rng: np.random.Generator) -> MarketHistory:

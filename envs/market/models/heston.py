@@ -62,7 +62,7 @@ def simulate_heston(
     log_close, log_high, log_low, vol = heston_paths(
         model,
         scenario.days,
-        scenario.calendar_days,
+        scenario.variance_by_day,
         scenario.num_paths,
         scenario.growth / DAYS_PER_YEAR,
         rng,

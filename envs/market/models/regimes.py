@@ -120,7 +120,7 @@ def simulate_index_regimes(
     days = scenario.days
     states = model.state_paths(scenario.num_paths, int(days.sum()) + 1, rng)
     ends = np.concatenate([[0], np.cumsum(days)])  # of the sessions, in calendar days
-    daily = (model._each("vol_annual") ** 2)[states[:, 1:]] * scenario.calendar_days
+    daily = (model._each("vol_annual") ** 2)[states[:, 1:]] * scenario.variance_by_day
     growth = ((model._each("drift") - scenario.dividend_yield) / DAYS_PER_YEAR)[states[:, 1:]]
     variance, mean = (
         np.add.reduceat(by_day, ends[:-1], axis=1) for by_day in (daily, growth - daily / 2)

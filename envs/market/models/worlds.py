@@ -38,7 +38,6 @@ from envs.market.models.heston import HestonModel
 from envs.market.models.index_models import IndexModel, simulate_index
 from envs.market.models.regimes import IndexRegimes, IndexState
 from envs.market.volatility_estimate import MIN_VOL_ANNUAL
-from risk.metrics import SESSIONS_PER_YEAR
 
 _FIRST_DAY = dt.date(2001, 1, 2)
 _INITIAL_PRICE = 1000.0  # index points; only ratios to it matter
@@ -191,8 +190,7 @@ def garch_at(
 ) -> IndexGarch:
     """The fitted model with another drift, annual above the rate, and another premium."""
     dividends = float(past.dividend_yield.mean())
-    variance = float(fitted.fit.variance[0]) * past.clock.units_per_year
-    mean = (excess_drift - dividends - variance / 2) / SESSIONS_PER_YEAR
+    mean = excess_drift - dividends - float(fitted.fit.variance[0]) / 2.0
     return IndexGarch(replace(fitted.fit, mean=np.array([mean])), vol_premium)
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from pydantic import Field
 
 from conf.errors import InputError
+from conf.settings import in_one_message
 from conf.types import DateArray, FloatArray
 from envs.market.history import MarketHistory
 from envs.market.sources.panel_gaps import PriceTable
@@ -18,7 +19,9 @@ from envs.market.volatility_estimate import estimate_notices, history_of_bars
 
 # Continuous annual decimals.
 AnnualRate = Annotated[float, Field(gt=-1, lt=1)]
-CashRate = AnnualRate | Literal["bills"]
+CashRate = Annotated[
+    AnnualRate | Literal["bills"], in_one_message("an annual decimal such as 0.025, or bills")
+]
 
 
 def load_embedded(

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
 from conf.errors import InputError
-from conf.settings import settings
+from conf.settings import in_one_message, settings
 from envs.market.clock import CLOSED_DAY_WEIGHT, ClosedDayWeight, estimate_closed_day_weight
 from envs.market.exchange_calendar import trading_days
 from envs.market.history import MarketHistory
@@ -37,7 +37,9 @@ def _check_year(day: dt.date) -> dt.date:
 
 
 # Of variance (`envs.market.clock`); fitted: estimated from the training years.
-ClockWeight = ClosedDayWeight | Literal["fitted"]
+ClockWeight = Annotated[
+    ClosedDayWeight | Literal["fitted"], in_one_message("a number from 0 to 1, or fitted")
+]
 
 # In the years whose holidays can be computed for every session that may follow.
 FirstDay = Annotated[Day, AfterValidator(_check_year)]
@@ -173,8 +175,15 @@ def load_market(
     notices = (*notices, *rate_notices(history))
     if isinstance(used, FileData):
         used = replace(used, path=str(Path(used.path).expanduser().resolve()))
-    loaded = LoadedMarket(history, used, notices, embargo_days, warmup_sessions)
-    weight = used.closed_day_weight
+    return with_clock(LoadedMarket(history, used, notices, embargo_days, warmup_sessions))
+
+
+def with_clock(loaded: LoadedMarket) -> LoadedMarket:
+    """The market with the weight of a closed day that its settings ask for.
+
+    `fitted` is estimated from the training years of these settings' splits, and a notice says so.
+    """
+    weight, history, notices = loaded.settings.closed_day_weight, loaded.history, loaded.notices
     if isinstance(weight, str):
         past = past_of(loaded, "train")
         weight = estimate_closed_day_weight(past.dates, past.close[0])
@@ -182,8 +191,9 @@ def load_market(
             f"{history.name}: a closed day has {weight:.3f} of a session's variance, as estimated "
             f"from {past.dates[0]} to {past.dates[-1]}"
         )
-        loaded = replace(loaded, notices=(*notices, notice))
-    return replace(loaded, history=replace(history, closed_day_weight=weight))
+        notices = (*notices, notice)
+    history = replace(history, closed_day_weight=weight)
+    return replace(loaded, history=history, notices=notices)
 
 
 def _load(data: DataSettings) -> tuple[MarketHistory, tuple[str, ...]]:

@@ -68,7 +68,7 @@ def load_file(
         volume=volume,
         implied_vol=vol,
         implied_vol_source=source,
-        rate=table.annual_rate("rate", cash_rates(rate, dates)),
+        rate=table.annual_rate("rate", cash_rates(0.0 if "rate" in table.columns else rate, dates)),
         dividend_yield=table.annual_rate("dividend_yield", dividend_yield),
         extras=extras,
     )

@@ -47,10 +47,11 @@ def load_panel_file(
         table = table.oldest_first()
     prices, place, notices = _long(table) if is_long else _wide(table, assets)
     complete, gaps = prices.chosen(assets).complete(incomplete)
-    rates = cash_rates(rate, complete.dates)
     if "rate" in table.columns and not is_long:
         # Only leading sessions are ever left out.
         rates = table.annual_rate("rate", 0.0)[-len(complete.dates) :]
+    else:
+        rates = cash_rates(rate, complete.dates)
     history = complete.history(rates)
     return history, table.without_folder((*notices, *gaps, *panel_notices(history, place)))
 

@@ -88,9 +88,9 @@ def _cash_rates(
     rate: CashRate, window: YahooWindow, table: pd.DataFrame, folder: Path, deadline: float
 ) -> tuple[FloatArray, tuple[str, ...]]:
     """Continuous annual rates of the table's sessions, (T,), and a notice where Yahoo has none."""
-    otherwise = cash_rates(rate, table.index.to_numpy().astype("datetime64[D]"))
+    dates = table.index.to_numpy().astype("datetime64[D]")
     if rate != "bills":
-        return otherwise, ()
+        return cash_rates(rate, dates), ()
     request = Request((BILL_SYMBOL,), window.start, window.end, REMEDY)
 
     def ask() -> pd.DataFrame:
@@ -107,10 +107,11 @@ def _cash_rates(
             raise InputError(f"{BILL_SYMBOL} has {known:.0%} of the sessions, or is out of range")
     except InputError as error:
         notice = f"yahoo: {BILL_SYMBOL} could not be had, so cash earns the monthly bill returns "
-        return otherwise, (notice + f"in arch, which end in 2018 ({error.problem})",)
+        return cash_rates(rate, dates), (notice + f"in arch, which end in 2018 ({error.problem})",)
     rates = bill_rate(quoted.ffill().to_numpy(np.float64))
-    # Before the first quote there is none to hold on.
-    return np.where(np.isnan(rates), otherwise, rates), (*answer.notices, *answer.keep())
+    if np.isnan(rates[0]):  # before the first quote there is none to hold on
+        rates = np.where(np.isnan(rates), cash_rates(rate, dates), rates)
+    return rates, (*answer.notices, *answer.keep())
 
 
 def bill_rate(discount_points: FloatArray) -> FloatArray:

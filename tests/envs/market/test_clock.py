@@ -56,6 +56,7 @@ def test_the_calendar_clock_is_days_over_365_to_the_bit() -> None:
     clock, dates = VarianceClock(CALENDAR, 252.0), day("2001-01-01") + np.arange(500)
     assert clock.name == "calendar"
     assert CLOCK.name == "business"
+    assert VarianceClock(0.13, 365.0).name == "calendar"  # no day is closed
     assert np.array_equal(clock.years(dates[0], dates), np.arange(500) / 365.0)
 
 

@@ -4,8 +4,16 @@ import pytest
 from omegaconf import OmegaConf
 
 from conf.errors import InputError
+from conf.settings import build_settings
+from envs.options.surface import SurfaceSettings
 from experiments.runs.config import config_hash, plain_config
-from experiments.runs.record import RunRecord, load_manifest, load_run_config
+from experiments.runs.record import (
+    RunRecord,
+    _in_its_market,
+    load_manifest,
+    load_run_config,
+)
+from tests.markets import monthly_surface
 
 CONFIG = {"seed": 3, "agent": {"learning_rate": 3e-5, "net": [128, 64]}, "note": None}
 DATA = {"name": "sp500", "fingerprint": "ab" * 32}
@@ -132,3 +140,21 @@ def test_a_manifest_with_impossible_values_is_refused(tmp_path, change):
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(InputError):
         load_manifest(tmp_path)
+
+
+def test_a_run_from_before_the_business_clock_is_opened_in_the_market_that_it_met():
+    data = {"source": "sp500", "rate": 0.025}
+    surface = {"kind": "vix", "rho": -0.7, "eta": 0.7, "average_half_life": 126, "floor_days": 7}
+    former = _in_its_market({"data": data, "surface": surface, "seed": 1})
+    assert former["seed"] == 1
+    assert former["data"] == {**data, "closed_day_weight": 1.0}
+    built = build_settings(SurfaceSettings, former["surface"], "surface")
+    assert built == monthly_surface()
+    flat = _in_its_market({"data": data, "surface": {"kind": "flat", "vol_annual": 0.2}})
+    assert flat["surface"] == {"kind": "flat", "vol_annual": 0.2}
+    assert flat["data"]["closed_day_weight"] == 1.0
+    for untouched in (
+        {"data": {"source": "panel_stocks"}, "surface": {"kind": "none"}},
+        {"data": {**data, "closed_day_weight": 0.13}, "surface": {"kind": "vix"}},
+    ):
+        assert _in_its_market(untouched) == untouched

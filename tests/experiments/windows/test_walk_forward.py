@@ -20,6 +20,8 @@ from hydra import compose, initialize_config_module
 from agents.persistence.checkpoint import read_checkpoint
 from agents.persistence.policy_file import load_policy
 from callbacks.checkpointing import Checkpointing
+from envs.market.clock import estimate_closed_day_weight
+from envs.market.sources.index import past_of
 from experiments import evaluate, walk_forward
 from experiments.backtests.backtest import run_backtest
 from experiments.environments.opening import market_settings, open_market
@@ -27,9 +29,10 @@ from experiments.reporting.style import DASH, percent
 from experiments.runs.config import plain_config
 from experiments.runs.folder import run_lock
 from experiments.runs.record import load_run_config
+from experiments.runs.training import INVOCATION_KEYS
 from experiments.runs.trials import read_trials
 from experiments.windows import training
-from experiments.windows.folder import reopen_walk
+from experiments.windows.folder import open_walk, reopen_walk
 from experiments.windows.page import market_constants
 from experiments.windows.stitching import chained, measured_intervals
 from tests.experiments.conftest import TINY, _call
@@ -400,3 +403,21 @@ def test_every_experiment_composes_as_in_training(name):
         run = plain_config(compose("config", overrides=[f"+exp={name}"]))
     assert walk.pop("walk_forward")["mode"] == "rolling"
     assert walk == run
+
+
+def test_a_fitted_clock_is_that_of_each_windows_own_training_years(tmp_path):
+    with initialize_config_module("conf", version_base="1.3"):
+        plain = plain_config(compose("walk_forward", overrides=["data.closed_day_weight=fitted"]))
+    others = (*INVOCATION_KEYS, "walk_forward")
+    config = {name: value for name, value in plain.items() if name not in others}
+    request = {"train_years": 5, "first_test": 2006}
+    walk = open_walk(config, request, tmp_path / "walk")
+    weights = []
+    for window in (walk.windows[0], walk.windows[-1]):
+        setup = walk.setup_of(window)
+        past = past_of(setup.loaded, "train")
+        weight = estimate_closed_day_weight(past.dates, past.close[0])
+        assert setup.loaded.history.closed_day_weight == weight
+        assert setup.market.history.closed_day_weight == weight
+        weights.append(weight)
+    assert len({*weights, walk.setup.history.closed_day_weight}) == 3

@@ -30,6 +30,7 @@ from envs.market.models.heston import HestonModel
 from envs.market.models.index_models import simulate_index
 from envs.market.models.regimes import IndexRegimes, IndexState, simulate_index_regimes
 from envs.market.sources.index import Sp500Data, SyntheticData, load_market, past_of
+from tests.markets import history_of
 
 MONDAY = dt.date(2001, 1, 1)
 SCENARIO = Scenario(
@@ -40,7 +41,7 @@ SCENARIO = Scenario(
     rate=0.04,
     dividend_yield=0.015,
 )
-DAY = 0.2**2 / 252
+YEAR, DAY = 0.2**2, 0.2**2 / 252
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def garch_model(alpha: float, gamma: float, beta: float, premium: float = 0.0) -
     falls = float((shocks**2 * (shocks < 0)).mean())
     one = np.ones(1)
     fit = GarchFit(
-        ("index",), one * 0.0001, one * DAY, one * DAY * (1 - alpha - gamma * falls - beta),
+        ("index",), one * 0.025, one * YEAR, one * YEAR * (1 - alpha - gamma * falls - beta),
         one * alpha, one * gamma, one * beta, one * np.inf, shocks,
     )  # fmt: skip
     return IndexGarch(fit, premium)
@@ -82,7 +83,8 @@ def test_garch_moments_and_memory_are_those_of_the_closed_form() -> None:
     scenario = replace(SCENARIO, dates=trading_days(MONDAY, 1500), num_paths=300)
     history = simulate_index_garch(garch_model(alpha, 0.0, beta), scenario, rng(2))
     interest = 0.04 * scenario.days / 365
-    excess = (log_returns(history) - interest - 0.0001) / np.sqrt(scenario.units)
+    drift = 0.025 * scenario.days / 365
+    excess = (log_returns(history) - interest - drift) / np.sqrt(scenario.variance_years * 252)
     assert abs(excess.mean()) < 4 * excess.std() / np.sqrt(excess.size)
     assert excess.var() == pytest.approx(DAY, rel=0.03)
     squares = excess**2 - (excess**2).mean()
@@ -96,7 +98,7 @@ def test_garch_implied_vol_is_the_variance_that_follows_and_the_premium() -> Non
     model = garch_model(0.04, 0.12, 0.85, premium=0.03)
     scenario = replace(SCENARIO, dates=trading_days(MONDAY, 64), num_paths=10_000)
     history = simulate_index_garch(model, scenario, rng(3))
-    excess = log_returns(history) - 0.04 * scenario.days / 365 - 0.0001
+    excess = log_returns(history) - (0.04 + 0.025) * scenario.days / 365
     realised = (excess[:, 20:41] ** 2).mean(axis=1) * 252
     expected = (history.implied_vol[:, 20] - 0.03) ** 2
     assert realised.mean() == pytest.approx(expected.mean(), rel=0.03)
@@ -119,17 +121,26 @@ def test_garch_fitted_to_the_index_looks_like_it(real: MarketHistory) -> None:
 # --- stationary bootstrap ------------------------------------------------------------------------
 
 
+def shocks_drawn(pool: DayPool, history: MarketHistory) -> np.ndarray:
+    drift = pool.growth * history.days_to_next[:-1] / 365
+    years = history.units_to_next[:-1] / (252 + CLOSED_DAY_WEIGHT * 113)
+    shocks: np.ndarray = (log_returns(history) - drift) / np.sqrt(years)
+    return shocks
+
+
 def test_every_drawn_day_is_a_real_one_with_its_own_volatility(
     real: MarketHistory, pool: DayPool
 ) -> None:
     history = simulate_bootstrap(pool, replace(SCENARIO, num_paths=50), rng(5))
-    moved = log_returns(history)
-    moved = moved / np.sqrt(1 + CLOSED_DAY_WEIGHT * (history.days_to_next[:-1] - 1))
-    scaled = log_returns(real)[0]
-    scaled = scaled / np.sqrt(1 + CLOSED_DAY_WEIGHT * (real.days_to_next[:-1] - 1))
-    days = dict(zip(np.round(scaled, 10), real.implied_vol[0, 1:], strict=True))
+    moved = shocks_drawn(pool, history)
+    growth = np.log(real.close[0, -1] / real.close[0, 0]) / real.days_to_next.sum()
+    shocks = log_returns(real)[0] - growth * real.days_to_next[:-1]
+    shocks /= np.sqrt(1 + CLOSED_DAY_WEIGHT * (real.days_to_next[:-1] - 1))
+    ratio = pool.close / shocks  # one number: what keeps the variance of a year
+    np.testing.assert_allclose(ratio, np.median(ratio), rtol=1e-9)
+    days = dict(zip(np.round(pool.close, 9), real.implied_vol[0, 1:], strict=True))
     twice = len(days) < len(pool.close)  # a few days have the very same return
-    vols = [days.get(r) for r in np.round(moved.ravel(), 10)]
+    vols = [days.get(r) for r in np.round(moved.ravel(), 9)]
     assert None not in vols
     same = np.isclose(np.array(vols, float), history.implied_vol[:, 1:].ravel(), atol=1e-12)
     assert same.mean() > (0.98 if twice else 0.999999)
@@ -142,9 +153,8 @@ def test_every_drawn_day_is_a_real_one_with_its_own_volatility(
 
 def test_blocks_have_the_requested_mean_length(pool: DayPool) -> None:
     history = simulate_bootstrap(pool, SCENARIO, rng(6))
-    place = {round(r, 12): k for k, r in enumerate(pool.close)}
-    moved = log_returns(history)[:200] / np.sqrt(history.units_to_next[:-1])
-    drawn = np.vectorize(lambda r: place.get(round(r, 12), -1))(moved)
+    place = {round(r, 9): k for k, r in enumerate(pool.close)}
+    drawn = np.vectorize(lambda r: place.get(round(r, 9), -1))(shocks_drawn(pool, history)[:200])
     joins = np.diff(drawn, axis=1) != 1
     # A new block follows on by chance once in as many days as there are: nothing.
     assert 1 / joins.mean() == pytest.approx(20.0, rel=0.06)
@@ -157,8 +167,38 @@ def test_the_estimated_block_is_that_of_returns_and_squares(real: MarketHistory)
 def test_paths_longer_than_the_pool_are_drawn_too(real: MarketHistory) -> None:
     small = pool_days(real.sessions(0, 300), mean_block=400.0)
     history = simulate_bootstrap(small, replace(SCENARIO, dates=trading_days(MONDAY, 900)), rng(7))
-    moved = log_returns(history)[0] / np.sqrt(history.units_to_next[:-1])
-    assert np.isin(np.round(moved, 10), np.round(small.close, 10)).all()
+    drawn = shocks_drawn(small, history)[0]
+    assert np.isin(np.round(drawn, 9), np.round(small.close, 9)).all()
+
+
+@pytest.mark.parametrize("weight", [0.0, CLOSED_DAY_WEIGHT, CALENDAR])
+def test_resampled_markets_keep_variance_and_growth_on_every_clock(
+    real: MarketHistory, weight: float
+) -> None:
+    past = replace(real, closed_day_weight=weight)
+    scenario = replace(SCENARIO, closed_day_weight=weight, rate=float(real.rate.mean()))
+    had = log_returns(real).var() * 252
+    growth = np.log(real.close[0, -1] / real.close[0, 0]) / (real.days_to_next.sum() / 365)
+    for history in (
+        simulate_bootstrap(pool_days(past, mean_block=20.0), scenario, rng(21)),
+        simulate_index_garch(fit_index_garch(past), scenario, rng(22)),
+    ):
+        moved = log_returns(history)
+        assert moved.var() * 252 == pytest.approx(had, rel=0.06)
+        yearly = moved.sum(axis=1) / (scenario.days.sum() / 365)
+        assert abs(yearly.mean() - growth) < 4 * yearly.std() / np.sqrt(len(yearly))
+
+
+def test_what_trades_every_day_is_as_volatile_on_the_exchanges_days() -> None:
+    dates = np.datetime64("2010-01-01") + np.arange(1500)
+    shocks = 0.03 * rng(23).standard_normal(1500)
+    past = history_of(1000.0 * np.exp(np.cumsum(shocks)), 0.6, dates=dates, closed_day_weight=0.13)
+    had = log_returns(past).var() * 365
+    for model in (pool_days(past, mean_block=5.0), fit_index_garch(past)):
+        history = simulate_index(model, SCENARIO, rng(24))
+        years = SCENARIO.variance_years.sum()
+        assert log_returns(history).var() * 252 == pytest.approx(had, rel=0.07), type(model)
+        assert years == pytest.approx(1.0, abs=0.01)
 
 
 # --- regimes -------------------------------------------------------------------------------------
