@@ -26,7 +26,7 @@ AGENT = (
     "agent.n_lstm_layers=1",
     "agent.net_arch=[8]",
 )
-MARKET = ("data=synthetic", "data.sessions=800", "env.episode.sessions=40")
+MARKET = ("data=synthetic", "data.sessions=1000", "env.episode.sessions=40")
 SMALL = (
     *MARKET,
     *AGENT,
