@@ -12,7 +12,7 @@ from conf.types import DateArray
 from envs.market.history import PricePaths
 from experiments.environments.opening import market_settings
 from experiments.evaluation.open_run import TestedRun
-from experiments.runs.record import load_run_config
+from experiments.runs.record import as_it_was_trained, load_run_config
 
 _SAME_RETURN = 1e-4  # of a day: vendors round prices differently
 _SAME_SHARE = 0.9  # of the days in common
@@ -39,7 +39,7 @@ def has_training_prices(tested: TestedRun) -> bool:
     if tested.loaded.metadata.get("fingerprint") == history.fingerprint:
         return True
     try:
-        own = market_settings(load_run_config(tested.run)).load().history
+        own = market_settings(as_it_was_trained(load_run_config(tested.run))).load().history
     except InputError:
         return True
     return same_prices(own, history)

@@ -20,7 +20,7 @@ from experiments.environments.setup import MarketSetup
 from experiments.evaluation.split import AGENT
 from experiments.runs.config import config_hash
 from experiments.runs.folder import resolve_run
-from experiments.runs.record import load_run_config
+from experiments.runs.record import as_it_was_trained, load_run_config
 from risk.overlay import RiskSettings
 
 MANAGED, CASH = "managed", "cash"
@@ -84,7 +84,7 @@ def open_run(run: str, which: str, plain: Mapping[str, Any] | None = None) -> Te
     costs are realistic if it names none. InputError for what is no finished run.
     """
     folder = resolve_run(run)
-    own = load_run_config(folder)
+    own = as_it_was_trained(load_run_config(folder))
     replaced = {} if plain is None else replaced_sections(plain, own)
     config = {**own, **replaced}
     settings = market_settings(config)

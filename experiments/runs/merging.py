@@ -16,7 +16,7 @@ from conf.files import new_folder, write_json
 from conf.settings import settings_to_json
 from experiments.environments.opening import market_settings, open_market
 from experiments.runs.folder import shown_path
-from experiments.runs.record import RunRecord, load_manifest, load_run_config
+from experiments.runs.record import RunRecord, as_it_was_trained, load_manifest, load_run_config
 from experiments.runs.training import refuse_other_data, refuse_used_folder
 from experiments.runs.trials import record_run
 
@@ -87,7 +87,7 @@ def _member(run: Path) -> Member:
         raise InputError(
             f"{shown_path(run)} is {status}, not finished", f"Go on with resume={shown_path(run)}"
         )
-    return Member(run, load_run_config(run), load_policy(run / "best"))
+    return Member(run, as_it_was_trained(load_run_config(run)), load_policy(run / "best"))
 
 
 def _refuse_other_environment(first: Member, other: Member) -> None:

@@ -173,11 +173,14 @@ def load_run_config(run: Path) -> dict[str, Any]:
             f"{run / CONFIG} is not the configuration that the manifest describes",
             "Put back the original file, or start a new run with the new settings",
         )
-    return _in_its_market(config)
+    return config
 
 
-def _in_its_market(config: dict[str, Any]) -> dict[str, Any]:
-    """A run from before the business clock in the market that it met: calendar time, old smile."""
+def as_it_was_trained(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a run from before the business clock, with the market that it met.
+
+    That was calendar time and the smile of `surface=vix_monthly`. Later ones are as they are.
+    """
     surface, data = config.get("surface"), config.get("data")
     if not isinstance(surface, Mapping) or not isinstance(data, Mapping):
         return config

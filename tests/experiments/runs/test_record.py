@@ -9,7 +9,7 @@ from envs.options.surface import SurfaceSettings
 from experiments.runs.config import config_hash, plain_config
 from experiments.runs.record import (
     RunRecord,
-    _in_its_market,
+    as_it_was_trained,
     load_manifest,
     load_run_config,
 )
@@ -145,16 +145,16 @@ def test_a_manifest_with_impossible_values_is_refused(tmp_path, change):
 def test_a_run_from_before_the_business_clock_is_opened_in_the_market_that_it_met():
     data = {"source": "sp500", "rate": 0.025}
     surface = {"kind": "vix", "rho": -0.7, "eta": 0.7, "average_half_life": 126, "floor_days": 7}
-    former = _in_its_market({"data": data, "surface": surface, "seed": 1})
+    former = as_it_was_trained({"data": data, "surface": surface, "seed": 1})
     assert former["seed"] == 1
     assert former["data"] == {**data, "closed_day_weight": 1.0}
     built = build_settings(SurfaceSettings, former["surface"], "surface")
     assert built == monthly_surface()
-    flat = _in_its_market({"data": data, "surface": {"kind": "flat", "vol_annual": 0.2}})
+    flat = as_it_was_trained({"data": data, "surface": {"kind": "flat", "vol_annual": 0.2}})
     assert flat["surface"] == {"kind": "flat", "vol_annual": 0.2}
     assert flat["data"]["closed_day_weight"] == 1.0
     for untouched in (
         {"data": {"source": "panel_stocks"}, "surface": {"kind": "none"}},
         {"data": {**data, "closed_day_weight": 0.13}, "surface": {"kind": "vix"}},
     ):
-        assert _in_its_market(untouched) == untouched
+        assert as_it_was_trained(untouched) == untouched
