@@ -30,6 +30,11 @@ def band_edges(action: FloatArray, delta: FloatArray) -> tuple[FloatArray, Float
     return delta - width[:, 0], delta + width[:, 1]
 
 
+def holding_limit(options: HedgingSettings) -> float:
+    """The most shares a unit that an action can ask for: half as many again as can be delta."""
+    return 1.5 * sum(abs(leg.quantity) for leg in options.legs)
+
+
 class HedgingKernel(BookKernel):
     """N hedgers over one market; see `BookKernel` for episodes and steps.
 
@@ -62,8 +67,8 @@ class HedgingKernel(BookKernel):
         if options.action == "band":
             low, high = np.full((2, 2), ACTION_LIMIT, np.float32) * [[-1], [1]]
         else:
-            most = sum(abs(leg.quantity) for leg in options.legs)
-            low, high = np.array([[-most], [most]], np.float32) * 1.5
+            most = holding_limit(options)
+            low, high = np.array([[-most], [most]], np.float32)
         self.action_space = spaces.Box(
             low.astype(np.float32), high.astype(np.float32), dtype=np.float32
         )
