@@ -11,10 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from torch import from_numpy
 
 from agents.baselines.reference import Baseline
-from agents.pathwise.objectives import Objective
 from agents.policy import PolicyBatch, Trader
 from conf.errors import InputError
 from conf.types import FloatArray
@@ -190,22 +188,12 @@ def hedging_costs(
     return np.stack(lost)
 
 
-def objective_of(objective: Objective, lost: FloatArray) -> float:
-    """The named objective of what liabilities lost (L, E), in prices: to be kept low.
-
-    That of `agents.pathwise.objectives` is a session's utility of gains.
-    """
-    gained = from_numpy(np.ascontiguousarray(-lost))
-    return -len(lost) * float(objective(gained, gained.new_ones(gained.shape)))
-
-
 @dataclass(frozen=True)
 class Fit:
-    """Where the parameters of the hedges are fitted, and to what."""
+    """Where the parameters of the hedges are fitted."""
 
     market: HedgingMarket
     window: Window
-    objective: Objective
 
     def best(
         self,
@@ -218,7 +206,7 @@ class Fit:
         def score(value: float) -> float:
             trader = hedge(self.market, value)
             lost = hedging_costs(trader, self.market, options, self.window, FIT_EPISODES)
-            return objective_of(self.objective, lost)
+            return options.objective(lost)
 
         return min(values, key=score)
 

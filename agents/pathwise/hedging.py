@@ -97,7 +97,8 @@ class HedgingTwin(Twin):
         limited = action.to(days.mark.dtype).clamp(-ACTION_LIMIT, ACTION_LIMIT)
         width = softplus(limited - BAND_SHIFT)
         edges = torch.stack([days.delta - width[..., 0], days.delta + width[..., 1]], dim=-1)
-        return edges * days.shares[..., None]
+        wanted: Tensor = edges * days.shares[..., None]
+        return wanted
 
     def trade(self, wanted: Tensor, books: Books, day: Any) -> tuple[Tensor, Tensor]:
         """What is held is moved to the edge of the band; a share of the dollars is paid."""

@@ -30,6 +30,7 @@ from envs.hedging.liability import (
     legs_of,
     price_liability,
 )
+from envs.hedging.objective import HedgingObjective, MeanDeviationCost
 from envs.market.clock import DAYS_PER_YEAR
 from envs.market.history import MarketHistory, readonly
 from envs.market.sources.index import DataSettings, LoadedMarket, SyntheticData, load_market
@@ -59,6 +60,7 @@ class HedgingSettings(BookOptions):
     # holding: shares a unit; band: how far below and above the model's delta it may lie.
     action: Literal["band", "holding"] = "band"
     rebalance_every: Annotated[int, Field(ge=1)] = 1  # sessions; in between nothing is traded
+    objective: HedgingObjective = MeanDeviationCost()  # what hedges are judged by
     notional_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1  # of the initial equity
     episode: EpisodeSettings = EpisodeSettings(sessions=20, ruin_share=0.0)
     # Of every dollar of the underlying bought or sold, the first purchase and the last sale too.

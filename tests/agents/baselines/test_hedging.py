@@ -17,17 +17,14 @@ from agents.baselines.hedging import (
     delta_hedge,
     hedging_costs,
     leland_hedge,
-    objective_of,
     whalley_wilmott_width,
     zakamouline_hedge,
 )
-from agents.pathwise.objectives import CVaR, MeanDeviation
 from envs.core.batch import Window
 from envs.options.black_scholes import price_and_greeks
 from tests.envs.hedging.worlds import market_of, options_of, paths_of
 
 PATHS = 40_000
-PAPER = MeanDeviation(multiple=1.5)
 # Sessions, rebalanced every: delta's mean, deviation and objective; band and its objective.
 ROWS = {
     (20, 5): (69.1, 49.5, 143.3, 0.03, 140.7),
@@ -51,9 +48,9 @@ def test_delta_and_a_constant_band_cost_what_was_published(histories, days, ever
     cost = 100.0 * lost.sum(axis=0)
     assert cost.mean() == pytest.approx(mean, abs=0.5)
     assert cost.std() == pytest.approx(deviation, abs=0.5)
-    assert 100.0 * objective_of(PAPER, lost) == pytest.approx(objective, abs=0.5)
+    assert 100.0 * options.objective(lost) == pytest.approx(objective, abs=0.5)
     lost = hedging_costs(constant_band(market, width), market, options, window)
-    assert 100.0 * objective_of(PAPER, lost) == pytest.approx(banded, abs=0.5)
+    assert 100.0 * options.objective(lost) == pytest.approx(banded, abs=0.5)
 
 
 @pytest.mark.parametrize(("days", "error"), [(20, 0.191), (60, 0.112)])
@@ -105,9 +102,9 @@ def test_every_hedge_is_built_and_what_is_fitted_is_better_than_delta():
     options = options_of(20)
     market, train = market_of(paths_of(4000, seed=1), options), market_of(paths_of(2000), options)
     window = Window(0, 21)
-    hedges = build_hedging_baselines(market, options, Fit(train, window, PAPER))
+    hedges = build_hedging_baselines(market, options, Fit(train, window))
     scores = {
-        hedge.name: objective_of(PAPER, hedging_costs(hedge.policy, market, options, window))
+        hedge.name: options.objective(hedging_costs(hedge.policy, market, options, window))
         for hedge in hedges
     }
     assert sorted(scores, key=lambda name: scores[name]) == [
@@ -119,10 +116,10 @@ def test_every_hedge_is_built_and_what_is_fitted_is_better_than_delta():
 
 
 def test_a_fit_is_to_the_objective_that_is_named():
-    options, window = options_of(20), Window(0, 21)
-    train = market_of(paths_of(4000), options)
-    bands = (0.02, 0.05, 0.1, 0.2, 0.4)
-    cautious = Fit(train, window, CVaR(tail=0.02)).best(options, constant_band, bands)
-    careless = Fit(train, window, MeanDeviation(multiple=0.0)).best(options, constant_band, bands)
-    assert careless == 0.4
-    assert cautious < 0.4
+    window, bands = Window(0, 21), (0.02, 0.05, 0.1, 0.2, 0.4)
+    best = []
+    for objective in ({"kind": "cvar", "tail": 0.02}, {"multiple": 0.0}):
+        options = options_of(20, objective={"kind": "mean_deviation", **objective})
+        fit = Fit(market_of(paths_of(4000), options), window)
+        best.append(fit.best(options, constant_band, bands))
+    assert best[0] < best[1] == 0.4

@@ -1,0 +1,85 @@
+"""What hedging is judged by: objectives of what liabilities cost, by name, to be kept low.
+
+Each is called with what N liabilities lost from session to session, (L, N) in their prices; the sum
+over the first axis is what one costs. `agents.pathwise.objectives` has the same as utilities of
+gains that can be differentiated.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+from scipy.special import logsumexp
+
+from conf.settings import settings
+from conf.types import FloatArray
+
+Positive = Annotated[float, Field(gt=0.0, le=1000.0)]
+
+
+@settings
+class MeanDeviationCost:
+    """Mean + multiple x standard deviation.
+
+    J. Cao, J. Chen, J. Hull and Z. Poulos, Deep hedging of derivatives using reinforcement
+    learning, Journal of Financial Data Science 3 (2021).
+    """
+
+    kind: Literal["mean_deviation"] = "mean_deviation"
+    multiple: Annotated[float, Field(ge=0.0, le=1000.0)] = 1.5
+
+    def __call__(self, lost: FloatArray) -> float:
+        """In prices."""
+        cost = lost.sum(axis=0)
+        return float(cost.mean() + self.multiple * cost.std())
+
+
+@settings
+class EntropicCost:
+    """ln E exp(a C) / a: the certainty equivalent of an exponential utility."""
+
+    kind: Literal["entropic"] = "entropic"
+    risk_aversion: Positive = 1.0  # a, of a price
+
+    def __call__(self, lost: FloatArray) -> float:
+        """In prices."""
+        exponent = self.risk_aversion * lost.sum(axis=0)
+        return float((logsumexp(exponent) - math.log(len(exponent))) / self.risk_aversion)
+
+
+@settings
+class TailCost:
+    """Mean of the worst `tail` of costs (Rockafellar and Uryasev 2000)."""
+
+    kind: Literal["cvar"] = "cvar"
+    tail: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
+
+    def __call__(self, lost: FloatArray) -> float:
+        """In prices; one liability at least."""
+        cost = lost.sum(axis=0)
+        worst = max(1, round(self.tail * len(cost)))
+        return float(np.partition(cost, len(cost) - worst)[len(cost) - worst :].mean())
+
+
+@settings
+class QuadraticCost:
+    """Mean of the sum over sessions of x + a / 2 x², x what was lost in one.
+
+    P. Kolm and G. Ritter, Dynamic replication and hedging: a reinforcement learning approach,
+    Journal of Financial Data Science 1 (2019).
+    """
+
+    kind: Literal["mean_variance"] = "mean_variance"
+    risk_aversion: Positive = 2.0  # a, of a price
+
+    def __call__(self, lost: FloatArray) -> float:
+        """In prices."""
+        return float((lost + 0.5 * self.risk_aversion * lost * lost).sum(axis=0).mean())
+
+
+HedgingObjective = Annotated[
+    MeanDeviationCost | EntropicCost | TailCost | QuadraticCost, Field(discriminator="kind")
+]
