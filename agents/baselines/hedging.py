@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -151,17 +152,23 @@ def _delta_at(market: HedgingMarket, options: HedgingSettings, variance: FloatAr
 # --- what hedging costs ---------------------------------------------------------------------------
 
 
-def hedging_costs(
+class HedgeRun(NamedTuple):
+    """What E liabilities cost, in their prices."""
+
+    lost: FloatArray  # (L, E) from session to session; the sum is what one costs in all
+    paid: FloatArray  # (E,) of it to trade
+
+
+def run_hedge(
     trader: Trader,
     market: HedgingMarket,
     options: HedgingSettings,
     window: Window,
     most: int | None = None,
-) -> FloatArray:
-    """What each liability of a window lost from session to session, in its prices, (L, E).
+) -> HedgeRun:
+    """All liabilities on all paths that begin and end within a window, hedged by one trader.
 
-    All liabilities on all paths that begin and end within it, or `most` of them, spread evenly. The
-    sum over the first axis is what one costs; InputError where there is none.
+    Or `most` of them, spread evenly. InputError where there is none.
     """
     life = options.episode.sessions
     starts = market.starts(window, life)
@@ -185,46 +192,51 @@ def hedging_costs(
         result = kernel.trade_to(quantity)
         lost.append(result.reward / -weight)
         observation, begins = result.observation, np.zeros_like(begins)
-    return np.stack(lost)
+    return HedgeRun(np.stack(lost), kernel.ledger.costs / market.premium[path, start])
+
+
+def hedging_costs(
+    trader: Trader,
+    market: HedgingMarket,
+    options: HedgingSettings,
+    window: Window,
+    most: int | None = None,
+) -> FloatArray:
+    """What each liability lost from session to session, in its prices, (L, E): see `run_hedge`."""
+    return run_hedge(trader, market, options, window, most).lost
 
 
 @dataclass(frozen=True)
-class Fit:
-    """Where the parameters of the hedges are fitted."""
+class FittedHedges:
+    """The parameters of the classical hedges."""
 
-    market: HedgingMarket
-    window: Window
+    width: float  # of the constant band, shares
+    whalley_wilmott: float  # risk aversions
+    zakamouline: float
 
-    def best(
-        self,
-        options: HedgingSettings,
-        hedge: Callable[[HedgingMarket, float], Trader],
-        values: tuple[float, ...],
-    ) -> float:
-        """The value whose hedge is best on up to FIT_EPISODES liabilities."""
 
+def fit_hedges(market: HedgingMarket, options: HedgingSettings, window: Window) -> FittedHedges:
+    """The parameters that are best on up to FIT_EPISODES liabilities of a window."""
+
+    def best(hedge: Callable[[float], Trader], values: tuple[float, ...]) -> float:
         def score(value: float) -> float:
-            trader = hedge(self.market, value)
-            lost = hedging_costs(trader, self.market, options, self.window, FIT_EPISODES)
+            lost = hedging_costs(hedge(value), market, options, window, FIT_EPISODES)
             return options.objective(lost)
 
         return min(values, key=score)
 
+    return FittedHedges(
+        best(lambda width: constant_band(market, width), BANDS),
+        best(lambda a: whalley_wilmott_hedge(market, options, a), AVERSIONS),
+        best(lambda a: zakamouline_hedge(market, options, a), AVERSIONS),
+    )
+
 
 def build_hedging_baselines(
-    market: HedgingMarket, options: HedgingSettings, fit: Fit
+    market: HedgingMarket, options: HedgingSettings, fitted: FittedHedges
 ) -> tuple[Baseline, ...]:
-    """Every classical hedge on a market, what has a parameter fitted elsewhere."""
-
-    def fitted(
-        hedge: Callable[[HedgingMarket, HedgingSettings, float], Trader],
-    ) -> tuple[float, Trader]:
-        best = fit.best(options, lambda there, a: hedge(there, options, a), AVERSIONS)
-        return best, hedge(market, options, best)
-
-    width = fit.best(options, constant_band, BANDS)
-    ww, whalley_wilmott = fitted(whalley_wilmott_hedge)
-    zak, zakamouline = fitted(zakamouline_hedge)
+    """Every classical hedge on a market."""
+    ww, zak, width = fitted.whalley_wilmott, fitted.zakamouline, fitted.width
     return (
         Baseline(
             "delta",
@@ -242,13 +254,13 @@ def build_hedging_baselines(
             "whalley_wilmott",
             "Whalley-Wilmott",
             f"Trades to the edge of their asymptotic band, with a risk aversion of {ww:g}.",
-            whalley_wilmott,
+            whalley_wilmott_hedge(market, options, ww),
         ),
         Baseline(
             "zakamouline",
             "Zakamouline",
             f"Trades to the edge of his fitted band, with a risk aversion of {zak:g}.",
-            zakamouline,
+            zakamouline_hedge(market, options, zak),
         ),
         Baseline(
             "constant_band",

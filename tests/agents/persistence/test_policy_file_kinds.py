@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+
 from agents.persistence.architecture import (
     describe_architecture,
     expected_shapes,
