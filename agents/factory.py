@@ -171,7 +171,7 @@ class EpisodePPOSettings:
     learning_rate_end: Positive = 2e-5  # linear over the training
     batch_size: Annotated[int, Field(ge=2)] = 8192
     n_epochs: Epochs = 5
-    gae_lambda: Share = 0.98
+    gae_lambda: Share = 0.997  # less, and what the path did is not taken out of late rewards
     clip_range: Positive = 0.2
     max_grad_norm: Positive = 0.5
     net_arch: tuple[Width, ...] = (32, 32)  # of the actor
