@@ -135,7 +135,7 @@ def _side(options: HedgingSettings) -> float:
 def _aversion(market: HedgingMarket, options: HedgingSettings, aversion: float) -> FloatArray:
     """Of a dollar at each path's own price level, (P, T)."""
     start = options.initial_equity_usd * options.notional_share
-    return aversion * 100.0 * np.where(market.units > 0.0, market.units, start) / start
+    return aversion * 100.0 * market.units / start
 
 
 def _discount(market: HedgingMarket) -> FloatArray:

@@ -98,7 +98,7 @@ class HedgingKernel(BookKernel):
         """
         row = self._row() - 1
         shares = self._shares.take(row)
-        held = self.held_quantity[:, 0] / np.where(shares > 0.0, shares, 1.0)
+        held = self.held_quantity[:, 0] / shares
         return {"holding": held, "delta": self._delta.take(row)}
 
     def episode_summary(self, index: int) -> dict[str, float]:
@@ -161,7 +161,7 @@ class HedgingKernel(BookKernel):
 
     def _observe(self, row: IntArray, env_indices: slice | IntArray = ALL) -> ObsArray:
         shares = self._shares.take(row)
-        held = self.ledger.quantity[env_indices, 0] / np.where(shares > 0.0, shares, 1.0)
+        held = self.ledger.quantity[env_indices, 0] / shares
         own = self._scaling.apply(np.column_stack([held, self.lost[env_indices]]))
         return np.concatenate([self._observed.take(row, axis=0), own], axis=-1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
@@ -11,8 +12,9 @@ from pydantic import Field
 
 from conf.errors import InputError
 from conf.settings import settings
-from conf.types import BoolArray, FloatArray, IntArray
+from conf.types import BoolArray, DateArray, FloatArray, IntArray
 from envs.market.clock import DAYS_PER_YEAR
+from envs.market.exchange_calendar import trading_days
 from envs.market.history import MarketHistory
 from envs.options.black_scholes import price_and_greeks
 
@@ -50,24 +52,33 @@ def legs_of(liability: LiabilityName | tuple[Leg, ...]) -> tuple[Leg, ...]:
 
 
 class Calendar(NamedTuple):
-    """When liabilities live, (T,) each; a new one is sold whenever one ends."""
+    """When liabilities live: a new one is sold at the close at which one ends."""
 
-    alive: BoolArray  # one is held after this close
-    sold: IntArray  # the session at which it was sold; of none 0
-    ends: IntArray  # the session at which it ends; of none 0
+    dates: DateArray  # (T + life,) of the sessions, and scheduled ones after the last
+    sold: IntArray  # (T,) session at which what is held after this close was sold
+    ends: IntArray  # (T,) session at which it ends, which may be one after the last
+
+    def closes(self, after: int) -> IntArray:
+        """The sessions of the history that are `after` sessions after a sale."""
+        closes = np.unique(self.sold) + after
+        return closes[closes < len(self.sold)]
 
 
 def calendar_of(history: MarketHistory, life: int) -> Calendar:
-    """Sold at every `life`-th session, as long as they end within the history."""
+    """Sold at every `life`-th session; InputError for a history too short for a single one.
+
+    The last may end after the history, so that nothing depends on where that is cut off.
+    """
     now = np.arange(history.num_sessions)
-    sold = now - now % life
-    alive = sold + life < len(now)
-    if not alive.any():
+    if len(now) <= life:
         raise InputError(
             f"{history.name} has {len(now)} sessions, and a liability lives for {life}",
             "Give a longer history, or set env.episode.sessions lower",
         )
-    return Calendar(alive, np.where(alive, sold, 0), np.where(alive, sold + life, 0))
+    last: dt.date = history.dates[-1].astype(object)
+    later = trading_days(last + dt.timedelta(days=1), life)
+    sold = now - now % life
+    return Calendar(np.concatenate([history.dates, later]), sold, sold + life)
 
 
 @dataclass(frozen=True)
@@ -100,9 +111,9 @@ def price_liability(
     seen: list[FloatArray] = []
     for number, leg in enumerate(legs):
         after = leg.expiry(life)
-        living = calendar.alive & (np.arange(sessions) - calendar.sold < after)
-        value = _priced(history, leg, calendar.sold, calendar.sold + after, living)
-        ended = np.unique(calendar.sold[calendar.alive]) + after
+        living = np.arange(sessions) - calendar.sold < after
+        value = _priced(history, leg, calendar, living)
+        ended = calendar.closes(after)
         strike = leg.moneyness * spot[:, ended - after]
         mark[..., number] = aged[..., number] = value.price
         aged[:, ended, number] = _payoff(leg, spot[:, ended], strike)
@@ -129,24 +140,24 @@ class _Priced(NamedTuple):
     share_left: FloatArray  # (T,) of its life, by the clock of variance
 
 
-def _priced(
-    history: MarketHistory, leg: Leg, sold: IntArray, expiry: IntArray, living: BoolArray
-) -> _Priced:
+def _priced(history: MarketHistory, leg: Leg, calendar: Calendar, living: BoolArray) -> _Priced:
     """Variance runs by the history's clock, interest by calendar days."""
-    dates, expiry = history.dates, np.where(living, expiry, 0)
-    calendar = np.maximum((dates[expiry] - dates).astype(np.float64), 0.0) / DAYS_PER_YEAR
-    years = history.clock.years(dates, dates[expiry])
-    pace = np.sqrt(np.divide(years, calendar, out=np.zeros_like(years), where=calendar > 0.0))
+    dates, sold = history.dates, calendar.sold
+    life = int(calendar.ends[0])  # the first is sold at session 0
+    expiry = calendar.dates[sold + leg.expiry(life)]
+    days = np.maximum((expiry - dates).astype(np.float64), 0.0) / DAYS_PER_YEAR
+    years = history.clock.years(dates, expiry)
+    pace = np.sqrt(np.divide(years, days, out=np.zeros_like(years), where=days > 0.0))
     spot, strike = history.close, leg.moneyness * history.close[:, sold]
     rate, dividend = history.rate, history.dividend_yield
     value = price_and_greeks(
-        spot, strike, calendar, history.implied_vol * pace, rate, dividend, leg.kind == "call"
+        spot, strike, days, history.implied_vol * pace, rate, dividend, leg.kind == "call"
     )
     deviation = history.implied_vol * np.sqrt(years)
-    log_forward = np.log(spot / strike) + (rate - dividend) * calendar
+    log_forward = np.log(spot / strike) + (rate - dividend) * days
     distance = np.zeros_like(log_forward)
     np.divide(log_forward, deviation, out=distance, where=deviation > 0.0)
-    whole = history.clock.years(dates[sold], dates[expiry])
+    whole = history.clock.years(dates[sold], expiry)
     share = np.divide(years, whole, out=np.zeros_like(years), where=living)
     parts = [np.where(living, part, 0.0) for part in (*value[:3], value.vega * pace, distance)]
     return _Priced(parts[0], parts[1], parts[2], parts[3], parts[4], share)

@@ -121,9 +121,9 @@ class HedgingMarket:
     listed: BoolArray  # (T,) sessions at which a liability is sold
     leaves: BoolArray  # (T, M) what is paid out or, of the underlying, sold at this close
     liability: FloatArray  # (P, T, L) options held after the close
-    units: FloatArray  # (P, T) of the liability; 0 where there is none
+    units: FloatArray  # (P, T) of the liability
     shares: FloatArray  # (P, T) of the underlying's units that are a share a unit of the liability
-    premium: FloatArray  # (P, T) dollars, price of the liability when it was sold; 1 without one
+    premium: FloatArray  # (P, T) dollars, price of the liability when it was sold
     delta: FloatArray  # (P, T) shares a unit
     gamma: FloatArray  # (P, T) change of that a dollar of the underlying
     vega: FloatArray  # (P, T) dollars a unit for 1.00 of volatility
@@ -150,11 +150,11 @@ def build_hedging_market(history: MarketHistory, options: HedgingSettings) -> He
     """Price the liabilities; InputError for a history too short for a single one."""
     life, legs, spot = options.episode.sessions, options.legs, history.close
     calendar = calendar_of(history, life)
-    alive, sold, sessions = calendar.alive, calendar.sold, np.arange(history.num_sessions)
+    sold, sessions = calendar.sold, np.arange(history.num_sessions)
     priced = price_liability(history, legs, life, calendar)
     notional = options.initial_equity_usd * options.notional_share
-    units = np.where(alive, notional / spot[:, sold], 0.0)
-    premium = np.where(alive, priced.price[:, sold] * units, 1.0)
+    units = notional / spot[:, sold]
+    premium = priced.price[:, sold] * units
     if premium.min() <= 0.0:
         raise InputError(
             "a liability has no price when it is sold",
@@ -164,9 +164,9 @@ def build_hedging_market(history: MarketHistory, options: HedgingSettings) -> He
     reinvested = np.exp(np.append(0.0, np.cumsum(dividends[:-1])))
     underlying = (spot * reinvested)[..., None]
     sold_too = np.zeros((len(sessions), 1), np.bool_)
-    sold_too[calendar.ends[alive]] = True
+    sold_too[calendar.closes(life)] = True
     closed = sessions % options.rebalance_every != 0
-    years = history.clock.years(history.dates, history.dates[calendar.ends])
+    years = history.clock.years(history.dates, calendar.dates[calendar.ends])
     index_return = np.zeros(spot.shape)
     index_return[:, 1:] = underlying[:, 1:, 0] / underlying[:, :-1, 0] - 1.0
     features = hedging_features(legs, life)
@@ -178,7 +178,7 @@ def build_hedging_market(history: MarketHistory, options: HedgingSettings) -> He
         aged=readonly(np.concatenate([underlying, priced.aged], axis=-1)),
         cash_return=cash_returns(history),
         market_closed=readonly(np.broadcast_to(closed, spot.shape)) if closed.any() else None,
-        listed=alive & (sold == sessions),
+        listed=sold == sessions,
         leaves=np.concatenate([sold_too, priced.leaves], axis=-1),
         liability=readonly(priced.held * units[..., None]),
         units=readonly(units),
@@ -187,7 +187,7 @@ def build_hedging_market(history: MarketHistory, options: HedgingSettings) -> He
         delta=readonly(priced.delta),
         gamma=readonly(priced.gamma),
         vega=readonly(priced.vega),
-        years_left=np.where(alive, years, 0.0),
+        years_left=years,
         observed=_observed(history, priced, units / premium, features[:-2]),
         index_return=readonly(index_return),
     )

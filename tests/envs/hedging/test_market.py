@@ -32,14 +32,13 @@ def test_a_month_of_twenty_days_at_twenty_percent_costs_what_black_scholes_says(
 def test_a_liability_follows_another_and_is_of_one_size_at_its_sale():
     market = market_of(paths_of(2, sessions=70), options_of(20))
     assert market.instruments == (UNDERLYING, "call_1.00_20")
-    assert np.flatnonzero(market.listed).tolist() == [0, 20, 40]
+    assert np.flatnonzero(market.listed).tolist() == [0, 20, 40, 60]
     assert np.flatnonzero(market.leaves[:, 0]).tolist() == [20, 40, 60]
     spot = market.history.close
     for sold in (0, 20, 40):
         np.testing.assert_allclose(market.units[:, sold] * spot[:, sold], 10_000.0)
         payoff = np.maximum(spot[:, sold + 20] - spot[:, sold], 0.0)
         np.testing.assert_allclose(market.aged[:, sold + 20, 1], payoff)
-    assert not market.liability[:, 60:].any()  # it would not end within the history
     assert market.starts(Window(1, 61), 20).tolist() == [20, 40]
     assert market.starts(Window(0, 60), 20).tolist() == [0, 20]
 
@@ -93,6 +92,15 @@ def test_nothing_seen_depends_on_later_closes():
     for name in ("mark", "aged", "delta", "gamma", "vega", "units", "premium", "observed"):
         np.testing.assert_array_equal(getattr(one, name)[:, :31], getattr(two, name)[:, :31])
     assert (one.delta[:, 31:40] != two.delta[:, 31:40]).any()
+
+
+def test_nothing_depends_on_where_the_history_is_cut_off():
+    history, options = paths_of(3, sessions=60), options_of(20, liability=CALENDAR)
+    whole, cut = market_of(history, options), market_of(history.sessions(0, 31), options)
+    for name in ("mark", "aged", "delta", "gamma", "vega", "units", "premium", "observed"):
+        np.testing.assert_array_equal(getattr(whole, name)[:, :31], getattr(cut, name))
+    for name in ("listed", "leaves", "years_left"):
+        np.testing.assert_array_equal(getattr(whole, name)[:31], getattr(cut, name))
 
 
 @pytest.mark.parametrize(
