@@ -18,10 +18,12 @@ from agents.persistence.architecture import ACTIVATIONS
 from agents.persistence.resume_checks import HYPERPARAMETERS
 from agents.ppo.basis_policies import BasisLstmPolicy, BasisMlpPolicy, StockBasisLstmPolicy
 from agents.ppo.columns import ColumnExtractor, columns_named
+from agents.ppo.episode_ppo import EpisodePPO
 from agents.ppo.policies import MaskedMlpLstmPolicy
 from agents.ppo.recurrent_ppo import FUSED_ADAM, FUSED_DEVICES, SequenceRecurrentPPO
 from agents.ppo.simplex import DistributionName
 from agents.ppo.simplex_policies import (
+    SeparateMlpPolicy,
     SharedMlpPolicy,
     SimplexLstmPolicy,
     SimplexPolicy,
@@ -32,6 +34,7 @@ from conf.settings import settings
 from envs.allocation.simplex import Simplex
 from envs.core.kernel import BookKernel
 from envs.core.market import BookMarket
+from envs.hedging.objective import MeanDeviationCost
 from envs.option_portfolio.market import OptionMarket
 from envs.sb3_vec_env import KernelVecEnv
 
@@ -39,7 +42,7 @@ Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Epochs = Annotated[int, Field(ge=1)]
-ActivationName = Literal["relu", "tanh"]
+ActivationName = Literal["relu", "tanh", "silu"]
 Width = Annotated[int, Field(ge=1, le=8192)]
 LogStd = Annotated[float, Field(ge=-10.0, le=2.0)]
 # Total of a Dirichlet's concentrations: a weight w moves by sqrt(w (1 - w) / (total + 1)).
@@ -155,38 +158,67 @@ class PPOSettings(_CommonSettings):
 
 
 @settings
+class EpisodePPOSettings:
+    """PPO of whole episodes, for an objective of what they cost: see `agents.ppo.episode_ppo`.
+
+    A rollout is one episode of each of the `num_envs` parallel ones.
+    """
+
+    kind: Literal["episode_ppo"] = "episode_ppo"
+    policy: Literal["MlpPolicy"] = "MlpPolicy"
+    features: Patterns = ALL_FEATURES
+    learning_rate: Positive = 1e-3
+    learning_rate_end: Positive = 2e-5  # linear over the training
+    batch_size: Annotated[int, Field(ge=2)] = 8192
+    n_epochs: Epochs = 5
+    gae_lambda: Share = 0.997  # less, and what the path did is not taken out of late rewards
+    clip_range: Positive = 0.2
+    max_grad_norm: Positive = 0.5
+    net_arch: tuple[Width, ...] = (32, 32)  # of the actor
+    critic_arch: tuple[Width, ...] = (64, 64)
+    activation: ActivationName = "silu"
+    std_start: Positive = 0.7  # of actions, at the start of the training
+    std_end: Positive = 0.1
+
+
+@settings
 class PathwiseAgentSettings(PathwiseSettings, _NetworkSettings):
-    """Pathwise training alone, of the network that recurrent PPO has; no step of PPO is made."""
+    """Pathwise training alone, of the network that PPO has; no step of PPO is made."""
 
     kind: Literal["pathwise"] = "pathwise"
-    policy: Literal["MlpLstmPolicy"] = "MlpLstmPolicy"
+    policy: Literal["MlpLstmPolicy", "MlpPolicy"] = "MlpLstmPolicy"
     lstm_hidden_size: Width = 32
     n_lstm_layers: Annotated[int, Field(ge=1, le=16)] = 1
     net_arch: tuple[Width, ...] = (32,)
     activation: ActivationName = "tanh"
     log_std_init: LogStd = -4.0
 
-    def as_ppo(self, num_envs: int) -> RecurrentPPOSettings:
-        """Recurrent PPO of that network, which is then trained otherwise."""
+    def as_ppo(self, num_envs: int) -> RecurrentPPOSettings | PPOSettings:
+        """PPO of that network, which is then trained otherwise."""
         network: dict[str, Any] = {name: getattr(self, name) for name in _NETWORK}
         steps = 2 * num_envs
+        if self.policy == "MlpPolicy":
+            return PPOSettings(rollout_steps=steps, batch_size=steps, **network)
+        lstm: dict[str, Any] = {name: getattr(self, name) for name in _LSTM}
         return RecurrentPPOSettings(
-            rollout_steps=steps, batch_size=steps, sequence_length=2, **network
+            rollout_steps=steps, batch_size=steps, sequence_length=2, **network, **lstm
         )
 
 
+_LSTM = ("lstm_hidden_size", "n_lstm_layers")
 _NETWORK = (
-    *("policy", "lstm_hidden_size", "n_lstm_layers", "net_arch", "activation", "log_std_init"),
+    *("policy", "net_arch", "activation", "log_std_init"),
     *("distribution", "concentration_init", "features", "basis"),
 )
 
 AgentSettings = Annotated[
-    RecurrentPPOSettings | PPOSettings | PathwiseAgentSettings, Field(discriminator="kind")
+    RecurrentPPOSettings | PPOSettings | PathwiseAgentSettings | EpisodePPOSettings,
+    Field(discriminator="kind"),
 ]
 
 
 def build_agent(
-    options: RecurrentPPOSettings | PPOSettings | PathwiseAgentSettings,
+    options: RecurrentPPOSettings | PPOSettings | PathwiseAgentSettings | EpisodePPOSettings,
     env: VecEnv,
     seed: int,
     device: str,
@@ -198,6 +230,8 @@ def build_agent(
     the parallel episodes, or their steps not into sequences, and for features or books that the
     environment does not have.
     """
+    if isinstance(options, EpisodePPOSettings):
+        return _episode_ppo(options, env, seed, device)
     if isinstance(options, PathwiseAgentSettings):
         options = options.as_ppo(env.num_envs)
     rate: float | LinearSchedule = options.learning_rate
@@ -241,13 +275,49 @@ def build_agent(
     return SequenceRecurrentPPO(masked, policy_kwargs=network, **algorithm)
 
 
+def _episode_ppo(options: EpisodePPOSettings, env: VecEnv, seed: int, device: str) -> EpisodePPO:
+    """InputError where the environment's objective is no mean and deviation of costs."""
+    book: Any = _book(env, "agent=episode_ppo").options
+    objective = getattr(book, "objective", None)
+    if not isinstance(objective, MeanDeviationCost):
+        raise InputError(
+            f"agent=episode_ppo learns env.objective=mean_deviation, not "
+            f"{getattr(objective, 'kind', 'a reward')}",
+            "Choose that objective, or agent=pathwise",
+        )
+    network: dict[str, Any] = {
+        "activation_fn": ACTIVATIONS[options.activation],
+        "net_arch": {"pi": list(options.net_arch), "vf": list(options.critic_arch)},
+    }
+    if get_device(device).type in FUSED_DEVICES:
+        network["optimizer_kwargs"] = dict(FUSED_ADAM)
+    return EpisodePPO(
+        SeparateMlpPolicy,
+        env,
+        multiple=objective.multiple,
+        std_start=options.std_start,
+        std_end=options.std_end,
+        learning_rate=LinearSchedule(options.learning_rate, options.learning_rate_end, 1.0),
+        n_steps=book.episode.sessions,
+        batch_size=options.batch_size,
+        n_epochs=options.n_epochs,
+        gamma=1.0,
+        gae_lambda=options.gae_lambda,
+        clip_range=options.clip_range,
+        max_grad_norm=options.max_grad_norm,
+        policy_kwargs=network | _seen(options, env),
+        seed=seed,
+        device=device,
+    )
+
+
 def _chosen(network: dict[str, Any], kinds: tuple[Any, Any, Any]) -> Any:
     """Of the policies with free slots, on the simplex and with a basis, the one for a network."""
     free, on_simplex, with_basis = kinds
     return on_simplex if "distribution" in network else with_basis if "basis" in network else free
 
 
-def _seen(options: _CommonSettings, env: VecEnv) -> dict[str, Any]:
+def _seen(options: _CommonSettings | EpisodePPOSettings, env: VecEnv) -> dict[str, Any]:
     """Policy options for the feature mask; none where everything is seen."""
     if options.features == ALL_FEATURES:
         return {}
@@ -276,12 +346,16 @@ def _held(options: _CommonSettings, env: VecEnv) -> dict[str, Any]:
 
 
 def _market(env: VecEnv, setting: str) -> BookMarket:
+    return _book(env, setting).market
+
+
+def _book(env: VecEnv, setting: str) -> BookKernel:
     if not isinstance(env, KernelVecEnv) or not isinstance(env.kernel, BookKernel):
         raise InputError(
             f"{setting} was given for a {type(env).__name__}, which has no market",
             "Train in a book's environment, or leave the setting at its default",
         )
-    return env.kernel.market
+    return env.kernel
 
 
 def _steps_each(rollout_steps: int, num_envs: int) -> int:

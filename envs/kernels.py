@@ -14,6 +14,8 @@ from envs.core.batch import Window
 from envs.core.kernel import BookKernel
 from envs.core.market import BookMarket, BookOptions, MarketSettings
 from envs.gymnasium_adapters import KernelEnv, KernelVectorEnv
+from envs.hedging.env import HedgingKernel
+from envs.hedging.market import HedgingMarket, HedgingMarketSettings, HedgingSettings
 from envs.market.sources.index import DataSettings
 from envs.market.sources.panel import PanelSettings
 from envs.market.splits import Loaded
@@ -29,6 +31,7 @@ from risk.overlay import RiskSettings
 _KERNELS: Mapping[tuple[type, type], type[BookKernel]] = {
     (OptionMarket, OptionPortfolioSettings): OptionPortfolioKernel,
     (PanelMarket, AllocationSettings): AllocationKernel,
+    (HedgingMarket, HedgingSettings): HedgingKernel,
 }
 
 
@@ -48,7 +51,7 @@ def open_kernel(
         raise InputError(
             f"a {type(market).__name__} cannot be traded with {type(options).__name__}",
             "Take env=option_portfolio for options on an index, env=portfolio_allocation for a "
-            "panel",
+            "panel, env=option_hedging for a liability",
         )
     return kernel(market, options, window, num_envs, seed, random_start=random_start, risk=risk)
 
@@ -90,6 +93,26 @@ def make_portfolio_allocation(
     settings = AllocationMarketSettings(
         data=build_settings(PanelSettings, {"source": "panel_simulated", **(data or {})}, "data"),
         env=build_settings(AllocationSettings, env or {}, "env"),
+    )
+    return _make(settings, split, num_envs)
+
+
+def make_option_hedging(
+    num_envs: int | None = None,
+    split: str = "train",
+    data: Mapping[str, Any] | None = None,
+    env: Mapping[str, Any] | None = None,
+    render_mode: None = None,
+) -> KernelEnv | KernelVectorEnv:
+    """Hedging as a gymnasium environment, or as a vector environment of `num_envs`.
+
+    `data` and `env` are plain settings as in conf/; each defaults to its class's defaults (one
+    simulated path, a call of 20 sessions, costs of 1 %). Raises InputError for settings that are
+    not valid.
+    """
+    settings = HedgingMarketSettings(
+        data=build_settings(DataSettings, {"source": "synthetic", **(data or {})}, "data"),
+        env=build_settings(HedgingSettings, env or {}, "env"),
     )
     return _make(settings, split, num_envs)
 

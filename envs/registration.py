@@ -9,6 +9,7 @@ import gymnasium as gym
 
 OPTION_PORTFOLIO = "PolyHedge/OptionPortfolio-v0"
 PORTFOLIO_ALLOCATION = "PolyHedge/PortfolioAllocation-v0"
+OPTION_HEDGING = "PolyHedge/OptionHedging-v0"
 
 
 def register_environments() -> None:
@@ -16,6 +17,7 @@ def register_environments() -> None:
     for name, function in (
         (OPTION_PORTFOLIO, "make_option_portfolio"),
         (PORTFOLIO_ALLOCATION, "make_portfolio_allocation"),
+        (OPTION_HEDGING, "make_option_hedging"),
     ):
         if name not in gym.registry:
             gym.register(

@@ -16,17 +16,20 @@ from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
 
-from conf.files import new_folder
+from conf.files import new_folder, write_json
 from conf.settings import build_settings, settings
+from experiments.environments.hedging import HedgingSetup
 from experiments.evaluation.evaluation import Evaluation, evaluate_run
+from experiments.evaluation.hedging import MOST_RESAMPLES, evaluate_hedging, hedging_numbers
 from experiments.evaluation.open_run import REPLACEABLE, TestedRun, open_run, own_keys
-from experiments.evaluation.results import write_evaluation
+from experiments.evaluation.results import METRICS, write_evaluation
 from experiments.evaluation.skill import PATHS
 from experiments.evaluation.split import AGENT
 from experiments.reporting.evaluation_page import build_report
+from experiments.reporting.hedging_page import build_hedging_report, hedges_table
 from experiments.reporting.page import write_report
 from experiments.reporting.tensorboard import write_pictures
-from experiments.reporting.terminal import evaluation_lines
+from experiments.reporting.terminal import evaluation_lines, terminal_table
 from experiments.runs.cli import GateFailed, launch
 from experiments.runs.config import config_hash, plain_config
 from experiments.runs.folder import shown_path
@@ -54,6 +57,8 @@ def evaluate(config: DictConfig) -> float:
     plain = plain_config(config)
     request: EvaluateSettings = build_settings(EvaluateSettings, own_keys(plain), "evaluate")
     tested = open_run(request.run, request.policy, plain)
+    if isinstance(tested.setup, HedgingSetup):
+        return _evaluate_hedge(tested, request)
     evaluation = evaluate_run(
         tested,
         [request.split] if request.split else ["validation", "test"],
@@ -73,6 +78,26 @@ def evaluate(config: DictConfig) -> float:
         name = evaluation.splits[-1].name
         raise GateFailed(f"verdict on the {name} years: {verdict.outcome}")
     return evaluation.splits[0].raw.performance[AGENT].mean("sharpe")
+
+
+def _evaluate_hedge(tested: TestedRun, request: EvaluateSettings) -> float:
+    """Minus the objective of the run's hedge on unseen liabilities, which is to be kept low."""
+    resamples = min(request.resamples, MOST_RESAMPLES)  # of 100,000 paths each
+    evaluation = evaluate_hedging(tested, request.split or "test", resamples=resamples)
+    folder = tested.run / _folder_name(request, tested)
+    with new_folder(folder) as temporary:
+        write_json(temporary / METRICS, hedging_numbers(evaluation))
+        if request.report:
+            write_report(temporary, build_hedging_report(evaluation))
+    console, verdict = Console(), evaluation.verdict
+    table = hedges_table(evaluation)
+    rows = [[x if isinstance(x, str) else f"{x:.1f}" for x in row] for row in table.rows]
+    console.print(terminal_table(table.title, table.columns, rows))
+    console.print(f"{verdict.outcome}: {verdict.reason}")
+    console.print(f"written to {shown_path(folder)}")
+    if request.gate and verdict.outcome is not Outcome.OUTPERFORMS:
+        raise GateFailed(f"verdict: {verdict.outcome}")
+    return -evaluation.rows[0].objective
 
 
 def write(evaluation: Evaluation, folder: Path, tested: TestedRun, *, with_report: bool) -> None:

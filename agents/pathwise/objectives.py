@@ -8,6 +8,7 @@ the spread between outcomes compares whole stretches.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import torch
@@ -102,6 +103,25 @@ class MeanDeviation:
         return outcome.mean() - self.multiple * deviation
 
 
+@settings
+class Entropic:
+    """Minus ln E exp(a C) / a, C what a stretch costs: minus the sum of its excess returns.
+
+    The certainty equivalent of an exponential utility (H. Föllmer and A. Schied, Convex measures of
+    risk and trading constraints, 2002).
+    """
+
+    kind: Literal["entropic"] = "entropic"
+    risk_aversion: Annotated[float, Field(gt=0.0, le=1000.0)] = 1.0
+
+    def __call__(self, excess: Tensor, cash: Tensor) -> Tensor:
+        """Over the stretches, for a session of theirs."""
+        exponent = -self.risk_aversion * excess.sum(dim=0)
+        equivalent = torch.logsumexp(exponent, dim=0) - math.log(len(exponent))
+        return -equivalent / (self.risk_aversion * len(excess))
+
+
 Objective = Annotated[
-    MeanVariance | LogUtility | Crra | CVaR | MeanDeviation, Field(discriminator="kind")
+    MeanVariance | LogUtility | Crra | CVaR | MeanDeviation | Entropic,
+    Field(discriminator="kind"),
 ]

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from agents.pathwise.allocation import AllocationTwin
+from agents.pathwise.hedging import HedgingTwin
 from agents.pathwise.objectives import MeanVariance, Objective
 from agents.pathwise.option_book import OptionTwin
 from agents.pathwise.twin import Books, Days, Earned, Twin
@@ -32,6 +33,7 @@ from conf.types import IntArray
 from envs.allocation.market import AllocationSettings, PanelMarket
 from envs.core.batch import Window
 from envs.core.market import BookMarket, BookOptions
+from envs.hedging.market import HedgingMarket, HedgingSettings
 from envs.option_portfolio.market import OptionMarket, OptionPortfolioSettings
 
 Positive = Annotated[float, Field(gt=0.0)]
@@ -89,6 +91,8 @@ def make_twin(
         if not band:
             options = replace(options, rebalance_threshold=0.0)
         return AllocationTwin(market, options, cost_multiple)
+    if isinstance(market, HedgingMarket) and isinstance(options, HedgingSettings):
+        return HedgingTwin(market, options, cost_multiple)
     raise InputError(
         f"a {type(market).__name__} with {type(options).__name__} has no differentiable twin",
         "Train by PPO",
@@ -115,7 +119,10 @@ class PathwiseTrainer:
         self.updates_done = 0
         self._rng = np.random.default_rng(seed)
         self._days = _lasting(twins, windows, options)
-        self._windows = np.array([(window.start, window.stop) for window in windows])
+        starts = [
+            twin.starts(window, self._days) for twin, window in zip(twins, windows, strict=True)
+        ]
+        self._starts, self._number = np.concatenate(starts), np.array([len(own) for own in starts])
         self._paths = np.array([twin.num_paths for twin in twins])
         self._annual = twins[0].market.history.sessions_per_year
         self._optimizer = torch.optim.AdamW(
@@ -168,7 +175,8 @@ class PathwiseTrainer:
             parts.append(
                 self.twins[number].days(path[own], session[own], self._days, device=device)
             )
-        return parts[0] if len(parts) == 1 else Days.join(parts)
+        days: Days = parts[0] if len(parts) == 1 else type(parts[0]).join(parts)
+        return days
 
     def draw_places(self) -> tuple[IntArray, IntArray, IntArray]:
         """Market, path and first session of each stretch."""
@@ -176,8 +184,9 @@ class PathwiseTrainer:
         ends = np.cumsum(self._paths)
         market = np.searchsorted(ends, any_path, side="right")
         path = any_path - (ends - self._paths)[market]
-        start, stop = self._windows[market].T
-        return market, path, self._rng.integers(start, stop - self._days)
+        before = np.cumsum(self._number) - self._number
+        drawn = self._rng.integers(0, self._number[market])
+        return market, path, self._starts[before[market] + drawn]
 
     def _set_rate(self) -> float:
         options = self.options

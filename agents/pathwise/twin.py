@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from conf.types import BoolArray, FloatArray, IntArray, ObsArray
+from envs.core.batch import Window
 from envs.core.episode_statistics import ROLLING_SESSIONS
 from envs.core.features import Feature
 from envs.core.market import BookMarket, BookOptions, as_rows
@@ -49,15 +50,16 @@ class Days:
     def __len__(self) -> int:
         return len(self.mark)
 
-    def day(self, index: int) -> Days:
+    def day(self, index: int) -> Self:
         """One of the days: the same without the first axis."""
-        return Days(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
+        own = {field.name: getattr(self, field.name)[index] for field in fields(self)}
+        return type(self)(**own)
 
     @classmethod
-    def join(cls, parts: Sequence[Self]) -> Days:
+    def join(cls, parts: Sequence[Self]) -> Self:
         """The stretches of several markets side by side."""
         names = [field.name for field in fields(cls)]
-        return Days(**{n: torch.cat([getattr(part, n) for part in parts], dim=1) for n in names})
+        return cls(**{n: torch.cat([getattr(part, n) for part in parts], dim=1) for n in names})
 
 
 class Books(NamedTuple):
@@ -132,7 +134,11 @@ class Twin(ABC):
     def _own_features(self, books: Books, day: Days) -> Tensor:
         """The portfolio's entries of the observation (B, own), scaled and cut, in order."""
 
-    # --- the same for all ------------------------------------------------------------------------
+    # --- the same for all, unless a subclass says otherwise ---------------------------------------
+
+    def starts(self, window: Window, length: int) -> IntArray:
+        """Sessions at which stretches of `length` days within a window can begin."""
+        return np.arange(window.start, window.stop - length)
 
     def days(
         self,

@@ -25,6 +25,7 @@ from agents.ppo.basis_policies import (
 from agents.ppo.columns import ColumnExtractor
 from agents.ppo.policies import MaskedMlpLstmPolicy
 from agents.ppo.simplex_policies import (
+    SeparateMlpPolicy,
     SharedMlpPolicy,
     SimplexHead,
     SimplexLstmPolicy,
@@ -116,10 +117,11 @@ class LstmArchitecture(_Spaces):
 
 @settings
 class MlpArchitecture(_Spaces):
-    """Sizes and choices of a policy whose layers actor and critic share."""
+    """Sizes and choices of a policy without memory."""
 
     kind: Literal["mlp"]
-    net_arch: Widths
+    net_arch: Widths  # of the actor
+    net_arch_vf: Widths | None = None  # of a critic of its own; None: it shares the actor's layers
 
 
 PolicyArchitecture = Annotated[LstmArchitecture | MlpArchitecture, Field(discriminator="kind")]
@@ -157,7 +159,7 @@ _LSTM = (
     *(MlpLstmPolicy, SimplexLstmPolicy, BasisLstmPolicy),
     *(MaskedMlpLstmPolicy, StockSimplexLstmPolicy, StockBasisLstmPolicy),
 )
-_MLP = (SharedMlpPolicy, SimplexPolicy, BasisMlpPolicy)
+_MLP = (SharedMlpPolicy, SimplexPolicy, BasisMlpPolicy, SeparateMlpPolicy)
 
 
 def describe_architecture(policy: BasePolicy) -> dict[str, Any]:
@@ -199,6 +201,10 @@ def describe_architecture(policy: BasePolicy) -> dict[str, Any]:
         "columns": list(extractor.columns) if isinstance(extractor, ColumnExtractor) else None,
         "basis": [list(book) for book in policy.basis] if isinstance(policy, BasisHead) else None,
     }
+    if isinstance(policy, SeparateMlpPolicy):
+        layers: Any = policy.net_arch
+        own = {"net_arch": layers["pi"], "net_arch_vf": layers["vf"]}
+        return spaces_and_network | {"kind": "mlp", **own}
     if type(policy) in _MLP:
         return spaces_and_network | {"kind": "mlp", "net_arch": policy.net_arch}
     return spaces_and_network | _describe_lstm(policy)
@@ -248,7 +254,8 @@ def build_policy(architecture: LstmArchitecture | MlpArchitecture) -> ActorCriti
     if architecture.basis is not None:
         network["basis"] = architecture.basis
     if isinstance(architecture, MlpArchitecture):
-        network["net_arch"] = architecture.net_arch
+        actor, critic = architecture.net_arch, architecture.net_arch_vf
+        network["net_arch"] = actor if critic is None else {"pi": actor, "vf": critic}
     else:
         network["net_arch"] = {"pi": architecture.net_arch_pi, "vf": architecture.net_arch_vf}
         for name in ("lstm_hidden_size", "n_lstm_layers", "enable_critic_lstm", "shared_lstm"):
@@ -264,6 +271,8 @@ def _policy_class(architecture: LstmArchitecture | MlpArchitecture) -> type[Acto
         return SimplexLstmPolicy if recurrent else SimplexPolicy
     if architecture.basis is not None:
         return BasisLstmPolicy if recurrent else BasisMlpPolicy
+    if isinstance(architecture, MlpArchitecture) and architecture.net_arch_vf is not None:
+        return SeparateMlpPolicy
     return MaskedMlpLstmPolicy if recurrent else SharedMlpPolicy
 
 

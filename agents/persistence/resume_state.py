@@ -50,6 +50,17 @@ class StatefulCallback(Protocol):
         """Continue exactly where `state_dict` was called."""
 
 
+@runtime_checkable
+class StatefulAlgorithm(Protocol):
+    """A PPO with a state of its own."""
+
+    def own_state(self) -> dict[str, Any]:
+        """Plain data, as for `StatefulEnv.get_state`."""
+
+    def load_own_state(self, state: dict[str, Any]) -> None:
+        """Continue exactly where `own_state` was called."""
+
+
 @dataclass(frozen=True)
 class ResumeState:
     """A run between two rollouts: JSON data and the arrays that it refers to."""
@@ -97,6 +108,8 @@ def capture(model: OnPolicyAlgorithm, callbacks: Mapping[str, StatefulCallback])
         "callbacks": {name: callback.state_dict() for name, callback in callbacks.items()},
         "fingerprint": determinism_fingerprint(model),
     }
+    if isinstance(model, StatefulAlgorithm):
+        parts["algorithm"] = model.own_state()
     arrays: dict[str, Array] = {}
     values: dict[str, Any] = {}
     for name, part in parts.items():
@@ -149,6 +162,8 @@ def _restore_parts(
     for part, names in (("observed", _OBSERVED), ("counters", _COUNTERS)):
         for name in names:
             setattr(model, name, parts[part][name])
+    if isinstance(model, StatefulAlgorithm):
+        model.load_own_state(parts["algorithm"])
     window = model._stats_window_size
     model.ep_info_buffer = deque(parts["episodes"]["infos"], maxlen=window)
     model.ep_success_buffer = deque(parts["episodes"]["successes"], maxlen=window)

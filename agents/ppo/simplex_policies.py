@@ -67,6 +67,22 @@ class SharedMlpPolicy(ActorCriticPolicy):
         self.mlp_extractor = shared
 
 
+class SeparateMlpPolicy(ActorCriticPolicy):
+    """`MlpPolicy` of Stable-Baselines3 with `net_arch` {"pi": widths, "vf": widths}."""
+
+    @property
+    def used_columns(self) -> tuple[int, ...]:
+        """The columns of an observation that the networks see."""
+        return used_columns(self)
+
+    @property
+    def device(self) -> torch.device:
+        """The weights' device; before there are any torch's default, so that `meta` works too."""
+        for weight in self.parameters():
+            return weight.device
+        return torch.get_default_device()
+
+
 class SimplexHead(ActorCriticPolicy):
     """Mixed into a policy, it makes the actor draw points of the simplex.
 

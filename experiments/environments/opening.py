@@ -12,22 +12,25 @@ from envs.allocation.market import AllocationMarketSettings, AllocationSettings
 from envs.core.costs import CostSettings
 from envs.core.market import MarketSettings
 from envs.core.reward import RewardSettings
+from envs.hedging.market import HedgingMarketSettings, HedgingSettings
 from envs.market.sources.index import DataSettings
 from envs.market.sources.panel import PanelSettings
 from envs.option_portfolio.market import OptionMarketSettings, OptionPortfolioSettings
 from envs.options.surface import SurfaceSettings
 from experiments.environments.allocation import AllocationSetup
+from experiments.environments.hedging import HedgingSetup
 from experiments.environments.option_book import OptionSetup
 from experiments.environments.setup import MarketSetup
 from risk.overlay import RiskSettings
 
 log = logging.getLogger(__name__)
 
-OPTIONS, ALLOCATION = "options", "allocation"  # env.kind
+OPTIONS, ALLOCATION, HEDGING = "options", "allocation", "hedging"  # env.kind
 MARKET_SECTIONS = ("data", "surface", "env", "costs", "reward", "risk")
 _SETUPS: Mapping[type, type[MarketSetup]] = {
     OptionMarketSettings: OptionSetup,
     AllocationMarketSettings: AllocationSetup,
+    HedgingMarketSettings: HedgingSetup,
 }
 
 
@@ -73,6 +76,12 @@ def market_settings(config: Mapping[str, Any]) -> MarketSettings:
             env=build_settings(AllocationSettings, env, "env"),
             risk=risk,
         )
+    if kind == HEDGING:
+        return HedgingMarketSettings(
+            data=build_settings(DataSettings, data, "data"),
+            env=build_settings(HedgingSettings, env, "env"),
+            risk=risk,
+        )
     return OptionMarketSettings(
         data=build_settings(DataSettings, data, "data"),
         surface=build_settings(SurfaceSettings, section(config, "surface"), "surface"),
@@ -113,16 +122,37 @@ def _check_sections_suit(config: Mapping[str, Any], kind: Any) -> None:
             "an option book needs a volatility surface, and surface is none",
             "Choose surface=vix or surface=flat",
         )
+    if kind == HEDGING:
+        _check_sections_suit_hedging(config, surface, costs)
     is_panel = str(data.get("source", "")).startswith("panel_")
-    if is_panel and kind == OPTIONS:
+    if is_panel and kind != ALLOCATION:
         raise InputError(
-            f"data={data['source']} holds many assets, which an option book cannot be on",
+            f"data={data['source']} holds many assets, and options are on one index",
             "Choose env=portfolio_allocation (+exp=allocation), or data=sp500",
         )
     if not is_panel and kind == ALLOCATION:
         raise InputError(
             f"data={data.get('source')} holds one index, which nothing can be allocated in",
             "Choose data=panel_simulated, panel_stocks, panel_csv or panel_yahoo",
+        )
+
+
+def _check_sections_suit_hedging(config: Mapping[str, Any], surface: str, costs: Any) -> None:
+    if surface != "none":
+        raise InputError(
+            f"surface={surface} is for an option book; a liability is priced at the data's "
+            "volatility",
+            "Choose surface=none (+exp=hedging does)",
+        )
+    if costs == "realistic":
+        raise InputError(
+            "costs=realistic are those of options, and a hedger trades the underlying",
+            "Choose costs=proportional costs.rate_bps=100",
+        )
+    if section(config, "risk").get("enabled", True):
+        raise InputError(
+            "a liability cannot be cut down, so the risk module has nothing to limit",
+            "Choose risk=none",
         )
 
 

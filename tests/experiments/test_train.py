@@ -20,12 +20,18 @@ TINY_ALLOCATION = (
     *("env.episode.sessions=40", "agent.rollout_steps=128", "agent.batch_size=64"),
     *("agent.net_arch=[8]", "callbacks.checkpoint_every=128", "callbacks.validate_every=128"),
 )
+TINY_HEDGING = (
+    *("data.paths=30", "data.sessions=130", "env.episode.sessions=6", "agent.updates=3"),
+    "agent.stretches=16",
+)
 RUN = "hydra.run.dir=outputs/tiny/day/run"
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_and_trains(command, name, tmp_path):
     tiny = TINY_ALLOCATION if name in ALLOCATIONS else TINY
+    if name == "hedging":
+        tiny = TINY_HEDGING
     if name in ("production", "quickstart"):
         tiny = (*tiny, "pretrain.updates=5")
     code, _, err = command(train, f"+exp={name}", *tiny, "total_timesteps=256")

@@ -19,6 +19,7 @@ from agents.ppo.basis_policies import BasisLstmPolicy, BasisMlpPolicy, StockBasi
 from agents.ppo.columns import ColumnExtractor, used_columns
 from agents.ppo.policies import MaskedMlpLstmPolicy
 from agents.ppo.simplex_policies import (
+    SeparateMlpPolicy,
     SharedMlpPolicy,
     SimplexLstmPolicy,
     SimplexPolicy,
@@ -37,6 +38,12 @@ SOME = {
 LSTM = {"lstm_hidden_size": 6, "n_lstm_layers": 2}
 POLICIES = {
     "shared layers on a box": lambda: make(SharedMlpPolicy, spaces.Box(-1.0, 1.0, (2,))),
+    "a critic of its own": lambda: make(
+        SeparateMlpPolicy, BOX, net_arch={"pi": [4, 3], "vf": [6]}, activation_fn=torch.nn.SiLU
+    ),
+    "a critic of its own, some columns": lambda: make(
+        SeparateMlpPolicy, BOX, net_arch={"pi": [], "vf": [2]}, **SOME
+    ),
     "dirichlet": lambda: make(SimplexPolicy, distribution="dirichlet"),
     "softmax_gaussian": lambda: make(SimplexPolicy, distribution="softmax_gaussian"),
     "no hidden layer": lambda: make(SimplexPolicy, net_arch=[]),

@@ -1,0 +1,188 @@
+"""Hedging: a liability that was sold, and how many shares are held against it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from conf.errors import InputError
+from conf.types import BoolArray, FloatArray, IntArray, ObsArray
+from envs.core.batch import StepResult
+from envs.core.episode_statistics import ALL
+from envs.core.features import Scaling
+from envs.core.kernel import BookKernel
+from envs.core.market import as_rows
+from envs.hedging.market import HedgingMarket, HedgingSettings
+from risk.book import Book
+
+BAND_SHIFT = 2.0  # an action of 0 leaves ln(1 + e^-2) = .13 shares on each side of delta
+ACTION_LIMIT = 10.0
+
+
+def band_edges(action: FloatArray, delta: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Lowest and highest holding (N,), shares a unit, that actions (N, 2) allow around delta (N,).
+
+    delta - softplus(a1 - 2) and delta + softplus(a2 - 2).
+    """
+    width = np.logaddexp(0.0, action - BAND_SHIFT)
+    return delta - width[:, 0], delta + width[:, 1]
+
+
+def holding_limit(options: HedgingSettings) -> float:
+    """The most shares a unit that an action can ask for: half as many again as can be delta."""
+    return 1.5 * sum(abs(leg.quantity) for leg in options.legs)
+
+
+class HedgingKernel(BookKernel):
+    """N hedgers over one market; see `BookKernel` for episodes and steps.
+
+    Action (N, 2), `band`: what is held is moved into the band, and only to its edge, which is the
+    form of the best hedge under proportional costs (M. H. A. Davis, V. G. Panas and
+    T. Zariphopoulou, European option pricing with transaction costs, 1993). Or (N, 1), `holding`:
+    shares a unit.
+    The liability is held whatever is asked for. An episode is the life of one, at whose end the
+    shares are sold, at a cost, and the episode terminates: there is nothing after it. The reward is
+    what was earned in prices of the liability, so that a liability costs minus the sum of rewards.
+    """
+
+    market: HedgingMarket
+    options: HedgingSettings
+
+    def _prepare(self) -> None:
+        market, options = self.market, self.options
+        if self.overlay is not None:
+            raise InputError(
+                "a liability cannot be cut down, so the risk module has nothing to limit",
+                "Choose risk=none",
+            )
+        self._starts = market.starts(self.window, options.episode.sessions)
+        if self.random_start and not len(self._starts):
+            raise InputError(
+                f"{market.history.name}: no liability of {options.episode.sessions} sessions "
+                f"begins and ends within sessions {self.window.start} to {self.window.stop - 1}",
+                "Widen the split or set env.episode.sessions lower",
+            )
+        if options.action == "band":
+            low, high = np.full((2, 2), ACTION_LIMIT, np.float32) * [[-1], [1]]
+        else:
+            most = holding_limit(options)
+            low, high = np.array([[-most], [most]], np.float32)
+        self.action_space = spaces.Box(
+            low.astype(np.float32), high.astype(np.float32), dtype=np.float32
+        )
+        self._delta, self._shares = as_rows(market.delta), as_rows(market.shares)
+        self._premium, self._liability = as_rows(market.premium), as_rows(market.liability)
+        self._observed, self._index = as_rows(market.observed), as_rows(market.index_return)
+        self._scaling = Scaling(market.features[-2:])
+        self.lost: FloatArray = np.zeros(self.num_envs)  # since the sale, in prices
+        self.last_cost: FloatArray = np.zeros(self.num_envs)  # of the last liability that ended
+
+    def trade_to(self, quantity: FloatArray) -> StepResult:
+        """As `BookKernel.trade_to`; of the quantities (N, M) only that of the underlying counts."""
+        self._check_not_ended()
+        self._check_quantity(quantity)
+        held = quantity.copy()
+        held[:, 1:] = self._liability.take(self._row(), axis=0)
+        result = super().trade_to(held)
+        if not self.random_start:
+            return result
+        over = result.terminated | result.truncated
+        return result._replace(terminated=over, truncated=np.zeros_like(over))
+
+    def exposures(self) -> dict[str, FloatArray]:
+        """What was held into the last close, at the close before it, after the trade.
+
+        holding: shares a unit of the liability; delta: those that would have been neutral.
+        """
+        row = self._row() - 1
+        shares = self._shares.take(row)
+        held = self.held_quantity[:, 0] / shares
+        return {"holding": held, "delta": self._delta.take(row)}
+
+    def episode_summary(self, index: int) -> dict[str, float]:
+        """As `BookKernel.episode_summary`, and what the liability cost in its prices."""
+        return {**super().episode_summary(index), "hedging_cost": float(self.last_cost[index])}
+
+    def _target(self, action: FloatArray, mark: FloatArray, row: IntArray) -> FloatArray:
+        shares, delta = self._shares.take(row), self._delta.take(row)
+        held = self.ledger.quantity[:, 0]
+        if self.options.action == "band":
+            low, high = band_edges(action, delta)
+            held = np.minimum(np.maximum(held, low * shares), high * shares)
+        else:
+            held = action[:, 0] * shares
+        return np.column_stack([held, self._liability.take(row, axis=0)])
+
+    def _cost(self, trade: FloatArray, mark: FloatArray, row: IntArray) -> FloatArray:
+        return self.options.costs.share * np.abs(trade[:, 0]) * mark[:, 0]
+
+    def _leaving(self, held: FloatArray, next_row: IntArray) -> tuple[BoolArray, FloatArray | None]:
+        left = self.market.leaves.take(self.session, axis=0)
+        if not left[:, 0].any():
+            return left, None
+        value = np.abs(held[:, 0]) * self._aged.take(next_row, axis=0)[:, 0]
+        return left, self.options.costs.share * value * left[:, 0]
+
+    def _kept_where_closed(self, target: FloatArray, market_closed: BoolArray) -> FloatArray:
+        kept = target.copy()
+        kept[market_closed, 0] = self.ledger.quantity[market_closed, 0]
+        return kept
+
+    def _risk_book(self, mark: FloatArray, row: IntArray) -> Book:
+        raise NotImplementedError("there is no risk module")
+
+    def _market_return(self, row: IntArray) -> FloatArray:
+        return self._index.take(row + 1)
+
+    def _reward(
+        self,
+        before: FloatArray,
+        cost: FloatArray,
+        traded: FloatArray,
+        held_value: FloatArray,
+        cash_return: FloatArray,
+        market_return: FloatArray,
+    ) -> tuple[FloatArray, BoolArray]:
+        shared, ruined = super()._reward(
+            before, cost, traded, held_value, cash_return, market_return
+        )
+        premium = self._premium.take(self._row() - 1)
+        earned = (self.ledger.equity - before * (1.0 + cash_return)) / premium
+        self.lost = self.lost - earned
+        ended = self.market.leaves[:, 0].take(self.session)
+        self.last_cost = np.where(ended, self.lost, self.last_cost)
+        self.lost = np.where(ended, 0.0, self.lost)
+        reward = self.options.reward.weights.portfolio_return * earned
+        self.reward_terms = np.broadcast_to(reward[:, None], self.reward_terms.shape).copy()
+        self.statistics.add_reward(reward - shared)
+        return reward, ruined
+
+    def _observe(self, row: IntArray, env_indices: slice | IntArray = ALL) -> ObsArray:
+        shares = self._shares.take(row)
+        held = self.ledger.quantity[env_indices, 0] / shares
+        own = self._scaling.apply(np.column_stack([held, self.lost[env_indices]]))
+        return np.concatenate([self._observed.take(row, axis=0), own], axis=-1)
+
+    # --- episodes and state ----------------------------------------------------------------------
+
+    def _open(self, mask: BoolArray) -> None:
+        super()._open(mask)
+        self.lost[mask] = 0.0
+
+    def _draw(self, mask: BoolArray, count: int) -> tuple[IntArray, IntArray, IntArray]:
+        if not self.random_start:
+            return super()._draw(mask, count)
+        start = self._starts[self.rng.integers(0, len(self._starts), size=count)]
+        path = self.rng.integers(0, self.market.history.num_paths, size=count)
+        return start, path, start + self.options.episode.sessions
+
+    def _get_arrays(self) -> dict[str, Any]:
+        own = {"lost": self.lost.copy(), "last_cost": self.last_cost.copy()}
+        return {**super()._get_arrays(), **own}
+
+    def _set_arrays(self, arrays: dict[str, Any]) -> None:
+        super()._set_arrays(arrays)
+        self.lost = np.array(arrays["lost"], np.float64)
+        self.last_cost = np.array(arrays["last_cost"], np.float64)

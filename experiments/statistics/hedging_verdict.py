@@ -1,0 +1,145 @@
+"""Does a hedge cost less than every benchmark? The verdict on a named objective.
+
+All hedges run on the same unseen paths; the paths are resampled, all hedges together, and the
+objective of each is computed anew. By a rule fixed before any result was seen:
+
+- Against one benchmark the agent OUTPERFORMS if the interval of the difference of objectives lies
+  below 0 (it costs less), UNDERPERFORMS if it lies above, and is INCONCLUSIVE otherwise.
+- Overall it OUTPERFORMS if it outperforms every single benchmark (an intersection-union test: none
+  needs a correction), UNDERPERFORMS if some benchmark is better at the level divided by their
+  number (Bonferroni), and is INCONCLUSIVE otherwise.
+
+A difference below `NEGLIGIBLE` prices counts as none. Where trading is free, the hedge of least
+variance between two trades is not exactly delta, and so many paths would show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from conf.errors import InputError
+from conf.types import FloatArray
+from envs.hedging.objective import HedgingObjective
+from experiments.statistics.verdict import Outcome
+from risk.metrics import check_level
+
+NEGLIGIBLE = 0.002  # prices of the liability
+_FEWEST_PATHS = 100
+
+
+@dataclass(frozen=True)
+class HedgeDifference:
+    """The agent's objective less one benchmark's, in prices of the liability."""
+
+    benchmark: str
+    objective_agent: float
+    objective_benchmark: float
+    difference: float  # negative: the agent costs less
+    low: float
+    high: float
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class HedgeVerdict:
+    """The overall outcome, the sentence that explains it, and what it rests on."""
+
+    outcome: Outcome
+    reason: str
+    differences: tuple[HedgeDifference, ...]  # in the order of the benchmarks
+    paths: int
+    level: float
+
+
+def compare_hedges(
+    agent: FloatArray,
+    benchmarks: Mapping[str, FloatArray],
+    objective: HedgingObjective,
+    *,
+    level: float = 0.95,
+    reps: int = 400,
+    seed: int = 0,
+) -> HedgeVerdict:
+    """Judge what liabilities lost from session to session, (L, N) each on the same N paths.
+
+    Intervals are symmetric: the estimate ± the level's quantile of the resampled distance from it.
+    The same seed gives the same numbers. InputError for no benchmark, other shapes or few paths.
+    """
+    check_level(level)
+    names, series = ["the agent", *benchmarks], [agent, *benchmarks.values()]
+    if not benchmarks or reps < 100:
+        raise InputError(
+            f"{len(benchmarks)} benchmarks and {reps} resamples give no verdict",
+            "Give at least one benchmark and 100 resamples",
+        )
+    for name, lost in zip(names, series, strict=True):
+        if lost.shape != agent.shape or not np.isfinite(lost).all():
+            raise InputError(
+                f"{name} has shape {lost.shape} where the agent has {agent.shape}, or values that "
+                "are not finite",
+                "Give all hedges on the same paths",
+            )
+    paths = agent.shape[1]
+    if paths < _FEWEST_PATHS:
+        raise InputError(f"{paths} paths are too few to compare on", f"Give {_FEWEST_PATHS}")
+    values = [objective.of_each(lost) for lost in series]
+    estimate = np.array([objective.over(each) for each in values])
+    rng, draws = np.random.default_rng(seed), np.empty((reps, len(series)))
+    for rep in range(reps):
+        chosen = rng.integers(paths, size=paths)
+        draws[rep] = [objective.over(each[chosen]) for each in values]
+    distance = np.abs((draws[:, :1] - draws[:, 1:]) - (estimate[0] - estimate[1:]))
+    half = np.quantile(distance, level, axis=0)
+    strict = np.quantile(distance, 1.0 - (1.0 - level) / len(benchmarks), axis=0)
+    differences = tuple(
+        _difference(name, estimate[0], estimate[k + 1], half[k])
+        for k, name in enumerate(benchmarks)
+    )
+    worse = [
+        difference
+        for difference, width in zip(differences, strict, strict=True)
+        if difference.difference - width > NEGLIGIBLE
+    ]
+    outcome, reason = _judge(differences, worse, paths, level)
+    return HedgeVerdict(outcome, reason, differences, paths, level)
+
+
+def _difference(name: str, agent: float, benchmark: float, half: float) -> HedgeDifference:
+    difference = float(agent - benchmark)
+    low, high = difference - float(half), difference + float(half)
+    outcome = Outcome.INCONCLUSIVE
+    if high < 0.0 and difference < -NEGLIGIBLE:
+        outcome = Outcome.OUTPERFORMS
+    elif low > 0.0 and difference > NEGLIGIBLE:
+        outcome = Outcome.UNDERPERFORMS
+    return HedgeDifference(name, float(agent), float(benchmark), difference, low, high, outcome)
+
+
+def _judge(
+    differences: tuple[HedgeDifference, ...],
+    worse: list[HedgeDifference],
+    paths: int,
+    level: float,
+) -> tuple[Outcome, str]:
+    closest = max(differences, key=lambda d: d.difference)
+    agent = f"The agent's objective is {100 * closest.objective_agent:.1f} % of the price"
+    on = f"on {paths:,} unseen paths, with {100 * level:g} % confidence"
+    shown = (
+        f"{_named(closest)}'s {100 * closest.objective_benchmark:.1f} %: the difference is "
+        f"{100 * closest.difference:+.2f} ({100 * closest.low:+.2f} to {100 * closest.high:+.2f})"
+    )
+    if worse:
+        return Outcome.UNDERPERFORMS, f"{agent}, above {shown} {on}."
+    if all(d.outcome is Outcome.OUTPERFORMS for d in differences):
+        count = len(differences)
+        return Outcome.OUTPERFORMS, (
+            f"{agent}, below that of all {count} benchmarks, the closest being {shown} {on}."
+        )
+    return Outcome.INCONCLUSIVE, f"{agent}, not shown to be below {shown} {on}."
+
+
+def _named(difference: HedgeDifference) -> str:
+    return difference.benchmark.replace("_", " ")
