@@ -100,7 +100,8 @@ def _region(region: NoTradeRegion) -> Chart:
     bands = {AGENT: region.learned, "whalley_wilmott": region.whalley_wilmott}
     for name, edges in bands.items():
         lines += [
-            Line(shown_name(name), moneyness, edge, colours[name], group=name) for edge in edges
+            Line(shown_name(name), moneyness, edge, colours[name], group=shown_name(name))
+            for edge in edges
         ]
     return Chart(
         "no_trade_region",

@@ -64,6 +64,19 @@ def test_a_trained_hedge_is_judged_on_unseen_paths(command, tmp_path, monkeypatc
     assert by_name["delta"]["mean"] == pytest.approx(by_name["delta"]["paid"], abs=0.05)
 
 
+def test_where_there_is_nothing_to_gain_nothing_is_found(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(hedging_evaluation, "UNSEEN_PATHS", 5000)
+    fair = ("costs.rate_bps=0", "data.drift=0.0")
+    assert command(train, *TINY, *PATHWISE, *fair)[0] == 0
+    code, _, err = command(evaluate, "run=outputs/hedging/day/run", "resamples=100", "report=false")
+    assert code == 0, err
+    metrics = tmp_path / "outputs/hedging/day/run/evaluation/metrics.json"
+    numbers = json.loads(metrics.read_text())
+    assert numbers["verdict"]["outcome"] != "OUTPERFORMS"
+    error = {row["name"]: row["deviation"] for row in numbers["hedges"]}
+    assert error["policy"] == pytest.approx(error["delta"], rel=0.03)
+
+
 def test_causes_of_profit_add_up_and_costs_are_among_them():
     setup = open_market(market_settings(config_of()))
     assert isinstance(setup, HedgingSetup)
