@@ -97,7 +97,7 @@ def test_stretches_begin_where_liabilities_are_sold():
     trainer = PathwiseTrainer(
         policy, [twin], [Window(5, 66)], PathwiseSettings(sessions=20, unscored=0), 0
     )
-    market_of_each, path, session = trainer._draw_places()
+    market_of_each, path, session = trainer.draw_places()
     assert set(session) == {20, 40}
     assert set(path) == set(range(6))
     assert not market_of_each.any()
