@@ -15,7 +15,7 @@ from agents.portfolio_manager.files import TrainedWeights, load_moments, moments
 from conf.errors import InputError
 from envs.allocation.market import AllocationSettings, PanelMarket
 from envs.core.batch import Window
-from envs.core.reward import RewardSettings, RewardWeights
+from envs.core.reward import UTILITY_WEIGHTS, RewardSettings
 from envs.kernels import open_kernel
 from envs.market.models.panel import PanelModel, RegimeModel
 from envs.market.sources.panel import PanelSimulatedData
@@ -24,15 +24,7 @@ from envs.sb3_vec_env import KernelVecEnv
 CHECKPOINT_EPISODES = 50
 # The mean-variance utility of the day, which pathwise training maximises too.
 UTILITY = RewardSettings(
-    weights=RewardWeights(
-        portfolio_return=0.0,
-        sharpe=0.0,
-        drawdown=0.0,
-        cost=0.0,
-        diversity=0.0,
-        concentration=0.0,
-        utility=1.0,
-    ),
+    weights=UTILITY_WEIGHTS,
     ruin_penalty=1.0,
 )
 # Assets are chosen anew at each close and costs are small, so what follows two weeks later teaches

@@ -43,6 +43,18 @@ class RewardWeights:
     crra: NonNegative = 0.0
 
 
+# The utility of the day and nothing else: what pathwise training maximises.
+UTILITY_WEIGHTS = RewardWeights(
+    portfolio_return=0.0,
+    sharpe=0.0,
+    drawdown=0.0,
+    cost=0.0,
+    diversity=0.0,
+    concentration=0.0,
+    utility=1.0,
+)
+
+
 @settings
 class RewardSettings:
     """Weights and the parameters of the terms."""

@@ -9,6 +9,7 @@ the same as utilities of gains that can be differentiated.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Annotated, Literal
 
 import numpy as np
@@ -19,7 +20,7 @@ from conf.settings import settings
 from conf.types import FloatArray
 
 
-class _OfCosts:
+class _OfCosts(ABC):
     """An objective of what liabilities cost in all."""
 
     def __call__(self, lost: FloatArray) -> float:
@@ -31,9 +32,9 @@ class _OfCosts:
         cost: FloatArray = lost.sum(axis=0)
         return cost
 
+    @abstractmethod
     def over(self, cost: FloatArray) -> float:
         """Of these numbers (N,)."""
-        raise NotImplementedError
 
 
 Positive = Annotated[float, Field(gt=0.0, le=1000.0)]

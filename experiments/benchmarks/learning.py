@@ -21,7 +21,7 @@ from agents.pathwise.trainer import PathwiseTrainer, make_twin
 from agents.policy import Policy
 from agents.ppo.parallel import torch_threads
 from envs.core.batch import Window
-from envs.core.reward import RewardSettings, RewardWeights
+from envs.core.reward import UTILITY_WEIGHTS, RewardSettings
 from envs.kernels import open_kernel
 from envs.market.sources.index import past_of
 from envs.option_portfolio.market import OptionMarket, OptionMarketSettings
@@ -115,15 +115,7 @@ def learning_settings(settings: OptionMarketSettings) -> OptionMarketSettings:
         settings.env,
         observation=ObservationSettings(extra_blocks=("volatility", "term_structure")),
         reward=RewardSettings(
-            weights=RewardWeights(
-                portfolio_return=0.0,
-                sharpe=0.0,
-                drawdown=0.0,
-                cost=0.0,
-                diversity=0.0,
-                concentration=0.0,
-                utility=1.0,
-            ),
+            weights=UTILITY_WEIGHTS,
             risk_aversion=RISK_AVERSION,
         ),
     )

@@ -84,6 +84,11 @@ class MarketSetup(ABC):
         """Dates, prices and rates."""
         return self.market.history
 
+    @property
+    def closed_day_weight(self) -> float | None:
+        """Of the variance of the index (`envs.market.clock`); None where there is none."""
+        return getattr(self.history, "closed_day_weight", None)
+
     def window(self, split: str) -> Window:
         """The sessions of a split, by its name."""
         stretch = self.loaded.split(split)
@@ -146,11 +151,11 @@ class MarketSetup(ABC):
 
     def describe_data(self) -> dict[str, Any]:
         """What the data is, for the manifest and beside the weights."""
-        history = self.history
+        history, weight = self.history, self.closed_day_weight
         return {
             "source": history.name,
             "fingerprint": history.fingerprint,
-            **({} if self.assets is not None else {"closed_day_weight": _clock(history)}),
+            **({} if weight is None else {"closed_day_weight": weight}),
             "first": str(history.dates[0]),
             "last": str(history.dates[-1]),
             "notices": [without_places(notice) for notice in self.loaded.notices],
@@ -160,7 +165,3 @@ class MarketSetup(ABC):
                 for split in self.splits
             },
         }
-
-
-def _clock(history: Any) -> float:
-    return float(history.closed_day_weight)

@@ -106,7 +106,7 @@ def _header(tested: TestedRun, resamples: int) -> dict[str, Any]:
     sections = {key: config.get(key) for key in ("surface", "costs", "risk")}
     fingerprint = setup.history.fingerprint
     conditions = {"data": fingerprint, "env": env, **sections}
-    clock = getattr(setup.history, "closed_day_weight", None)  # of variance; None without options
+    clock = setup.closed_day_weight
     if clock is not None:
         conditions["closed_day_weight"] = clock
     trained_on = tested.loaded.metadata
