@@ -43,6 +43,22 @@ def used_columns(policy: BasePolicy) -> tuple[int, ...]:
     return tuple(range(spaces.flatdim(policy.observation_space)))
 
 
+class SeesColumns(BasePolicy):
+    """Mixed into a policy: what its networks see, and a device before there are weights."""
+
+    @property
+    def used_columns(self) -> tuple[int, ...]:
+        """The columns of an observation that the networks see."""
+        return used_columns(self)
+
+    @property
+    def device(self) -> torch.device:
+        """The weights' device; before there are any torch's default, so that `meta` works too."""
+        for weight in self.parameters():
+            return weight.device
+        return torch.get_default_device()
+
+
 def columns_named(patterns: Sequence[str], features: Sequence[str]) -> tuple[int, ...]:
     """The columns of all features (by their names) that any of the patterns fits, rising.
 

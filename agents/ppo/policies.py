@@ -9,7 +9,7 @@ from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from sb3_contrib.ppo_recurrent.policies import MlpLstmPolicy
 from torch import nn
 
-from agents.ppo.columns import used_columns
+from agents.ppo.columns import SeesColumns
 from agents.ppo.parallel import torch_threads
 from agents.ppo.short_lstm import LstmState, is_plain, run_short
 
@@ -18,25 +18,13 @@ from agents.ppo.short_lstm import LstmState, is_plain, run_short
 _FEW_EPISODES = 64
 
 
-class MaskedMlpLstmPolicy(MlpLstmPolicy):
+class MaskedMlpLstmPolicy(SeesColumns, MlpLstmPolicy):
     """`MlpLstmPolicy` that computes the same function without a Python loop over time.
 
     The state is masked before a step that begins an episode: the LSTM runs over all sequences at
     once from one step at which any of them begins an episode to the next. `run_short` takes short
     sequences in one call.
     """
-
-    @property
-    def used_columns(self) -> tuple[int, ...]:
-        """The columns of an observation that the networks see."""
-        return used_columns(self)
-
-    @property
-    def device(self) -> torch.device:
-        """The weights' device; before there are any torch's default, so that `meta` works too."""
-        for weight in self.parameters():
-            return weight.device
-        return torch.get_default_device()
 
     def forward(  # type: ignore[override]  # as in sb3-contrib
         self,

@@ -16,7 +16,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
-from agents.ppo.columns import used_columns
+from agents.ppo.columns import SeesColumns, used_columns
 from agents.ppo.policies import MaskedMlpLstmPolicy
 from agents.ppo.simplex import DistributionName, SimplexDistribution, make_simplex_distribution
 from conf.errors import InputError
@@ -67,20 +67,8 @@ class SharedMlpPolicy(ActorCriticPolicy):
         self.mlp_extractor = shared
 
 
-class SeparateMlpPolicy(ActorCriticPolicy):
+class SeparateMlpPolicy(SeesColumns, ActorCriticPolicy):
     """`MlpPolicy` of Stable-Baselines3 with `net_arch` {"pi": widths, "vf": widths}."""
-
-    @property
-    def used_columns(self) -> tuple[int, ...]:
-        """The columns of an observation that the networks see."""
-        return used_columns(self)
-
-    @property
-    def device(self) -> torch.device:
-        """The weights' device; before there are any torch's default, so that `meta` works too."""
-        for weight in self.parameters():
-            return weight.device
-        return torch.get_default_device()
 
 
 class SimplexHead(ActorCriticPolicy):

@@ -21,7 +21,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Annotated, Literal
 
 import numpy as np
@@ -203,10 +202,8 @@ def simulate_worlds(
     """
     rng = np.random.default_rng([options.seed, int(unseen)])
     by_smile: dict[bool, list[MarketHistory]] = {True: [], False: []}
-    worlds = list(draw_worlds(options, past, rng))
-    for kind, group in groupby(worlds, key=lambda world: world.kind):
-        for world in group:
-            by_smile[kind != "fair"].append(simulate_world(world, options, past, rng))
+    for world in list(draw_worlds(options, past, rng)):
+        by_smile[world.kind != "fair"].append(simulate_world(world, options, past, rng))
     stacked = {
         smile: stack_paths("worlds", parts) if parts else None for smile, parts in by_smile.items()
     }
