@@ -72,9 +72,9 @@ def leland_hedge(market: HedgingMarket, options: HedgingSettings) -> BandHedge:
     Finance 40 (1985).
     """
     step = options.rebalance_every / market.history.clock.units_per_year
-    vol = market.history.implied_vol
-    number = math.sqrt(2.0 / math.pi) * 2.0 * options.costs.share / (vol * math.sqrt(step))
-    delta = _delta_at(market, options, vol * vol * (1.0 + _side(options) * number))
+    deviation = market.history.implied_vol * math.sqrt(step)
+    number = math.sqrt(2.0 / math.pi) * 2.0 * market.cost_share / deviation
+    delta = _delta_at(market, options, 1.0 + _side(options) * number)
     return BandHedge(market, delta, delta)
 
 
@@ -96,7 +96,7 @@ def whalley_wilmott_width(
 ) -> FloatArray:
     """Half the width of that band, (P, T) shares a unit."""
     spot, a = market.history.close, _aversion(market, options, aversion)
-    cubed = 1.5 * options.costs.share * _discount(market) * spot * np.square(market.gamma) / a
+    cubed = 1.5 * market.cost_share * _discount(market) * spot * np.square(market.gamma) / a
     return np.cbrt(cubed)
 
 
@@ -111,14 +111,14 @@ def zakamouline_hedge(
     approximation of the optimal hedging strategy for a European call option with transaction costs,
     Quantitative Finance 6 (2006).
     """
-    spot, vol, c = market.history.close, market.history.implied_vol, options.costs.share
+    spot, vol, c = market.history.close, market.history.implied_vol, market.cost_share
     a, gamma = _aversion(market, options, aversion), np.abs(market.gamma)
     years = np.maximum(market.years_left, 1e-6)
     discounted = (_discount(market) / vol) ** 0.25
     width = c / (a * spot * vol * vol * years)
     width = width + 1.12 * c**0.31 * years**0.05 * discounted * np.sqrt(gamma / a)
     number = 4.76 * c**0.78 / years**0.02 * discounted * (a * spot * spot * gamma) ** 0.15
-    delta = _delta_at(market, options, vol * vol * (1.0 + _side(options) * number))
+    delta = _delta_at(market, options, 1.0 + _side(options) * number)
     return BandHedge(market, delta - width, delta + width)
 
 
@@ -143,10 +143,9 @@ def _discount(market: HedgingMarket) -> FloatArray:
     return discount
 
 
-def _delta_at(market: HedgingMarket, options: HedgingSettings, variance: FloatArray) -> FloatArray:
-    """The hedge's delta (P, T) at another annual variance."""
-    least = LEAST_VARIANCE * np.square(market.history.implied_vol)
-    return hedge_delta(market.history, options, np.sqrt(np.maximum(variance, least)))
+def _delta_at(market: HedgingMarket, options: HedgingSettings, multiple: FloatArray) -> FloatArray:
+    """The hedge's delta (P, T) at so many times (P, T) the variance."""
+    return hedge_delta(market, options, np.maximum(multiple, LEAST_VARIANCE))
 
 
 # --- what hedging costs ---------------------------------------------------------------------------

@@ -47,6 +47,8 @@ class HedgingTwin(Twin):
         names = ("delta", "shares", "premium", "liability")
         self._rows = {name: as_rows(getattr(market, name)) for name in names}
         self._seen = as_rows(market.observed)
+        self._unit_cost = as_rows(market.unit_cost)
+        self._closing_cost = as_rows(market.closing_cost)
 
     @property
     def rules(self) -> tuple[Any, ...]:
@@ -121,11 +123,9 @@ class HedgingTwin(Twin):
         return torch.full_like(equity, self.initial)
 
     def _costs(self, now: IntArray, mark: FloatArray) -> tuple[FloatArray, FloatArray | None]:
-        share, num_sessions = self.options.costs.share, self.market.history.num_sessions
         unit, closing = np.zeros((2, *mark.shape))
-        unit[..., 0] = share * mark[..., 0]
-        sold = self.market.leaves[(now + 1) % num_sessions, 0]
-        closing[..., 0] = share * self._aged.take(now + 1, axis=0)[..., 0] * sold
+        unit[..., :1] = self._unit_cost.take(now, axis=0)
+        closing[..., :1] = self._closing_cost.take(now + 1, axis=0)
         return unit, closing
 
     def _leaves(self, session: IntArray) -> BoolArray:

@@ -75,6 +75,8 @@ class HedgingKernel(BookKernel):
         self._delta, self._shares = as_rows(market.delta), as_rows(market.shares)
         self._premium, self._liability = as_rows(market.premium), as_rows(market.liability)
         self._observed, self._index = as_rows(market.observed), as_rows(market.index_return)
+        self._unit_cost = as_rows(market.unit_cost)
+        self._closing_cost = as_rows(market.closing_cost)
         self._scaling = Scaling(market.features[-2:])
         self.lost: FloatArray = np.zeros(self.num_envs)  # since the sale, in prices
         self.last_cost: FloatArray = np.zeros(self.num_envs)  # of the last liability that ended
@@ -116,14 +118,14 @@ class HedgingKernel(BookKernel):
         return np.column_stack([held, self._liability.take(row, axis=0)])
 
     def _cost(self, trade: FloatArray, mark: FloatArray, row: IntArray) -> FloatArray:
-        return self.options.costs.share * np.abs(trade[:, 0]) * mark[:, 0]
+        cost: FloatArray = self._unit_cost.take(row, axis=0)[:, 0] * np.abs(trade[:, 0])
+        return cost
 
     def _leaving(self, held: FloatArray, next_row: IntArray) -> tuple[BoolArray, FloatArray | None]:
         left = self.market.leaves.take(self.session, axis=0)
         if not left[:, 0].any():
             return left, None
-        value = np.abs(held[:, 0]) * self._aged.take(next_row, axis=0)[:, 0]
-        return left, self.options.costs.share * value * left[:, 0]
+        return left, self._closing_cost.take(next_row, axis=0)[:, 0] * np.abs(held[:, 0])
 
     def _kept_where_closed(self, target: FloatArray, market_closed: BoolArray) -> FloatArray:
         kept = target.copy()

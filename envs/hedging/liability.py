@@ -17,7 +17,9 @@ from envs.market.clock import DAYS_PER_YEAR
 from envs.market.exchange_calendar import trading_days
 from envs.market.history import MarketHistory
 from envs.options.black_scholes import price_and_greeks
+from envs.options.surface import FlatSurface, SurfaceSettings
 
+DATA_VOLATILITY = FlatSurface(vol_annual=None)  # that of the data, whatever the strike
 LiabilityName = Literal["call", "put", "straddle"]
 
 
@@ -100,9 +102,18 @@ class PricedLiability:
 
 
 def price_liability(
-    history: MarketHistory, legs: tuple[Leg, ...], life: int, calendar: Calendar
+    history: MarketHistory,
+    legs: tuple[Leg, ...],
+    life: int,
+    calendar: Calendar,
+    surface: SurfaceSettings = DATA_VOLATILITY,
+    variance_multiple: float | FloatArray = 1.0,
 ) -> PricedLiability:
-    """Every leg at implied volatility, struck anew at each sale."""
+    """Every leg, struck anew at each sale, at the surface's volatility of its strike and maturity.
+
+    Its variance is multiplied by a number, or by (P, T) of them.
+    """
+    quotes = _Quotes(history, calendar, surface, variance_multiple)
     spot = history.close
     paths, sessions = spot.shape
     mark, aged, held = np.zeros((3, paths, sessions, len(legs)))
@@ -112,7 +123,7 @@ def price_liability(
     for number, leg in enumerate(legs):
         after = leg.expiry(life)
         living = np.arange(sessions) - calendar.sold < after
-        value = _priced(history, leg, calendar, living)
+        value = quotes.of(leg, life, living)
         ended = calendar.closes(after)
         strike = leg.moneyness * spot[:, ended - after]
         mark[..., number] = aged[..., number] = value.price
@@ -140,27 +151,41 @@ class _Priced(NamedTuple):
     share_left: FloatArray  # (T,) of its life, by the clock of variance
 
 
-def _priced(history: MarketHistory, leg: Leg, calendar: Calendar, living: BoolArray) -> _Priced:
-    """Variance runs by the history's clock, interest by calendar days."""
-    dates, sold = history.dates, calendar.sold
-    life = int(calendar.ends[0])  # the first is sold at session 0
-    expiry = calendar.dates[sold + leg.expiry(life)]
-    days = np.maximum((expiry - dates).astype(np.float64), 0.0) / DAYS_PER_YEAR
-    years = history.clock.years(dates, expiry)
-    pace = np.sqrt(np.divide(years, days, out=np.zeros_like(years), where=days > 0.0))
-    spot, strike = history.close, leg.moneyness * history.close[:, sold]
-    rate, dividend = history.rate, history.dividend_yield
-    value = price_and_greeks(
-        spot, strike, days, history.implied_vol * pace, rate, dividend, leg.kind == "call"
-    )
-    deviation = history.implied_vol * np.sqrt(years)
-    log_forward = np.log(spot / strike) + (rate - dividend) * days
-    distance = np.zeros_like(log_forward)
-    np.divide(log_forward, deviation, out=distance, where=deviation > 0.0)
-    whole = history.clock.years(dates[sold], expiry)
-    share = np.divide(years, whole, out=np.zeros_like(years), where=living)
-    parts = [np.where(living, part, 0.0) for part in (*value[:3], value.vega * pace, distance)]
-    return _Priced(parts[0], parts[1], parts[2], parts[3], parts[4], share)
+class _Quotes:
+    """Prices options along every path. Variance runs by its clock, interest by calendar days."""
+
+    def __init__(
+        self,
+        history: MarketHistory,
+        calendar: Calendar,
+        surface: SurfaceSettings,
+        variance_multiple: float | FloatArray,
+    ) -> None:
+        self._history, self._calendar, self._surface = history, calendar, surface
+        self._vol_multiple = np.sqrt(variance_multiple)
+        self._drivers = surface.drivers(history.implied_vol)
+        surface.check_calendar(self._drivers)
+
+    def of(self, leg: Leg, life: int, living: BoolArray) -> _Priced:
+        """A leg at the sessions at which it is held (T,)."""
+        history, calendar = self._history, self._calendar
+        dates, sold = history.dates, calendar.sold
+        expiry = calendar.dates[sold + leg.expiry(life)]
+        days = np.maximum((expiry - dates).astype(np.float64), 0.0) / DAYS_PER_YEAR
+        years = history.clock.years(dates, expiry)
+        pace = np.sqrt(np.divide(years, days, out=np.zeros_like(years), where=days > 0.0))
+        spot, strike = history.close, leg.moneyness * history.close[:, sold]
+        rate, dividend = history.rate, history.dividend_yield
+        log_forward = np.log(spot / strike) + (rate - dividend) * days
+        vol = self._vol_multiple * self._surface.vol(self._drivers, -log_forward, days)
+        value = price_and_greeks(spot, strike, days, vol * pace, rate, dividend, leg.kind == "call")
+        deviation = vol * np.sqrt(years)
+        distance = np.zeros_like(log_forward)
+        np.divide(log_forward, deviation, out=distance, where=deviation > 0.0)
+        whole = history.clock.years(dates[sold], expiry)
+        share = np.divide(years, whole, out=np.zeros_like(years), where=living)
+        parts = [np.where(living, x, 0.0) for x in (*value[:3], value.vega * pace, distance)]
+        return _Priced(parts[0], parts[1], parts[2], parts[3], parts[4], share)
 
 
 def _payoff(leg: Leg, spot: FloatArray, strike: FloatArray) -> FloatArray:

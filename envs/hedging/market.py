@@ -18,11 +18,12 @@ from conf.errors import InputError
 from conf.settings import settings
 from conf.types import BoolArray, FloatArray, IntArray, ObsArray
 from envs.core.batch import Window
-from envs.core.costs import BPS, FlatCosts
+from envs.core.costs import BPS, FlatCosts, SpreadCosts
 from envs.core.features import CLIP, Feature, Scaling
 from envs.core.market import BookOptions, EpisodeSettings, MarketSettings, cash_returns
 from envs.core.reward import RewardSettings, RewardWeights
 from envs.hedging.liability import (
+    DATA_VOLATILITY,
     Leg,
     LiabilityName,
     PricedLiability,
@@ -33,7 +34,9 @@ from envs.hedging.liability import (
 from envs.hedging.objective import HedgingObjective, MeanDeviationCost
 from envs.market.clock import DAYS_PER_YEAR
 from envs.market.history import MarketHistory, readonly
+from envs.market.models.worlds import WorldSettings
 from envs.market.sources.index import DataSettings, LoadedMarket, SyntheticData, load_market
+from envs.options.surface import SurfaceSettings
 from risk.overlay import RiskSettings
 
 UNDERLYING = "underlying"
@@ -64,7 +67,7 @@ class HedgingSettings(BookOptions):
     notional_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1  # of the initial equity
     episode: EpisodeSettings = EpisodeSettings(sessions=20, ruin_share=0.0)
     # Of every dollar of the underlying bought or sold, the first purchase and the last sale too.
-    costs: FlatCosts = FlatCosts(rate_bps=100.0)
+    costs: FlatCosts | SpreadCosts = FlatCosts(rate_bps=100.0)
     reward: RewardSettings = HEDGING_REWARD
 
     @model_validator(mode="after")
@@ -116,6 +119,8 @@ class HedgingMarket:
     instruments: tuple[str, ...]
     mark: FloatArray  # (P, T, M) dollars a unit of the underlying, and an option on one share
     aged: FloatArray  # (P, T, M) likewise, of what was held into the close
+    unit_cost: FloatArray  # (P, T, 1) dollars a unit of the underlying traded at `mark`
+    closing_cost: FloatArray  # (P, T, 1) likewise at `aged`; 0 where it is not sold for good
     cash_return: FloatArray  # (T,)
     market_closed: BoolArray | None  # (P, T) closes at which the underlying cannot be traded
     listed: BoolArray  # (T,) sessions at which a liability is sold
@@ -130,11 +135,19 @@ class HedgingMarket:
     years_left: FloatArray  # (T,) of variance, to the end of the liability
     observed: ObsArray  # (P, T, F - 2) scaled, all but the hedger's own entries
     index_return: FloatArray  # (P, T) total return of the underlying from the close before
+    surface: SurfaceSettings = DATA_VOLATILITY  # that the liability is priced on
     first_usable: int = 0
 
     def with_costs(self, factor: float | FloatArray) -> HedgingMarket:
-        """The same: what trading costs stands in the settings."""
-        return self
+        """The same with `factor` (or (P, T, 1), by path and session) times the costs."""
+        unit, closing = factor * self.unit_cost, factor * self.closing_cost
+        return replace(self, unit_cost=unit, closing_cost=closing)
+
+    @property
+    def cost_share(self) -> FloatArray:
+        """Of every dollar of the underlying traded, (P, T)."""
+        share: FloatArray = self.unit_cost[..., 0] / self.mark[..., 0]
+        return share
 
     def index_returns(self, window: Window) -> FloatArray:
         """Total return of the underlying, session to session, (P, n - 1)."""
@@ -146,12 +159,14 @@ class HedgingMarket:
         return listed[(listed >= window.start) & (listed + life < window.stop)]
 
 
-def build_hedging_market(history: MarketHistory, options: HedgingSettings) -> HedgingMarket:
+def build_hedging_market(
+    history: MarketHistory, options: HedgingSettings, surface: SurfaceSettings = DATA_VOLATILITY
+) -> HedgingMarket:
     """Price the liabilities; InputError for a history too short for a single one."""
     life, legs, spot = options.episode.sessions, options.legs, history.close
     calendar = calendar_of(history, life)
     sold, sessions = calendar.sold, np.arange(history.num_sessions)
-    priced = price_liability(history, legs, life, calendar)
+    priced = price_liability(history, legs, life, calendar, surface)
     notional = options.initial_equity_usd * options.notional_share
     units = notional / spot[:, sold]
     premium = priced.price[:, sold] * units
@@ -165,6 +180,7 @@ def build_hedging_market(history: MarketHistory, options: HedgingSettings) -> He
     underlying = (spot * reinvested)[..., None]
     sold_too = np.zeros((len(sessions), 1), np.bool_)
     sold_too[calendar.closes(life)] = True
+    costs = options.costs.per_unit(spot, spot, spot, history.implied_vol) * reinvested
     closed = sessions % options.rebalance_every != 0
     years = history.clock.years(history.dates, calendar.dates[calendar.ends])
     index_return = np.zeros(spot.shape)
@@ -176,6 +192,8 @@ def build_hedging_market(history: MarketHistory, options: HedgingSettings) -> He
         instruments=(UNDERLYING, *(leg.name(life) for leg in legs)),
         mark=readonly(np.concatenate([underlying, priced.mark], axis=-1)),
         aged=readonly(np.concatenate([underlying, priced.aged], axis=-1)),
+        unit_cost=readonly(costs[..., None]),
+        closing_cost=readonly(costs[..., None] * sold_too),
         cash_return=cash_returns(history),
         market_closed=readonly(np.broadcast_to(closed, spot.shape)) if closed.any() else None,
         listed=sold == sessions,
@@ -190,16 +208,19 @@ def build_hedging_market(history: MarketHistory, options: HedgingSettings) -> He
         years_left=years,
         observed=_observed(history, priced, units / premium, features[:-2]),
         index_return=readonly(index_return),
+        surface=surface,
     )
 
 
 def hedge_delta(
-    history: MarketHistory, options: HedgingSettings, vol_annual: FloatArray
+    market: HedgingMarket, options: HedgingSettings, variance_multiple: FloatArray
 ) -> FloatArray:
-    """The hedge's delta at another volatility (P, T), shares a unit, (P, T)."""
-    life = options.episode.sessions
-    other = replace(history, implied_vol=vol_annual)
-    return price_liability(other, options.legs, life, calendar_of(history, life)).delta
+    """The hedge's delta at so many times (P, T) the variance, shares a unit, (P, T)."""
+    life, history = options.episode.sessions, market.history
+    calendar = calendar_of(history, life)
+    return price_liability(
+        history, options.legs, life, calendar, market.surface, variance_multiple
+    ).delta
 
 
 def _observed(
@@ -225,13 +246,19 @@ class HedgingMarketSettings(MarketSettings):
     """Which underlying, which liability on it, and what guards the book."""
 
     data: DataSettings = field(default_factory=SyntheticData)
+    surface: SurfaceSettings = DATA_VOLATILITY
     env: HedgingSettings = field(default_factory=HedgingSettings)
     risk: RiskSettings = field(default_factory=lambda: RiskSettings(enabled=False))
 
     @property
     def surface_kind(self) -> str:
-        """None: the liability is priced at the volatility of the data."""
-        return "none"
+        """vix, flat, or none: the liability is priced at the volatility of the data."""
+        return "none" if self.surface == DATA_VOLATILITY else self.surface.kind
+
+    @property
+    def data_worlds(self) -> WorldSettings | None:
+        """The simulated worlds that an agent learns in; None: the training years."""
+        return None if isinstance(self.data, SyntheticData) else self.data.worlds
 
     def load(self) -> LoadedMarket:
         """The underlying; an embargo as long as the liability, whose end the training sees."""
@@ -241,7 +268,7 @@ class HedgingMarketSettings(MarketSettings):
         """The liabilities along a history; InputError for one that is no index."""
         if not isinstance(history, MarketHistory):
             raise InputError(f"{history.name} is a panel of assets", "Choose one index to hedge on")
-        return build_hedging_market(history, self.env)
+        return build_hedging_market(history, self.env, self.surface)
 
 
 def hedging_features(legs: tuple[Leg, ...], life: int) -> tuple[Feature, ...]:

@@ -21,12 +21,14 @@ from callbacks.validation import Score
 from conf.errors import InputError
 from envs.core.batch import Window
 from envs.hedging.market import HedgingMarket, HedgingMarketSettings
-from envs.market.sources.index import LoadedMarket, SyntheticData, simulate_market
+from envs.hedging.worlds import build_hedging_worlds
+from envs.market.sources.index import LoadedMarket, SyntheticData, past_of, simulate_market
 from experiments.backtests.backtest import Backtest, first_session
 from experiments.environments.attribution import Attribution, write_off
 from experiments.environments.setup import MarketSetup
 
 PATHS_AT_ONCE = 10_000
+_UNSEEN_WORLDS, _UNSEEN_PATHS = 30, 4  # markets and paths of each, to validate in
 _UNSEEN_SEED = 2**40  # that of no data: seeds of data are taken as they are
 
 
@@ -64,6 +66,35 @@ class HedgingSetup(MarketSetup):
             )
         return fit_hedges(self.market, self.settings.env, window)
 
+    @cached_property
+    def learning(self) -> tuple[HedgingMarket, Window]:
+        """The training years or, with `data.worlds`, simulated markets fitted to them."""
+        worlds = self.settings.data_worlds
+        if worlds is None:
+            return self.market, self.window("train")
+        market = build_hedging_worlds(self.settings, worlds, past_of(self.loaded, "train"))
+        return market, Window(0, market.history.num_sessions)
+
+    @cached_property
+    def unseen_worlds(self) -> HedgingMarket | None:
+        """Other worlds of the same kinds, to validate in; None without `data.worlds`."""
+        worlds = self.settings.data_worlds
+        if worlds is None:
+            return None
+        few = replace(worlds, markets=min(worlds.markets, _UNSEEN_WORLDS), paths=_UNSEEN_PATHS)
+        return build_hedging_worlds(self.settings, few, past_of(self.loaded, "train"), unseen=True)
+
+    def sold_daily(self, split: str) -> Iterator[tuple[HedgingMarket, Window]]:
+        """Markets in which together a liability is sold at every session of a split.
+
+        In each of them one follows another, and each begins a session after the one before.
+        """
+        window, history = self.window(split), self.market.history
+        for later in range(self.settings.env.episode.sessions):
+            cut = history.sessions(later, history.num_sessions)
+            begin = max(window.start - later, 0)
+            yield self.settings.build(cut), Window(begin, window.stop - later)
+
     def unseen(self, paths: int) -> Iterator[tuple[HedgingMarket, Window]] | None:
         """Markets of liabilities that nothing was trained or chosen on; None for real data."""
         data = self.settings.data
@@ -80,12 +111,17 @@ class HedgingSetup(MarketSetup):
         )
 
     def scorer(self, split: str) -> Score:
-        """The objective of the split's liabilities; the score is minus it."""
-        window, env = self.window(split), self.settings.env
-        base = super().scorer(split)
+        """The objective of the split's liabilities; the score is minus it.
+
+        With `data.worlds` the liabilities to validate on are those of unseen worlds.
+        """
+        window, env, market = self.window(split), self.settings.env, self.market
+        base, unseen = super().scorer(split), self.unseen_worlds
+        if unseen is not None and split == "validation":
+            market, window = unseen, Window(0, unseen.history.num_sessions)
 
         def score(policy: Policy) -> Mapping[str, float]:
-            lost = hedging_costs(policy, self.market, env, window)
+            lost = hedging_costs(policy, market, env, window)
             objective = env.objective(lost)
             return {
                 **base(policy),
@@ -105,8 +141,7 @@ class HedgingSetup(MarketSetup):
         path = np.arange(len(backtest.equity)) % market.history.num_paths
         gain = backtest.quantity * (market.aged[:, after] - market.mark[:, now])[path]
         invested, pnl = backtest.position.sum(axis=-1), np.diff(backtest.equity, axis=1)
-        closing = market.leaves[after, 0] * self.settings.env.costs.share
-        at_end = closing * np.abs(backtest.quantity[..., 0]) * market.aged[:, after, 0][path]
+        at_end = np.abs(backtest.quantity[..., 0]) * market.closing_cost[:, after, 0][path]
         cash = backtest.equity[:, :-1] - (backtest.cost - at_end) - invested
         carry = np.where(backtest.alive, cash * market.cash_return[now], 0.0)
         held = gain.sum(axis=-1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,11 +10,9 @@ import numpy as np
 
 from agents.baselines.hedging import HedgeRun, run_hedge, whalley_wilmott_width
 from agents.policy import Policy, Trader
-from conf.types import FloatArray
-from envs.core.batch import Window
+from conf.types import DateArray, FloatArray
 from envs.core.features import Scaling
 from envs.hedging.env import band_edges
-from envs.hedging.market import HedgingMarket
 from experiments.environments.hedging import HedgingSetup
 from experiments.evaluation.open_run import TestedRun
 from experiments.evaluation.results import FORMAT, plain
@@ -25,6 +23,7 @@ from experiments.statistics.hedging_verdict import HedgeVerdict, compare_hedges
 
 UNSEEN_PATHS = 100_000
 MOST_RESAMPLES = 400
+BLOCK_LIVES = 3  # liabilities that overlap are drawn in blocks of so many lives
 _GRID = 61
 
 
@@ -65,24 +64,29 @@ class HedgingEvaluation:
 def evaluate_hedging(
     tested: TestedRun, split: str, *, resamples: int, paths: int | None = None
 ) -> HedgingEvaluation:
-    """On newly simulated paths (UNSEEN_PATHS) or, of real data, on the split's liabilities."""
+    """On newly simulated paths (UNSEEN_PATHS) or, of real data, on liabilities of a split.
+
+    There one is sold at every session; those that overlap are accounted for (`BLOCK_LIVES`).
+    """
     setup = tested.setup
     if not isinstance(setup, HedgingSetup):
         raise TypeError(f"a {type(setup).__name__} is no setup of hedging")
-    env = setup.settings.env
+    env, life = setup.settings.env, setup.settings.env.episode.sessions
     simulated = setup.unseen(UNSEEN_PATHS if paths is None else paths)
-    markets: Iterator[tuple[HedgingMarket, Window]]
-    markets = iter([(setup.market, setup.window(split))]) if simulated is None else simulated
     runs: dict[str, list[HedgeRun]] = {}
-    for market, window in markets:
+    sales: list[DateArray] = []
+    for market, window in setup.sold_daily(split) if simulated is None else simulated:
+        sales.append(market.history.dates[market.starts(window, life)])
         traders: dict[str, Trader] = {AGENT: tested.policy}
         traders |= {hedge.name: hedge.policy for hedge in setup.hedges_on(market)}
         for name, trader in traders.items():
             runs.setdefault(name, []).append(run_hedge(trader, market, env, window))
+    # Simulated paths stay in their order; of real data they are as many as sales.
+    order: Any = slice(None) if simulated else np.argsort(np.concatenate(sales), kind="stable")
     whole = {
         name: HedgeRun(
-            np.concatenate([run.lost for run in parts], axis=1),
-            np.concatenate([run.paid for run in parts]),
+            np.concatenate([run.lost for run in parts], axis=1)[:, order],
+            np.concatenate([run.paid for run in parts])[order],
         )
         for name, parts in runs.items()
     }
@@ -92,6 +96,7 @@ def evaluate_hedging(
         {name: series for name, series in lost.items() if name != AGENT},
         env.objective,
         reps=resamples,
+        mean_block=1.0 if simulated else float(BLOCK_LIVES * life),
     )
     rows = tuple(_row(name, run, env.objective(run.lost)) for name, run in whole.items())
     return HedgingEvaluation(
