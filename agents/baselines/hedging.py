@@ -59,6 +59,26 @@ class StaticHedge:
         return held
 
 
+class DeltaGammaHedge:
+    """Holds the listed options that have the liability's gamma, and delta with them."""
+
+    def __init__(self, market: HedgingMarket) -> None:
+        self._market = market
+
+    def quantities(self, books: BookState) -> FloatArray:
+        """Units (N, M)."""
+        market, where, held = (
+            self._market,
+            (books.path, books.session),
+            np.zeros_like(books.quantity),
+        )
+        options = market.neutral[where] * market.units[where][:, None]
+        theirs = (options * market.option_delta[where]).sum(axis=-1)
+        held[:, 1 : market.num_traded] = options
+        held[:, 0] = market.delta[where] * market.shares[where] - theirs
+        return held
+
+
 def delta_hedge(market: HedgingMarket) -> BandHedge:
     """Black and Scholes: neutral after every trade."""
     return BandHedge(market, market.delta, market.delta)
@@ -236,7 +256,14 @@ def build_hedging_baselines(
 ) -> tuple[Baseline, ...]:
     """Every classical hedge on a market."""
     ww, zak, width = fitted.whalley_wilmott, fitted.zakamouline, fitted.width
+    delta_gamma = Baseline(
+        "delta_gamma",
+        "Delta-gamma",
+        "Holds the listed options that have the liability's gamma, and delta with them.",
+        DeltaGammaHedge(market),
+    )
     return (
+        *((delta_gamma,) if options.hedges else ()),
         Baseline(
             "delta",
             "Delta",

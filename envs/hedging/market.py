@@ -18,7 +18,7 @@ from conf.errors import InputError
 from conf.settings import settings
 from conf.types import BoolArray, FloatArray, IntArray, ObsArray
 from envs.core.batch import Window
-from envs.core.costs import BPS, FlatCosts, SpreadCosts
+from envs.core.costs import BPS, CostSettings, FlatCosts, RealisticCosts, SpreadCosts
 from envs.core.features import CLIP, Feature, Scaling
 from envs.core.market import BookOptions, EpisodeSettings, MarketSettings, cash_returns
 from envs.core.reward import RewardSettings, RewardWeights
@@ -27,10 +27,12 @@ from envs.hedging.liability import (
     Leg,
     LiabilityName,
     PricedLiability,
+    Quotes,
     calendar_of,
     legs_of,
     price_liability,
 )
+from envs.hedging.listed import ListedOption, PricedOptions, price_listed
 from envs.hedging.objective import HedgingObjective, MeanDeviationCost
 from envs.market.clock import DAYS_PER_YEAR
 from envs.market.history import MarketHistory, readonly
@@ -61,13 +63,17 @@ class HedgingSettings(BookOptions):
     kind: Literal["hedging"] = "hedging"
     liability: LiabilityName | tuple[Leg, ...] = "call"
     # holding: shares a unit; band: how far below and above the model's delta it may lie.
-    action: Literal["band", "holding"] = "band"
+    # shifted_band: it lies around another number than delta, which is chosen too.
+    action: Literal["band", "shifted_band", "holding"] = "band"
     rebalance_every: Annotated[int, Field(ge=1)] = 1  # sessions; in between nothing is traded
     objective: HedgingObjective = MeanDeviationCost()  # what hedges are judged by
     notional_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1  # of the initial equity
     episode: EpisodeSettings = EpisodeSettings(sessions=20, ruin_share=0.0)
     # Of every dollar of the underlying bought or sold, the first purchase and the last sale too.
     costs: FlatCosts | SpreadCosts = FlatCosts(rate_bps=100.0)
+    hedges: tuple[ListedOption, ...] = ()  # traded beside the underlying
+    # Of trading them: an option's own, but for the impact of orders that are larger than any here.
+    hedge_costs: CostSettings = RealisticCosts()
     reward: RewardSettings = HEDGING_REWARD
 
     @model_validator(mode="after")
@@ -85,6 +91,11 @@ class HedgingSettings(BookOptions):
                 raise ValueError(f"a leg of {leg.sessions} sessions outlives the episode's {life}")
             if leg.quantity == 0.0:
                 raise ValueError("a leg of the liability has quantity 0")
+        for option in self.hedges:
+            if option.sessions <= life:
+                raise ValueError(
+                    f"a hedge of {option.sessions} sessions does not outlive the episode's {life}"
+                )
         if self.costs.rate_bps * BPS >= 1.0:
             raise ValueError(f"costs.rate_bps = {self.costs.rate_bps} leaves nothing of a trade")
         others = [
@@ -109,9 +120,9 @@ class HedgingSettings(BookOptions):
 class HedgingMarket:
     """What every episode of a hedger reads; shared by all of them, never written.
 
-    M instruments: the underlying, a share whose dividends are reinvested, then the L legs. Delta,
-    gamma and vega are those of the hedge: of a unit of the liability with its sign turned, so that
-    holding `delta` shares is neutral.
+    M instruments: the underlying, a share whose dividends are reinvested, H listed options, then
+    the L legs. The first K = 1 + H are traded. Delta, gamma and vega are those of the hedge: of a
+    unit of the liability with its sign turned, so that holding `delta` shares is neutral.
     """
 
     history: MarketHistory
@@ -119,8 +130,8 @@ class HedgingMarket:
     instruments: tuple[str, ...]
     mark: FloatArray  # (P, T, M) dollars a unit of the underlying, and an option on one share
     aged: FloatArray  # (P, T, M) likewise, of what was held into the close
-    unit_cost: FloatArray  # (P, T, 1) dollars a unit of the underlying traded at `mark`
-    closing_cost: FloatArray  # (P, T, 1) likewise at `aged`; 0 where it is not sold for good
+    unit_cost: FloatArray  # (P, T, K) dollars a unit traded at `mark`
+    closing_cost: FloatArray  # (P, T, K) likewise at `aged`; 0 where it is not sold for good
     cash_return: FloatArray  # (T,)
     market_closed: BoolArray | None  # (P, T) closes at which the underlying cannot be traded
     listed: BoolArray  # (T,) sessions at which a liability is sold
@@ -132,8 +143,10 @@ class HedgingMarket:
     delta: FloatArray  # (P, T) shares a unit
     gamma: FloatArray  # (P, T) change of that a dollar of the underlying
     vega: FloatArray  # (P, T) dollars a unit for 1.00 of volatility
+    option_delta: FloatArray  # (P, T, H) of the underlying's units that one option moves like
+    neutral: FloatArray  # (P, T, H) options a unit, which together have the liability's gamma
     years_left: FloatArray  # (T,) of variance, to the end of the liability
-    observed: ObsArray  # (P, T, F - 2) scaled, all but the hedger's own entries
+    observed: ObsArray  # (P, T, F - K - 1) scaled, all but the hedger's own entries
     index_return: FloatArray  # (P, T) total return of the underlying from the close before
     surface: SurfaceSettings = DATA_VOLATILITY  # that the liability is priced on
     first_usable: int = 0
@@ -142,6 +155,16 @@ class HedgingMarket:
         """The same with `factor` (or (P, T, 1), by path and session) times the costs."""
         unit, closing = factor * self.unit_cost, factor * self.closing_cost
         return replace(self, unit_cost=unit, closing_cost=closing)
+
+    @property
+    def num_traded(self) -> int:
+        """K: the underlying and the listed options."""
+        return int(self.unit_cost.shape[-1])
+
+    @property
+    def own_features(self) -> tuple[Feature, ...]:
+        """The hedger's own entries, the last of the observation: K holdings and the cost."""
+        return self.features[-self.num_traded - 1 :]
 
     @property
     def cost_share(self) -> FloatArray:
@@ -164,9 +187,13 @@ def build_hedging_market(
 ) -> HedgingMarket:
     """Price the liabilities; InputError for a history too short for a single one."""
     life, legs, spot = options.episode.sessions, options.legs, history.close
-    calendar = calendar_of(history, life)
+    longest = max((option.sessions for option in options.hedges), default=0)
+    calendar, quotes = calendar_of(history, life, longest), Quotes(history, surface)
     sold, sessions = calendar.sold, np.arange(history.num_sessions)
-    priced = price_liability(history, legs, life, calendar, surface)
+    priced = price_liability(spot, quotes, legs, life, calendar)
+    listed = price_listed(
+        history, quotes, options.hedges, options.hedge_costs, priced.gamma, life, calendar
+    )
     notional = options.initial_equity_usd * options.notional_share
     units = notional / spot[:, sold]
     premium = priced.price[:, sold] * units
@@ -178,22 +205,30 @@ def build_hedging_market(
     dividends = history.dividend_yield * history.days_to_next / DAYS_PER_YEAR
     reinvested = np.exp(np.append(0.0, np.cumsum(dividends[:-1])))
     underlying = (spot * reinvested)[..., None]
-    sold_too = np.zeros((len(sessions), 1), np.bool_)
+    sold_too = np.zeros((len(sessions), 1 + len(options.hedges)), np.bool_)
     sold_too[calendar.closes(life)] = True
     costs = options.costs.per_unit(spot, spot, spot, history.implied_vol) * reinvested
+    costs = costs[..., None]
     closed = sessions % options.rebalance_every != 0
     years = history.clock.years(history.dates, calendar.dates[calendar.ends])
     index_return = np.zeros(spot.shape)
     index_return[:, 1:] = underlying[:, 1:, 0] / underlying[:, :-1, 0] - 1.0
-    features = hedging_features(legs, life)
+    features = hedging_features(legs, life, options.hedges)
+    market_features = tuple(item for item in features if item.block == "market")
     return HedgingMarket(
         history=history,
         features=features,
-        instruments=(UNDERLYING, *(leg.name(life) for leg in legs)),
-        mark=readonly(np.concatenate([underlying, priced.mark], axis=-1)),
-        aged=readonly(np.concatenate([underlying, priced.aged], axis=-1)),
-        unit_cost=readonly(costs[..., None]),
-        closing_cost=readonly(costs[..., None] * sold_too),
+        instruments=(
+            UNDERLYING,
+            *(option.name for option in options.hedges),
+            *(leg.name(life) for leg in legs),
+        ),
+        mark=readonly(np.concatenate([underlying, listed.mark, priced.mark], axis=-1)),
+        aged=readonly(np.concatenate([underlying, listed.aged, priced.aged], axis=-1)),
+        unit_cost=readonly(np.concatenate([costs, listed.unit_cost], axis=-1)),
+        closing_cost=readonly(
+            np.concatenate([costs * sold_too[:, :1], listed.closing_cost], axis=-1)
+        ),
         cash_return=cash_returns(history),
         market_closed=readonly(np.broadcast_to(closed, spot.shape)) if closed.any() else None,
         listed=sold == sessions,
@@ -205,8 +240,10 @@ def build_hedging_market(
         delta=readonly(priced.delta),
         gamma=readonly(priced.gamma),
         vega=readonly(priced.vega),
+        option_delta=readonly(listed.delta / reinvested[:, None]),
+        neutral=readonly(listed.neutral),
         years_left=years,
-        observed=_observed(history, priced, units / premium, features[:-2]),
+        observed=_observed(history, priced, listed, units / premium, market_features),
         index_return=readonly(index_return),
         surface=surface,
     )
@@ -217,15 +254,15 @@ def hedge_delta(
 ) -> FloatArray:
     """The hedge's delta at so many times (P, T) the variance, shares a unit, (P, T)."""
     life, history = options.episode.sessions, market.history
+    quotes = Quotes(history, market.surface, variance_multiple)
     calendar = calendar_of(history, life)
-    return price_liability(
-        history, options.legs, life, calendar, market.surface, variance_multiple
-    ).delta
+    return price_liability(history.close, quotes, options.legs, life, calendar).delta
 
 
 def _observed(
     history: MarketHistory,
     priced: PricedLiability,
+    listed: PricedOptions,
     per_price: FloatArray,
     features: tuple[Feature, ...],
 ) -> ObsArray:
@@ -237,7 +274,8 @@ def _observed(
         priced.gamma * history.close * session_vol,
         priced.vega * vol * per_price,
     ]
-    raw = [priced.seen, np.stack([*whole, vol], axis=-1)]
+    of_options = np.stack([listed.delta, listed.neutral], axis=-1).reshape(*vol.shape, -1)
+    raw = [priced.seen, np.stack([*whole, vol], axis=-1), of_options]
     return Scaling(features).apply(np.concatenate(raw, axis=-1))
 
 
@@ -271,9 +309,25 @@ class HedgingMarketSettings(MarketSettings):
         return build_hedging_market(history, self.env, self.surface)
 
 
-def hedging_features(legs: tuple[Leg, ...], life: int) -> tuple[Feature, ...]:
-    """The observation: two entries a leg, four of the whole liability, two of the hedger."""
+def hedging_features(
+    legs: tuple[Leg, ...], life: int, hedges: tuple[ListedOption, ...] = ()
+) -> tuple[Feature, ...]:
+    """The observation: two entries a leg, four of the whole liability, two of the hedger.
+
+    For each listed option two more, and one of the hedger.
+    """
     own = "portfolio"
+    by_option = (
+        (
+            Feature(f"delta.{option.name}", "market", 1.0, -CLIP, CLIP, raw="shares an option"),
+            Feature(f"neutral.{option.name}", "market", 1.0, -CLIP, CLIP, raw="options a unit"),
+        )
+        for option in hedges
+    )
+    holdings = (
+        Feature(f"holding.{option.name}", own, 1.0, -CLIP, CLIP, raw="options a unit")
+        for option in hedges
+    )
     by_leg = (
         (
             Feature(
@@ -294,6 +348,8 @@ def hedging_features(legs: tuple[Leg, ...], life: int) -> tuple[Feature, ...]:
         Feature("gamma", "market", 0.1, -CLIP, CLIP, raw="change of delta for a usual session"),
         Feature("vega", "market", 1.0, -CLIP, CLIP, raw="prices, for all of the volatility"),
         Feature("volatility", "market", 0.2, 0, CLIP, raw="implied, annual"),
+        *(feature for pair in by_option for feature in pair),
         Feature("holding", own, 1.0, -CLIP, CLIP, raw="shares a unit"),
+        *holdings,
         Feature("cost", own, 1.0, -CLIP, CLIP, raw="lost since the sale, in prices"),
     )

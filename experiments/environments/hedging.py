@@ -43,8 +43,8 @@ class HedgingSetup(MarketSetup):
     index_title: ClassVar[str] = "the underlying"
     trades_options: ClassVar[bool] = False
     conditions: ClassVar[tuple[str, ...]] = (
-        *("liability", "action", "rebalance_every", "objective", "notional_share"),
-        "initial_equity_usd",
+        *("liability", "action", "rebalance_every", "objective", "notional_share", "hedges"),
+        *("hedge_costs", "initial_equity_usd"),
     )
 
     def baselines(self, evaluated: Window) -> tuple[tuple[Baseline, ...], tuple[str, ...]]:
@@ -141,13 +141,15 @@ class HedgingSetup(MarketSetup):
         path = np.arange(len(backtest.equity)) % market.history.num_paths
         gain = backtest.quantity * (market.aged[:, after] - market.mark[:, now])[path]
         invested, pnl = backtest.position.sum(axis=-1), np.diff(backtest.equity, axis=1)
-        at_end = np.abs(backtest.quantity[..., 0]) * market.closing_cost[:, after, 0][path]
+        own = slice(0, market.num_traded)
+        at_end = np.abs(backtest.quantity[..., own]) * market.closing_cost[:, after][path]
+        at_end = at_end.sum(axis=-1)
         cash = backtest.equity[:, :-1] - (backtest.cost - at_end) - invested
         carry = np.where(backtest.alive, cash * market.cash_return[now], 0.0)
         held = gain.sum(axis=-1)
         terms = {
-            "hedge": gain[..., 0],
-            "liability": gain[..., 1:].sum(axis=-1),
+            "hedge": gain[..., own].sum(axis=-1),
+            "liability": gain[..., market.num_traded :].sum(axis=-1),
             "carry": carry,
             "cost": -backtest.cost,
             "write_off": write_off(backtest, held + carry),

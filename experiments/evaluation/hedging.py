@@ -57,7 +57,7 @@ class HedgingEvaluation:
     costs: Mapping[str, FloatArray]  # name -> (N,) what each liability cost
     verdict: HedgeVerdict
     num_trials: int
-    region: NoTradeRegion | None  # None where the action is no band
+    region: NoTradeRegion | None  # None where the action is no band of the underlying alone
     unseen: str  # what the paths are
 
 
@@ -105,7 +105,7 @@ def evaluate_hedging(
         costs={name: series.sum(axis=0) for name, series in lost.items()},
         verdict=verdict,
         num_trials=max(count_trials(tested.run, setup, split).num_trials, 1),
-        region=_region(setup, tested.policy) if env.action == "band" else None,
+        region=_region(setup, tested.policy),
         unseen=f"the {split} split" if simulated is None else "newly simulated",
     )
 
@@ -128,9 +128,11 @@ def _row(name: str, run: HedgeRun, objective: float) -> HedgeRow:
     return HedgeRow(name, float(cost.mean()), float(cost.std()), float(run.paid.mean()), objective)
 
 
-def _region(setup: HedgingSetup, policy: Policy) -> NoTradeRegion:
+def _region(setup: HedgingSetup, policy: Policy) -> NoTradeRegion | None:
     """Of a hedger who holds delta and has lost nothing so far."""
     env, history = setup.settings.env, setup.market.history
+    if env.action == "holding" or env.hedges:
+        return None
     life = env.episode.sessions
     middle = life // 2 - (life // 2) % env.rebalance_every
     cut = history.sessions(0, life + 1)
@@ -150,7 +152,7 @@ def _region(setup: HedgingSetup, policy: Policy) -> NoTradeRegion:
     )
     market = setup.settings.build(grid)
     delta = market.delta[:, middle]
-    own = Scaling(market.features[-2:]).apply(np.column_stack([delta, np.zeros(_GRID)]))
+    own = Scaling(market.own_features).apply(np.column_stack([delta, np.zeros(_GRID)]))
     seen = np.concatenate([market.observed[:, middle], own], axis=-1)
     action, _ = policy.predict(seen, deterministic=True)
     width = whalley_wilmott_width(market, env, setup.fitted.whalley_wilmott)[:, middle]
