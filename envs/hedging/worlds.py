@@ -22,12 +22,13 @@ def build_hedging_worlds(
     past: MarketHistory,
     *,
     unseen: bool = False,
+    draw: int = 0,
 ) -> HedgingMarket:
     """The market whose paths are those of all worlds, the fair ones without a smile.
 
     `past` is the training years; `unseen` gives others of the same kind.
     """
-    histories = simulate_worlds(worlds, past, unseen=unseen)
+    histories = simulate_worlds(worlds, past, unseen=unseen, draw=draw)
     fair = replace(settings, surface=DATA_VOLATILITY)
     parts = [
         own.build(history)

@@ -66,13 +66,13 @@ class HedgingSetup(MarketSetup):
             )
         return fit_hedges(self.market, self.settings.env, window)
 
-    @cached_property
-    def learning(self) -> tuple[HedgingMarket, Window]:
+    def drawn(self, draw: int) -> tuple[HedgingMarket, Window]:
         """The training years or, with `data.worlds`, simulated markets fitted to them."""
         worlds = self.settings.data_worlds
         if worlds is None:
             return self.market, self.window("train")
-        market = build_hedging_worlds(self.settings, worlds, past_of(self.loaded, "train"))
+        past = past_of(self.loaded, "train")
+        market = build_hedging_worlds(self.settings, worlds, past, draw=draw)
         return market, Window(0, market.history.num_sessions)
 
     @cached_property

@@ -20,6 +20,12 @@ TINY = (
     *("env.episode.sessions=6", "data.sessions=130", "data.paths=300"),
 )
 PATHWISE = ("agent.updates=40", "agent.stretches=512")
+SP500 = (
+    *("+exp=hedging_sp500", "hydra.run.dir=outputs/hedging/day/run", "env.episode.sessions=6"),
+    *("callbacks.progress_bar=false", "agent.updates=4", "agent.stretches=64"),
+    *(f"data.worlds.{x}" for x in ("markets=4", "paths=2", "sessions=130", "draws=2")),
+    *("data.worlds.shares.garch=0", "env.hedges=[{sessions: 12}]"),
+)
 PPO = (
     *("agent=episode_ppo", "num_envs=256", "total_timesteps=30720", "agent.batch_size=512"),
     *("callbacks.validate_every=15360", "callbacks.checkpoint_every=15360"),
@@ -77,6 +83,32 @@ def test_where_there_is_nothing_to_gain_nothing_is_found(command, tmp_path, monk
     assert error["policy"] == pytest.approx(error["delta"], rel=0.03)
 
 
+def test_on_real_years_liabilities_overlap_and_are_drawn_in_blocks(command, tmp_path):
+    assert command(train, *SP500)[0] == 0
+    run = ("run=outputs/hedging/day/run", "resamples=100", "report=false", "split=validation")
+    code, _, err = command(evaluate, *run)
+    assert code == 0, err
+    metrics = tmp_path / "outputs/hedging/day/run/evaluation_validation/metrics.json"
+    numbers = json.loads(metrics.read_text())
+    assert numbers["surface"] == "vix"
+    assert numbers["paths"] == 252 - 6  # sessions of 2013
+    assert numbers["verdict"]["mean_block"] == 18.0
+    assert "246 overlapping liabilities" in numbers["verdict"]["reason"]
+    assert "delta_gamma" in [row["name"] for row in numbers["hedges"]]
+
+
+def test_in_the_markets_of_a_split_a_liability_is_sold_at_every_session():
+    splits = {"train_end": "2001-12-31", "validation_end": "2002-12-31"}
+    data = {"source": "sp500", "paths": None, "sessions": None, "rate": 0.03, "splits": splits}
+    data = {name: value for name, value in data.items() if value is not None}
+    setup = open_market(market_settings({**config_of(), "data": data}))
+    window, sold = setup.window("validation"), []
+    for market, own in setup.sold_daily("validation"):
+        sold += list(market.history.dates[market.starts(own, 6)])
+        assert market.history.dates[own.start] == setup.history.dates[window.start]
+    assert sorted(sold) == list(setup.history.dates[window.start : window.stop - 6])
+
+
 def test_causes_of_profit_add_up_and_costs_are_among_them():
     setup = open_market(market_settings(config_of()))
     assert isinstance(setup, HedgingSetup)
@@ -102,7 +134,7 @@ def test_unseen_paths_are_others_than_those_of_the_data_and_the_same_each_time()
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"surface": {"kind": "flat"}}, "surface=flat is for an option book"),
+        ({"surface": {"kind": "flatt"}}, "surface"),
         ({"costs": {"kind": "realistic"}}, "costs=realistic"),
         ({"risk": {"enabled": True}}, "risk module has nothing to limit"),
         ({"data": {"source": "panel_simulated"}}, "options are on one index"),
