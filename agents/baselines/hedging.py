@@ -20,12 +20,14 @@ from conf.types import FloatArray
 from envs.core.batch import Window
 from envs.core.kernel import BookState
 from envs.hedging.env import HedgingKernel
+from envs.hedging.liability import DATA_VOLATILITY
 from envs.hedging.market import HedgingMarket, HedgingSettings, hedge_delta
 
 LEAST_VARIANCE = 0.05  # of the variance that is adjusted downwards, as a share of it
 FIT_EPISODES = 10_000
 BANDS = tuple(0.01 * 1.25**k for k in range(17))  # .01 to .36 shares
 # A dollar, where the underlying costs 100: from nearly no to a very narrow band.
+SLOPES = tuple(-0.02 * k for k in range(16))
 AVERSIONS = tuple(0.0625 * 2.0**k for k in range(13))
 
 
@@ -142,6 +144,18 @@ def zakamouline_hedge(
     return BandHedge(market, delta - width, delta + width)
 
 
+def minimum_variance_hedge(market: HedgingMarket, slope: float) -> BandHedge:
+    """Delta + vega x slope / (S sqrt(tau)): volatility rises as the underlying falls, slope < 0.
+
+    A relative move of x moves volatility by slope x / sqrt(tau) on average. J. Hull and A. White,
+    Optimal delta hedging for options, Journal of Banking and Finance 82 (2017), who let the slope
+    depend on delta.
+    """
+    years = np.maximum(market.years_left, 1e-6)
+    delta = market.delta + slope * market.vega / (market.history.close * np.sqrt(years))
+    return BandHedge(market, delta, delta)
+
+
 def constant_band(market: HedgingMarket, width: float) -> BandHedge:
     """Delta within ±width shares."""
     return BandHedge(market, market.delta - width, market.delta + width)
@@ -232,6 +246,7 @@ class FittedHedges:
     width: float  # of the constant band, shares
     whalley_wilmott: float  # risk aversions
     zakamouline: float
+    slope: float  # of volatility against the underlying
 
 
 def fit_hedges(market: HedgingMarket, options: HedgingSettings, window: Window) -> FittedHedges:
@@ -244,10 +259,12 @@ def fit_hedges(market: HedgingMarket, options: HedgingSettings, window: Window) 
 
         return min(values, key=score)
 
+    slopes = SLOPES if market.surface != DATA_VOLATILITY else (0.0,)
     return FittedHedges(
         best(lambda width: constant_band(market, width), BANDS),
         best(lambda a: whalley_wilmott_hedge(market, options, a), AVERSIONS),
         best(lambda a: zakamouline_hedge(market, options, a), AVERSIONS),
+        best(lambda slope: minimum_variance_hedge(market, slope), slopes),
     )
 
 
@@ -256,6 +273,12 @@ def build_hedging_baselines(
 ) -> tuple[Baseline, ...]:
     """Every classical hedge on a market."""
     ww, zak, width = fitted.whalley_wilmott, fitted.zakamouline, fitted.width
+    minimum_variance = Baseline(
+        "minimum_variance",
+        "Minimum variance",
+        f"Holds delta and a slope of {fitted.slope:g} times vega: volatility moves with the index.",
+        minimum_variance_hedge(market, fitted.slope),
+    )
     delta_gamma = Baseline(
         "delta_gamma",
         "Delta-gamma",
@@ -264,6 +287,7 @@ def build_hedging_baselines(
     )
     return (
         *((delta_gamma,) if options.hedges else ()),
+        *((minimum_variance,) if market.surface != DATA_VOLATILITY else ()),
         Baseline(
             "delta",
             "Delta",

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from agents.baselines.hedging import DeltaGammaHedge, delta_hedge, hedging_costs, run_hedge
+from agents.baselines.hedging import (
+    DeltaGammaHedge,
+    delta_hedge,
+    fit_hedges,
+    hedging_costs,
+    minimum_variance_hedge,
+    run_hedge,
+)
 from conf.errors import InputError
 from envs.core.batch import Window
 from envs.hedging.market import HedgingMarketSettings
@@ -94,6 +101,19 @@ def test_a_second_option_takes_most_of_the_error_that_delta_leaves():
     assert error[0].std() == pytest.approx(0.19, abs=0.01)
     assert error[1].std() < 0.065
     assert abs(error[1].mean()) < 0.004
+
+
+def test_on_the_index_volatility_moves_against_it_and_less_than_delta_is_safer(index):
+    """Fitted to the years before 2007, and so in those up to 2012."""
+    options = options_of(LIFE, costs={"kind": "spread"})
+    market = market_of(index.history.sessions(0, 3500), options, VixSurface())
+    fitted = fit_hedges(market, options, Window(0, 2000))
+    assert -0.2 <= fitted.slope < 0.0
+    error = [
+        hedging_costs(hedge, market, options, Window(2000, 3500)).sum(axis=0).std()
+        for hedge in (delta_hedge(market), minimum_variance_hedge(market, fitted.slope))
+    ]
+    assert error[1] < 0.97 * error[0]
 
 
 def test_listed_options_are_traded_at_the_costs_of_options():
