@@ -1,9 +1,12 @@
 """Hedging as a run: trained, evaluated on unseen paths, judged; and what is refused."""
 
 import json
+import re
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 
 from agents.baselines.hedging import delta_hedge
 from conf.errors import InputError
@@ -44,11 +47,36 @@ def config_of(**changes):
     }
 
 
+def assert_judged_by_its_objective(run, *, ppo):
+    """The log and TensorBoard speak of it, and the policy that is kept is the best by it."""
+    log = (run / "train.log").read_text()
+    assert "Sharpe" not in log
+    assert ("% of the price" in log.partition("last update's objective was ")[2]) is not ppo
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()["scalars"]
+    assert not [tag for tag in tags if "sharpe" in tag and not tag.startswith("reward/")]
+    scores = {e.step: e.value for e in events.Scalars("validation/cost_objective_percent")}
+    kept = json.loads((run / "best" / "validation.json").read_text())
+    assert len(scores) == (2 if ppo else 1)
+    assert kept["step"] == min(scores, key=scores.get)
+    objective = kept["metrics"]["cost_objective_percent"]
+    assert f"best validation mean + 1.5 SD {objective:.1f} % of the price" in log
+    gap = events.Scalars("validation/gap")[-1].value
+    train_split = events.Scalars("train_split/cost_objective_percent")[-1].value
+    assert gap == pytest.approx(list(scores.values())[-1] - train_split, abs=1e-3)
+    layout = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    for category in layout_pb2.Layout.FromString(layout).category if ppo else ():
+        for chart in category.chart:
+            assert any(re.search(chart.multiline.tag[0], tag) for tag in tags), chart.title
+
+
 @pytest.mark.parametrize("agent", [PATHWISE, PPO])
 def test_a_trained_hedge_is_judged_on_unseen_paths(command, tmp_path, monkeypatch, agent):
     monkeypatch.setattr(hedging_evaluation, "UNSEEN_PATHS", 3000)
     code, _, err = command(train, *TINY, *agent)
     assert code == 0, err
+    assert_judged_by_its_objective(tmp_path / "outputs/hedging/day/run", ppo=agent is PPO)
     code, out, err = command(evaluate, "run=outputs/hedging/day/run", "resamples=100")
     assert code == 0, err
     folder = tmp_path / "outputs/hedging/day/run/evaluation"
