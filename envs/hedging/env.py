@@ -14,7 +14,7 @@ from envs.core.episode_statistics import ALL
 from envs.core.features import Scaling
 from envs.core.kernel import BookKernel
 from envs.core.market import as_rows
-from envs.hedging.market import HedgingMarket, HedgingSettings
+from envs.hedging.market import HedgingMarket, HedgingSettings, nothing_to_limit
 from risk.book import Book
 
 BAND_SHIFT = 2.0  # an action of 0 leaves ln(1 + e^-2) = .13 shares on each side of delta
@@ -53,10 +53,7 @@ class HedgingKernel(BookKernel):
     def _prepare(self) -> None:
         market, options = self.market, self.options
         if self.overlay is not None:
-            raise InputError(
-                "a liability cannot be cut down, so the risk module has nothing to limit",
-                "Choose risk=none",
-            )
+            raise nothing_to_limit()
         self._starts = market.starts(self.window, options.episode.sessions)
         if self.random_start and not len(self._starts):
             raise InputError(
@@ -137,7 +134,7 @@ class HedgingKernel(BookKernel):
         return kept
 
     def _risk_book(self, mark: FloatArray, row: IntArray) -> Book:
-        raise NotImplementedError("there is no risk module")
+        raise nothing_to_limit()
 
     def _market_return(self, row: IntArray) -> FloatArray:
         return self._index.take(row + 1)

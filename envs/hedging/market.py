@@ -228,6 +228,10 @@ class HedgingMarketSettings(MarketSettings):
     env: HedgingSettings = field(default_factory=HedgingSettings)
     risk: RiskSettings = field(default_factory=lambda: RiskSettings(enabled=False))
 
+    def __post_init__(self) -> None:
+        if self.risk.enabled:
+            raise nothing_to_limit()
+
     @property
     def surface_kind(self) -> str:
         """None: the liability is priced at the volatility of the data."""
@@ -242,6 +246,14 @@ class HedgingMarketSettings(MarketSettings):
         if not isinstance(history, MarketHistory):
             raise InputError(f"{history.name} is a panel of assets", "Choose one index to hedge on")
         return build_hedging_market(history, self.env)
+
+
+def nothing_to_limit() -> InputError:
+    """The risk module shrinks what is held, and here that leaves more of the liability open."""
+    return InputError(
+        "a liability cannot be cut down, so the risk module has nothing to limit",
+        "Choose risk=none",
+    )
 
 
 def hedging_features(legs: tuple[Leg, ...], life: int) -> tuple[Feature, ...]:
