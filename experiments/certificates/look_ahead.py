@@ -32,6 +32,8 @@ from experiments.certificates.certificate import Certificate, Certification
 from experiments.certificates.small_environments import (
     STOCKS,
     allocation_settings,
+    few_paths,
+    hedging_settings,
     index_history,
     models_of,
     option_settings,
@@ -97,6 +99,7 @@ def look_ahead(certification: Certification) -> list[Certificate]:
         certificates = [
             certificate("look_ahead.options", option_configurations(certification, folder)),
             certificate("look_ahead.allocation", allocation_configurations(certification, folder)),
+            certificate("look_ahead.hedging", hedging_configurations(certification, folder)),
         ]
     if certification.tested is not None:
         certificates.append(certificate("look_ahead.run", run_configurations(certification.tested)))
@@ -298,10 +301,17 @@ def allocation_configurations(
             yield Configuration(_named(source.name, managed), source, settings)
 
 
+def hedging_configurations(certification: Certification, folder: Path) -> Iterator[Configuration]:
+    """Every source of an index, hedged by bands."""
+    rng = np.random.default_rng(certification.seed)
+    for source in _index_sources(certification, rng, folder):
+        yield Configuration(source.name, source, hedging_settings())
+
+
 def run_configurations(tested: TestedRun) -> Iterator[Configuration]:
     """A run's policy in the market that it was trained in, without and with its risk module."""
     settings: Any = tested.setup.settings
-    source = LoadedSource("run", tested.setup.loaded.history)
+    source = LoadedSource("run", few_paths(tested.setup.loaded.history))
     for managed in (False, True) if settings.risk.enabled else (False,):
         under = replace(settings, risk=replace(settings.risk, enabled=managed))
         yield Configuration(_named("the run", managed), source, under, tested.policy)
