@@ -27,6 +27,7 @@ from agents.policy import Policy
 from envs.core.batch import Window
 from envs.core.kernel import BookKernel
 from envs.core.market import BookMarket, MarketSettings
+from envs.hedging.market import HedgingMarket
 from envs.market.sources.index import SyntheticData
 from experiments.certificates.certificate import Certificate, Certification
 from experiments.certificates.small_environments import (
@@ -138,7 +139,9 @@ def compare_futures(configuration: Configuration, moments: int, seed: int) -> Co
     if policy is None:
         policy = untrained_policy(settings, market, seed)
     results: Comparisons = {}
-    for t in chosen_sessions(market, moments, rng):
+    # What is left of a history has to hold one liability.
+    fewest = settings.env.episode.sessions if isinstance(market, HedgingMarket) else 0
+    for t in chosen_sessions(market, moments, rng, fewest):
         other = settings.build(source.changed(t, rng))
         results[t] = (
             market_difference(market, other, t)
@@ -148,9 +151,14 @@ def compare_futures(configuration: Configuration, moments: int, seed: int) -> Co
     return results
 
 
-def chosen_sessions(market: BookMarket, count: int, rng: np.random.Generator) -> list[int]:
-    """Sessions t to change everything after: the eve of a roll where there is one, and others."""
-    first, last = market.first_usable + 1, market.history.num_sessions - 2
+def chosen_sessions(
+    market: BookMarket, count: int, rng: np.random.Generator, fewest: int = 0
+) -> list[int]:
+    """Sessions t to change everything after: the eve of a roll where there is one, and others.
+
+    At least `fewest` sessions come before.
+    """
+    first, last = max(market.first_usable + 1, fewest), market.history.num_sessions - 2
     eves: list[int] = []
     listed = market.listed[first + 1 : last + 1]
     if listed.any():

@@ -13,9 +13,14 @@ from conf.errors import InputError
 from envs.core.batch import Window
 from experiments import evaluate, train
 from experiments.backtests.backtest import run_backtest
+from experiments.certificates.ledger_replay import certificate_of, run_replays
+from experiments.certificates.look_ahead import compare_futures, run_configurations
+from experiments.certificates.martingale import fair_gains, fair_markets
+from experiments.certificates.small_environments import RUN_PATHS
 from experiments.environments.hedging import HedgingSetup
 from experiments.environments.opening import market_settings, open_market
 from experiments.evaluation import hedging as hedging_evaluation
+from experiments.evaluation.open_run import open_run
 
 # Liabilities of six sessions on a few hundred paths.
 TINY = (
@@ -71,11 +76,24 @@ def assert_judged_by_its_objective(run, *, ppo):
             assert any(re.search(chart.multiline.tag[0], tag) for tag in tags), chart.title
 
 
+def assert_certified(run):
+    tested = open_run(str(run), "best")
+    (configuration,) = run_configurations(tested)
+    assert list(compare_futures(configuration, 1, seed=0).values()) == [None]
+    replays = dict(run_replays(tested))
+    assert len(replays) == 2 * RUN_PATHS
+    assert certificate_of("ledger.run", replays).passed
+    (fair,) = [market for market in fair_markets(tested, ("expiry",), 0) if market.name == "hedges"]
+    gains = fair_gains(fair, 300, 300, seed=0)
+    assert abs(gains["policy"].standard_errors) < 3.0
+
+
 @pytest.mark.parametrize("agent", [PATHWISE, PPO])
 def test_a_trained_hedge_is_judged_on_unseen_paths(command, tmp_path, monkeypatch, agent):
     monkeypatch.setattr(hedging_evaluation, "UNSEEN_PATHS", 3000)
     code, _, err = command(train, *TINY, *agent)
     assert code == 0, err
+    assert_certified(tmp_path / "outputs/hedging/day/run")
     assert_judged_by_its_objective(tmp_path / "outputs/hedging/day/run", ppo=agent is PPO)
     code, out, err = command(evaluate, "run=outputs/hedging/day/run", "resamples=100")
     assert code == 0, err
