@@ -23,3 +23,6 @@ class Criterion:
     def shown(self, value: float) -> str:
         """The value with its unit."""
         return f"{value:.{self.decimals}f}{self.unit}"
+
+
+SHARPE = Criterion()

@@ -16,7 +16,7 @@ from tensorboard.summary.writer import event_file_writer
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from callbacks.criterion import Criterion
+from callbacks.criterion import SHARPE, Criterion
 from callbacks.performance import EPISODE_SCALARS
 from envs.core.kernel import BookKernel
 
@@ -89,7 +89,7 @@ BOOK_TITLES = {
 class Dashboard(BaseCallback):
     """Writes the custom-scalars layout and the hyperparameters once, as training starts."""
 
-    def __init__(self, settings: Mapping[str, Any], criterion: Criterion = Criterion()) -> None:
+    def __init__(self, settings: Mapping[str, Any], criterion: Criterion = SHARPE) -> None:
         """`settings`: the sections of the configuration that are hyperparameters."""
         super().__init__()
         self._settings, self._criterion = flat(settings), criterion

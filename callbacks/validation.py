@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.persistence.policy_file import save_policy
 from agents.policy import Policy
-from callbacks.criterion import Criterion
+from callbacks.criterion import SHARPE, Criterion
 from callbacks.dashboard import write_scalars
 from conf.files import new_folder, write_json
 
@@ -41,7 +41,7 @@ class Validation(BaseCallback):
         score_train: Score,
         metadata: Mapping[str, Any],
         patience: int | None = None,
-        criterion: Criterion = Criterion(),
+        criterion: Criterion = SHARPE,
     ) -> None:
         super().__init__()
         self.criterion = criterion

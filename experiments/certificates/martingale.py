@@ -3,9 +3,9 @@
 The fair markets: options on a geometric Brownian motion that drifts at the rate less dividends,
 priced at its true volatility; forwards under Heston's stochastic volatility, on which no surface
 here is right, but put-call parity holds on all; assets that all drift at the rate; liabilities
-sold at their worth. Prices and paths share one clock of variance (`envs.market.clock`), business or calendar. Without costs
-the discounted P&L of every policy has mean zero there. Interest is discounted by the calendar days
-and the rate alone, not by what the market says.
+sold at their worth. Prices and paths share one clock of variance (`envs.market.clock`), business or
+calendar. Without costs the discounted P&L of every policy has mean zero there. Interest is
+discounted by the calendar days and the rate alone, not by what the market says.
 """
 
 from __future__ import annotations

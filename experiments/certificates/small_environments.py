@@ -94,8 +94,9 @@ def index_history(model: str, sessions: int, paths: int = PATHS) -> MarketHistor
 
 def few_paths(history: History) -> History:
     """At most RUN_PATHS of the paths of an index."""
-    many = isinstance(history, MarketHistory) and history.num_paths > RUN_PATHS
-    return history.first_paths(RUN_PATHS) if many else history
+    if isinstance(history, MarketHistory) and history.num_paths > RUN_PATHS:
+        return history.first_paths(RUN_PATHS)
+    return history
 
 
 def with_extra_columns(history: MarketHistory, rng: np.random.Generator) -> MarketHistory:

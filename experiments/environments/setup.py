@@ -1,6 +1,7 @@
 """A market setup: the data, the market built on it, and all that differs between environments.
 
-`option_book.py`, `allocation.py` and `hedging.py` are the three; `opening.py` chooses by the configuration.
+`option_book.py`, `allocation.py` and `hedging.py` are the three; `opening.py` chooses by the
+configuration.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, ClassVar, Self
 
 from agents.baselines.reference import Baseline
 from agents.policy import Policy, RiskManagedPolicy
-from callbacks.criterion import Criterion
+from callbacks.criterion import SHARPE, Criterion
 from callbacks.validation import Score
 from conf.errors import InputError
 from conf.files import without_places
@@ -76,7 +77,7 @@ class MarketSetup(ABC):
     @property
     def criterion(self) -> Criterion:
         """The metric of `scorer` that policies are chosen by."""
-        return Criterion()
+        return SHARPE
 
     @property
     def assets(self) -> tuple[str, ...] | None:

@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from callbacks.criterion import Criterion
+from callbacks.criterion import SHARPE
 from callbacks.dashboard import flat, layout, result_scalars
 
 
@@ -44,11 +44,11 @@ def test_hyperparameters_are_logged_with_scalars_that_exist(events):
     assert start.hparams["agent.learning_rate"].number_value == pytest.approx(1e-3)
     assert start.hparams["seed"].number_value == 0
     assert start.hparams["costs.kind"].string_value == "realistic"
-    assert set(result_scalars(Criterion())) <= set(events.Tags()["scalars"])
+    assert set(result_scalars(SHARPE)) <= set(events.Tags()["scalars"])
 
 
 def test_an_anchored_tag_matches_no_other_scalar():
-    ((_, [pattern]),) = [layout(Criterion(), [], ["pnl"], [])["4 Reward, mean a step"]["pnl"]]
+    ((_, [pattern]),) = [layout(SHARPE, [], ["pnl"], [])["4 Reward, mean a step"]["pnl"]]
     assert re.search(pattern, "reward/pnl")
     assert not re.search(pattern, "reward/pnl_squared")
     assert not re.search(pattern, "old/reward/pnl")

@@ -17,10 +17,12 @@ from experiments.certificates.ledger_replay import certificate_of, run_replays
 from experiments.certificates.look_ahead import compare_futures, run_configurations
 from experiments.certificates.martingale import fair_gains, fair_markets
 from experiments.certificates.small_environments import RUN_PATHS
+from experiments.environments import hedging as hedging_environment
 from experiments.environments.hedging import HedgingSetup
 from experiments.environments.opening import market_settings, open_market
 from experiments.evaluation import hedging as hedging_evaluation
 from experiments.evaluation.open_run import open_run
+from experiments.reporting.hedging_page import build_hedging_report
 
 # Liabilities of six sessions on a few hundred paths.
 TINY = (
@@ -86,6 +88,41 @@ def assert_certified(run):
     (fair,) = [market for market in fair_markets(tested, ("expiry",), 0) if market.name == "hedges"]
     gains = fair_gains(fair, 300, 300, seed=0)
     assert abs(gains["policy"].standard_errors) < 3.0
+
+
+def test_the_numbers_behind_the_page(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(hedging_environment, "PATHS_AT_ONCE", 1000)
+    weekly = ("env.rebalance_every=2", "env.liability=straddle")
+    assert command(train, *TINY, *PATHWISE, "agent.updates=5", *weekly)[0] == 0
+    tested = open_run(str(tmp_path / "outputs/hedging/day/run"), "best")
+    # The second market has the last of the paths.
+    result = hedging_evaluation.evaluate_hedging(tested, "test", resamples=100, paths=1050)
+    costs = result.costs["policy"]
+    assert len(costs) == 1050
+    expected = [costs.max(), np.quantile(costs, 0.95), np.median(costs), costs.min()]
+    assert [path.cost for path in result.examples] == pytest.approx(expected, abs=0.02)
+    for path in result.examples:
+        paid = result.paid["policy"][np.abs(costs - path.cost).argmin()]
+        assert path.paid == pytest.approx(paid)
+        assert np.isnan(path.band).tolist() == [[False, True] * 3] * 2
+        low, high = (edge[::2] for edge in path.band)
+        assert ((path.holding[::2] >= low - 1e-9) & (path.holding[::2] <= high + 1e-9)).all()
+        assert (path.holding[1::2] == path.holding[::2]).all()
+    assert [region.sessions_left for region in result.regions] == [4, 2]
+    agent, delta = (next(r for r in result.rows if r.name == name) for name in ("policy", "delta"))
+    assert agent.error == pytest.approx((costs - result.paid["policy"]).std())
+    assert delta.error < delta.deviation
+    for region in result.regions:
+        middle = len(region.delta) // 2
+        assert region.spot_over_start[middle] == pytest.approx(1.0)
+        assert abs(region.delta[middle]) < 0.1  # of a straddle at the money
+        assert (np.diff(region.delta) >= 0.0).all()
+        widths = [edges[1] - edges[0] for edges in (region.learned, region.whalley_wilmott)]
+        assert (np.array(widths) > 0.0).all()
+    page = build_hedging_report(result)
+    assert [chart.key for chart in page.charts] == [
+        *("hedge_differences", "hedge_costs", "no_trade_region", "hedged_paths")
+    ]
 
 
 @pytest.mark.parametrize("agent", [PATHWISE, PPO])
