@@ -38,17 +38,7 @@ from risk.overlay import RiskSettings
 
 UNDERLYING = "underlying"
 # The reward is what was earned in prices of the liability: the one term that has a meaning here.
-HEDGING_REWARD = RewardSettings(
-    weights=RewardWeights(
-        portfolio_return=1.0,
-        sharpe=0.0,
-        drawdown=0.0,
-        cost=0.0,
-        diversity=0.0,
-        concentration=0.0,
-    ),
-    ruin_penalty=0.0,
-)
+HEDGING_REWARD = RewardSettings(weights=RewardWeights.only(portfolio_return=1.0), ruin_penalty=0.0)
 
 
 @settings

@@ -69,6 +69,12 @@ def assert_judged_by_its_objective(run, *, ppo):
     assert kept["step"] == min(scores, key=scores.get)
     objective = kept["metrics"]["cost_objective_percent"]
     assert f"best validation mean + 1.5 SD {objective:.1f} % of the price" in log
+    if not ppo:
+        stage = EventAccumulator(str(run / "tensorboard" / "pathwise"))
+        stage.Reload()
+        updates = [event.value for event in stage.Scalars("pathwise/objective")]
+        assert updates[0] > updates[-1] == pytest.approx(objective, rel=0.1)  # percent, a cost
+        assert 30.0 < stage.Scalars("pathwise/cost")[-1].value < updates[-1]
     gap = events.Scalars("validation/gap")[-1].value
     train_split = events.Scalars("train_split/cost_objective_percent")[-1].value
     assert gap == pytest.approx(list(scores.values())[-1] - train_split, abs=1e-3)
