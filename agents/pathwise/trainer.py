@@ -115,19 +115,23 @@ class PathwiseTrainer:
         options: PathwiseSettings,
         seed: int,
     ) -> None:
-        self.policy, self.twins, self.options = policy, tuple(twins), options
+        self.policy, self.options = policy, options
         self.updates_done = 0
         self._rng = np.random.default_rng(seed)
-        self._days = _lasting(twins, windows, options)
+        self.learn_in(twins, windows)
+        self._optimizer = torch.optim.AdamW(
+            policy.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+        )
+
+    def learn_in(self, twins: Sequence[Twin], windows: Sequence[Window]) -> None:
+        """From the next update on draw from these; InputError where they do not go together."""
+        self.twins, self._days = tuple(twins), _lasting(twins, windows, self.options)
         starts = [
             twin.starts(window, self._days) for twin, window in zip(twins, windows, strict=True)
         ]
         self._starts, self._number = np.concatenate(starts), np.array([len(own) for own in starts])
         self._paths = np.array([twin.num_paths for twin in twins])
         self._annual = twins[0].market.history.sessions_per_year
-        self._optimizer = torch.optim.AdamW(
-            policy.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
-        )
 
     @property
     def finished(self) -> bool:

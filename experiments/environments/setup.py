@@ -121,10 +121,19 @@ class MarketSetup(ABC):
         risk = self.settings.risk
         return risk if risk.enabled and risk.in_training else None
 
+    @property
+    def draws(self) -> int:
+        """How many different markets a pathwise training learns in, one after another."""
+        return 1
+
+    def drawn(self, draw: int) -> tuple[BookMarket, Window]:
+        """The market of that number and the sessions of it that episodes lie in."""
+        return self.market, self.window("train")
+
     @cached_property
     def learning(self) -> tuple[BookMarket, Window]:
-        """Where an agent learns: a market and the sessions of it that episodes lie in."""
-        return self.market, self.window("train")
+        """Where an agent learns, and PPO all the time: the first of them."""
+        return self.drawn(0)
 
     def with_costs(self, factor: float) -> Self:
         """The same where everything that is traded costs `factor` times."""
