@@ -61,6 +61,11 @@ class HedgingTwin(Twin):
         costs = (options.costs, options.hedges, options.hedge_costs)
         return (*kept, *costs, options.episode.sessions, options.notional_share, self.initial)
 
+    @property
+    def reported(self) -> tuple[float, str]:
+        """An objective is minus what a liability costs, which is shown in percent of its price."""
+        return -100.0 * self.options.episode.sessions, "% of the price"
+
     def starts(self, window: Window, length: int) -> IntArray:
         """Sessions at which a liability is sold; InputError where a stretch is not its life."""
         life = self.options.episode.sessions

@@ -70,10 +70,10 @@ class PathwiseSettings:
 class Update(NamedTuple):
     """What one update did."""
 
-    objective: float  # a year
+    objective: float  # as `Twin.reported` says: a year, or percent of a liability's price
     grad_norm: float  # before it is clipped
     learning_rate: float
-    cost: float  # share of equity a year
+    cost: float  # likewise, of what trading cost
 
 
 def make_twin(
@@ -154,9 +154,9 @@ class PathwiseTrainer:
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(-annual)
         norm = clip_grad_norm_(self.policy.parameters(), self.options.max_grad_norm)
-        result = Update(
-            float(annual.detach()), float(norm), rate, self._annual * float(earned.cost.mean())
-        )
+        factor, _ = self.twins[0].reported
+        cost = abs(factor) * float(earned.cost.mean())
+        result = Update(factor * float(objective.detach()), float(norm), rate, cost)
         for name in ("objective", "grad_norm"):
             if not math.isfinite(getattr(result, name)):
                 what = {"grad_norm": "a gradient"}.get(name, "the objective")

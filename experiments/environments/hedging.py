@@ -17,6 +17,7 @@ from agents.baselines.hedging import (
 )
 from agents.baselines.reference import Baseline
 from agents.policy import Policy
+from callbacks.criterion import Criterion
 from callbacks.validation import Score
 from conf.errors import InputError
 from envs.core.batch import Window
@@ -110,25 +111,35 @@ class HedgingSetup(MarketSetup):
             if count
         )
 
+    @property
+    def criterion(self) -> Criterion:
+        """The objective of what liabilities cost."""
+        return Criterion(
+            "cost_objective_percent",
+            self.settings.env.objective.title,
+            " % of the price",
+            decimals=1,
+            lower_is_better=True,
+            beside=("cost_mean_percent", "cost_deviation_percent"),
+        )
+
     def scorer(self, split: str) -> Score:
-        """The objective of the split's liabilities; the score is minus it.
+        """What the split's liabilities cost, in percent of their prices.
 
         With `data.worlds` the liabilities to validate on are those of unseen worlds.
         """
         window, env, market = self.window(split), self.settings.env, self.market
-        base, unseen = super().scorer(split), self.unseen_worlds
+        unseen = self.unseen_worlds
         if unseen is not None and split == "validation":
             market, window = unseen, Window(0, unseen.history.num_sessions)
 
         def score(policy: Policy) -> Mapping[str, float]:
             lost = hedging_costs(policy, market, env, window)
-            objective = env.objective(lost)
+            cost = lost.sum(axis=0)
             return {
-                **base(policy),
-                "score": -objective,
-                "cost_objective": objective,
-                "cost_mean": float(lost.sum(axis=0).mean()),
-                "cost_deviation": float(lost.sum(axis=0).std()),
+                "cost_objective_percent": 100.0 * env.objective(lost),
+                "cost_mean_percent": 100.0 * float(cost.mean()),
+                "cost_deviation_percent": 100.0 * float(cost.std()),
             }
 
         return score

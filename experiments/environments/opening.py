@@ -125,7 +125,7 @@ def _check_sections_suit(config: Mapping[str, Any], kind: Any) -> None:
             "Choose surface=vix or surface=flat",
         )
     if kind == HEDGING:
-        _check_sections_suit_hedging(config, costs)
+        _check_sections_suit_hedging(costs)
     is_panel = str(data.get("source", "")).startswith("panel_")
     if is_panel and kind != ALLOCATION:
         raise InputError(
@@ -147,16 +147,11 @@ def _liability_surface(config: Mapping[str, Any]) -> SurfaceSettings:
     return surface
 
 
-def _check_sections_suit_hedging(config: Mapping[str, Any], costs: Any) -> None:
+def _check_sections_suit_hedging(costs: Any) -> None:
     if costs == "realistic":
         raise InputError(
             "costs=realistic are those of options, and a hedger trades the underlying",
             "Choose costs=spread, or costs=proportional costs.rate_bps=100",
-        )
-    if section(config, "risk").get("enabled", True):
-        raise InputError(
-            "a liability cannot be cut down, so the risk module has nothing to limit",
-            "Choose risk=none",
         )
 
 

@@ -1,6 +1,7 @@
 """A market setup: the data, the market built on it, and all that differs between environments.
 
-`option_book.py` and `allocation.py` are the two; `opening.py` chooses by the configuration.
+`option_book.py`, `allocation.py` and `hedging.py` are the three; `opening.py` chooses by the
+configuration.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, Self
 
 from agents.baselines.reference import Baseline
 from agents.policy import Policy, RiskManagedPolicy
+from callbacks.criterion import SHARPE, Criterion
 from callbacks.validation import Score
 from conf.errors import InputError
 from conf.files import without_places
@@ -72,6 +74,11 @@ class MarketSetup(ABC):
     def rolls_daily(self) -> bool:
         """Whether every position is closed at the next close."""
         return False
+
+    @property
+    def criterion(self) -> Criterion:
+        """The metric of `scorer` that policies are chosen by."""
+        return SHARPE
 
     @property
     def assets(self) -> tuple[str, ...] | None:

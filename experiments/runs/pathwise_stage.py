@@ -86,7 +86,8 @@ class PathwiseStage:
                 if done % every == 0 and not trainer.finished:
                     self._save()
         logger.close()
-        log.info("pathwise training: the last update's objective was %.4f a year", result.objective)
+        shown = f"{result.objective:.4g} {trainer.twins[0].reported[1]}"
+        log.info("pathwise training: the last update's objective was %s", shown)
         with new_folder(self._result) as temporary:
             save_policy(trainer.policy, temporary, {**self._setup.describe_data(), "step": 0})
 
