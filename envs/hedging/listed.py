@@ -14,6 +14,7 @@ from pydantic import Field
 from conf.settings import settings
 from conf.types import FloatArray, IntArray
 from envs.core.costs import AnyCosts
+from envs.core.features import CLIP, Feature
 from envs.hedging.liability import Calendar, Contract, Quotes
 from envs.market.history import MarketHistory
 
@@ -31,6 +32,24 @@ class ListedOption(Contract):
     def name(self) -> str:
         """As listed_call_1.00_63: kind, moneyness, sessions."""
         return f"listed_{self.kind}_{self.moneyness:.2f}_{self.sessions}"
+
+
+def listed_features(
+    options: tuple[ListedOption, ...],
+) -> tuple[tuple[Feature, ...], tuple[Feature, ...]]:
+    """What is seen of the options: two entries each of the market, and one each of the hedger."""
+    of_market = (
+        (
+            Feature(f"delta.{option.name}", "market", 1.0, -CLIP, CLIP, raw="shares an option"),
+            Feature(f"neutral.{option.name}", "market", 1.0, -CLIP, CLIP, raw="options a unit"),
+        )
+        for option in options
+    )
+    own = (
+        Feature(f"holding.{option.name}", "portfolio", 1.0, -CLIP, CLIP, raw="options a unit")
+        for option in options
+    )
+    return tuple(feature for pair in of_market for feature in pair), tuple(own)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from envs.hedging.liability import (
     legs_of,
     price_liability,
 )
-from envs.hedging.listed import ListedOption, PricedOptions, price_listed
+from envs.hedging.listed import ListedOption, PricedOptions, listed_features, price_listed
 from envs.hedging.objective import HedgingObjective, MeanDeviationCost
 from envs.market.clock import DAYS_PER_YEAR
 from envs.market.history import MarketHistory, readonly
@@ -319,17 +319,7 @@ def hedging_features(
     For each listed option two more, and one of the hedger.
     """
     own = "portfolio"
-    by_option = (
-        (
-            Feature(f"delta.{option.name}", "market", 1.0, -CLIP, CLIP, raw="shares an option"),
-            Feature(f"neutral.{option.name}", "market", 1.0, -CLIP, CLIP, raw="options a unit"),
-        )
-        for option in hedges
-    )
-    holdings = (
-        Feature(f"holding.{option.name}", own, 1.0, -CLIP, CLIP, raw="options a unit")
-        for option in hedges
-    )
+    of_options, holdings = listed_features(hedges)
     by_leg = (
         (
             Feature(
@@ -350,7 +340,7 @@ def hedging_features(
         Feature("gamma", "market", 0.1, -CLIP, CLIP, raw="change of delta for a usual session"),
         Feature("vega", "market", 1.0, -CLIP, CLIP, raw="prices, for all of the volatility"),
         Feature("volatility", "market", 0.2, 0, CLIP, raw="implied, annual"),
-        *(feature for pair in by_option for feature in pair),
+        *of_options,
         Feature("holding", own, 1.0, -CLIP, CLIP, raw="shares a unit"),
         *holdings,
         Feature("cost", own, 1.0, -CLIP, CLIP, raw="lost since the sale, in prices"),
