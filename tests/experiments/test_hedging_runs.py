@@ -174,7 +174,14 @@ def test_where_there_is_nothing_to_gain_nothing_is_found(command, tmp_path, monk
     assert error["policy"] == pytest.approx(error["delta"], rel=0.03)
 
 
-def test_on_real_years_liabilities_overlap_and_are_drawn_in_blocks(command, tmp_path):
+def test_on_real_years_liabilities_overlap_and_are_drawn_in_blocks(command, tmp_path, monkeypatch):
+    judged, judge = {}, hedging_evaluation.compare_hedges
+
+    def noted(agent, benchmarks, *given, **named):
+        judged.update(benchmarks)
+        return judge(agent, benchmarks, *given, **named)
+
+    monkeypatch.setattr(hedging_evaluation, "compare_hedges", noted)
     assert command(train, *SP500)[0] == 0
     run = ("run=outputs/hedging/day/run", "resamples=100", "report=false", "split=validation")
     code, _, err = command(evaluate, *run)
@@ -184,6 +191,8 @@ def test_on_real_years_liabilities_overlap_and_are_drawn_in_blocks(command, tmp_
     assert numbers["surface"] == "vix"
     assert numbers["paths"] == 252 - 6  # sessions of 2013
     assert numbers["verdict"]["mean_block"] == 18.0
+    cost = judged["static"].sum(axis=0)  # in the order of the sales, so like the one before
+    assert np.corrcoef(cost[1:], cost[:-1])[0, 1] > 0.4
     assert "246 overlapping liabilities" in numbers["verdict"]["reason"]
     assert "delta_gamma" in [row["name"] for row in numbers["hedges"]]
 
