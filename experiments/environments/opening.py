@@ -114,9 +114,9 @@ def _check_sections_suit(config: Mapping[str, Any], kind: Any) -> None:
             f"surface={surface} prices options, and an allocation has none",
             "Choose surface=none (+exp=allocation does)",
         )
-    if kind == ALLOCATION and costs == "realistic":
+    if kind == ALLOCATION and costs in ("realistic", "spread"):
         raise InputError(
-            "costs=realistic are those of options",
+            f"costs={costs} are those of options or an index",
             "Choose costs=proportional, or costs=flat costs.rate_bps=...",
         )
     if kind == OPTIONS and surface == "none":
