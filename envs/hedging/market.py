@@ -204,7 +204,7 @@ def build_hedging_market(
     index_return = np.zeros(spot.shape)
     index_return[:, 1:] = underlying[:, 1:, 0] / underlying[:, :-1, 0] - 1.0
     features = hedging_features(legs, life, options.hedges)
-    market_features = tuple(item for item in features if item.block == "market")
+    market_features = features[: -2 - len(options.hedges)]
     return HedgingMarket(
         history=history,
         features=features,
