@@ -254,7 +254,7 @@ class FittedHedges:
     width: float  # of the constant band, shares
     whalley_wilmott: float  # risk aversions
     zakamouline: float
-    slope: float  # of volatility against the underlying
+    slope: float = 0.0  # of volatility against the underlying
 
 
 def fit_hedges(market: HedgingMarket, options: HedgingSettings, window: Window) -> FittedHedges:
