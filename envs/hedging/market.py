@@ -15,13 +15,14 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from conf.errors import InputError
-from conf.settings import settings
+from conf.settings import in_one_message, settings
 from conf.types import BoolArray, FloatArray, IntArray, ObsArray
 from envs.core.batch import Window
 from envs.core.costs import BPS, FlatCosts
 from envs.core.features import CLIP, Feature, Scaling
 from envs.core.market import BookOptions, EpisodeSettings, MarketSettings, cash_returns
 from envs.core.reward import RewardSettings, RewardWeights
+from envs.hedging.blocks import BlockName, block_features, block_values
 from envs.hedging.liability import (
     Leg,
     LiabilityName,
@@ -37,6 +38,10 @@ from envs.market.sources.index import DataSettings, LoadedMarket, SyntheticData,
 from risk.overlay import RiskSettings
 
 UNDERLYING = "underlying"
+ModelVolatility = Annotated[
+    Literal["quoted"] | Annotated[float, Field(gt=0.0, lt=5.0)],
+    in_one_message("quoted, or an annual volatility between 0 and 5"),
+]
 # The reward is what was earned in prices of the liability: the one term that has a meaning here.
 HEDGING_REWARD = RewardSettings(
     weights=RewardWeights(
@@ -61,6 +66,10 @@ class HedgingSettings(BookOptions):
     action: Literal["band", "holding"] = "band"
     rebalance_every: Annotated[int, Field(ge=1)] = 1  # sessions; in between nothing is traded
     objective: HedgingObjective = MeanDeviationCost()  # what hedges are judged by
+    # At which the liability is priced and its Greeks are taken. quoted: by the data, at each close.
+    # With a number nothing that is seen, but for past returns, tells what volatility is now.
+    volatility: ModelVolatility = "quoted"
+    extra_blocks: tuple[BlockName, ...] = ()  # more entries of the observation
     notional_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1  # of the initial equity
     episode: EpisodeSettings = EpisodeSettings(sessions=20, ruin_share=0.0)
     # Of every dollar of the underlying bought or sold, the first purchase and the last sale too.
@@ -147,8 +156,14 @@ class HedgingMarket:
 
 
 def build_hedging_market(history: MarketHistory, options: HedgingSettings) -> HedgingMarket:
-    """Price the liabilities; InputError for a history too short for a single one."""
+    """Price the liabilities; InputError for a history too short for a single one.
+
+    The market's history quotes the volatility of the liability's model.
+    """
     life, legs, spot = options.episode.sessions, options.legs, history.close
+    data = history
+    if options.volatility != "quoted":
+        history = replace(history, implied_vol=np.full(spot.shape, options.volatility))
     calendar = calendar_of(history, life)
     sold, sessions = calendar.sold, np.arange(history.num_sessions)
     priced = price_liability(history, legs, life, calendar)
@@ -169,7 +184,9 @@ def build_hedging_market(history: MarketHistory, options: HedgingSettings) -> He
     years = history.clock.years(history.dates, calendar.dates[calendar.ends])
     index_return = np.zeros(spot.shape)
     index_return[:, 1:] = underlying[:, 1:, 0] / underlying[:, :-1, 0] - 1.0
-    features = hedging_features(legs, life)
+    features = hedging_features(legs, life, options.extra_blocks)
+    listed = sold == sessions
+    blocks = block_values(options.extra_blocks, data, history.implied_vol, listed)
     return HedgingMarket(
         history=history,
         features=features,
@@ -178,7 +195,7 @@ def build_hedging_market(history: MarketHistory, options: HedgingSettings) -> He
         aged=readonly(np.concatenate([underlying, priced.aged], axis=-1)),
         cash_return=cash_returns(history),
         market_closed=readonly(np.broadcast_to(closed, spot.shape)) if closed.any() else None,
-        listed=sold == sessions,
+        listed=listed,
         leaves=np.concatenate([sold_too, priced.leaves], axis=-1),
         liability=readonly(priced.held * units[..., None]),
         units=readonly(units),
@@ -188,7 +205,7 @@ def build_hedging_market(history: MarketHistory, options: HedgingSettings) -> He
         gamma=readonly(priced.gamma),
         vega=readonly(priced.vega),
         years_left=years,
-        observed=_observed(history, priced, units / premium, features[:-2]),
+        observed=_observed(history, priced, units / premium, blocks, features[:-2]),
         index_return=readonly(index_return),
     )
 
@@ -206,6 +223,7 @@ def _observed(
     history: MarketHistory,
     priced: PricedLiability,
     per_price: FloatArray,
+    blocks: list[FloatArray],
     features: tuple[Feature, ...],
 ) -> ObsArray:
     """The market's entries (P, T, F), scaled; `per_price` (P, T): units that one price buys."""
@@ -216,7 +234,7 @@ def _observed(
         priced.gamma * history.close * session_vol,
         priced.vega * vol * per_price,
     ]
-    raw = [priced.seen, np.stack([*whole, vol], axis=-1)]
+    raw = [priced.seen, np.stack([*whole, vol, *blocks], axis=-1)]
     return Scaling(features).apply(np.concatenate(raw, axis=-1))
 
 
@@ -244,8 +262,10 @@ class HedgingMarketSettings(MarketSettings):
         return build_hedging_market(history, self.env)
 
 
-def hedging_features(legs: tuple[Leg, ...], life: int) -> tuple[Feature, ...]:
-    """The observation: two entries a leg, four of the whole liability, two of the hedger."""
+def hedging_features(
+    legs: tuple[Leg, ...], life: int, extra_blocks: tuple[BlockName, ...] = ()
+) -> tuple[Feature, ...]:
+    """The observation: two entries a leg, four of the liability, blocks, two of the hedger."""
     own = "portfolio"
     by_leg = (
         (
@@ -266,7 +286,8 @@ def hedging_features(legs: tuple[Leg, ...], life: int) -> tuple[Feature, ...]:
         Feature("delta", "market", 1.0, -CLIP, CLIP, raw="shares a unit that are neutral"),
         Feature("gamma", "market", 0.1, -CLIP, CLIP, raw="change of delta for a usual session"),
         Feature("vega", "market", 1.0, -CLIP, CLIP, raw="prices, for all of the volatility"),
-        Feature("volatility", "market", 0.2, 0, CLIP, raw="implied, annual"),
+        Feature("volatility", "market", 0.2, 0, CLIP, raw="of the liability's model, annual"),
+        *block_features(extra_blocks),
         Feature("holding", own, 1.0, -CLIP, CLIP, raw="shares a unit"),
         Feature("cost", own, 1.0, -CLIP, CLIP, raw="lost since the sale, in prices"),
     )

@@ -42,7 +42,7 @@ class HedgingSetup(MarketSetup):
     trades_options: ClassVar[bool] = False
     conditions: ClassVar[tuple[str, ...]] = (
         *("liability", "action", "rebalance_every", "objective", "notional_share"),
-        "initial_equity_usd",
+        *("initial_equity_usd", "volatility"),
     )
 
     def baselines(self, evaluated: Window) -> tuple[tuple[Baseline, ...], tuple[str, ...]]:
