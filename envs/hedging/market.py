@@ -39,8 +39,8 @@ from risk.overlay import RiskSettings
 
 UNDERLYING = "underlying"
 ModelVolatility = Annotated[
-    Literal["quoted"] | Annotated[float, Field(gt=0.0, lt=5.0)],
-    in_one_message("quoted, or an annual volatility between 0 and 5"),
+    Literal["quoted", "sale"] | Annotated[float, Field(gt=0.0, lt=5.0)],
+    in_one_message("quoted, sale, or an annual volatility between 0 and 5"),
 ]
 # The reward is what was earned in prices of the liability: the one term that has a meaning here.
 HEDGING_REWARD = RewardSettings(
@@ -162,9 +162,11 @@ def build_hedging_market(history: MarketHistory, options: HedgingSettings) -> He
     """
     life, legs, spot = options.episode.sessions, options.legs, history.close
     data = history
-    if options.volatility != "quoted":
-        history = replace(history, implied_vol=np.full(spot.shape, options.volatility))
     calendar = calendar_of(history, life)
+    if options.volatility == "sale":
+        history = replace(history, implied_vol=history.implied_vol[:, calendar.sold])
+    elif options.volatility != "quoted":
+        history = replace(history, implied_vol=np.full(spot.shape, options.volatility))
     sold, sessions = calendar.sold, np.arange(history.num_sessions)
     priced = price_liability(history, legs, life, calendar)
     notional = options.initial_equity_usd * options.notional_share

@@ -124,15 +124,15 @@ def _row(name: str, run: HedgeRun, objective: float) -> HedgeRow:
 
 
 def _region(setup: HedgingSetup, policy: Policy) -> NoTradeRegion:
-    """Of a hedger who holds delta and has lost nothing so far."""
+    """Of a hedger who held delta and lost nothing, the index having moved at an even pace."""
     env, history = setup.settings.env, setup.market.history
     life = env.episode.sessions
     middle = life // 2 - (life // 2) % env.rebalance_every
     cut = history.sessions(0, life + 1)
     vol = float(history.implied_vol[0, 0]) * np.sqrt(life / 2 / history.sessions_per_year)
     ratio = np.exp(np.linspace(-3.0, 3.0, _GRID) * vol)
-    close = np.full((_GRID, life + 1), float(cut.close[0, 0]))
-    close[:, middle:] *= ratio[:, None]
+    passed = np.minimum(np.arange(life + 1) / max(middle, 1), 1.0)
+    close = float(cut.close[0, 0]) * ratio[:, None] ** passed
     grid = replace(
         cut,
         open=close,
@@ -144,10 +144,13 @@ def _region(setup: HedgingSetup, policy: Policy) -> NoTradeRegion:
         extras={},
     )
     market = setup.settings.build(grid)
-    delta = market.delta[:, middle]
-    own = Scaling(market.features[-2:]).apply(np.column_stack([delta, np.zeros(_GRID)]))
-    seen = np.concatenate([market.observed[:, middle], own], axis=-1)
-    action, _ = policy.predict(seen, deterministic=True)
+    scaling, state, begins = Scaling(market.features[-2:]), None, np.ones(_GRID, np.bool_)
+    for session in range(middle + 1):
+        delta = market.delta[:, session]
+        own = scaling.apply(np.column_stack([delta, np.zeros(_GRID)]))
+        seen = np.concatenate([market.observed[:, session], own], axis=-1)
+        action, state = policy.predict(seen, state, begins, deterministic=True)
+        begins = np.zeros_like(begins)
     width = whalley_wilmott_width(market, env, setup.fitted.whalley_wilmott)[:, middle]
     return NoTradeRegion(
         ratio, delta, band_edges(action.astype(np.float64), delta), (delta - width, delta + width)

@@ -30,7 +30,7 @@ RUN = "hydra.run.dir=outputs/tiny/day/run"
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_and_trains(command, name, tmp_path):
     tiny = TINY_ALLOCATION if name in ALLOCATIONS else TINY
-    if name == "hedging":
+    if name.startswith("hedging"):
         tiny = TINY_HEDGING
     if name in ("production", "quickstart"):
         tiny = (*tiny, "pretrain.updates=5")
