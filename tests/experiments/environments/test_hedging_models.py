@@ -16,32 +16,38 @@ from experiments.statistics.hedging_verdict import compare_hedges
 from experiments.statistics.verdict import Outcome
 from tests.experiments.test_hedging_runs import config_of
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LIFE, PATHS = 6, 2000
 MODELS = ("gbm", "heston", "sabr", "garch", "regime", "bootstrap")
 OF_ITS_OWN = ("garch", "regime", "bootstrap")  # volatility at the first close differs by path
 
 
-def setup_of(model, **env):
-    data = {"source": "synthetic", "model": model, "paths": 300, "sessions": 130}
+def setup_of(data, env=None):
     config = config_of()
-    setup = open_market(market_settings({**config, "data": data, "env": {**config["env"], **env}}))
+    setup = open_market(
+        market_settings(
+            {
+                **config,
+                "data": {"source": "synthetic", **data},
+                "env": {**config["env"], **(env or {})},
+            }
+        )
+    )
     assert isinstance(setup, HedgingSetup)
     return setup
 
 
-def trained(setup, policy="MlpPolicy", updates=40):
-    """The policy after so many updates on the training paths."""
-    agent = build_settings(
-        PathwiseAgentSettings,
-        {
-            **{"kind": "pathwise", "policy": policy, "net_arch": [16], "lstm_hidden_size": 8},
-            **{"cost_multiple": 1.0, "updates": updates, "stretches": 512, "sessions": LIFE},
-            **{"unscored": 0, "learning_rate": 0.02, "activation": "silu"},
-            "objective": {"kind": "mean_deviation", "multiple": 1.5},
-        },
-        "agent",
-    )
+def trained(setup, **changes):
+    """The policy after a few updates on the training paths."""
     env, window = setup.settings.env, setup.training_window
+    given = {
+        **{"kind": "pathwise", "policy": "MlpPolicy", "net_arch": [16], "activation": "silu"},
+        **{"cost_multiple": 1.0, "updates": 40, "stretches": 512, "learning_rate": 0.02},
+        **{"sessions": env.episode.sessions, "unscored": 0, "weight_decay": 0.0},
+        **{"objective": {"kind": "mean_deviation", "multiple": 1.5}, **changes},
+    }
+    agent = build_settings(PathwiseAgentSettings, given, "agent")
     set_random_seed(0)
     model = build_agent(agent, KernelVecEnv(open_kernel(setup.market, env, window, 2)), 0, "cpu")
     trainer = PathwiseTrainer(model.policy, [make_twin(setup.market, env)], [window], agent, 0)
@@ -52,7 +58,7 @@ def trained(setup, policy="MlpPolicy", updates=40):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_what_is_learned_on_a_model_beats_delta_on_its_unseen_paths(model):
-    setup = setup_of(model)
+    setup = setup_of({"model": model, "paths": 300, "sessions": 130})
     policy = trained(setup)
     market, window = next(iter(setup.unseen(PATHS)))
     again = next(iter(setup.unseen(PATHS)))[0]
@@ -69,3 +75,30 @@ def test_what_is_learned_on_a_model_beats_delta_on_its_unseen_paths(model):
     assert verdict.paths == PATHS
     assert verdict.differences[0].benchmark == "delta"
     assert verdict.differences[0].outcome is Outcome.OUTPERFORMS, verdict.reason
+
+
+@pytest.mark.slow
+def test_memory_pays_where_volatility_is_hidden():
+    setup = setup_of(
+        {
+            **{"model": "garch", "paths": 30_000, "sessions": 210, "initial_price": 100.0},
+            **{"rate": 0.0, "dividend_yield": 0.0, "closed_day_weight": 0.0},
+        },
+        {
+            **{"episode": {"sessions": 20, "ruin_share": 0.0}, "volatility": 0.2},
+            "extra_blocks": ["last_return"],
+        },
+    )
+    network = {"net_arch": [32, 32], "updates": 600, "stretches": 2048, "learning_rate": 5e-3}
+    lost: dict[str, list[np.ndarray]] = {}
+    policies = {
+        name: trained(setup, policy=name, **network) for name in ("MlpPolicy", "MlpLstmPolicy")
+    }
+    for market, window in setup.unseen(100_000):
+        for name, policy in policies.items():
+            costs = hedging_costs(policy, market, setup.settings.env, window)
+            lost.setdefault(name, []).append(costs)
+    whole = {name: np.concatenate(parts, axis=1) for name, parts in lost.items()}
+    memory = whole.pop("MlpLstmPolicy")
+    verdict = compare_hedges(memory, whole, setup.settings.env.objective)
+    assert verdict.outcome is Outcome.OUTPERFORMS, verdict.reason
