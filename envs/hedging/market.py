@@ -66,8 +66,9 @@ class HedgingSettings(BookOptions):
     action: Literal["band", "holding"] = "band"
     rebalance_every: Annotated[int, Field(ge=1)] = 1  # sessions; in between nothing is traded
     objective: HedgingObjective = MeanDeviationCost()  # what hedges are judged by
-    # At which the liability is priced and its Greeks are taken. quoted: by the data, at each close.
-    # With a number nothing that is seen, but for past returns, tells what volatility is now.
+    # At which the liability is priced and its Greeks are taken. quoted: by the data, at each close;
+    # sale: by the data when it is sold; or one annual number. Then nothing else that is seen, but
+    # for past returns and `extra_blocks`, tells what volatility is now.
     volatility: ModelVolatility = "quoted"
     extra_blocks: tuple[BlockName, ...] = ()  # more entries of the observation
     notional_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1  # of the initial equity

@@ -60,6 +60,19 @@ def test_the_liability_is_priced_at_that_number_and_the_entries_show_it():
     np.testing.assert_allclose(shown, 0.25 / 0.2, rtol=1e-6)
 
 
+def test_of_the_sale_is_known_what_was_quoted_then_and_no_more():
+    history, options = paths_of(8, sessions=45, **HESTON), options_of(20, volatility="sale")
+    later = 2.0 * history.implied_vol
+    later[:, [0, 20, 40]] = history.implied_vol[:, [0, 20, 40]]
+    one = market_of(history, options)
+    two = market_of(replace(history, implied_vol=later), options)
+    for name in ("mark", "aged", "delta", "gamma", "vega", "premium", "observed"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name), err_msg=name)
+    quoted = market_of(history, options_of(20))
+    np.testing.assert_array_equal(one.premium, quoted.premium)
+    assert (one.delta[:, 1:20] != quoted.delta[:, 1:20]).any()
+
+
 def test_the_last_return_is_in_deviations_of_a_session_and_none_at_the_sale():
     market, _ = two_markets(volatility=0.25, extra_blocks=["last_return"])
     names = [feature.name for feature in market.features]
@@ -101,5 +114,7 @@ def test_the_quoted_volatility_can_be_shown_beside_a_constant_price():
 
 @pytest.mark.parametrize("given", [0.0, 6.0, "implied"])
 def test_other_volatilities_are_refused(given):
-    with pytest.raises(InputError, match="write quoted, or an annual volatility between 0 and 5"):
+    with pytest.raises(
+        InputError, match="write quoted, sale, or an annual volatility between 0 and 5"
+    ):
         options_of(20, volatility=given)
