@@ -43,17 +43,7 @@ ModelVolatility = Annotated[
     in_one_message("quoted, sale, or an annual volatility between 0 and 5"),
 ]
 # The reward is what was earned in prices of the liability: the one term that has a meaning here.
-HEDGING_REWARD = RewardSettings(
-    weights=RewardWeights(
-        portfolio_return=1.0,
-        sharpe=0.0,
-        drawdown=0.0,
-        cost=0.0,
-        diversity=0.0,
-        concentration=0.0,
-    ),
-    ruin_penalty=0.0,
-)
+HEDGING_REWARD = RewardSettings(weights=RewardWeights.only(portfolio_return=1.0), ruin_penalty=0.0)
 
 
 @settings
@@ -249,6 +239,10 @@ class HedgingMarketSettings(MarketSettings):
     env: HedgingSettings = field(default_factory=HedgingSettings)
     risk: RiskSettings = field(default_factory=lambda: RiskSettings(enabled=False))
 
+    def __post_init__(self) -> None:
+        if self.risk.enabled:
+            raise nothing_to_limit()
+
     @property
     def surface_kind(self) -> str:
         """None: the liability is priced at the volatility of the data."""
@@ -263,6 +257,14 @@ class HedgingMarketSettings(MarketSettings):
         if not isinstance(history, MarketHistory):
             raise InputError(f"{history.name} is a panel of assets", "Choose one index to hedge on")
         return build_hedging_market(history, self.env)
+
+
+def nothing_to_limit() -> InputError:
+    """The risk module shrinks what is held, and here that leaves more of the liability open."""
+    return InputError(
+        "a liability cannot be cut down, so the risk module has nothing to limit",
+        "Choose risk=none",
+    )
 
 
 def hedging_features(

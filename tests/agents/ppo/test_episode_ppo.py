@@ -104,9 +104,8 @@ def test_with_memory_minibatches_are_whole_episodes_and_gradients_reach_all_of_o
     assert model.policy.lstm_actor.hidden_size == 8
 
 
-@BOTH
-def test_it_learns_to_hedge_better_than_delta(policy):
-    model = agent_of(512, paths=4000, env={}, batch_size=512, policy=policy)
+def test_it_learns_to_hedge_better_than_delta():
+    model = agent_of(512, paths=4000, env={}, batch_size=512)
     market = model.env.kernel.market
     options = model.env.kernel.options
     model.learn(25 * LIFE * 512)
