@@ -6,6 +6,7 @@ from stable_baselines3.common.utils import set_random_seed
 
 from agents.baselines.hedging import hedging_costs
 from agents.factory import PathwiseAgentSettings, build_agent
+from agents.pathwise import trainer
 from agents.pathwise.trainer import PathwiseTrainer, make_twin
 from conf.settings import build_settings
 from envs.kernels import open_kernel
@@ -50,9 +51,9 @@ def trained(setup, **changes):
     agent = build_settings(PathwiseAgentSettings, given, "agent")
     set_random_seed(0)
     model = build_agent(agent, KernelVecEnv(open_kernel(setup.market, env, window, 2)), 0, "cpu")
-    trainer = PathwiseTrainer(model.policy, [make_twin(setup.market, env)], [window], agent, 0)
-    while not trainer.finished:
-        trainer.update()
+    training = PathwiseTrainer(model.policy, [make_twin(setup.market, env)], [window], agent, 0)
+    while not training.finished:
+        training.update()
     return model.policy
 
 
@@ -77,8 +78,19 @@ def test_what_is_learned_on_a_model_beats_delta_on_its_unseen_paths(model):
     assert verdict.differences[0].outcome is Outcome.OUTPERFORMS, verdict.reason
 
 
+class Forgetful:
+    """A policy whose memory is emptied before every session."""
+
+    def __init__(self, policy):
+        self.policy = policy
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        begins = np.ones(len(observation), np.bool_)
+        return self.policy.predict(observation, None, begins, deterministic)[0], None
+
+
 @pytest.mark.slow
-def test_memory_pays_where_volatility_is_hidden():
+def test_memory_pays_where_volatility_is_hidden(monkeypatch):
     setup = setup_of(
         {
             **{"model": "garch", "paths": 30_000, "sessions": 210, "initial_price": 100.0},
@@ -89,16 +101,18 @@ def test_memory_pays_where_volatility_is_hidden():
             "extra_blocks": ["last_return"],
         },
     )
-    network = {"net_arch": [32, 32], "updates": 600, "stretches": 2048, "learning_rate": 5e-3}
-    lost: dict[str, list[np.ndarray]] = {}
-    policies = {
-        name: trained(setup, policy=name, **network) for name in ("MlpPolicy", "MlpLstmPolicy")
+    network = {
+        **{"policy": "MlpLstmPolicy", "net_arch": [32, 32], "lstm_hidden_size": 32},
+        **{"updates": 600, "stretches": 2048, "learning_rate": 5e-3},
     }
+    policies = {"memory": trained(setup, **network)}
+    act = trainer._act
+    monkeypatch.setattr(trainer, "_act", lambda policy, seen, state: act(policy, seen, None))
+    policies["none"] = Forgetful(trained(setup, **network))
+    lost = {"memory": [], "none": []}
     for market, window in setup.unseen(100_000):
         for name, policy in policies.items():
-            costs = hedging_costs(policy, market, setup.settings.env, window)
-            lost.setdefault(name, []).append(costs)
+            lost[name].append(hedging_costs(policy, market, setup.settings.env, window))
     whole = {name: np.concatenate(parts, axis=1) for name, parts in lost.items()}
-    memory = whole.pop("MlpLstmPolicy")
-    verdict = compare_hedges(memory, whole, setup.settings.env.objective)
+    verdict = compare_hedges(whole.pop("memory"), whole, setup.settings.env.objective)
     assert verdict.outcome is Outcome.OUTPERFORMS, verdict.reason
