@@ -15,13 +15,14 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from conf.errors import InputError
-from conf.settings import settings
+from conf.settings import in_one_message, settings
 from conf.types import BoolArray, FloatArray, IntArray, ObsArray
 from envs.core.batch import Window
 from envs.core.costs import BPS, CostSettings, FlatCosts, RealisticCosts, SpreadCosts
 from envs.core.features import CLIP, Feature, Scaling
 from envs.core.market import BookOptions, EpisodeSettings, MarketSettings, cash_returns
 from envs.core.reward import RewardSettings, RewardWeights
+from envs.hedging.blocks import BlockName, block_features, block_values
 from envs.hedging.liability import (
     DATA_VOLATILITY,
     Leg,
@@ -42,6 +43,10 @@ from envs.options.surface import SurfaceSettings
 from risk.overlay import RiskSettings
 
 UNDERLYING = "underlying"
+ModelVolatility = Annotated[
+    Literal["quoted", "sale"] | Annotated[float, Field(gt=0.0, lt=5.0)],
+    in_one_message("quoted, sale, or an annual volatility between 0 and 5"),
+]
 # The reward is what was earned in prices of the liability: the one term that has a meaning here.
 HEDGING_REWARD = RewardSettings(weights=RewardWeights.only(portfolio_return=1.0), ruin_penalty=0.0)
 
@@ -57,6 +62,11 @@ class HedgingSettings(BookOptions):
     action: Literal["band", "shifted_band", "holding"] = "band"
     rebalance_every: Annotated[int, Field(ge=1)] = 1  # sessions; in between nothing is traded
     objective: HedgingObjective = MeanDeviationCost()  # what hedges are judged by
+    # At which the liability is priced and its Greeks are taken. quoted: by the data, at each close;
+    # sale: by the data when it is sold; or one annual number. Then nothing else that is seen, but
+    # for past returns and `extra_blocks`, tells what volatility is now.
+    volatility: ModelVolatility = "quoted"
+    extra_blocks: tuple[BlockName, ...] = ()  # more entries of the observation
     notional_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1  # of the initial equity
     episode: EpisodeSettings = EpisodeSettings(sessions=20, ruin_share=0.0)
     # Of every dollar of the underlying bought or sold, the first purchase and the last sale too.
@@ -175,10 +185,19 @@ class HedgingMarket:
 def build_hedging_market(
     history: MarketHistory, options: HedgingSettings, surface: SurfaceSettings = DATA_VOLATILITY
 ) -> HedgingMarket:
-    """Price the liabilities; InputError for a history too short for a single one."""
+    """Price the liabilities; InputError for a history too short for a single one.
+
+    The market's history quotes the volatility of the liability's model.
+    """
     life, legs, spot = options.episode.sessions, options.legs, history.close
+    data = history
     longest = max((option.sessions for option in options.hedges), default=0)
-    calendar, quotes = calendar_of(history, life, longest), Quotes(history, surface)
+    calendar = calendar_of(history, life, longest)
+    if options.volatility == "sale":
+        history = replace(history, implied_vol=history.implied_vol[:, calendar.sold])
+    elif options.volatility != "quoted":
+        history = replace(history, implied_vol=np.full(spot.shape, options.volatility))
+    quotes = Quotes(history, surface)
     sold, sessions = calendar.sold, np.arange(history.num_sessions)
     priced = price_liability(spot, quotes, legs, life, calendar)
     listed = price_listed(
@@ -203,8 +222,10 @@ def build_hedging_market(
     years = history.clock.years(history.dates, calendar.dates[calendar.ends])
     index_return = np.zeros(spot.shape)
     index_return[:, 1:] = underlying[:, 1:, 0] / underlying[:, :-1, 0] - 1.0
-    features = hedging_features(legs, life, options.hedges)
+    features = hedging_features(legs, life, options.extra_blocks, options.hedges)
     market_features = features[: -2 - len(options.hedges)]
+    begins = sold == sessions
+    blocks = block_values(options.extra_blocks, data, history.implied_vol, begins)
     return HedgingMarket(
         history=history,
         features=features,
@@ -221,7 +242,7 @@ def build_hedging_market(
         ),
         cash_return=cash_returns(history),
         market_closed=readonly(np.broadcast_to(closed, spot.shape)) if closed.any() else None,
-        listed=sold == sessions,
+        listed=begins,
         leaves=np.concatenate([sold_too, priced.leaves], axis=-1),
         liability=readonly(priced.held * units[..., None]),
         units=readonly(units),
@@ -233,7 +254,7 @@ def build_hedging_market(
         option_delta=readonly(listed.delta / reinvested[:, None]),
         neutral=readonly(listed.neutral),
         years_left=years,
-        observed=_observed(history, priced, listed, units / premium, market_features),
+        observed=_observed(history, priced, listed, units / premium, blocks, market_features),
         index_return=readonly(index_return),
         surface=surface,
     )
@@ -254,6 +275,7 @@ def _observed(
     priced: PricedLiability,
     listed: PricedOptions,
     per_price: FloatArray,
+    blocks: list[FloatArray],
     features: tuple[Feature, ...],
 ) -> ObsArray:
     """The market's entries (P, T, F), scaled; `per_price` (P, T): units that one price buys."""
@@ -265,7 +287,7 @@ def _observed(
         priced.vega * vol * per_price,
     ]
     of_options = np.stack([listed.delta, listed.neutral], axis=-1).reshape(*vol.shape, -1)
-    raw = [priced.seen, np.stack([*whole, vol], axis=-1), of_options]
+    raw = [priced.seen, np.stack([*whole, vol, *blocks], axis=-1), of_options]
     return Scaling(features).apply(np.concatenate(raw, axis=-1))
 
 
@@ -312,9 +334,12 @@ def nothing_to_limit() -> InputError:
 
 
 def hedging_features(
-    legs: tuple[Leg, ...], life: int, hedges: tuple[ListedOption, ...] = ()
+    legs: tuple[Leg, ...],
+    life: int,
+    extra_blocks: tuple[BlockName, ...] = (),
+    hedges: tuple[ListedOption, ...] = (),
 ) -> tuple[Feature, ...]:
-    """The observation: two entries a leg, four of the whole liability, two of the hedger.
+    """The observation: two entries a leg, four of the liability, blocks, two of the hedger.
 
     For each listed option two more, and one of the hedger.
     """
@@ -339,7 +364,8 @@ def hedging_features(
         Feature("delta", "market", 1.0, -CLIP, CLIP, raw="shares a unit that are neutral"),
         Feature("gamma", "market", 0.1, -CLIP, CLIP, raw="change of delta for a usual session"),
         Feature("vega", "market", 1.0, -CLIP, CLIP, raw="prices, for all of the volatility"),
-        Feature("volatility", "market", 0.2, 0, CLIP, raw="implied, annual"),
+        Feature("volatility", "market", 0.2, 0, CLIP, raw="of the liability's model, annual"),
+        *block_features(extra_blocks),
         *of_options,
         Feature("holding", own, 1.0, -CLIP, CLIP, raw="shares a unit"),
         *holdings,

@@ -282,7 +282,9 @@ def _hedges(tested: TestedRun | None, seed: int) -> FairMarket:
     env: Any = hedging_settings().env if tested is None else tested.setup.settings.env
     data = _index_data("gbm")
     data = replace(data, sessions=max(data.sessions, env.episode.sessions + 1))
-    settings = HedgingMarketSettings(data=data, env=_free_of_charge(env))
+    # At the volatility that the paths have, whatever the run sells at.
+    env = replace(_free_of_charge(env), volatility="quoted")
+    settings = HedgingMarketSettings(data=data, env=env)
 
     def policies(market: HedgingMarket, window: Window) -> dict[str, Trader]:
         nothing = np.zeros_like(market.delta)

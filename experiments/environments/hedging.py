@@ -45,7 +45,7 @@ class HedgingSetup(MarketSetup):
     trades_options: ClassVar[bool] = False
     conditions: ClassVar[tuple[str, ...]] = (
         *("liability", "action", "rebalance_every", "objective", "notional_share", "hedges"),
-        *("hedge_costs", "initial_equity_usd"),
+        *("hedge_costs", "initial_equity_usd", "volatility"),
     )
 
     def baselines(self, evaluated: Window) -> tuple[tuple[Baseline, ...], tuple[str, ...]]:

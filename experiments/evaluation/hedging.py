@@ -236,17 +236,18 @@ def _followed(
 
 
 def _regions(setup: HedgingSetup, policy: Policy, usual: FloatArray) -> tuple[NoTradeRegion, ...]:
-    """Of a hedger who holds delta and has lost so far what is `usual` (L + 1,)."""
+    """Of a hedger who held delta and lost so far what is `usual` (L + 1,)."""
     env, history = setup.settings.env, setup.market.history
     life, every = env.episode.sessions, env.rebalance_every
     shown = sorted({round(share * life) // every * every for share in _REGION_AT} | {life - every})
     cut = history.sessions(0, life + 1).first_paths(1)
     vol = float(cut.implied_vol[0, 0]) * np.sqrt(life / history.sessions_per_year)
     ratio = np.exp(np.linspace(-_REGION_DEVIATIONS, _REGION_DEVIATIONS, _GRID) * vol)
-    # The price jumps at the session that is looked at, on a path for each price and session.
+    # At an even pace to the session that is looked at, on a path for each price and session.
     close = np.full((len(shown) * _GRID, life + 1), float(cut.close[0, 0]))
     for number, session in enumerate(shown):
-        close[number * _GRID : (number + 1) * _GRID, session:] *= ratio[:, None]
+        passed = np.minimum(np.arange(life + 1) / max(session, 1), 1.0)
+        close[number * _GRID : (number + 1) * _GRID] *= ratio[:, None] ** passed
     market = setup.settings.build(
         replace(
             cut,
@@ -260,16 +261,17 @@ def _regions(setup: HedgingSetup, policy: Policy, usual: FloatArray) -> tuple[No
         )
     )
     width = whalley_wilmott_width(market, env, setup.fitted.whalley_wilmott)
-    regions = []
+    regions, scaling = [], Scaling(market.own_features)
     for number, session in enumerate(shown):
-        at = slice(number * _GRID, (number + 1) * _GRID), session
-        delta = market.delta[at]
-        own = Scaling(market.own_features).apply(
-            np.column_stack([delta, np.full(_GRID, usual[session])])
-        )
-        seen = np.concatenate([market.observed[at], own], axis=-1)
-        action, _ = policy.predict(seen, deterministic=True)
+        rows = slice(number * _GRID, (number + 1) * _GRID)
+        state, begins = None, np.ones(_GRID, np.bool_)
+        for now in range(session + 1):
+            delta = market.delta[rows, now]
+            own = scaling.apply(np.column_stack([delta, np.full(_GRID, usual[now])]))
+            seen = np.concatenate([market.observed[rows, now], own], axis=-1)
+            action, state = policy.predict(seen, state, begins, deterministic=True)
+            begins = np.zeros_like(begins)
         learned = band_edges(action.astype(np.float64), delta)
-        classical = delta - width[at], delta + width[at]
+        classical = delta - width[rows, session], delta + width[rows, session]
         regions.append(NoTradeRegion(life - session, ratio, delta, learned, classical))
     return tuple(regions)

@@ -9,6 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 
 from agents.baselines.hedging import delta_hedge
+from agents.persistence.policy_file import load_policy
 from conf.errors import InputError
 from envs.core.batch import Window
 from experiments import evaluate, train
@@ -26,9 +27,10 @@ from experiments.evaluation import hedging as hedging_evaluation
 from experiments.evaluation.open_run import open_run
 from experiments.reporting.hedging_page import build_hedging_report
 
+RUN = "outputs/hedging/day/run"
 # Liabilities of six sessions on a few hundred paths.
 TINY = (
-    *("+exp=hedging", "hydra.run.dir=outputs/hedging/day/run", "callbacks.progress_bar=false"),
+    *("+exp=hedging", f"hydra.run.dir={RUN}", "callbacks.progress_bar=false"),
     *("env.episode.sessions=6", "data.sessions=130", "data.paths=300"),
 )
 PATHWISE = ("agent.updates=40", "agent.stretches=512")
@@ -159,6 +161,23 @@ def test_a_trained_hedge_is_judged_on_unseen_paths(command, tmp_path, monkeypatc
     page = (folder / "report.html").read_text()
     assert "Where nothing is traded" in page
     assert by_name["delta"]["mean"] == pytest.approx(by_name["delta"]["paid"], abs=0.05)
+
+
+@pytest.mark.parametrize("agent", [PATHWISE, ("agent=episode_ppo_recurrent", *PPO[1:])])
+def test_memory_is_trained_and_judged_where_volatility_is_hidden(
+    command, tmp_path, monkeypatch, agent
+):
+    monkeypatch.setattr(hedging_evaluation, "UNSEEN_PATHS", 2000)
+    dear = ("+exp=hedging_recurrent", *TINY[1:], "costs.rate_bps=100", *agent)
+    code, _, err = command(train, *dear)
+    assert code == 0, err
+    assert load_policy(tmp_path / RUN / "best").policy.lstm_actor.hidden_size == 32
+    code, _, err = command(evaluate, f"run={RUN}", "resamples=100")
+    assert code == 0, err
+    numbers = json.loads((tmp_path / RUN / "evaluation/metrics.json").read_text())
+    objective = {row["name"]: row["objective"] for row in numbers["hedges"]}
+    assert objective["policy"] < objective["delta"]
+    assert "Where nothing is traded" in (tmp_path / RUN / "evaluation/report.html").read_text()
 
 
 def test_where_there_is_nothing_to_gain_nothing_is_found(command, tmp_path, monkeypatch):
