@@ -19,22 +19,26 @@ from conf.settings import in_one_message, settings
 from conf.types import BoolArray, FloatArray, IntArray, ObsArray
 from envs.core.batch import Window
 from envs.core.costs import BPS, CostSettings, FlatCosts, RealisticCosts, SpreadCosts
-from envs.core.features import CLIP, Feature, Scaling
+from envs.core.features import Feature
 from envs.core.market import BookOptions, EpisodeSettings, MarketSettings, cash_returns
 from envs.core.reward import RewardSettings, RewardWeights
-from envs.hedging.blocks import BlockName, block_features, block_values
 from envs.hedging.liability import (
     DATA_VOLATILITY,
     Leg,
     LiabilityName,
-    PricedLiability,
     Quotes,
     calendar_of,
     legs_of,
     price_liability,
 )
-from envs.hedging.listed import ListedOption, PricedOptions, listed_features, price_listed
+from envs.hedging.listed import ListedOption, price_listed
 from envs.hedging.objective import HedgingObjective, MeanDeviationCost
+from envs.hedging.observation import (
+    BlockName,
+    block_values,
+    hedging_features,
+    observed_market,
+)
 from envs.market.clock import DAYS_PER_YEAR
 from envs.market.history import MarketHistory, readonly
 from envs.market.models.worlds import WorldSettings
@@ -254,7 +258,7 @@ def build_hedging_market(
         option_delta=readonly(listed.delta / reinvested[:, None]),
         neutral=readonly(listed.neutral),
         years_left=years,
-        observed=_observed(history, priced, listed, units / premium, blocks, market_features),
+        observed=observed_market(history, priced, listed, units / premium, blocks, market_features),
         index_return=readonly(index_return),
         surface=surface,
     )
@@ -268,27 +272,6 @@ def hedge_delta(
     quotes = Quotes(history, market.surface, variance_multiple)
     calendar = calendar_of(history, life)
     return price_liability(history.close, quotes, options.legs, life, calendar).delta
-
-
-def _observed(
-    history: MarketHistory,
-    priced: PricedLiability,
-    listed: PricedOptions,
-    per_price: FloatArray,
-    blocks: list[FloatArray],
-    features: tuple[Feature, ...],
-) -> ObsArray:
-    """The market's entries (P, T, F), scaled; `per_price` (P, T): units that one price buys."""
-    vol = history.implied_vol
-    session_vol = vol / np.sqrt(history.clock.units_per_year)
-    whole = [
-        priced.delta,
-        priced.gamma * history.close * session_vol,
-        priced.vega * vol * per_price,
-    ]
-    of_options = np.stack([listed.delta, listed.neutral], axis=-1).reshape(*vol.shape, -1)
-    raw = [priced.seen, np.stack([*whole, vol, *blocks], axis=-1), of_options]
-    return Scaling(features).apply(np.concatenate(raw, axis=-1))
 
 
 @dataclass(frozen=True)
@@ -330,44 +313,4 @@ def nothing_to_limit() -> InputError:
     return InputError(
         "a liability cannot be cut down, so the risk module has nothing to limit",
         "Choose risk=none",
-    )
-
-
-def hedging_features(
-    legs: tuple[Leg, ...],
-    life: int,
-    extra_blocks: tuple[BlockName, ...] = (),
-    hedges: tuple[ListedOption, ...] = (),
-) -> tuple[Feature, ...]:
-    """The observation: two entries a leg, four of the liability, blocks, two of the hedger.
-
-    For each listed option two more, and one of the hedger.
-    """
-    own = "portfolio"
-    of_options, holdings = listed_features(hedges)
-    by_leg = (
-        (
-            Feature(
-                f"moneyness.{leg.name(life)}",
-                "market",
-                1.0,
-                -CLIP,
-                CLIP,
-                raw="log of forward over strike, in standard deviations left",
-            ),
-            Feature(f"time_left.{leg.name(life)}", "market", 1.0, 0, 1, raw="share of its life"),
-        )
-        for leg in legs
-    )
-    return (
-        *(feature for pair in by_leg for feature in pair),
-        Feature("delta", "market", 1.0, -CLIP, CLIP, raw="shares a unit that are neutral"),
-        Feature("gamma", "market", 0.1, -CLIP, CLIP, raw="change of delta for a usual session"),
-        Feature("vega", "market", 1.0, -CLIP, CLIP, raw="prices, for all of the volatility"),
-        Feature("volatility", "market", 0.2, 0, CLIP, raw="of the liability's model, annual"),
-        *block_features(extra_blocks),
-        *of_options,
-        Feature("holding", own, 1.0, -CLIP, CLIP, raw="shares a unit"),
-        *holdings,
-        Feature("cost", own, 1.0, -CLIP, CLIP, raw="lost since the sale, in prices"),
     )
