@@ -95,11 +95,6 @@ class HedgingSettings(BookOptions):
                 raise ValueError(f"a leg of {leg.sessions} sessions outlives the episode's {life}")
             if leg.quantity == 0.0:
                 raise ValueError("a leg of the liability has quantity 0")
-        for option in self.hedges:
-            if option.sessions <= life:
-                raise ValueError(
-                    f"a hedge of {option.sessions} sessions does not outlive the episode's {life}"
-                )
         if self.costs.rate_bps * BPS >= 1.0:
             raise ValueError(f"costs.rate_bps = {self.costs.rate_bps} leaves nothing of a trade")
         others = [
@@ -112,6 +107,18 @@ class HedgingSettings(BookOptions):
                 f"reward.weights.{others[0]} has no meaning here: the reward is what was earned in "
                 "prices of the liability (choose reward=hedging)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_hedges(self) -> HedgingSettings:
+        life = self.episode.sessions
+        for option in self.hedges:
+            if option.sessions <= life:
+                raise ValueError(
+                    f"a hedge of {option.sessions} sessions does not outlive the episode's {life}"
+                )
+        if self.hedges and self.volatility != "quoted":
+            raise ValueError("listed options trade at what is quoted: hedges need that volatility")
         return self
 
     @property

@@ -111,6 +111,7 @@ def test_nothing_depends_on_where_the_history_is_cut_off():
         ({"liability": [{}, {"sessions": 21}]}, "outlives"),
         ({"liability": [{"quantity": 0.0}]}, "quantity 0"),
         ({"costs": {"rate_bps": 10_000}}, "leaves nothing"),
+        ({"hedges": [{"sessions": 40}], "volatility": 0.2}, "trade at what is quoted"),
         ({"reward": {"weights": {"sharpe": 0.3}}}, "has no meaning here"),
     ],
 )

@@ -24,7 +24,7 @@ MODELS = ("gbm", "heston", "sabr", "garch", "regime", "bootstrap")
 OF_ITS_OWN = ("garch", "regime", "bootstrap")  # volatility at the first close differs by path
 
 
-def setup_of(data, env=None):
+def setup_of(data, env=None, rate_bps=100.0):
     config = config_of()
     setup = open_market(
         market_settings(
@@ -32,6 +32,7 @@ def setup_of(data, env=None):
                 **config,
                 "data": {"source": "synthetic", **data},
                 "env": {**config["env"], **(env or {})},
+                "costs": {"kind": "flat", "rate_bps": rate_bps},
             }
         )
     )
@@ -93,13 +94,15 @@ class Forgetful:
 def test_memory_pays_where_volatility_is_hidden(monkeypatch):
     setup = setup_of(
         {
-            **{"model": "garch", "paths": 30_000, "sessions": 210, "initial_price": 100.0},
+            **{"model": "heston", "heston": {"initial_variance": None}, "drift": 0.05},
+            **{"paths": 30_000, "sessions": 210, "initial_price": 100.0},
             **{"rate": 0.0, "dividend_yield": 0.0, "closed_day_weight": 0.0},
         },
         {
             **{"episode": {"sessions": 20, "ruin_share": 0.0}, "volatility": 0.2},
             "extra_blocks": ["last_return"],
         },
+        rate_bps=10.0,
     )
     network = {
         **{"policy": "MlpLstmPolicy", "net_arch": [32, 32], "lstm_hidden_size": 32},
