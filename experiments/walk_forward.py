@@ -32,6 +32,7 @@ from experiments.runs.config import plain_config
 from experiments.runs.folder import check_run_name, is_walk, run_lock, shown_path
 from experiments.runs.record import write_composition
 from experiments.runs.training import INVOCATION_KEYS, refuse_other_overrides
+from experiments.runs.trials import record_start
 from experiments.statistics.verdict import Outcome
 from experiments.windows.folder import RESULT, WalkForwardRun, open_walk, reopen_walk, resolve_walk
 from experiments.windows.page import build_walk_report, terminal_table
@@ -77,6 +78,7 @@ def walk_forward(config: DictConfig) -> None:
         if plain["resume"] is None:
             write_composition(Path(HydraConfig.get().runtime.output_dir), config)
         if not request.stitch_only:
+            record_start(walk.folder, walk.config, walk.setup.loaded.history.fingerprint)
             inexact = bool(plain["allow_inexact_resume"])
             train_windows(walk, windows, jobs, allow_inexact=inexact)
         if not _is_complete(walk, request):

@@ -37,7 +37,7 @@ from experiments.runs.folder import MANIFEST, is_walk, resolve_run, shown_path
 from experiments.runs.pathwise_stage import PathwiseStage
 from experiments.runs.record import MERGED_FROM, RunRecord, load_manifest, load_run_config
 from experiments.runs.settings import RunSettings, TopLevel, run_settings
-from experiments.runs.trials import record_run
+from experiments.runs.trials import record_run, record_start
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +146,7 @@ def train_agent(job: TrainingJob) -> float | None:
     if (folder / START).is_dir():
         model.policy.load_state_dict(load_policy(folder / START).policy.state_dict())
     stage = _pathwise_stage(job, model)
+    record_start(folder, job.config, setup.loaded.history.fingerprint)
     with RunRecord(folder, job.config, seed=top.seed, data=data, replaced=job.replaced) as record:
         validation = _validation(job)
         checkpointing = _checkpointing(job, validation, record)
