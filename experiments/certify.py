@@ -1,7 +1,8 @@
 """Certificates of what must hold: `python -m experiments.certify`; of a run too with `run=`.
 
 Each is PASS or FAIL with its number: look-ahead, martingale, canaries, ledger replay,
-determinism and the chain of the trials. `form=short` takes a minute, `certificates=[ledger,martingale]` makes those two.
+determinism and the chain of the trials. `form=short` takes a minute,
+`certificates=[ledger,martingale]` makes those two.
 """
 
 from __future__ import annotations

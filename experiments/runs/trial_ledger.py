@@ -1,6 +1,6 @@
-"""The file of the trial ledger: rows that are only ever added, each with the hash of the one before.
+"""The file of the trial ledger: rows are only ever added, each with the hash of the one before.
 
-A line is the JSON of a row; `hash` is the SHA-256 of the line without it, and `previous` the hash of
+A line is the JSON of a row; `hash` is the SHA-256 of the line without it, `previous` the hash of
 the line above. So no row can be changed, taken out or moved without breaking what follows. That the
 end was not cut off, and the chain not calculated anew, is seen from the run folders: each keeps the
 hashes of its own rows in `trial.json`. The hashes have no key: who changes the ledger and every

@@ -1,6 +1,6 @@
-"""The trial ledger: a row for every run that was started, so that results can be judged by their number.
+"""The trial ledger: a row for every run that was started, so results can be judged by their number.
 
-`record_start` writes a row when a run is launched, `record_run` one when it was trained or evaluated;
+`record_start` writes a row when a run is launched, `record_run` when it was trained or evaluated;
 `count_trials` says how many trials a result is the best of, which the deflated Sharpe ratio needs:
 those that were killed, pruned or failed are among them. The ledger is a chained file beside the
 runs (`trial_ledger.py`); many processes may write it.
@@ -107,9 +107,7 @@ def record_start(run: Path, config: Mapping[str, Any], data_fingerprint: str) ->
         "data_fingerprint": data_fingerprint,
     }
     # By the hash in its folder, not by its name: another run may have had the name before.
-    add_row(
-        ledger, run, STARTED, row, lambda rows, seal: any(row["hash"] in seal for row in rows)
-    )
+    add_row(ledger, run, STARTED, row, lambda rows, seal: any(row["hash"] in seal for row in rows))
 
 
 def record_run(

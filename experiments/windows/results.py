@@ -17,6 +17,7 @@ from experiments.runs.config import config_hash
 from experiments.runs.folder import shown_path
 from experiments.runs.record import load_manifest
 from experiments.runs.settings import run_settings
+from experiments.runs.trial_ledger import ledger_of
 from experiments.runs.trials import (
     Trial,
     TrialCount,
@@ -24,7 +25,6 @@ from experiments.runs.trials import (
     returns_file,
     trials_on,
 )
-from experiments.runs.trial_ledger import ledger_of
 from experiments.windows.folder import RESULT, WalkForwardRun
 from experiments.windows.stitching import (
     StitchedComparison,

@@ -77,7 +77,7 @@ def edited(lines, rng):
     if kind == 2:
         del rows[place]
     elif kind == 3:
-        rows = rows[: place]
+        rows = rows[:place]
     elif kind == 4:
         other = int((place + rng.integers(1, len(rows))) % len(rows))
         rows[place], rows[other] = rows[other], rows[place]
