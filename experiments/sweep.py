@@ -39,7 +39,7 @@ from experiments.sweeps.search import (
     sweep_numbers,
     value_of,
 )
-from experiments.sweeps.space import SweepSettings, check_space
+from experiments.sweeps.space import check_space, sweep_settings
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def sweep(config: DictConfig) -> float | None:
             )
             opened = reopen_sweep(folder, request.storage)
         else:
-            chosen = build_settings(SweepSettings, section(plain, "sweep"), "sweep")
+            chosen = sweep_settings(section(plain, "sweep"))
             base = [text for text in HydraConfig.get().overrides.task if not _is_own(text)]
             check_space(base, chosen)
             opened = begin_sweep(folder, base, chosen, request.storage)

@@ -71,7 +71,7 @@ def run_tasks(
     tasks: Sequence[Task],
     jobs: int,
     where: ParallelSettings = LOCAL,
-    on_done: Callable[[], None] = lambda: None,
+    on_done: Callable[[], object] = lambda: None,
 ) -> list[Result]:
     """`function(task)` for every task, in the order of the tasks, at most `jobs` at a time.
 

@@ -26,12 +26,18 @@ from optuna.trial import FrozenTrial, TrialState
 from agents.persistence.strict_json import read_json
 from conf.errors import InputError
 from conf.files import write_json
-from conf.settings import build_settings, settings_to_json
+from conf.settings import settings_to_json
 from experiments.runs.folder import MANIFEST, SWEEP, log_into, shown_path
 from experiments.runs.parallel import LOCAL, ParallelSettings, run_tasks
 from experiments.runs.record import load_manifest
 from experiments.runs.training import train_in
-from experiments.sweeps.space import SweepSettings, Value, configuration, overrides_of
+from experiments.sweeps.space import (
+    SweepSettings,
+    Value,
+    configuration,
+    overrides_of,
+    sweep_settings,
+)
 from risk.bootstrap import interquartile_mean
 
 SWEEP_FORMAT = 1
@@ -83,7 +89,7 @@ def reopen_sweep(folder: Path, storage: str | None) -> Sweep:
     record = read_json(folder / SWEEP)
     if record.get("format") != SWEEP_FORMAT or not isinstance(record.get("overrides"), list):
         raise InputError(f"{folder / SWEEP} is no sweep of this version", "Start a new sweep")
-    chosen: SweepSettings = build_settings(SweepSettings, record.get("sweep", {}), "sweep")
+    chosen = sweep_settings(record.get("sweep") or {})
     return Sweep(folder, tuple(record["overrides"]), chosen, _study(folder, storage))
 
 
@@ -91,7 +97,7 @@ def search(
     sweep: Sweep,
     jobs: int,
     where: ParallelSettings = LOCAL,
-    on_run: Callable[[], None] = lambda: None,
+    on_run: Callable[[], object] = lambda: None,
 ) -> None:
     """Do all trials that are not done; `on_run` is called after each run."""
     chosen = sweep.settings
@@ -135,7 +141,7 @@ def _train(
     seeds: Sequence[int],
     jobs: int,
     where: ParallelSettings,
-    on_run: Callable[[], None],
+    on_run: Callable[[], object],
 ) -> dict[int, list[float | None]]:
     """The validation scores by trial, in the order of the seeds; None for a run that was ruined."""
     runs = [(number, seed) for number in numbers for seed in seeds]

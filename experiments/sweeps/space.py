@@ -9,7 +9,7 @@ from optuna import Trial
 from pydantic import Field, model_validator
 
 from conf.errors import InputError
-from conf.settings import settings
+from conf.settings import build_settings, settings
 from experiments.runs.cli import compose_settings
 from experiments.runs.config import plain_config
 from experiments.runs.settings import run_settings
@@ -118,6 +118,22 @@ class SweepSettings:
         if "seed" in self.space:
             raise ValueError("seed is no dimension: a trial has all of sweep.seeds")
         return self
+
+
+def sweep_settings(values: Mapping[str, Any]) -> SweepSettings:
+    """The section `sweep`, checked; its space may be nested as the settings are."""
+    space = values.get("space")
+    flat = dict(_flattened(space, "")) if isinstance(space, Mapping) else space
+    checked: SweepSettings = build_settings(SweepSettings, {**values, "space": flat}, "sweep")
+    return checked
+
+
+def _flattened(space: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in space.items():
+        if isinstance(value, Mapping) and not isinstance(value.get("kind"), str):
+            yield from _flattened(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def overrides_of(base: Sequence[str], point: Mapping[str, Value], seed: int) -> list[str]:

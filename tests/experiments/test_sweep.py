@@ -11,24 +11,25 @@ from pathlib import Path
 import pytest
 
 from conf.errors import InputError
-from conf.settings import build_settings
 from experiments import sweep, train
 from experiments.runs.trial_ledger import check_ledger, read_rows
 from experiments.sweeps.search import begin_sweep, ranked, reopen_sweep, scores_of, search, value_of
-from experiments.sweeps.space import SweepSettings
+from experiments.sweeps.space import SweepSettings, sweep_settings
 from tests.experiments.conftest import TINY
 
 POINTS = {
-    "a.rate": {"kind": "float", "low": 1e-4, "high": 1e-1, "log": True},
-    "a.count": {"kind": "integer", "low": 1, "high": 9, "step": 2},
-    "a.net": {"kind": "choice", "values": ["[8]", "[16,16]", None]},
+    "a": {
+        "rate": {"kind": "float", "low": 1e-4, "high": 1e-1, "log": True},
+        "count": {"kind": "integer", "low": 1, "high": 9, "step": 2},
+        "net": {"kind": "choice", "values": ["[8]", "[16,16]", None]},
+    },
 }
 SEARCH = {"trials": 14, "together": 3, "random_trials": 4, "space": POINTS}
 FOLDER = "outputs/tiny/sweep-day/time"
 
 
 def settings(**changes) -> SweepSettings:
-    return build_settings(SweepSettings, {**SEARCH, **changes}, "sweep")
+    return sweep_settings({**SEARCH, **changes})
 
 
 class Stopped(Exception):
@@ -157,18 +158,25 @@ def test_an_impossible_space_is_refused(changes, words):
         settings(**changes)
 
 
+FEW = "sweep.space.agent.batch_size.values=[32,64]"  # than the steps of a rollout
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["sweep=nowhere"], "sweep=nowhere is not available"),
-        (["+sweep.space.agent.n_epoch={kind:integer,low:1,high:2}"], "n_epoch"),
-        (["sweep.space.agent.n_epochs.low=0"], "n_epochs"),
+        (
+            ["+sweep.space.agent.n_epoch={kind:integer,low:1,high:2}"],
+            "unknown setting agent.n_ep",
+        ),
+        (["sweep.space.agent.n_epochs.low=0"], "a point of the space (agent.learning_rate=1e-06, "),
+        (["sweep.space.agent.n_epochs.high=1"], "low 2 must be below high 1"),
         (["jobs=0"], "sweep.jobs"),
         (["resume=nowhere"], "is not the folder of a sweep"),
     ],
 )
 def test_a_mistake_is_said_before_anything_runs(command, tmp_path, arguments, words):
-    code, _, err = command(sweep, *TINY, *arguments)
+    code, _, err = command(sweep, *TINY, FEW, *arguments)
     assert code == 2
     assert words in err
     assert not list(tmp_path.rglob("*.journal"))
@@ -176,7 +184,7 @@ def test_a_mistake_is_said_before_anything_runs(command, tmp_path, arguments, wo
 
 SMALL = (
     *(*TINY, "experiment=tiny", "total_timesteps=256", "sweep.trials=2", "sweep.seeds=[0,1]"),
-    *("sweep.together=2", "sweep.prune=false", f"hydra.run.dir={FOLDER}"),
+    *(FEW, "sweep.together=2", "sweep.prune=false", f"hydra.run.dir={FOLDER}"),
 )
 
 
