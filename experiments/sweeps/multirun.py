@@ -48,13 +48,14 @@ class RankedJobs(Callback):
             return
         scores = {run: validation_score(run) for run in runs}
         runs.sort(key=lambda run: (scores[run] is None, -(scores[run] or 0.0), run.name))
+        given = {run: list(OmegaConf.load(run / ".hydra" / "overrides.yaml")) for run in runs}
+        shared = set.intersection(*map(set, given.values())) if len(runs) > 1 else set()
         rows = []
         for run in runs:
-            overrides = OmegaConf.load(run / ".hydra" / "overrides.yaml")
-            words = shlex.join(str(text) for text in overrides)
-            rows.append([run.name, number(scores[run], 3), load_manifest(run)["status"], words])
+            own = shlex.join(str(text) for text in given[run] if text not in shared)
+            rows.append([run.name, number(scores[run], 3), load_manifest(run)["status"], own])
         console = Console()
-        columns = ("job", "score", "status", "overrides")
+        columns = ("job", "score", "status", "its own settings")
         console.print(terminal_table(f"{len(runs)} jobs by validation score", columns, rows))
         shown = shlex.quote(shown_path(folder.absolute()))
         console.print(f"evaluate them, then: python -m experiments.compare run={shown}")

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -119,7 +120,9 @@ def test_a_multirun_makes_and_ranks_one_run_for_each_point_and_goes_on_with_what
     assert "3 jobs by validation score" in out
     assert "python -m experiments.compare run=outputs/tiny/many" in out
     scores = {run.name: validation_score(run) for run in folder.glob("?")}
-    assert max(scores, key=scores.get) == out.split("─" * 5)[-1].split()[1]
+    ranked = re.findall(r"^\W*(\d) .* (seed=\d)", out.partition("by validation score")[2], re.M)
+    order = sorted(scores, key=scores.get, reverse=True)
+    assert ranked == [(job, f"seed={int(job) + 1}") for job in order]
     policy = (folder / "2/policy.safetensors").read_bytes()
     finished = (folder / "0/manifest.json").read_bytes()
     shutil.rmtree(folder / "2")  # never begun
