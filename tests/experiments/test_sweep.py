@@ -12,8 +12,18 @@ import pytest
 
 from conf.errors import InputError
 from experiments import sweep, train
+from experiments.runs.record import load_run_config
+from experiments.runs.training import validation_score
 from experiments.runs.trial_ledger import check_ledger, read_rows
-from experiments.sweeps.search import begin_sweep, ranked, reopen_sweep, scores_of, search, value_of
+from experiments.sweeps.search import (
+    begin_sweep,
+    ranked,
+    reopen_sweep,
+    scores_of,
+    search,
+    train_one,
+    value_of,
+)
 from experiments.sweeps.space import SweepSettings, sweep_settings
 from tests.experiments.conftest import TINY
 
@@ -180,6 +190,61 @@ def test_a_mistake_is_said_before_anything_runs(command, tmp_path, arguments, wo
     assert code == 2
     assert words in err
     assert not list(tmp_path.rglob("*.journal"))
+
+
+def test_a_database_keeps_the_record_in_the_place_of_a_journal(tmp_path, played):
+    played(None)
+    storage = f"sqlite:///{tmp_path / 'record.db'}"
+    opened = begin_sweep(tmp_path / "a", ["data.path=/there/x.csv"], settings(), storage)
+    search(opened, 1)
+    again = reopen_sweep(tmp_path / "a", storage)
+    assert trials_of(again) == trials_of(opened)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["sweep.json"]
+    assert str(tmp_path) not in (tmp_path / "a" / "sweep.json").read_text()
+    assert '"data.path=\\"../' in (tmp_path / "a" / "sweep.json").read_text()
+    with pytest.raises(InputError, match="already holds a sweep"):
+        begin_sweep(tmp_path / "a", [], settings(), storage)
+
+
+def test_after_ctrl_c_it_says_how_to_go_on_and_keeps_its_settings(command, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    arguments = [*SMALL, "~sweep.space.agent.clip_range", "sweep.space.agent.n_epochs.high=3"]
+    with monkeypatch.context() as patched:
+        patched.setattr(sweep, "search", stop)
+        code, _, err = command(sweep, *arguments)
+    assert code == 130
+    assert err.endswith(f"Go on with: python -m experiments.sweep resume={FOLDER}\n")
+    recorded = json.loads((Path(FOLDER) / "sweep.json").read_text())
+    assert "agent.clip_range" not in recorded["sweep"]["space"]
+    assert recorded["sweep"]["space"]["agent.n_epochs"]["high"] == 3
+    assert not any("sweep" in text for text in recorded["overrides"])
+    code, _, err = command(sweep, f"resume={FOLDER}", "sweep.trials=9")
+    assert code == 2
+    assert "'sweep.trials=9' was given together with resume=" in err
+
+
+def test_a_finished_run_is_left_as_it_is_and_one_of_other_settings_is_refused(finished_run):
+    config, before = load_run_config(finished_run), (finished_run / "manifest.json").read_bytes()
+    assert train_one((str(finished_run), config)) == validation_score(finished_run)
+    assert (finished_run / "manifest.json").read_bytes() == before
+    with pytest.raises(InputError, match="holds a run with other settings"):
+        train_one((str(finished_run), {**config, "seed": 99}))
+
+
+def test_a_run_that_diverges_is_a_try_without_a_score_and_one_that_cannot_begin_is_a_mistake(
+    tmp_path, finished_run, monkeypatch
+):
+    def diverge(folder, config):
+        raise InputError("a gradient is not finite")
+
+    monkeypatch.setattr("experiments.sweeps.search.train_in", diverge)
+    with pytest.raises(InputError, match="gradient"):
+        train_one((str(tmp_path / "new"), {}))
+    manifest = json.loads((finished_run / "manifest.json").read_text())
+    (tmp_path / "new" / "manifest.json").write_text(json.dumps(manifest | {"status": "failed"}))
+    assert train_one((str(tmp_path / "new"), {})) is None
 
 
 SMALL = (
