@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from optuna import Trial
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from pydantic import Field, model_validator
 
 from conf.errors import InputError
@@ -32,9 +37,10 @@ class FloatRange:
         _check_range(self.low, self.high, log=self.log)
         return self
 
-    def suggest(self, trial: Trial, name: str) -> Value:
-        """The trial's own value, drawn when it is asked for the first time."""
-        return trial.suggest_float(name, self.low, self.high, log=self.log)
+    @property
+    def distribution(self) -> BaseDistribution:
+        """As Optuna names it."""
+        return FloatDistribution(self.low, self.high, log=self.log)
 
     @property
     def ends(self) -> tuple[Value, ...]:
@@ -61,9 +67,10 @@ class IntegerRange:
             raise ValueError(f"high {self.high} is no whole number of steps above low {self.low}")
         return self
 
-    def suggest(self, trial: Trial, name: str) -> Value:
-        """The trial's own value, drawn when it is asked for the first time."""
-        return trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
+    @property
+    def distribution(self) -> BaseDistribution:
+        """As Optuna names it."""
+        return IntDistribution(self.low, self.high, step=self.step, log=self.log)
 
     @property
     def ends(self) -> tuple[Value, ...]:
@@ -84,10 +91,10 @@ class Choice:
             raise ValueError("values must be different")
         return self
 
-    def suggest(self, trial: Trial, name: str) -> Value:
-        """The trial's own value, drawn when it is asked for the first time."""
-        chosen: Value = trial.suggest_categorical(name, self.values)
-        return chosen
+    @property
+    def distribution(self) -> BaseDistribution:
+        """As Optuna names it."""
+        return CategoricalDistribution(self.values)
 
     @property
     def ends(self) -> tuple[Value, ...]:
