@@ -16,6 +16,8 @@ from tensorboard.summary.writer import event_file_writer
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from callbacks.criterion import SHARPE, Criterion
+from callbacks.performance import EPISODE_SCALARS
 from envs.core.kernel import BookKernel
 
 
@@ -67,41 +69,12 @@ def write_scalars(logger: Logger, values: Mapping[str, float], step: int) -> Non
 
 _hparams: Any = hparams  # untyped
 
-# Scalars of the run that the HPARAMS page shows next to the hyperparameters.
-RESULT_SCALARS = (
-    "validation/sharpe",
-    "validation/max_drawdown",
-    "validation/gap",
-    "train_split/sharpe",
-)
-
-# Lines are coloured by run, so every chart shows one quantity. Categories sort by name.
-CHARTS: Mapping[str, Mapping[str, str]] = {
-    "1 Unseen years": {
-        "validation Sharpe": "validation/sharpe",
-        "training-years Sharpe": "train_split/sharpe",
-        "gap, training minus validation": "validation/gap",
-        "validation max drawdown": "validation/max_drawdown",
-        "validation return a year": "validation/annual_return",
-    },
-    # Noise trades too: what is evaluated is the policy without it.
-    "2 Training, with exploration and without": {
-        "Sharpe of episodes, exploring": "episode/sharpe",
-        "Sharpe of the training years, deterministic": "train_split/sharpe",
-        "return of episodes, exploring": "episode/total_return",
-        "return a year of the training years, deterministic": "train_split/annual_return",
-        "costs of episodes, exploring": "episode/costs_share",
-        "costs a year of the training years, deterministic": "train_split/cost_drag",
-        "max drawdown of episodes, exploring": "episode/max_drawdown",
-        "reward": "episode/reward",
-    },
-    "5 Optimiser": {
-        "loss": "train/loss",
-        "explained variance": "train/explained_variance",
-        "approximate KL": "train/approx_kl",
-        "clip fraction": "train/clip_fraction",
-        "action spread": "train/std",
-    },
+OPTIMISER = {
+    "loss": "train/loss",
+    "explained variance": "train/explained_variance",
+    "approximate KL": "train/approx_kl",
+    "clip fraction": "train/clip_fraction",
+    "action spread": "train/std",
 }
 
 # Titles of the scalars book/<name> whose name lacks the unit.
@@ -116,19 +89,25 @@ BOOK_TITLES = {
 class Dashboard(BaseCallback):
     """Writes the custom-scalars layout and the hyperparameters once, as training starts."""
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Mapping[str, Any], criterion: Criterion = SHARPE) -> None:
         """`settings`: the sections of the configuration that are hyperparameters."""
         super().__init__()
-        self._settings = flat(settings)
+        self._settings, self._criterion = flat(settings), criterion
 
     def _on_training_start(self) -> None:
         env: Any = self.training_env
         kernel: BookKernel = env.kernel
-        charts = layout(kernel.reward.term_names, tuple(kernel.book_scalars()))
+        charts = layout(
+            self._criterion,
+            tuple(kernel.episode_summary(0)),
+            kernel.reward.term_names,
+            tuple(kernel.book_scalars()),
+        )
+        results = dict.fromkeys(result_scalars(self._criterion), 0.0)
         for writer in tensorboard_writers(self.logger):
             writer.add_custom_scalars(charts)
             events: Any = writer.file_writer
-            for summary in _hparams(self._settings, dict.fromkeys(RESULT_SCALARS, 0.0)):
+            for summary in _hparams(self._settings, results):
                 events.add_summary(summary)
             writer.flush()
 
@@ -136,14 +115,48 @@ class Dashboard(BaseCallback):
         return True
 
 
-def layout(reward_terms: Sequence[str], book: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
-    """Category -> chart -> one anchored tag, as TensorBoard's custom scalars expect it."""
-    terms = {name: f"reward/{name}" for name in (*reward_terms, "total")}
-    books = {BOOK_TITLES.get(name, name.replace("_", " ")): f"book/{name}" for name in book}
-    categories = {**CHARTS, "3 The book": books, "4 Reward, mean a step": terms}
+def result_scalars(criterion: Criterion) -> tuple[str, ...]:
+    """Scalars of the run that the HPARAMS page shows next to the hyperparameters."""
+    metric, beside = criterion.metric, criterion.beside[0]
+    validation = (f"validation/{name}" for name in (metric, beside, "gap"))
+    return (*validation, f"train_split/{metric}")
+
+
+def layout(
+    criterion: Criterion, episode: Sequence[str], reward_terms: Sequence[str], book: Sequence[str]
+) -> dict[str, dict[str, list[Any]]]:
+    """Category -> chart -> one anchored tag, as TensorBoard's custom scalars expect it.
+
+    Lines are coloured by run, so every chart shows one quantity. Categories sort by name.
+    """
+    judged = {name: name.replace("_", " ") for name in criterion.beside}
+    judged = {criterion.metric: criterion.title, **judged}
+    explored = {name: tag for name, tag in EPISODE_SCALARS.items() if name in episode}
+    charts = {
+        "1 Unseen years": {
+            "gap, training minus validation": "validation/gap",
+            **{f"validation {title}": f"validation/{name}" for name, title in judged.items()},
+        },
+        # Noise trades too: what is evaluated is the policy without it.
+        "2 Training, with exploration and without": {
+            **{
+                f"{tag.partition('/')[2].replace('_', ' ')} of episodes, exploring": tag
+                for tag in explored.values()
+            },
+            **{
+                f"{title} of the training years, deterministic": f"train_split/{name}"
+                for name, title in judged.items()
+            },
+        },
+        "3 The book": {
+            BOOK_TITLES.get(name, name.replace("_", " ")): f"book/{name}" for name in book
+        },
+        "4 Reward, mean a step": {name: f"reward/{name}" for name in (*reward_terms, "total")},
+        "5 Optimiser": OPTIMISER,
+    }
     return {
-        category: {chart: ["Multiline", [f"^{tag}$"]] for chart, tag in charts.items()}
-        for category, charts in sorted(categories.items())
+        category: {chart: ["Multiline", [f"^{tag}$"]] for chart, tag in tags.items()}
+        for category, tags in charts.items()
     }
 
 

@@ -20,6 +20,7 @@ EPISODE_SCALARS = {
     "traded_share": "episode/traded_share",
     "r": "episode/reward",
     "l": "episode/sessions",
+    "hedging_cost": "episode/hedging_cost",  # in prices of the liability
 }
 
 
@@ -56,5 +57,5 @@ class PerformanceCallback(BaseCallback):
         for name, values in self._values.items():
             self.logger.record(name, sum(values) / len(values))
         for key, name in EPISODE_SCALARS.items():
-            if self._finished:
+            if self._finished and key in self._finished[0]:
                 self.logger.record(name, float(np.mean([e[key] for e in self._finished])))

@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.persistence.policy_file import save_policy
 from agents.policy import Policy
+from callbacks.criterion import SHARPE, Criterion
 from callbacks.dashboard import write_scalars
 from conf.files import new_folder, write_json
 
@@ -19,17 +20,17 @@ log = logging.getLogger(__name__)
 
 Score = Callable[[Policy], Mapping[str, float]]
 
-_STATE = ("best_score", "best_sharpe", "best_step", "scored", "scored_at", "since_best")
+_STATE = ("best_score", "best_value", "best_step", "scored", "scored_at", "since_best")
 
 
 class Validation(BaseCallback):
     """Every `every` steps: score the deterministic policy on the validation and training splits.
 
     `score_validation` and `score_train` run the policy through a whole split and give its metrics,
-    `sharpe` among them. The best policy by its validation score, which is its Sharpe ratio unless
-    there is a `score`, is kept in `best/`; TensorBoard shows both Sharpe ratios and their gap. A
-    policy that is ruined on the validation split is never the best. With `patience`, training stops
-    after that many scores without improvement.
+    the criterion's among them. The best policy by its validation score, which is that metric unless
+    there is a `score`, is kept in `best/`; TensorBoard shows the metric of both splits and their
+    gap. A policy that is ruined on the validation split is never the best. With `patience`,
+    training stops after that many scores without improvement.
     """
 
     def __init__(
@@ -40,13 +41,15 @@ class Validation(BaseCallback):
         score_train: Score,
         metadata: Mapping[str, Any],
         patience: int | None = None,
+        criterion: Criterion = SHARPE,
     ) -> None:
         super().__init__()
+        self.criterion = criterion
         self._every, self._best, self._patience = every, best, patience
         self._score_validation, self._score_train = score_validation, score_train
         self._metadata = metadata
         self.best_score: float | None = None
-        self.best_sharpe: float | None = None  # of the policy with the best score
+        self.best_value: float | None = None  # of the criterion, with the best score
         self.best_step: int | None = None
         self.scored = 0  # policies from which the best was chosen
         self.scored_at = -1  # step of the last score
@@ -60,7 +63,8 @@ class Validation(BaseCallback):
     def _on_step(self) -> bool:
         if self._patience is None or self.since_best < self._patience:
             return True
-        log.info("stopping: no better validation Sharpe in %d evaluations", self.since_best)
+        title = self.criterion.title
+        log.info("stopping: no better validation %s in %d evaluations", title, self.since_best)
         return False
 
     def finish(self) -> None:
@@ -75,32 +79,34 @@ class Validation(BaseCallback):
         self.scored += 1
         policy: Any = self.model.policy
         validation, train = self._score_validation(policy), self._score_train(policy)
-        gap = train["sharpe"] - validation["sharpe"]
+        judged, metric = self.criterion, self.criterion.metric
+        value, gap = validation[metric], judged.merit(train[metric] - validation[metric])
         values = {f"validation/{name}": value for name, value in validation.items()}
         values |= {f"train_split/{name}": value for name, value in train.items()}
         write_scalars(self.logger, {**values, "validation/gap": gap}, step)
-        sharpe = validation["sharpe"]
-        score = validation.get("score", sharpe)
+        score = validation.get("score", judged.merit(value))
         # A book may have a good Sharpe ratio until the day of its ruin.
         eligible = bool(np.isfinite(score)) and validation.get("ruined", 0.0) == 0.0
         better = eligible and (self.best_score is None or score > self.best_score)
         log.info(
-            "step %d: Sharpe %.2f on validation, %.2f on the training years%s%s",
+            "step %d: %s %s on validation, %s on the training years%s%s",
             step,
-            sharpe,
-            train["sharpe"],
+            judged.title,
+            judged.shown(value),
+            judged.shown(train[metric]),
             _in_worlds(validation),
             " (best so far)" if better else "" if eligible else " (ruined)",
         )
         if not better:
             self.since_best += 1
             return
-        self.best_score, self.best_sharpe = float(score), float(sharpe)
+        self.best_score, self.best_value = float(score), float(value)
         self.best_step, self.since_best = step, 0
         with new_folder(self._best) as folder:
             save_policy(policy, folder, {**self._metadata, "step": step})
             finite = {name: float(x) if np.isfinite(x) else None for name, x in validation.items()}
-            write_json(folder / "validation.json", {"step": step, "metrics": finite})
+            content = {"step": step, "score": self.best_score, "metrics": finite}
+            write_json(folder / "validation.json", content)
 
     def state_dict(self) -> dict[str, Any]:
         """What later evaluations depend on."""

@@ -20,6 +20,7 @@ from rich.console import Console
 from agents.ppo.parallel import torch_threads
 from conf.files import write_json
 from experiments.benchmarks.environment import environment_rows
+from experiments.benchmarks.hedging import hedging_rows
 from experiments.benchmarks.learning import learning_rows
 from experiments.benchmarks.market import monte_carlo_rows, pricing_rows, tape_rows
 from experiments.benchmarks.rows import Row, rows_table
@@ -39,6 +40,7 @@ PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "startup": startup_rows,  # first, for it may find arguments that are wrong
     "training": training_rows,
     "learning": learning_rows,
+    "hedging": hedging_rows,
     "environment": environment_rows,
     "pricing": pricing_rows,
     "tape": tape_rows,

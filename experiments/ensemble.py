@@ -43,12 +43,12 @@ def merge(config: DictConfig) -> float:
     runs = find_runs(",".join(request.runs))
     folder = Path(HydraConfig.get().runtime.output_dir)
     with run_lock(folder):
-        sharpe = merge_runs(runs, folder, request.experiment)
+        judged, value = merge_runs(runs, folder, request.experiment)
         write_composition(folder, config)
     shown, console = shown_path(folder), Console()
-    console.print(f"merged {len(runs)} policies: validation Sharpe {sharpe:.2f}")
+    console.print(f"merged {len(runs)} policies: validation {judged.title} {judged.shown(value)}")
     console.print(f"next: python -m experiments.evaluate run={shown}", soft_wrap=True)
-    return sharpe
+    return judged.merit(value)
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ run's own: data=csv data.path=prices.csv, surface=flat, costs=flat.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,12 +20,13 @@ from rich.console import Console
 from conf.files import new_folder, write_json
 from conf.settings import build_settings, settings
 from experiments.environments.hedging import HedgingSetup
-from experiments.evaluation.evaluation import Evaluation, evaluate_run
+from experiments.evaluation.evaluation import evaluate_run
 from experiments.evaluation.hedging import MOST_RESAMPLES, evaluate_hedging, hedging_numbers
 from experiments.evaluation.open_run import REPLACEABLE, TestedRun, open_run, own_keys
 from experiments.evaluation.results import METRICS, write_evaluation
 from experiments.evaluation.skill import PATHS
 from experiments.evaluation.split import AGENT
+from experiments.reporting.contents import Report
 from experiments.reporting.evaluation_page import build_report
 from experiments.reporting.hedging_page import build_hedging_report, hedges_table
 from experiments.reporting.page import write_report
@@ -68,7 +70,8 @@ def evaluate(config: DictConfig) -> float:
         skill_paths=request.skill_paths if request.skill else None,
     )
     folder = tested.run / _folder_name(request, tested)
-    write(evaluation, folder, tested, with_report=request.report)
+    report = build_report(evaluation) if request.report else None
+    write(folder, tested, report, lambda temporary: write_evaluation(temporary, evaluation))
     console = Console()
     for item in evaluation_lines(evaluation):
         console.print(item)
@@ -85,10 +88,9 @@ def _evaluate_hedge(tested: TestedRun, request: EvaluateSettings) -> float:
     resamples = min(request.resamples, MOST_RESAMPLES)  # of 100,000 paths each
     evaluation = evaluate_hedging(tested, request.split or "test", resamples=resamples)
     folder = tested.run / _folder_name(request, tested)
-    with new_folder(folder) as temporary:
-        write_json(temporary / METRICS, hedging_numbers(evaluation))
-        if request.report:
-            write_report(temporary, build_hedging_report(evaluation))
+    numbers = hedging_numbers(evaluation)
+    report = build_hedging_report(evaluation) if request.report else None
+    write(folder, tested, report, lambda temporary: write_json(temporary / METRICS, numbers))
     console, verdict = Console(), evaluation.verdict
     table = hedges_table(evaluation)
     rows = [[x if isinstance(x, str) else f"{x:.1f}" for x in row] for row in table.rows]
@@ -100,11 +102,12 @@ def _evaluate_hedge(tested: TestedRun, request: EvaluateSettings) -> float:
     return -evaluation.rows[0].objective
 
 
-def write(evaluation: Evaluation, folder: Path, tested: TestedRun, *, with_report: bool) -> None:
-    """Numbers, days and trades, and the report with its pictures, in one step."""
-    report = build_report(evaluation) if with_report else None
+def write(
+    folder: Path, tested: TestedRun, report: Report | None, numbers: Callable[[Path], object]
+) -> None:
+    """What `numbers` writes into a folder, and the report with its pictures, in one step."""
     with new_folder(folder) as temporary:
-        write_evaluation(temporary, evaluation)
+        numbers(temporary)
         pictures = {} if report is None else write_report(temporary, report)
     if pictures:
         write_pictures(tested.run / "tensorboard" / folder.name, pictures, tested.step)

@@ -16,7 +16,7 @@ import numpy as np
 from agents.baselines.reference import Baseline
 from agents.policy import PolicyBatch, Trader
 from conf.errors import InputError
-from conf.types import FloatArray
+from conf.types import FloatArray, IntArray
 from envs.core.batch import Window
 from envs.core.kernel import BookState
 from envs.hedging.env import HedgingKernel
@@ -159,6 +159,25 @@ class HedgeRun(NamedTuple):
     paid: FloatArray  # (E,) of it to trade
 
 
+def liabilities(
+    market: HedgingMarket, options: HedgingSettings, window: Window
+) -> tuple[IntArray, IntArray]:
+    """Sale and path of every liability that begins and ends within a window, (E,) each.
+
+    InputError where there is none.
+    """
+    life = options.episode.sessions
+    starts = market.starts(window, life)
+    if not len(starts):
+        raise InputError(
+            f"no liability of {life} sessions begins and ends within sessions {window.start} to "
+            f"{window.stop - 1} of {market.history.name}",
+            "Widen the split, or set env.episode.sessions lower",
+        )
+    paths = market.history.num_paths
+    return np.repeat(starts, paths), np.tile(np.arange(paths), len(starts))
+
+
 def run_hedge(
     trader: Trader,
     market: HedgingMarket,
@@ -166,20 +185,9 @@ def run_hedge(
     window: Window,
     most: int | None = None,
 ) -> HedgeRun:
-    """All liabilities on all paths that begin and end within a window, hedged by one trader.
-
-    Or `most` of them, spread evenly. InputError where there is none.
-    """
+    """All `liabilities` of a window hedged by one trader, or `most` of them, spread evenly."""
     life = options.episode.sessions
-    starts = market.starts(window, life)
-    start = np.repeat(starts, market.history.num_paths)
-    path = np.tile(np.arange(market.history.num_paths), len(starts))
-    if not len(start):
-        raise InputError(
-            f"no liability of {life} sessions begins and ends within sessions {window.start} to "
-            f"{window.stop - 1} of {market.history.name}",
-            "Widen the split, or set env.episode.sessions lower",
-        )
+    start, path = liabilities(market, options, window)
     if most is not None and most < len(start):
         chosen = np.linspace(0, len(start) - 1, most).astype(np.int64)
         start, path = start[chosen], path[chosen]

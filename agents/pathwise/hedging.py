@@ -55,6 +55,11 @@ class HedgingTwin(Twin):
         kept = (options.liability, options.action, options.rebalance_every, options.costs)
         return (*kept, options.episode.sessions, options.notional_share, self.initial)
 
+    @property
+    def reported(self) -> tuple[float, str]:
+        """An objective is minus what a liability costs, which is shown in percent of its price."""
+        return -100.0 * self.options.episode.sessions, "% of the price"
+
     def starts(self, window: Window, length: int) -> IntArray:
         """Sessions at which a liability is sold; InputError where a stretch is not its life."""
         life = self.options.episode.sessions

@@ -70,10 +70,10 @@ class PathwiseSettings:
 class Update(NamedTuple):
     """What one update did."""
 
-    objective: float  # a year
+    objective: float  # as `Twin.reported` says: a year, or percent of a liability's price
     grad_norm: float  # before it is clipped
     learning_rate: float
-    cost: float  # share of equity a year
+    cost: float  # likewise, of what trading cost
 
 
 def make_twin(
@@ -115,19 +115,23 @@ class PathwiseTrainer:
         options: PathwiseSettings,
         seed: int,
     ) -> None:
-        self.policy, self.twins, self.options = policy, tuple(twins), options
+        self.policy, self.options = policy, options
         self.updates_done = 0
         self._rng = np.random.default_rng(seed)
-        self._days = _lasting(twins, windows, options)
+        self.learn_in(twins, windows)
+        self._optimizer = torch.optim.AdamW(
+            policy.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+        )
+
+    def learn_in(self, twins: Sequence[Twin], windows: Sequence[Window]) -> None:
+        """From the next update on draw from these; InputError where they do not go together."""
+        self.twins, self._days = tuple(twins), _lasting(twins, windows, self.options)
         starts = [
             twin.starts(window, self._days) for twin, window in zip(twins, windows, strict=True)
         ]
         self._starts, self._number = np.concatenate(starts), np.array([len(own) for own in starts])
         self._paths = np.array([twin.num_paths for twin in twins])
         self._annual = twins[0].market.history.sessions_per_year
-        self._optimizer = torch.optim.AdamW(
-            policy.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
-        )
 
     @property
     def finished(self) -> bool:
@@ -150,9 +154,9 @@ class PathwiseTrainer:
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(-annual)
         norm = clip_grad_norm_(self.policy.parameters(), self.options.max_grad_norm)
-        result = Update(
-            float(annual.detach()), float(norm), rate, self._annual * float(earned.cost.mean())
-        )
+        factor, _ = self.twins[0].reported
+        cost = abs(factor) * float(earned.cost.mean())
+        result = Update(factor * float(objective.detach()), float(norm), rate, cost)
         for name in ("objective", "grad_norm"):
             if not math.isfinite(getattr(result, name)):
                 what = {"grad_norm": "a gradient"}.get(name, "the objective")

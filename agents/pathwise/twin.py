@@ -136,6 +136,11 @@ class Twin(ABC):
 
     # --- the same for all, unless a subclass says otherwise ---------------------------------------
 
+    @property
+    def reported(self) -> tuple[float, str]:
+        """What an objective, the mean of a session, is multiplied by to be read, and its unit."""
+        return self.market.history.sessions_per_year, "a year"
+
     def starts(self, window: Window, length: int) -> IntArray:
         """Sessions at which stretches of `length` days within a window can begin."""
         return np.arange(window.start, window.stop - length)

@@ -88,9 +88,9 @@ class EpisodePPO(PPO):
         rollout_buffer.rewards[:] = self._increments(cost) - self._increments(own)
         last = torch.zeros(env.num_envs)
         rollout_buffer.compute_returns_and_advantage(last, np.ones(env.num_envs, np.bool_))
-        self.logger.record("rollout/cost_mean", float(own[-1].mean()))
+        self.logger.record("rollout/cost_mean_percent", 100.0 * float(own[-1].mean()))
         objective = float(own[-1].mean() + self.multiple * own[-1].std())
-        self.logger.record("rollout/cost_objective", objective)
+        self.logger.record("rollout/cost_objective_percent", 100.0 * objective)
         return True
 
     def own_state(self) -> dict[str, Any]:

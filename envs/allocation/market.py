@@ -23,16 +23,7 @@ from risk.overlay import RiskSettings
 
 # The default reward: return less risk, losses and costs.
 ALLOCATION_REWARD = RewardSettings(
-    weights=RewardWeights(
-        portfolio_return=1.0,
-        sharpe=0.0,
-        drawdown=0.0,
-        cost=10.0,
-        diversity=0.0,
-        concentration=0.0,
-        volatility=0.1,
-        deep_drawdown=2.0,
-    ),
+    weights=RewardWeights.only(portfolio_return=1.0, cost=10.0, volatility=0.1, deep_drawdown=2.0),
     ruin_penalty=1.0,
 )
 

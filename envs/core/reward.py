@@ -7,6 +7,7 @@ term. The weights, and nothing else, say how much a term counts.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -42,17 +43,14 @@ class RewardWeights:
     deep_drawdown: NonNegative = 0.0
     crra: NonNegative = 0.0
 
+    @classmethod
+    def only(cls, **weights: float) -> RewardWeights:
+        """These, and no other term."""
+        return cls(**{**dict.fromkeys((field.name for field in fields(cls)), 0.0), **weights})
+
 
 # The utility of the day and nothing else: what pathwise training maximises.
-UTILITY_WEIGHTS = RewardWeights(
-    portfolio_return=0.0,
-    sharpe=0.0,
-    drawdown=0.0,
-    cost=0.0,
-    diversity=0.0,
-    concentration=0.0,
-    utility=1.0,
-)
+UTILITY_WEIGHTS = RewardWeights.only(utility=1.0)
 
 
 @settings

@@ -14,7 +14,7 @@ from envs.core.episode_statistics import ALL
 from envs.core.features import Scaling
 from envs.core.kernel import BookKernel
 from envs.core.market import as_rows
-from envs.hedging.market import HedgingMarket, HedgingSettings
+from envs.hedging.market import HedgingMarket, HedgingSettings, nothing_to_limit
 from risk.book import Book
 
 BAND_SHIFT = 2.0  # an action of 0 leaves ln(1 + e^-2) = .13 shares on each side of delta
@@ -53,10 +53,7 @@ class HedgingKernel(BookKernel):
     def _prepare(self) -> None:
         market, options = self.market, self.options
         if self.overlay is not None:
-            raise InputError(
-                "a liability cannot be cut down, so the risk module has nothing to limit",
-                "Choose risk=none",
-            )
+            raise nothing_to_limit()
         self._starts = market.starts(self.window, options.episode.sessions)
         if self.random_start and not len(self._starts):
             raise InputError(
@@ -76,6 +73,7 @@ class HedgingKernel(BookKernel):
         self._premium, self._liability = as_rows(market.premium), as_rows(market.liability)
         self._observed, self._index = as_rows(market.observed), as_rows(market.index_return)
         self._scaling = Scaling(market.features[-2:])
+        self._return_term = self.reward.term_names.index("portfolio_return")
         self.lost: FloatArray = np.zeros(self.num_envs)  # since the sale, in prices
         self.last_cost: FloatArray = np.zeros(self.num_envs)  # of the last liability that ended
 
@@ -102,8 +100,13 @@ class HedgingKernel(BookKernel):
         return {"holding": held, "delta": self._delta.take(row)}
 
     def episode_summary(self, index: int) -> dict[str, float]:
-        """As `BookKernel.episode_summary`, and what the liability cost in its prices."""
-        return {**super().episode_summary(index), "hedging_cost": float(self.last_cost[index])}
+        """Reward, length, and what the liability cost in its prices.
+
+        A year's Sharpe ratio of a book that lives for a month says nothing.
+        """
+        summary = super().episode_summary(index)
+        own = {"hedging_cost": float(self.last_cost[index])}
+        return {"r": summary["r"], "l": summary["l"], **own}
 
     def _target(self, action: FloatArray, mark: FloatArray, row: IntArray) -> FloatArray:
         shares, delta = self._shares.take(row), self._delta.take(row)
@@ -131,7 +134,7 @@ class HedgingKernel(BookKernel):
         return kept
 
     def _risk_book(self, mark: FloatArray, row: IntArray) -> Book:
-        raise NotImplementedError("there is no risk module")
+        raise nothing_to_limit()
 
     def _market_return(self, row: IntArray) -> FloatArray:
         return self._index.take(row + 1)
@@ -155,7 +158,8 @@ class HedgingKernel(BookKernel):
         self.last_cost = np.where(ended, self.lost, self.last_cost)
         self.lost = np.where(ended, 0.0, self.lost)
         reward = self.options.reward.weights.portfolio_return * earned
-        self.reward_terms = np.broadcast_to(reward[:, None], self.reward_terms.shape).copy()
+        self.reward_terms = np.zeros_like(self.reward_terms)
+        self.reward_terms[:, self._return_term] = reward
         self.statistics.add_reward(reward - shared)
         return reward, ruined
 

@@ -38,17 +38,7 @@ from risk.overlay import RiskSettings
 
 UNDERLYING = "underlying"
 # The reward is what was earned in prices of the liability: the one term that has a meaning here.
-HEDGING_REWARD = RewardSettings(
-    weights=RewardWeights(
-        portfolio_return=1.0,
-        sharpe=0.0,
-        drawdown=0.0,
-        cost=0.0,
-        diversity=0.0,
-        concentration=0.0,
-    ),
-    ruin_penalty=0.0,
-)
+HEDGING_REWARD = RewardSettings(weights=RewardWeights.only(portfolio_return=1.0), ruin_penalty=0.0)
 
 
 @settings
@@ -228,6 +218,10 @@ class HedgingMarketSettings(MarketSettings):
     env: HedgingSettings = field(default_factory=HedgingSettings)
     risk: RiskSettings = field(default_factory=lambda: RiskSettings(enabled=False))
 
+    def __post_init__(self) -> None:
+        if self.risk.enabled:
+            raise nothing_to_limit()
+
     @property
     def surface_kind(self) -> str:
         """None: the liability is priced at the volatility of the data."""
@@ -242,6 +236,14 @@ class HedgingMarketSettings(MarketSettings):
         if not isinstance(history, MarketHistory):
             raise InputError(f"{history.name} is a panel of assets", "Choose one index to hedge on")
         return build_hedging_market(history, self.env)
+
+
+def nothing_to_limit() -> InputError:
+    """The risk module shrinks what is held, and here that leaves more of the liability open."""
+    return InputError(
+        "a liability cannot be cut down, so the risk module has nothing to limit",
+        "Choose risk=none",
+    )
 
 
 def hedging_features(legs: tuple[Leg, ...], life: int) -> tuple[Feature, ...]:

@@ -32,6 +32,11 @@ class _OfCosts(ABC):
         cost: FloatArray = lost.sum(axis=0)
         return cost
 
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """In a few words."""
+
     @abstractmethod
     def over(self, cost: FloatArray) -> float:
         """Of these numbers (N,)."""
@@ -51,6 +56,11 @@ class MeanDeviationCost(_OfCosts):
     kind: Literal["mean_deviation"] = "mean_deviation"
     multiple: Annotated[float, Field(ge=0.0, le=1000.0)] = 1.5
 
+    @property
+    def title(self) -> str:
+        """In a few words."""
+        return f"mean + {self.multiple:g} SD"
+
     def over(self, cost: FloatArray) -> float:
         """In prices."""
         return float(cost.mean() + self.multiple * cost.std())
@@ -62,6 +72,11 @@ class EntropicCost(_OfCosts):
 
     kind: Literal["entropic"] = "entropic"
     risk_aversion: Positive = 1.0  # a, of a price
+
+    @property
+    def title(self) -> str:
+        """In a few words."""
+        return f"entropic cost, risk aversion {self.risk_aversion:g}"
 
     def over(self, cost: FloatArray) -> float:
         """In prices."""
@@ -75,6 +90,11 @@ class TailCost(_OfCosts):
 
     kind: Literal["cvar"] = "cvar"
     tail: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
+
+    @property
+    def title(self) -> str:
+        """In a few words."""
+        return f"mean of the worst {100.0 * self.tail:g} %"
 
     def over(self, cost: FloatArray) -> float:
         """In prices; one liability at least."""
@@ -92,6 +112,11 @@ class QuadraticCost(_OfCosts):
 
     kind: Literal["mean_variance"] = "mean_variance"
     risk_aversion: Positive = 2.0  # a, of a price
+
+    @property
+    def title(self) -> str:
+        """In a few words."""
+        return f"quadratic cost, risk aversion {self.risk_aversion:g}"
 
     def of_each(self, lost: FloatArray) -> FloatArray:
         """The sum over its sessions, (N,)."""

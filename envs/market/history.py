@@ -194,6 +194,14 @@ class MarketHistory(PricePaths):
             **{name: getattr(self, name)[cut] for name in _SESSION_COLUMNS},
         )
 
+    def first_paths(self, count: int) -> MarketHistory:
+        """The same on so many of its paths, or all."""
+        return replace(
+            self,
+            extras={name: values[:count] for name, values in self.extras.items()},
+            **{name: getattr(self, name)[:count] for name in _PATH_COLUMNS},
+        )
+
     def _check(self) -> None:
         paths, sessions = self.close.shape
         if sessions == 0 or paths == 0:

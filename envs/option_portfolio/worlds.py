@@ -22,9 +22,11 @@ def build_worlds(
     past: MarketHistory,
     *,
     unseen: bool = False,
+    draw: int = 0,
 ) -> OptionMarket:
     """The market whose paths are those of all worlds; `past` is the training years."""
-    return price_worlds(settings, simulate_worlds(worlds, past, unseen=unseen))
+    histories = simulate_worlds(worlds, past, unseen=unseen, draw=draw)
+    return price_worlds(settings, histories)
 
 
 def price_worlds(settings: OptionMarketSettings, histories: WorldHistories) -> OptionMarket:

@@ -9,6 +9,7 @@ the claimed worth of holding the index are lines as well.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
@@ -24,6 +25,9 @@ from conf.types import BoolArray, FloatArray
 from envs.allocation.market import AllocationSettings, PanelMarket
 from envs.core.batch import Window
 from envs.core.market import BookMarket, BookOptions
+from envs.hedging.liability import calendar_of
+from envs.hedging.market import HedgingMarket, HedgingSettings
+from envs.market.clock import DAYS_PER_YEAR
 from envs.option_portfolio.market import OptionMarket, OptionPortfolioSettings
 from experiments.backtests.backtest import FLOOR_USD, Backtest, first_session, index_equity
 from experiments.backtests.plain_ledger import Entry
@@ -85,9 +89,8 @@ class _Log(ABC):
     def lines(self) -> Iterator[Entry]:
         """Every line, day by day."""
         alive, equity = self.backtest.alive[self.book], self.backtest.equity[self.book]
-        for name, value in settings_to_json(self.options.costs).items():
-            if name != "kind":
-                yield Entry(self.days[0], "fee", name, price=float(value))
+        for name, value in self.fees().items():
+            yield Entry(self.days[0], "fee", name, price=float(value))
         for t, day in enumerate(self.days):
             for event, price in self.public(t):
                 yield Entry(day, event, price=price)
@@ -100,6 +103,11 @@ class _Log(ABC):
             if ended or equity[t + 1] <= FLOOR_USD:
                 return
             yield from self.traded(t, day)
+
+    def fees(self) -> dict[str, Any]:
+        """The numbers of the fee schedule."""
+        costs = settings_to_json(self.options.costs)
+        return {name: value for name, value in costs.items() if name != "kind"}
 
     def paid_out(self) -> BoolArray:
         """What of the book was paid out at each close but the first, (T - 1, M)."""
@@ -118,24 +126,13 @@ class _Log(ABC):
         """Trades at this close."""
 
 
-class _OptionLog(_Log):
-    market: OptionMarket
-    options: OptionPortfolioSettings
+class _IndexLog(_Log):
+    """Of options on one index."""
 
     def __init__(self, *book: Any) -> None:
         super().__init__(*book)
-        market, costs = self.market, self.options.costs
         window = Window(self.start, self.start + len(self.days))
-        self.index = index_equity(market, window, self.options.initial_equity_usd)[self.path]
-        traded_at = slice(self.start, self.start + len(self.trade))
-        self.cost = np.abs(self.trade) * market.unit_cost[self.path, traded_at]
-        mark = market.tape.mark[self.path, traded_at]
-        impact = costs.impact(self.trade.reshape(-1, 1), mark.reshape(-1, 1))  # by order
-        if impact is not None:
-            self.cost = self.cost + impact.reshape(self.cost.shape)
-
-    def paid_out(self) -> BoolArray:
-        return self.market.tape.rolled[self.start + 1 : self.start + len(self.quantity)]
+        self.index = index_equity(self.market, window, self.options.initial_equity_usd)[self.path]
 
     def public(self, t: int) -> list[tuple[str, float]]:
         history, s = self.market.history, self.start + t
@@ -145,6 +142,24 @@ class _OptionLog(_Log):
             ("dividend_yield", float(history.dividend_yield[s])),
             ("index_vol", float(history.implied_vol[self.path, s])),
         ]
+
+
+class _OptionLog(_IndexLog):
+    market: OptionMarket
+    options: OptionPortfolioSettings
+
+    def __init__(self, *book: Any) -> None:
+        super().__init__(*book)
+        market, costs = self.market, self.options.costs
+        traded_at = slice(self.start, self.start + len(self.trade))
+        self.cost = np.abs(self.trade) * market.unit_cost[self.path, traded_at]
+        mark = market.tape.mark[self.path, traded_at]
+        impact = costs.impact(self.trade.reshape(-1, 1), mark.reshape(-1, 1))  # by order
+        if impact is not None:
+            self.cost = self.cost + impact.reshape(self.cost.shape)
+
+    def paid_out(self) -> BoolArray:
+        return self.market.tape.rolled[self.start + 1 : self.start + len(self.quantity)]
 
     def revalued(self, t: int, day: date) -> Iterator[Entry]:
         tape, s = self.market.tape, self.start + t
@@ -205,4 +220,59 @@ class _PanelLog(_Log):
         return Entry(day, "quote", self.market.instruments[asset], "spot", price=price)
 
 
-_LOGS: Mapping[type, type[_Log]] = {OptionMarket: _OptionLog, PanelMarket: _PanelLog}
+class _HedgingLog(_IndexLog):
+    market: HedgingMarket
+    options: HedgingSettings
+
+    def __init__(self, *book: Any) -> None:
+        super().__init__(*book)
+        self.life = self.options.episode.sessions
+        self.calendar = calendar_of(self.market.history, self.life)
+
+    def fees(self) -> dict[str, Any]:
+        """The liability is sold and paid out at no cost."""
+        return {"spot_rate_bps": self.options.costs.rate_bps}
+
+    def paid_out(self) -> BoolArray:
+        return self.market.leaves[self.start + 1 : self.start + len(self.quantity)]
+
+    def revalued(self, t: int, day: date) -> Iterator[Entry]:
+        for at in np.flatnonzero(self.quantity[t - 1]).tolist():
+            leaves = self.market.leaves[self.start + t, at]
+            if not leaves:
+                yield self.line(t, at, t - 1)._replace(event="quote")
+            elif at == 0:
+                yield self.traded_line(t, at, t - 1, -float(self.quantity[t - 1, at]), "close")
+
+    def traded(self, t: int, day: date) -> Iterator[Entry]:
+        for at in np.flatnonzero(self.trade[t]).tolist():
+            yield self.traded_line(t, at, t, float(self.trade[t, at]), "trade")
+
+    def traded_line(self, t: int, at: int, held: int, size: float, event: str) -> Entry:
+        """So many units of what is held from the close of day `held` on, traded at that of t."""
+        line = self.line(t, at, held)
+        cost = 0.0 if at else self.options.costs.share * abs(size) * line.price
+        return line._replace(event=event, quantity=size, cost=cost)
+
+    def line(self, t: int, at: int, held: int) -> Entry:
+        """The share, or an option of the liability that is alive on day `held`, on day t."""
+        history, s, day = self.market.history, self.start + t, self.days[t]
+        name, price = self.market.instruments[at], float(self.market.mark[self.path, s, at])
+        if at == 0:
+            return Entry(day, "quote", name, "spot", price=price)
+        leg, sold = self.options.legs[at - 1], int(self.calendar.sold[self.start + held])
+        expiry = self.calendar.dates[sold + leg.expiry(self.life)]
+        strike = leg.moneyness * float(history.close[self.path, sold])
+        # Variance runs by the history's clock, the option's time by calendar days.
+        years = float(history.clock.years(history.dates[s], expiry))
+        days = float((expiry - history.dates[s]).astype(np.int64)) / DAYS_PER_YEAR
+        vol = float(history.implied_vol[self.path, s]) * math.sqrt(years / days)
+        own = f"{name} {strike:.4f} {expiry}"
+        return Entry(day, "quote", own, leg.kind, strike, expiry.item(), 0.0, price, vol=vol)
+
+
+_LOGS: Mapping[type, type[_Log]] = {
+    OptionMarket: _OptionLog,
+    PanelMarket: _PanelLog,
+    HedgingMarket: _HedgingLog,
+}

@@ -20,7 +20,15 @@ from experiments.environments.option_book import OptionSetup
 from experiments.runs.settings import SECTIONS
 
 Part = Literal[
-    "all", "training", "learning", "environment", "pricing", "tape", "monte_carlo", "startup"
+    "all",
+    "training",
+    "learning",
+    "hedging",
+    "environment",
+    "pricing",
+    "tape",
+    "monte_carlo",
+    "startup",
 ]
 Count = Annotated[int, Field(ge=1)]
 
@@ -43,6 +51,10 @@ class BenchmarkSettings:
     paths: Count = 1000  # simulated years of the Monte Carlo row
     learning_seconds: Annotated[float, Field(gt=0.0, le=3600.0)] = 120.0  # of each agent
     skill_paths: Annotated[int, Field(ge=2, le=10_000)] = 120  # that it learns on, and is judged on
+    hedging_effort: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0  # of the trainings of hedging
+    hedging_paths: Annotated[int, Field(ge=100)] = 100_000  # that they are judged on
+    hedging_arguments: tuple[str, ...] = ()  # of +exp=hedging
+    pfhedge: bool = False  # install pfhedge in an environment of its own, and compare with it
     train_arguments: tuple[str, ...] = ()  # of the `experiments.train` that is started
     gate: bool = False  # exit code 1 where a budget is missed
 

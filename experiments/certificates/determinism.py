@@ -21,6 +21,8 @@ from typing import Any
 from agents.persistence.checkpoint import list_checkpoints
 from agents.ppo.parallel import torch_threads
 from conf.errors import InputError
+from conf.settings import settings_to_json
+from envs.hedging.market import HEDGING_REWARD
 from experiments.certificates.certificate import Certificate, Certification
 from experiments.environments.opening import open_market
 from experiments.runs.folder import MANIFEST
@@ -41,11 +43,19 @@ _TIMEOUT_SECONDS = 300.0
 
 
 def determinism(certification: Certification) -> list[Certificate]:
-    """One certificate: of a second run, and of a third that was killed."""
-    kill = certification.profile.kill
+    """One certificate of an option book and one of a hedger."""
+    seed, kill = certification.seed, certification.profile.kill
+    steps = STEPS * (24 if kill else 1)
+    return [
+        runs_agree("determinism", tiny_config(seed, steps), kill=kill),
+        runs_agree("determinism.hedging", tiny_hedging_config(seed, steps), kill=kill),
+    ]
+
+
+def runs_agree(name: str, config: Mapping[str, Any], *, kill: bool) -> Certificate:
+    """The certificate of a second run, and of a third that was killed."""
     with TemporaryDirectory() as folder:
         root = Path(folder) / "outputs" / "certify"
-        config = tiny_config(certification.seed, STEPS * (24 if kill else 1))
         first, second, killed = root / "first", root / "second", root / "killed"
         train_once(config, first)
         train_once(config, second)
@@ -53,10 +63,12 @@ def determinism(certification: Certification) -> list[Certificate]:
             kill_and_resume(config, killed)
         else:
             cut_back_and_resume(first, killed)
-        return [certificate_of(first, {"a second run": second, "a killed run": killed})]
+        return certificate_of(first, {"a second run": second, "a killed run": killed}, name)
 
 
-def certificate_of(first: Path, others: Mapping[str, Path]) -> Certificate:
+def certificate_of(
+    first: Path, others: Mapping[str, Path], name: str = "determinism"
+) -> Certificate:
     """PASS where every compared file of every other run has the bytes of the first's."""
     hashes = {name: sha256_of(first / name) for name in COMPARED}
     different = [
@@ -70,7 +82,7 @@ def certificate_of(first: Path, others: Mapping[str, Path]) -> Certificate:
     if different:
         what += f": {', '.join(different)}"
     details = {"sha256": hashes, "different": different, "killed_after_steps": KILLED_AFTER}
-    return Certificate("determinism", not different, float(len(different)), what, details)
+    return Certificate(name, not different, float(len(different)), what, details)
 
 
 def sha256_of(file: Path) -> str:
@@ -111,6 +123,21 @@ def tiny_config(seed: int, steps: int) -> dict[str, Any]:
             "keep_last": None,
             "progress_bar": False,
         },
+    }
+
+
+def tiny_hedging_config(seed: int, steps: int) -> dict[str, Any]:
+    """The same of a hedger that learns by whole episodes; 128 steps are a rollout here too."""
+    return {
+        **tiny_config(seed, steps),
+        "num_envs": 32,
+        "data": {"source": "synthetic", "sessions": 130, "paths": 20},
+        "surface": {"kind": "none"},
+        "env": {"kind": "hedging", "episode": {"sessions": 4, "ruin_share": 0.0}},
+        "costs": {"kind": "flat", "rate_bps": 100.0},
+        "reward": settings_to_json(HEDGING_REWARD),
+        "risk": {"enabled": False},
+        "agent": {"kind": "episode_ppo", "batch_size": 64, "net_arch": [8], "critic_arch": [8]},
     }
 
 

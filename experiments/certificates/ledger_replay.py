@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,6 +25,8 @@ from experiments.backtests.trade_log import build_trade_log, read_trade_log, wri
 from experiments.certificates.certificate import Certificate, Certification
 from experiments.certificates.small_environments import (
     allocation_settings,
+    few_paths,
+    hedging_settings,
     index_history,
     panel_histories,
     untrained_policy,
@@ -43,6 +46,7 @@ def ledger_replay(certification: Certification) -> list[Certificate]:
     replays = {
         "ledger.options": dict(option_replays(certification)),
         "ledger.allocation": dict(allocation_replays(certification)),
+        "ledger.hedging": dict(hedging_replays(certification)),
     }
     if tested is not None:
         replays["ledger.run"] = dict(run_replays(tested))
@@ -146,11 +150,25 @@ def allocation_replays(certification: Certification) -> Iterator[tuple[str, Repl
         yield from replays_of(name, policy, settings, market, whole_window(market))
 
 
+def hedging_replays(certification: Certification) -> Iterator[tuple[str, Replay]]:
+    """Hedges that an untrained network makes, of several options on prices that pay dividends."""
+    history, settings = index_history("heston", certification.profile.sessions), hedging_settings()
+    history = with_extra_columns(history, np.random.default_rng(certification.seed))
+    for every in (1, 5):
+        weekly: Any = replace(settings, env=replace(settings.env, rebalance_every=every))
+        market = weekly.build(history)
+        policy = untrained_policy(weekly, market, certification.seed)
+        yield from replays_of(f"every {every}", policy, weekly, market, whole_window(market))
+
+
 def run_replays(tested: TestedRun) -> Iterator[tuple[str, Replay]]:
     """The run's policy over the years that it is judged on."""
-    setup, policy = tested.setup, tested.policy
+    setup, policy, market = tested.setup, tested.policy, tested.setup.market
+    history = few_paths(setup.history)
+    if history is not setup.history:
+        market = setup.settings.build(history)
     for split in SPLITS if setup.splits else ("all",):
-        yield from replays_of(split, policy, setup.settings, setup.market, setup.window(split))
+        yield from replays_of(split, policy, setup.settings, market, setup.window(split))
 
 
 def saved_log_replays(run: Path) -> Iterator[tuple[str, Replay]]:

@@ -27,11 +27,14 @@ from agents.policy import Policy
 from envs.core.batch import Window
 from envs.core.kernel import BookKernel
 from envs.core.market import BookMarket, MarketSettings
+from envs.hedging.market import HedgingMarket
 from envs.market.sources.index import SyntheticData
 from experiments.certificates.certificate import Certificate, Certification
 from experiments.certificates.small_environments import (
     STOCKS,
     allocation_settings,
+    few_paths,
+    hedging_settings,
     index_history,
     models_of,
     option_settings,
@@ -97,6 +100,7 @@ def look_ahead(certification: Certification) -> list[Certificate]:
         certificates = [
             certificate("look_ahead.options", option_configurations(certification, folder)),
             certificate("look_ahead.allocation", allocation_configurations(certification, folder)),
+            certificate("look_ahead.hedging", hedging_configurations(certification, folder)),
         ]
     if certification.tested is not None:
         certificates.append(certificate("look_ahead.run", run_configurations(certification.tested)))
@@ -135,7 +139,9 @@ def compare_futures(configuration: Configuration, moments: int, seed: int) -> Co
     if policy is None:
         policy = untrained_policy(settings, market, seed)
     results: Comparisons = {}
-    for t in chosen_sessions(market, moments, rng):
+    # What is left of a history has to hold one liability.
+    fewest = settings.env.episode.sessions if isinstance(market, HedgingMarket) else 0
+    for t in chosen_sessions(market, moments, rng, fewest):
         other = settings.build(source.changed(t, rng))
         results[t] = (
             market_difference(market, other, t)
@@ -145,9 +151,14 @@ def compare_futures(configuration: Configuration, moments: int, seed: int) -> Co
     return results
 
 
-def chosen_sessions(market: BookMarket, count: int, rng: np.random.Generator) -> list[int]:
-    """Sessions t to change everything after: the eve of a roll where there is one, and others."""
-    first, last = market.first_usable + 1, market.history.num_sessions - 2
+def chosen_sessions(
+    market: BookMarket, count: int, rng: np.random.Generator, fewest: int = 0
+) -> list[int]:
+    """Sessions t to change everything after: the eve of a roll where there is one, and others.
+
+    At least `fewest` sessions come before.
+    """
+    first, last = max(market.first_usable + 1, fewest), market.history.num_sessions - 2
     eves: list[int] = []
     listed = market.listed[first + 1 : last + 1]
     if listed.any():
@@ -298,10 +309,17 @@ def allocation_configurations(
             yield Configuration(_named(source.name, managed), source, settings)
 
 
+def hedging_configurations(certification: Certification, folder: Path) -> Iterator[Configuration]:
+    """Every source of an index, hedged by bands."""
+    rng = np.random.default_rng(certification.seed)
+    for source in _index_sources(certification, rng, folder):
+        yield Configuration(source.name, source, hedging_settings())
+
+
 def run_configurations(tested: TestedRun) -> Iterator[Configuration]:
     """A run's policy in the market that it was trained in, without and with its risk module."""
     settings: Any = tested.setup.settings
-    source = LoadedSource("run", tested.setup.loaded.history)
+    source = LoadedSource("run", few_paths(tested.setup.loaded.history))
     for managed in (False, True) if settings.risk.enabled else (False,):
         under = replace(settings, risk=replace(settings.risk, enabled=managed))
         yield Configuration(_named("the run", managed), source, under, tested.policy)

@@ -2,10 +2,10 @@
 
 The fair markets: options on a geometric Brownian motion that drifts at the rate less dividends,
 priced at its true volatility; forwards under Heston's stochastic volatility, on which no surface
-here is right, but put-call parity holds on all; assets that all drift at the rate. Prices and
-paths share one clock of variance (`envs.market.clock`), business or calendar. Without costs
-the discounted P&L of every policy has mean zero there. Interest is discounted by the calendar days
-and the rate alone, not by what the market says.
+here is right, but put-call parity holds on all; assets that all drift at the rate; liabilities
+sold at their worth. Prices and paths share one clock of variance (`envs.market.clock`), business or
+calendar. Without costs the discounted P&L of every policy has mean zero there. Interest is
+discounted by the calendar days and the rate alone, not by what the market says.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from agents.baselines.allocation import build_allocation_baselines
+from agents.baselines.hedging import BandHedge, StaticHedge, delta_hedge
 from agents.baselines.options import build_baselines
 from agents.policy import PolicyBatch, Trader
 from conf.settings import build_settings
@@ -28,6 +29,7 @@ from envs.core.batch import Window
 from envs.core.costs import FlatCosts
 from envs.core.kernel import BookKernel, BookState
 from envs.core.market import BookMarket, MarketSettings
+from envs.hedging.market import HedgingMarket, HedgingMarketSettings
 from envs.market.clock import CALENDAR, CLOSED_DAY_WEIGHT
 from envs.market.sources.index import SyntheticData, simulate_market
 from envs.market.sources.panel import PanelSimulatedData, simulate_panel
@@ -41,9 +43,11 @@ from experiments.certificates.certificate import Certificate, Certification
 from experiments.certificates.small_environments import (
     ASSETS,
     History,
+    hedging_settings,
     untrained_policy,
     whole_window,
 )
+from experiments.environments.hedging import HedgingSetup
 from experiments.environments.setup import open_books
 from experiments.evaluation.open_run import TestedRun
 from risk.overlay import RiskSettings
@@ -181,8 +185,10 @@ def fair_markets(
 
     `clocks` are weights of a closed day in the variance.
     """
-    option_run = allocation_run = None
-    if tested is not None and tested.setup.trades_options:
+    option_run = allocation_run = hedging_run = None
+    if tested is not None and isinstance(tested.setup, HedgingSetup):
+        hedging_run = tested
+    elif tested is not None and tested.setup.trades_options:
         env: Any = tested.setup.settings.env
         if not any(block.startswith("extra:") for block in env.observation.extra_blocks):
             option_run, rolls = tested, (env.chain.roll,)  # no simulated market has own columns
@@ -193,6 +199,7 @@ def fair_markets(
     yield _managed(markets[0], option_run)
     yield _forwards_under_heston()
     yield _assets(allocation_run, seed)
+    yield _hedges(hedging_run, seed)
 
 
 def _options_on_gbm(roll: Roll, clock: float, tested: TestedRun | None, seed: int) -> FairMarket:
@@ -268,6 +275,27 @@ def _assets(tested: TestedRun | None, seed: int) -> FairMarket:
         }
 
     return FairMarket("assets", settings, policies)
+
+
+def _hedges(tested: TestedRun | None, seed: int) -> FairMarket:
+    """Liabilities sold at their worth, hedged or not with a share that pays dividends."""
+    env: Any = hedging_settings().env if tested is None else tested.setup.settings.env
+    data = _index_data("gbm")
+    data = replace(data, sessions=max(data.sessions, env.episode.sessions + 1))
+    settings = HedgingMarketSettings(data=data, env=_free_of_charge(env))
+
+    def policies(market: HedgingMarket, window: Window) -> dict[str, Trader]:
+        nothing = np.zeros_like(market.delta)
+        trend = np.sign(market.index_return)
+        return {
+            "delta": delta_hedge(market),
+            "static": StaticHedge(market),
+            "naked": BandHedge(market, nothing, nothing),
+            "trend": BandHedge(market, trend, trend),
+            **_policy(tested, market, settings, seed),
+        }
+
+    return FairMarket("hedges", settings, policies)
 
 
 def _index_data(model: str) -> SyntheticData:

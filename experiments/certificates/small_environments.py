@@ -16,9 +16,11 @@ from conf.settings import build_settings
 from envs.allocation.market import AllocationMarketSettings
 from envs.core.batch import Window
 from envs.core.market import BookMarket, MarketSettings
+from envs.hedging.liability import Leg
+from envs.hedging.market import HedgingMarketSettings, HedgingSettings
 from envs.market.history import MarketHistory
 from envs.market.panel import PanelHistory
-from envs.market.sources.index import SyntheticData, load_market
+from envs.market.sources.index import DataSettings, SyntheticData, load_market
 from envs.market.sources.panel import PanelSimulatedData, PanelStocksData, load_panel
 from envs.option_portfolio.extra_blocks import EXTRA_BLOCKS
 from envs.option_portfolio.market import OptionMarketSettings, OptionPortfolioSettings
@@ -30,6 +32,7 @@ from risk.overlay import RiskSettings
 History = MarketHistory | PanelHistory
 
 PATHS = 2  # of a simulated history
+RUN_PATHS = 20  # of the data of a run, which may have thousands
 ASSETS = 4
 STOCKS = "panel_stocks"
 _RATES = (0.005, 0.08)
@@ -75,10 +78,25 @@ def allocation_settings(*, managed: bool) -> AllocationMarketSettings:
     return AllocationMarketSettings(risk=risk)
 
 
+def hedging_settings(model: str = "gbm", **data: Any) -> HedgingMarketSettings:
+    """A call that was sold, and half a put that was bought and ends before it."""
+    put = Leg(kind="put", moneyness=0.95, quantity=0.5, sessions=8)
+    env = HedgingSettings(liability=(Leg(), put))
+    data = {"source": "synthetic", "model": model, **data}
+    return HedgingMarketSettings(data=build_settings(DataSettings, data, "data"), env=env)
+
+
 def index_history(model: str, sessions: int, paths: int = PATHS) -> MarketHistory:
     """A simulated index with the default parameters of its model."""
     values = {"model": model, "paths": paths, "sessions": sessions}
     return load_market(build_settings(SyntheticData, values, "data"), embargo_days=0).history
+
+
+def few_paths(history: History) -> History:
+    """At most RUN_PATHS of the paths of an index."""
+    if isinstance(history, MarketHistory) and history.num_paths > RUN_PATHS:
+        return history.first_paths(RUN_PATHS)
+    return history
 
 
 def with_extra_columns(history: MarketHistory, rng: np.random.Generator) -> MarketHistory:

@@ -17,6 +17,7 @@ from agents.baselines.hedging import (
 )
 from agents.baselines.reference import Baseline
 from agents.policy import Policy
+from callbacks.criterion import Criterion
 from callbacks.validation import Score
 from conf.errors import InputError
 from envs.core.batch import Window
@@ -79,20 +80,29 @@ class HedgingSetup(MarketSetup):
             if count
         )
 
+    @property
+    def criterion(self) -> Criterion:
+        """The objective of what liabilities cost."""
+        return Criterion(
+            "cost_objective_percent",
+            self.settings.env.objective.title,
+            " % of the price",
+            decimals=1,
+            lower_is_better=True,
+            beside=("cost_mean_percent", "cost_deviation_percent"),
+        )
+
     def scorer(self, split: str) -> Score:
-        """The objective of the split's liabilities; the score is minus it."""
+        """What the split's liabilities cost, in percent of their prices."""
         window, env = self.window(split), self.settings.env
-        base = super().scorer(split)
 
         def score(policy: Policy) -> Mapping[str, float]:
             lost = hedging_costs(policy, self.market, env, window)
-            objective = env.objective(lost)
+            cost = lost.sum(axis=0)
             return {
-                **base(policy),
-                "score": -objective,
-                "cost_objective": objective,
-                "cost_mean": float(lost.sum(axis=0).mean()),
-                "cost_deviation": float(lost.sum(axis=0).std()),
+                "cost_objective_percent": 100.0 * env.objective(lost),
+                "cost_mean_percent": 100.0 * float(cost.mean()),
+                "cost_deviation_percent": 100.0 * float(cost.std()),
             }
 
         return score

@@ -123,7 +123,7 @@ def _check_sections_suit(config: Mapping[str, Any], kind: Any) -> None:
             "Choose surface=vix or surface=flat",
         )
     if kind == HEDGING:
-        _check_sections_suit_hedging(config, surface, costs)
+        _check_sections_suit_hedging(surface, costs)
     is_panel = str(data.get("source", "")).startswith("panel_")
     if is_panel and kind != ALLOCATION:
         raise InputError(
@@ -137,7 +137,7 @@ def _check_sections_suit(config: Mapping[str, Any], kind: Any) -> None:
         )
 
 
-def _check_sections_suit_hedging(config: Mapping[str, Any], surface: str, costs: Any) -> None:
+def _check_sections_suit_hedging(surface: str, costs: Any) -> None:
     if surface != "none":
         raise InputError(
             f"surface={surface} is for an option book; a liability is priced at the data's "
@@ -148,11 +148,6 @@ def _check_sections_suit_hedging(config: Mapping[str, Any], surface: str, costs:
         raise InputError(
             "costs=realistic are those of options, and a hedger trades the underlying",
             "Choose costs=proportional costs.rate_bps=100",
-        )
-    if section(config, "risk").get("enabled", True):
-        raise InputError(
-            "a liability cannot be cut down, so the risk module has nothing to limit",
-            "Choose risk=none",
         )
 
 

@@ -38,13 +38,18 @@ class OptionSetup(MarketSetup):
     trades_options: ClassVar[bool] = True
     conditions: ClassVar[tuple[str, ...]] = ("chain", "sizing", "initial_equity_usd")
 
-    @cached_property
-    def learning(self) -> tuple[OptionMarket, Window]:
+    @property
+    def draws(self) -> int:
+        """How many times `data.worlds` are drawn; 1 without them."""
+        worlds = self.settings.data_worlds
+        return 1 if worlds is None else worlds.draws
+
+    def drawn(self, draw: int) -> tuple[OptionMarket, Window]:
         """The training years or, with `data.worlds`, simulated markets fitted to them."""
         worlds = self.settings.data_worlds
         if worlds is None:
             return self.market, self.window("train")
-        market = build_worlds(self.settings, worlds, past_of(self.loaded, "train"))
+        market = build_worlds(self.settings, worlds, past_of(self.loaded, "train"), draw=draw)
         return market, Window(market.first_usable, market.history.num_sessions)
 
     @cached_property

@@ -1,6 +1,7 @@
 """A market setup: the data, the market built on it, and all that differs between environments.
 
-`option_book.py` and `allocation.py` are the two; `opening.py` chooses by the configuration.
+`option_book.py`, `allocation.py` and `hedging.py` are the three; `opening.py` chooses by the
+configuration.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, Self
 
 from agents.baselines.reference import Baseline
 from agents.policy import Policy, RiskManagedPolicy
+from callbacks.criterion import SHARPE, Criterion
 from callbacks.validation import Score
 from conf.errors import InputError
 from conf.files import without_places
@@ -73,6 +75,11 @@ class MarketSetup(ABC):
         return False
 
     @property
+    def criterion(self) -> Criterion:
+        """The metric of `scorer` that policies are chosen by."""
+        return SHARPE
+
+    @property
     def assets(self) -> tuple[str, ...] | None:
         """The assets that a policy is trained for, in order; None for an option book."""
         return None
@@ -114,10 +121,19 @@ class MarketSetup(ABC):
         risk = self.settings.risk
         return risk if risk.enabled and risk.in_training else None
 
+    @property
+    def draws(self) -> int:
+        """How many different markets a pathwise training learns in, one after another."""
+        return 1
+
+    def drawn(self, draw: int) -> tuple[BookMarket, Window]:
+        """The market of that number and the sessions of it that episodes lie in."""
+        return self.market, self.window("train")
+
     @cached_property
     def learning(self) -> tuple[BookMarket, Window]:
-        """Where an agent learns: a market and the sessions of it that episodes lie in."""
-        return self.market, self.window("train")
+        """Where an agent learns, and PPO all the time: the first of them."""
+        return self.drawn(0)
 
     def with_costs(self, factor: float) -> Self:
         """The same where everything that is traded costs `factor` times."""

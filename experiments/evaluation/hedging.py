@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from agents.baselines.hedging import HedgeRun, run_hedge, whalley_wilmott_width
+from agents.baselines.hedging import HedgeRun, liabilities, run_hedge, whalley_wilmott_width
 from agents.policy import Policy, Trader
-from conf.types import FloatArray
+from conf.types import FloatArray, IntArray
 from envs.core.batch import Window
 from envs.core.features import Scaling
-from envs.hedging.env import band_edges
-from envs.hedging.market import HedgingMarket
+from envs.hedging.env import HedgingKernel, band_edges
+from envs.hedging.market import HedgingMarket, HedgingSettings
 from experiments.environments.hedging import HedgingSetup
 from experiments.evaluation.open_run import TestedRun
 from experiments.evaluation.results import FORMAT, plain
@@ -25,7 +25,16 @@ from experiments.statistics.hedging_verdict import HedgeVerdict, compare_hedges
 
 UNSEEN_PATHS = 100_000
 MOST_RESAMPLES = 400
-_GRID = 61
+_GRID = 61  # prices of a picture of the no-trade region
+_REGION_AT = (0.25, 0.5, 0.75)  # shares of the liability's life; the last trade is shown as well
+_REGION_DEVIATIONS = 2.5  # of its whole life
+# By the share of liabilities that cost less.
+_EXAMPLES = {
+    1.0: "worst of {}",
+    0.95: "worse than 95 %",
+    0.5: "median",
+    0.0: "best",
+}
 
 
 @dataclass(frozen=True)
@@ -35,18 +44,35 @@ class HedgeRow:
     name: str
     mean: float  # of what a liability costs
     deviation: float
+    error: float  # deviation of the cost less what was paid to trade
     paid: float  # mean of what trading costs
     objective: float
 
 
+Edges = tuple[FloatArray, FloatArray]  # lowest and highest holding, shares a unit
+
+
 @dataclass(frozen=True)
 class NoTradeRegion:
-    """Where a hedger does not trade, in the middle of the liability's life, against the price."""
+    """Where a hedger does not trade, against the price, some sessions before the end."""
 
+    sessions_left: int
     spot_over_start: FloatArray  # (G,)
     delta: FloatArray  # (G,) shares
-    learned: tuple[FloatArray, FloatArray]  # lowest and highest holding
-    whalley_wilmott: tuple[FloatArray, FloatArray]
+    learned: Edges  # (G,) each
+    whalley_wilmott: Edges
+
+
+@dataclass(frozen=True)
+class HedgedPath:
+    """One liability, day by day; holdings are shares a unit, from each close to the next."""
+
+    title: str
+    cost: float  # in prices of the liability
+    paid: float  # of it to trade
+    holding: FloatArray  # (L,)
+    delta: FloatArray  # (L,)
+    band: Edges | None  # (L,) each, NaN where nothing can be traded; None where there is no band
 
 
 @dataclass(frozen=True)
@@ -56,9 +82,11 @@ class HedgingEvaluation:
     header: Mapping[str, Any]
     rows: tuple[HedgeRow, ...]  # the agent first
     costs: Mapping[str, FloatArray]  # name -> (N,) what each liability cost
+    paid: Mapping[str, FloatArray]  # name -> (N,) of it to trade
     verdict: HedgeVerdict
     num_trials: int
-    region: NoTradeRegion | None  # None where the action is no band
+    regions: tuple[NoTradeRegion, ...]  # from early to late; none where the action is no band
+    examples: tuple[HedgedPath, ...]  # the agent's, the worst first
     unseen: str  # what the paths are
 
 
@@ -70,11 +98,15 @@ def evaluate_hedging(
     if not isinstance(setup, HedgingSetup):
         raise TypeError(f"a {type(setup).__name__} is no setup of hedging")
     env = setup.settings.env
-    simulated = setup.unseen(UNSEEN_PATHS if paths is None else paths)
-    markets: Iterator[tuple[HedgingMarket, Window]]
-    markets = iter([(setup.market, setup.window(split))]) if simulated is None else simulated
+    count = UNSEEN_PATHS if paths is None else paths
+    is_simulated = setup.unseen(count) is not None
+
+    def markets() -> Iterator[tuple[HedgingMarket, Window]]:
+        """The same each time."""
+        return setup.unseen(count) or iter([(setup.market, setup.window(split))])
+
     runs: dict[str, list[HedgeRun]] = {}
-    for market, window in markets:
+    for market, window in markets():
         traders: dict[str, Trader] = {AGENT: tested.policy}
         traders |= {hedge.name: hedge.policy for hedge in setup.hedges_on(market)}
         for name, trader in traders.items():
@@ -93,15 +125,19 @@ def evaluate_hedging(
         env.objective,
         reps=resamples,
     )
+    costs = {name: series.sum(axis=0) for name, series in lost.items()}
+    usual = np.append(0.0, lost[AGENT].mean(axis=1).cumsum())
     rows = tuple(_row(name, run, env.objective(run.lost)) for name, run in whole.items())
     return HedgingEvaluation(
         header={**tested.header(), "training": load_manifest(tested.run)["config_hash"]},
         rows=rows,
-        costs={name: series.sum(axis=0) for name, series in lost.items()},
+        costs=costs,
+        paid={name: run.paid for name, run in whole.items()},
         verdict=verdict,
         num_trials=max(count_trials(tested.run, setup, split).num_trials, 1),
-        region=_region(setup, tested.policy) if env.action == "band" else None,
-        unseen=f"the {split} split" if simulated is None else "newly simulated",
+        regions=_regions(setup, tested.policy, usual) if env.action == "band" else (),
+        examples=tuple(_examples(tested.policy, env, markets(), costs[AGENT])),
+        unseen="newly simulated" if is_simulated else f"the {split} split",
     )
 
 
@@ -120,35 +156,106 @@ def hedging_numbers(evaluation: HedgingEvaluation) -> dict[str, Any]:
 
 def _row(name: str, run: HedgeRun, objective: float) -> HedgeRow:
     cost = run.lost.sum(axis=0)
-    return HedgeRow(name, float(cost.mean()), float(cost.std()), float(run.paid.mean()), objective)
+    error = float((cost - run.paid).std())
+    return HedgeRow(
+        name, float(cost.mean()), float(cost.std()), error, float(run.paid.mean()), objective
+    )
 
 
-def _region(setup: HedgingSetup, policy: Policy) -> NoTradeRegion:
-    """Of a hedger who holds delta and has lost nothing so far."""
+def _examples(
+    policy: Policy,
+    options: HedgingSettings,
+    markets: Iterator[tuple[HedgingMarket, Window]],
+    costs: FloatArray,
+) -> Iterator[HedgedPath]:
+    """The worst of all liabilities, the median and others, by what they cost."""
+    order, first = np.argsort(costs), 0
+    chosen = {
+        int(order[round(share * (len(costs) - 1))]): title.format(f"{len(costs):,}")
+        for share, title in _EXAMPLES.items()
+    }
+    found: dict[int, HedgedPath] = {}
+    for market, window in markets:
+        start, path = liabilities(market, options, window)
+        own = {at: title for at, title in chosen.items() if first <= at < first + len(start)}
+        if own:
+            at = np.array([*own]) - first
+            followed = _followed(policy, options, market, window, start[at], path[at])
+            found |= {
+                at: HedgedPath(title, *each)
+                for (at, title), each in zip(own.items(), followed, strict=True)
+            }
+        first += len(start)
+    return (found[at] for at in chosen)
+
+
+def _followed(
+    policy: Policy,
+    options: HedgingSettings,
+    market: HedgingMarket,
+    window: Window,
+    start: IntArray,
+    path: IntArray,
+) -> Iterator[tuple[float, float, FloatArray, FloatArray, Edges | None]]:
+    """Cost, paid, holding, delta and band of the policy's hedge of each of these liabilities."""
+    life = options.episode.sessions
+    kernel = HedgingKernel(market, options, window, len(start), random_start=False)
+    observation = kernel.place(start, path, start + life)
+    state, begins, days = None, np.ones(len(start), np.bool_), []
+    cost = np.zeros(len(start))
+    for t in range(life):
+        action, state = policy.predict(observation, state, begins, deterministic=True)
+        delta, edges = market.delta[path, start + t], np.full((2, len(start)), np.nan)
+        closed = market.market_closed
+        if options.action == "band":
+            edges[:] = band_edges(action.astype(np.float64), delta)
+            edges[:, np.zeros_like(begins) if closed is None else closed[path, start + t]] = np.nan
+        result = kernel.step(action)
+        days.append([kernel.exposures()["holding"], delta, *edges])
+        cost -= result.reward / options.reward.weights.portfolio_return
+        observation, begins = result.observation, np.zeros_like(begins)
+    paid = kernel.ledger.costs / market.premium[path, start]
+    for k, series in enumerate(np.array(days).transpose(2, 1, 0)):
+        holding, delta, low, high = series
+        band = (low, high) if options.action == "band" else None
+        yield float(cost[k]), float(paid[k]), holding, delta, band
+
+
+def _regions(setup: HedgingSetup, policy: Policy, usual: FloatArray) -> tuple[NoTradeRegion, ...]:
+    """Of a hedger who holds delta and has lost so far what is `usual` (L + 1,)."""
     env, history = setup.settings.env, setup.market.history
-    life = env.episode.sessions
-    middle = life // 2 - (life // 2) % env.rebalance_every
-    cut = history.sessions(0, life + 1)
-    vol = float(history.implied_vol[0, 0]) * np.sqrt(life / 2 / history.sessions_per_year)
-    ratio = np.exp(np.linspace(-3.0, 3.0, _GRID) * vol)
-    close = np.full((_GRID, life + 1), float(cut.close[0, 0]))
-    close[:, middle:] *= ratio[:, None]
-    grid = replace(
-        cut,
-        open=close,
-        high=close,
-        low=close,
-        close=close,
-        volume=np.zeros_like(close),
-        implied_vol=np.broadcast_to(cut.implied_vol[:1], close.shape),
-        extras={},
+    life, every = env.episode.sessions, env.rebalance_every
+    shown = sorted({round(share * life) // every * every for share in _REGION_AT} | {life - every})
+    cut = history.sessions(0, life + 1).first_paths(1)
+    vol = float(cut.implied_vol[0, 0]) * np.sqrt(life / history.sessions_per_year)
+    ratio = np.exp(np.linspace(-_REGION_DEVIATIONS, _REGION_DEVIATIONS, _GRID) * vol)
+    # The price jumps at the session that is looked at, on a path for each price and session.
+    close = np.full((len(shown) * _GRID, life + 1), float(cut.close[0, 0]))
+    for number, session in enumerate(shown):
+        close[number * _GRID : (number + 1) * _GRID, session:] *= ratio[:, None]
+    market = setup.settings.build(
+        replace(
+            cut,
+            open=close,
+            high=close,
+            low=close,
+            close=close,
+            volume=np.zeros_like(close),
+            implied_vol=np.broadcast_to(cut.implied_vol, close.shape),
+            extras={},
+        )
     )
-    market = setup.settings.build(grid)
-    delta = market.delta[:, middle]
-    own = Scaling(market.features[-2:]).apply(np.column_stack([delta, np.zeros(_GRID)]))
-    seen = np.concatenate([market.observed[:, middle], own], axis=-1)
-    action, _ = policy.predict(seen, deterministic=True)
-    width = whalley_wilmott_width(market, env, setup.fitted.whalley_wilmott)[:, middle]
-    return NoTradeRegion(
-        ratio, delta, band_edges(action.astype(np.float64), delta), (delta - width, delta + width)
-    )
+    width = whalley_wilmott_width(market, env, setup.fitted.whalley_wilmott)
+    regions = []
+    for number, session in enumerate(shown):
+        at = slice(number * _GRID, (number + 1) * _GRID), session
+        delta = market.delta[at]
+        own = Scaling(market.features[-2:]).apply(
+            np.column_stack([delta, np.full(_GRID, usual[session])])
+        )
+        seen = np.concatenate([market.observed[at], own], axis=-1)
+        action, _ = policy.predict(seen, deterministic=True)
+        learned = band_edges(action.astype(np.float64), delta)
+        classical = delta - width[at], delta + width[at]
+        regions.append(NoTradeRegion(life - session, ratio, delta, learned, classical))
+    return tuple(regions)

@@ -11,6 +11,7 @@ import numpy as np
 
 from agents.ensemble import merge_policies
 from agents.persistence.policy_file import LoadedPolicy, load_policy, policy_step, save_policy
+from callbacks.criterion import Criterion
 from conf.errors import InputError
 from conf.files import new_folder, write_json
 from conf.settings import settings_to_json
@@ -38,8 +39,8 @@ class Member:
         }
 
 
-def merge_runs(runs: Sequence[Path], folder: Path, experiment: str) -> float:
-    """Merge the best policies of runs into a run in `folder`; its validation Sharpe ratio.
+def merge_runs(runs: Sequence[Path], folder: Path, experiment: str) -> tuple[Criterion, float]:
+    """Merge the best policies of runs into a run in `folder`; what it is judged by, and its value.
 
     Its configuration is the first run's with the wider network. The validation is a trial of its
     own; those of the members are in the ledger already. Raises InputError for fewer than two runs,
@@ -78,7 +79,7 @@ def merge_runs(runs: Sequence[Path], folder: Path, experiment: str) -> float:
             write_json(best / "validation.json", {"step": steps, "metrics": finite})
         backtest = setup.judge(policy, "validation")
         record_run(folder, setup, "validation", backtest, steps, candidates=1)
-    return float(measured["sharpe"])
+    return setup.criterion, float(measured[setup.criterion.metric])
 
 
 def _member(run: Path) -> Member:

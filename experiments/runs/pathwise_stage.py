@@ -10,6 +10,7 @@ from typing import Any
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from agents.pathwise.trainer import PathwiseSettings, PathwiseTrainer, make_twin
+from agents.pathwise.twin import Twin
 from agents.persistence.checkpoint import newest_checkpoint, read_checkpoint, write_checkpoint
 from agents.persistence.packing import Array, pack, unpack
 from agents.persistence.policy_file import load_policy, save_policy
@@ -19,6 +20,7 @@ from callbacks.dashboard import make_logger, write_scalars
 from callbacks.progress import Meter
 from conf.errors import InputError
 from conf.files import new_folder, remove_leftovers
+from envs.core.batch import Window
 from experiments.environments.setup import MarketSetup
 
 log = logging.getLogger(__name__)
@@ -47,11 +49,10 @@ class PathwiseStage:
         show_bar: bool = True,
         allow_inexact: bool = False,
     ) -> None:
-        env, (market, window) = setup.settings.env, setup.learning
-        twin = make_twin(market, env, options.cost_multiple, band=options.no_trade_band)
-        policy: Any = model.policy
-        self.trainer = PathwiseTrainer(policy, [twin], [window], options, seed)
         self._folder, self._setup, self._model = folder, setup, model
+        policy: Any = model.policy
+        self._draw = 0
+        self.trainer = PathwiseTrainer(policy, *self._drawn(options), options, seed)
         self._show_bar, self._allow_inexact = show_bar, allow_inexact
         self._checkpoints = folder / _FOLDER / _CHECKPOINTS
         self._result = folder / _FOLDER / _RESULT
@@ -76,6 +77,7 @@ class PathwiseStage:
         with closing(meter):
             meter.open(trainer.updates_done)
             while not trainer.finished:
+                self._draw_anew()
                 result, done = trainer.update(), trainer.updates_done
                 values = {f"pathwise/{name}": value for name, value in result._asdict().items()}
                 write_scalars(logger, values, done)
@@ -84,9 +86,25 @@ class PathwiseStage:
                 if done % every == 0 and not trainer.finished:
                     self._save()
         logger.close()
-        log.info("pathwise training: the last update's objective was %.4f a year", result.objective)
+        shown = f"{result.objective:.4g} {trainer.twins[0].reported[1]}"
+        log.info("pathwise training: the last update's objective was %s", shown)
         with new_folder(self._result) as temporary:
             save_policy(trainer.policy, temporary, {**self._setup.describe_data(), "step": 0})
+
+    def _drawn(self, options: PathwiseSettings) -> tuple[list[Twin], list[Window]]:
+        """The market that the next updates learn in: PPO's own, then others."""
+        setup = self._setup
+        market, window = setup.drawn(self._draw) if self._draw else setup.learning
+        costs, band = options.cost_multiple, options.no_trade_band
+        return [make_twin(market, setup.settings.env, costs, band=band)], [window]
+
+    def _draw_anew(self) -> None:
+        """Go on to the next market when its share of the updates begins."""
+        trainer = self.trainer
+        due = trainer.updates_done * self._setup.draws // trainer.options.updates
+        if due != self._draw:
+            self._draw = due
+            trainer.learn_in(*self._drawn(trainer.options))
 
     def _save(self) -> None:
         parts = {

@@ -139,8 +139,10 @@ def validation_score(run: Path) -> float | None:
     path = run / "best" / "validation.json"
     if not path.is_file():
         return None
-    metrics = read_json(path)["metrics"]
-    return float(metrics.get("score", metrics["sharpe"]))
+    written = read_json(path)
+    metrics = written["metrics"]  # of earlier versions and of ensembles: without the score
+    score = written.get("score", metrics.get("score", metrics.get("sharpe")))
+    return None if score is None else float(score)
 
 
 def _changes(
@@ -172,9 +174,10 @@ def _changes(
 
 
 def train_agent(job: TrainingJob) -> float | None:
-    """Train to the end, from the newest checkpoint where there is one; the best validation Sharpe.
+    """Train to the end, from the newest checkpoint where there is one.
 
-    None where no validation gave a finite Sharpe ratio.
+    Returns the best validation Sharpe ratio, or what is judged by in its place, turned so that more
+    is better; None where no validation gave a finite one.
     """
     folder, top, setup = job.folder, job.settings.top, job.setup
     checkpoints, data = folder / "checkpoints", setup.describe_data()
@@ -199,7 +202,9 @@ def train_agent(job: TrainingJob) -> float | None:
             validation.evaluate(model.num_timesteps)
         progress = Progress(job.settings.steps, job.settings.callbacks.progress_bar)
         callbacks = [
-            Dashboard({name: job.config[name] for name in _SHOWN if name in job.config}),
+            Dashboard(
+                {name: job.config[name] for name in _SHOWN if name in job.config}, setup.criterion
+            ),
             DivergenceCallback(checkpoints),
             PerformanceCallback(),
             validation,
@@ -218,7 +223,8 @@ def train_agent(job: TrainingJob) -> float | None:
             raise
         _finish(job, model, validation, checkpointing)
         record.progress(model.num_timesteps)
-    return validation.best_sharpe
+    best = validation.best_value
+    return None if best is None else setup.criterion.merit(best)
 
 
 def _pathwise_stage(job: TrainingJob, model: OnPolicyAlgorithm) -> PathwiseStage | None:
@@ -294,6 +300,7 @@ def _validation(job: TrainingJob) -> Validation:
         setup.scorer("train"),
         metadata=setup.describe_data(),
         patience=options.patience,
+        criterion=setup.criterion,
     )
 
 
@@ -386,8 +393,9 @@ def _finish(
         record_run(folder, setup, "validation", backtest, step, candidates=scored)
     export_sb3_zip(model, folder / "model.zip")
     model.logger.close()
-    if validation.best_sharpe is None:
-        log.warning("no validation gave a finite Sharpe ratio: there is no best policy")
+    judged, best = validation.criterion, validation.best_value
+    if best is None:
+        log.warning("no validation gave a finite %s: there is no best policy", judged.title)
     else:
-        message = "best validation Sharpe %.2f at step %d"
-        log.info(message, validation.best_sharpe, validation.best_step)
+        message = "best validation %s %s at step %d"
+        log.info(message, judged.title, judged.shown(best), validation.best_step)

@@ -80,7 +80,7 @@ def run_test(walk: WalkForwardRun, window: YearWindow) -> WindowResult:
     folder, setup = walk.chosen_policy(window), walk.setup_of(window)
     loaded = load_policy(folder)
     score = folder / "validation.json"
-    sharpe = read_json(score)["metrics"]["sharpe"] if score.is_file() else None
+    sharpe = read_json(score)["metrics"].get("sharpe") if score.is_file() else None
     result = evaluate_split(
         "test", loaded.policy, setup, lambda _: TrialCount(1, None), _YEARS_RESAMPLES
     )

@@ -1,18 +1,28 @@
 """Hedging as a run: trained, evaluated on unseen paths, judged; and what is refused."""
 
 import json
+import re
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 
 from agents.baselines.hedging import delta_hedge
 from conf.errors import InputError
 from envs.core.batch import Window
 from experiments import evaluate, train
 from experiments.backtests.backtest import run_backtest
+from experiments.certificates.ledger_replay import certificate_of, run_replays
+from experiments.certificates.look_ahead import compare_futures, run_configurations
+from experiments.certificates.martingale import fair_gains, fair_markets
+from experiments.certificates.small_environments import RUN_PATHS
+from experiments.environments import hedging as hedging_environment
 from experiments.environments.hedging import HedgingSetup
 from experiments.environments.opening import market_settings, open_market
 from experiments.evaluation import hedging as hedging_evaluation
+from experiments.evaluation.open_run import open_run
+from experiments.reporting.hedging_page import build_hedging_report
 
 # Liabilities of six sessions on a few hundred paths.
 TINY = (
@@ -44,11 +54,90 @@ def config_of(**changes):
     }
 
 
+def assert_judged_by_its_objective(run, *, ppo):
+    """The log and TensorBoard speak of it, and the policy that is kept is the best by it."""
+    log = (run / "train.log").read_text()
+    assert "Sharpe" not in log
+    assert ("% of the price" in log.partition("last update's objective was ")[2]) is not ppo
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()["scalars"]
+    assert not [tag for tag in tags if "sharpe" in tag and not tag.startswith("reward/")]
+    scores = {e.step: e.value for e in events.Scalars("validation/cost_objective_percent")}
+    kept = json.loads((run / "best" / "validation.json").read_text())
+    assert len(scores) == (2 if ppo else 1)
+    assert kept["step"] == min(scores, key=scores.get)
+    objective = kept["metrics"]["cost_objective_percent"]
+    assert f"best validation mean + 1.5 SD {objective:.1f} % of the price" in log
+    if not ppo:
+        stage = EventAccumulator(str(run / "tensorboard" / "pathwise"))
+        stage.Reload()
+        updates = [event.value for event in stage.Scalars("pathwise/objective")]
+        assert updates[0] > updates[-1] == pytest.approx(objective, rel=0.1)  # percent, a cost
+        assert 30.0 < stage.Scalars("pathwise/cost")[-1].value < updates[-1]
+    gap = events.Scalars("validation/gap")[-1].value
+    train_split = events.Scalars("train_split/cost_objective_percent")[-1].value
+    assert gap == pytest.approx(list(scores.values())[-1] - train_split, abs=1e-3)
+    layout = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    for category in layout_pb2.Layout.FromString(layout).category if ppo else ():
+        for chart in category.chart:
+            assert any(re.search(chart.multiline.tag[0], tag) for tag in tags), chart.title
+
+
+def assert_certified(run):
+    tested = open_run(str(run), "best")
+    (configuration,) = run_configurations(tested)
+    assert list(compare_futures(configuration, 1, seed=0).values()) == [None]
+    replays = dict(run_replays(tested))
+    assert len(replays) == 2 * RUN_PATHS
+    assert certificate_of("ledger.run", replays).passed
+    (fair,) = [market for market in fair_markets(tested, ("expiry",), 0) if market.name == "hedges"]
+    gains = fair_gains(fair, 300, 300, seed=0)
+    assert abs(gains["policy"].standard_errors) < 3.0
+
+
+def test_the_numbers_behind_the_page(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(hedging_environment, "PATHS_AT_ONCE", 500)
+    weekly = ("env.rebalance_every=2", "env.liability=straddle")
+    assert command(train, *TINY, *PATHWISE, "agent.updates=5", *weekly)[0] == 0
+    tested = open_run(str(tmp_path / "outputs/hedging/day/run"), "best")
+    # In three markets.
+    result = hedging_evaluation.evaluate_hedging(tested, "test", resamples=100, paths=1050)
+    costs = result.costs["policy"]
+    assert len(costs) == 1050
+    expected = [costs.max(), np.quantile(costs, 0.95), np.median(costs), costs.min()]
+    assert [path.cost for path in result.examples] == pytest.approx(expected, abs=0.02)
+    for path in result.examples:
+        paid = result.paid["policy"][np.abs(costs - path.cost).argmin()]
+        assert path.paid == pytest.approx(paid)
+        assert np.isnan(path.band).tolist() == [[False, True] * 3] * 2
+        low, high = (edge[::2] for edge in path.band)
+        assert ((path.holding[::2] >= low - 1e-9) & (path.holding[::2] <= high + 1e-9)).all()
+        assert (path.holding[1::2] == path.holding[::2]).all()
+    assert [region.sessions_left for region in result.regions] == [4, 2]
+    agent, delta = (next(r for r in result.rows if r.name == name) for name in ("policy", "delta"))
+    assert agent.error == pytest.approx((costs - result.paid["policy"]).std())
+    assert delta.error < delta.deviation
+    for region in result.regions:
+        middle = len(region.delta) // 2
+        assert region.spot_over_start[middle] == pytest.approx(1.0)
+        assert abs(region.delta[middle]) < 0.1  # of a straddle at the money
+        assert (np.diff(region.delta) >= 0.0).all()
+        widths = [edges[1] - edges[0] for edges in (region.learned, region.whalley_wilmott)]
+        assert (np.array(widths) > 0.0).all()
+    page = build_hedging_report(result)
+    assert [chart.key for chart in page.charts] == [
+        *("hedge_differences", "hedge_costs", "no_trade_region", "hedged_paths")
+    ]
+
+
 @pytest.mark.parametrize("agent", [PATHWISE, PPO])
 def test_a_trained_hedge_is_judged_on_unseen_paths(command, tmp_path, monkeypatch, agent):
     monkeypatch.setattr(hedging_evaluation, "UNSEEN_PATHS", 3000)
     code, _, err = command(train, *TINY, *agent)
     assert code == 0, err
+    assert_certified(tmp_path / "outputs/hedging/day/run")
+    assert_judged_by_its_objective(tmp_path / "outputs/hedging/day/run", ppo=agent is PPO)
     code, out, err = command(evaluate, "run=outputs/hedging/day/run", "resamples=100")
     assert code == 0, err
     folder = tmp_path / "outputs/hedging/day/run/evaluation"

@@ -19,6 +19,7 @@ STAGE = ("updates=7", "stretches=8", "sessions=30")
 BEFORE = (*TINY, "pretrain=pathwise", *(f"pretrain.{setting}" for setting in STAGE))
 NETWORK = [given for given in TINY if given.startswith(("agent.lstm", "agent.n_lstm", "agent.net"))]
 MARKET = [given for given in TINY if not given.startswith("agent.")]
+WORLDS = ("markets=2", "paths=2", "sessions=200", "draws=3", "shares.garch=0.0")
 ALONE = (*MARKET, *NETWORK, "agent=pathwise", *(f"agent.{setting}" for setting in STAGE))
 
 
@@ -29,6 +30,34 @@ def weights(folder):
 def test_a_killed_stage_ends_with_the_same_weights(command, tmp_path, monkeypatch):
     left_alone, run = tmp_path / "outputs/tiny/day/other", tmp_path / RUN
     assert command(train, *BEFORE, f"hydra.run.dir={left_alone}")[::2] == (0, "")
+    kill_after_four_updates_and_go_on(command, BEFORE, run, monkeypatch)
+    for name in ("", "best", "pathwise/policy"):
+        assert policy_bytes(run / name) == policy_bytes(left_alone / name), name
+    check_that_ppo_began_with_the_stage(left_alone)
+
+
+def test_worlds_are_drawn_anew_and_a_killed_stage_goes_on_in_its_own(
+    command, tmp_path, monkeypatch
+):
+    """Three draws in seven updates: the fifth, after which the next begins, was never reached."""
+    left_alone, run = tmp_path / "outputs/tiny/day/other", tmp_path / RUN
+    markets = [setting for setting in ALONE if not setting.startswith("data")]
+    in_worlds = (*markets, "data=worlds", *(f"data.worlds.{setting}" for setting in WORLDS))
+    learned_in, learn_in = [], PathwiseTrainer.learn_in
+
+    def noted(trainer, twins, windows):
+        learned_in.append(twins[0].market.history.fingerprint)
+        learn_in(trainer, twins, windows)
+
+    monkeypatch.setattr(PathwiseTrainer, "learn_in", noted)
+    assert command(train, *in_worlds, f"hydra.run.dir={left_alone}")[::2] == (0, "")
+    assert len(learned_in) == len(set(learned_in)) == 3
+    kill_after_four_updates_and_go_on(command, in_worlds, run, monkeypatch)
+    assert policy_bytes(run) == policy_bytes(left_alone)
+    assert set(learned_in[3:]) == set(learned_in[:3])
+
+
+def kill_after_four_updates_and_go_on(command, overrides, run, monkeypatch):
     update = PathwiseTrainer.update
 
     def killed(trainer):
@@ -38,14 +67,14 @@ def test_a_killed_stage_ends_with_the_same_weights(command, tmp_path, monkeypatc
 
     with monkeypatch.context() as patch:
         patch.setattr(PathwiseTrainer, "update", killed)
-        assert command(train, *BEFORE, f"hydra.run.dir={RUN}")[0] == 130
+        assert command(train, *overrides, f"hydra.run.dir={RUN}")[0] == 130
     assert not (run / "pathwise/policy").exists()
     assert command(train, f"resume={RUN}")[::2] == (0, "")
     assert "resuming pathwise training after update 4" in (run / "train.log").read_text()
-    for name in ("", "best", "pathwise/policy"):
-        file = f"{name}/policy.safetensors".lstrip("/")
-        assert (run / file).read_bytes() == (left_alone / file).read_bytes(), name
-    check_that_ppo_began_with_the_stage(left_alone)
+
+
+def policy_bytes(folder):
+    return (folder / "policy.safetensors").read_bytes()
 
 
 def check_that_ppo_began_with_the_stage(run):

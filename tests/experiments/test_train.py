@@ -27,14 +27,17 @@ TINY_HEDGING = (
     *("data.paths=30", "data.sessions=130", "env.episode.sessions=6", "agent.updates=3"),
     "agent.stretches=16",
 )
+TINY_WORLDS = (
+    *("data.worlds.markets=2", "data.worlds.paths=1", "env.episode.sessions=40"),
+    *("data.worlds.draws=2", "agent.updates=3", "agent.stretches=4", "agent.net_arch=[8]"),
+)
 RUN = "hydra.run.dir=outputs/tiny/day/run"
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_and_trains(command, name, tmp_path):
     tiny = TINY_ALLOCATION if name in ALLOCATIONS else TINY
-    if name == "hedging":
-        tiny = TINY_HEDGING
+    tiny = {"hedging": TINY_HEDGING, "all_worlds": TINY_WORLDS}.get(name, tiny)
     if name in ("production", "quickstart"):
         tiny = (*tiny, "pretrain.updates=5")
     code, _, err = command(train, f"+exp={name}", *tiny, "total_timesteps=256")

@@ -83,6 +83,7 @@ class WorldSettings:
     markets: Annotated[int, Field(ge=1, le=1000)] = 90
     paths: Annotated[int, Field(ge=1, le=100_000)] = 12  # of each market
     sessions: Annotated[int, Field(ge=120, le=5000)] = 760  # of each path
+    draws: Annotated[int, Field(ge=1, le=1000)] = 1  # of all worlds in a pathwise training
     seed: Annotated[int, Field(ge=0)] = 0  # of the worlds only
     shares: WorldShares = WorldShares()
     vol_premium: Span = (-0.015, 0.045)  # implied volatility less the model's own
@@ -194,13 +195,15 @@ def garch_at(
 
 
 def simulate_worlds(
-    options: WorldSettings, past: MarketHistory, *, unseen: bool = False
+    options: WorldSettings, past: MarketHistory, *, unseen: bool = False, draw: int = 0
 ) -> WorldHistories:
     """Every path of the mixture; `unseen` gives others of the same kind, for validation.
 
+    Each `draw` has worlds of its own.
+
     Rate and dividends are the means of the training years `past`, the clock is theirs.
     """
-    rng = np.random.default_rng([options.seed, int(unseen)])
+    rng = np.random.default_rng([options.seed, int(unseen), draw])
     by_smile: dict[bool, list[MarketHistory]] = {True: [], False: []}
     for world in list(draw_worlds(options, past, rng)):
         by_smile[world.kind != "fair"].append(simulate_world(world, options, past, rng))

@@ -33,3 +33,13 @@ def test_objectives_of_two_costs_by_hand():
     )
     assert TailCost(tail=0.5)(lost) == 1.0
     assert QuadraticCost(risk_aversion=2.0)(lost) == pytest.approx((1.5 + 0.75) / 2)
+
+
+def test_an_objective_says_what_it_is():
+    titles = {name: cost.title for name, (cost, _) in TWINS.items()}
+    assert titles == {
+        "mean_deviation": "mean + 1.5 SD",
+        "entropic": "entropic cost, risk aversion 2",
+        "cvar": "mean of the worst 10 %",
+        "mean_variance": "quadratic cost, risk aversion 3",
+    }

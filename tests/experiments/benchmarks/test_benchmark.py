@@ -26,7 +26,8 @@ AGENT = (
     "agent.n_lstm_layers=1",
     "agent.net_arch=[8]",
 )
-MARKET = ("data=synthetic", "data.sessions=1000", "env.episode.sessions=40")
+MARKET = ("data=synthetic", "data.sessions=1300", "env.episode.sessions=40")
+EPISODE = "env.episode.sessions=4"
 SMALL = (
     *MARKET,
     *AGENT,
@@ -41,6 +42,9 @@ SMALL = (
     "paths=3",
     "learning_seconds=0.01",
     "skill_paths=2",
+    "hedging_effort=0.001",
+    "hedging_paths=500",
+    f"hedging_arguments={json.dumps(['data.paths=60', 'data.sessions=130', EPISODE])}",
     f"train_arguments={json.dumps([*MARKET, *AGENT, 'num_envs=4', 'threads=1'])}",
 )
 ROWS = {
@@ -53,6 +57,9 @@ ROWS = {
     "learning.pathwise": None,
     "learning.ours": None,
     "learning.stock": None,
+    **{f"hedging.{name}": None for name in ("pathwise", "pathwise_to_band", "ppo", "ppo_to_band")},
+    "hedging.pathwise_objective": 115,
+    "hedging.ppo_objective": 117,
     "environment.gymnasium_1": 10_000,
     "environment.vec_env_2": None,
     "environment.vec_env_3": None,

@@ -7,10 +7,17 @@ import numpy as np
 import pytest
 
 from envs.core.batch import BatchKernel
+from envs.hedging import market as hedging_market
 from envs.market.clock import CALENDAR, CLOSED_DAY_WEIGHT
 from experiments.certificates import canary, determinism
 from experiments.certificates.certificate import PROFILES, Certificate, Certification
-from experiments.certificates.determinism import COMPARED, sha256_of, tiny_config, train_once
+from experiments.certificates.determinism import (
+    COMPARED,
+    sha256_of,
+    tiny_config,
+    tiny_hedging_config,
+    train_once,
+)
 from experiments.certificates.martingale import (
     FairGain,
     FairMarket,
@@ -62,6 +69,22 @@ def test_two_clocks_are_no_martingale(monkeypatch, simulated, priced):
     assert abs(gains["weekend_seller"].standard_errors) < 3
 
 
+def test_a_share_that_loses_its_dividends_is_no_martingale(monkeypatch):
+    right = hedging_market.build_hedging_market
+
+    def of_prices(history, options):
+        market = right(history, options)
+        prices = {name: getattr(market, name).copy() for name in ("mark", "aged")}
+        for each in prices.values():
+            each[..., 0] = history.close
+        return replace(market, **prices)
+
+    (fair,) = [m for m in fair_markets(None, ("expiry",), 0) if m.name == "hedges"]
+    assert abs(fair_gains(fair, 600, 600, seed=0)["delta"].standard_errors) < 3
+    monkeypatch.setattr(hedging_market, "build_hedging_market", of_prices)
+    assert abs(fair_gains(fair, 600, 600, seed=0)["delta"].standard_errors) > 3
+
+
 def test_standard_errors_by_hand():
     assert FairGain(0.03, 0.01, 100).standard_errors == pytest.approx(3.0)
     assert FairGain(1e-12, 0.0, 100).standard_errors == 0.0
@@ -99,11 +122,12 @@ def test_an_agent_that_does_not_learn_fails_the_edge_canary(kind):
 # --- determinism ---------------------------------------------------------------------------------
 
 
-def test_a_generator_that_ignores_its_seed_is_found(monkeypatch, tmp_path):
+@pytest.mark.parametrize("config_of", [tiny_config, tiny_hedging_config])
+def test_a_generator_that_ignores_its_seed_is_found(monkeypatch, tmp_path, config_of):
     monkeypatch.setattr(
         BatchKernel, "seed", lambda self, seed: setattr(self, "rng", np.random.default_rng())
     )
-    config = tiny_config(0, 128)
+    config = config_of(0, 128)
     folders = [tmp_path / "outputs" / name for name in ("one", "two")]
     for folder in folders:
         train_once(config, folder)

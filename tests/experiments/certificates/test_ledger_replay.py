@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from envs.core.costs import RealisticCosts
+from envs.core.costs import FlatCosts, RealisticCosts
 from envs.core.kernel import BookKernel
 from envs.core.ledger import Ledger
+from envs.hedging import liability
+from envs.hedging.env import HedgingKernel
 from envs.option_portfolio.market import OptionMarket
 from experiments.backtests import plain_ledger
 from experiments.backtests.plain_ledger import Entry, option_price, replay, trade_cost
@@ -20,6 +22,7 @@ from experiments.certificates.certificate import PROFILES, Certification
 from experiments.certificates.ledger_replay import (
     allocation_replays,
     certificate_of,
+    hedging_replays,
     option_replays,
 )
 from tests.experiments.certificates.planted_bugs import with_double_interest
@@ -62,9 +65,20 @@ def without_impact(monkeypatch):
     monkeypatch.setattr(RealisticCosts, "impact", lambda self, *order: None)
 
 
+def without_the_last_sale(monkeypatch):
+    right = HedgingKernel._leaving
+    monkeypatch.setattr(HedgingKernel, "_leaving", lambda *given: (right(*given)[0], None))
+
+
+REPLAYS = {
+    "options": option_replays,
+    "allocation": allocation_replays,
+    "hedging": hedging_replays,
+}
+
+
 def first_books(kind):
-    replays = option_replays(SHORT) if kind == "options" else allocation_replays(SHORT)
-    return certificate_of("ledger", dict(islice(replays, 2)))  # of both paths
+    return certificate_of("ledger", dict(islice(REPLAYS[kind](SHORT), 2)))  # of both paths
 
 
 @pytest.mark.parametrize(
@@ -75,6 +89,9 @@ def first_books(kind):
         (with_a_skipped_cost, "options"),
         (with_double_interest, "allocation"),
         (with_a_skipped_cost, "allocation"),
+        (with_double_interest, "hedging"),
+        (with_a_skipped_cost, "hedging"),
+        (without_the_last_sale, "hedging"),
     ],
 )
 def test_the_replayed_ledger_finds_wrong_accounts(monkeypatch, bug, kind):
@@ -91,6 +108,35 @@ def test_a_cost_that_is_not_by_the_schedule_is_found(monkeypatch, bug):
     assert certificate.number < 1e-9  # market and account agree with each other
     assert not certificate.passed
     assert "off the fee schedule" in certificate.what
+
+
+def with_half_the_share(monkeypatch):
+    monkeypatch.setattr(FlatCosts, "share", property(lambda self: 0.5e-4 * self.rate_bps))
+
+
+def with_another_strike(monkeypatch):
+    right = liability.price_and_greeks
+    monkeypatch.setattr(
+        liability, "price_and_greeks", lambda spot, strike, *rest: right(spot, 1.01 * strike, *rest)
+    )
+
+
+@pytest.mark.parametrize(
+    ("bug", "complaint"),
+    [
+        (with_half_the_share, "a trade off the fee schedule"),
+        (with_another_strike, "(call_1.00_20 "),
+    ],
+)
+def test_what_a_hedge_is_charged_and_a_liability_is_worth_is_worked_out_anew(
+    monkeypatch, bug, complaint
+):
+    assert first_books("hedging").passed
+    bug(monkeypatch)
+    certificate = first_books("hedging")
+    assert certificate.number < 1e-9  # market and account agree with each other
+    assert not certificate.passed
+    assert complaint in certificate.what, certificate.what
 
 
 def test_an_index_without_its_dividends_is_found(monkeypatch):

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from envs.hedging import market as hedging_market
+from envs.hedging.env import HedgingKernel
 from envs.market.sources import bundled as embedded
 from envs.market.volatility_estimate import fill_implied_vol
 from envs.option_portfolio.env import OptionPortfolioKernel
@@ -15,6 +17,7 @@ from experiments.certificates import look_ahead
 from experiments.certificates.look_ahead import Configuration, compare_futures, session_arrays
 from experiments.certificates.small_environments import (
     allocation_settings,
+    hedging_settings,
     index_history,
     option_settings,
     panel_histories,
@@ -104,6 +107,37 @@ def test_reading_ahead_only_when_trading_is_found(monkeypatch, method, where):
     reading_the_next_row(monkeypatch, method)
     result = compare_futures(Configuration("x", source, settings), 3, seed=3)
     assert where in arrays(result)
+
+
+@pytest.mark.parametrize(
+    ("method", "where"), [("_observe", "observation"), ("_target", "traded to")]
+)
+def test_a_hedger_that_reads_the_next_session_is_found(monkeypatch, method, where):
+    configuration = Configuration("x", LoadedSource("gbm", small_index()), hedging_settings())
+    assert arrays(compare_futures(configuration, 2, seed=3)) == [None, None]
+    right, place = getattr(HedgingKernel, method), {"_observe": 0, "_target": 2}[method]
+
+    def ahead(self, *given):
+        given = list(given)
+        given[place] = np.minimum(given[place] + 1, len(self._mark) - 1)
+        return right(self, *given)
+
+    monkeypatch.setattr(HedgingKernel, method, ahead)
+    assert where in arrays(compare_futures(configuration, 2, seed=3))
+
+
+def test_a_liability_at_tomorrows_volatility_is_named(monkeypatch):
+    right = hedging_market.price_liability
+
+    def early(history, *rest):
+        later = np.append(history.implied_vol[:, 1:], history.implied_vol[:, -1:], axis=1)
+        return right(dataclasses.replace(history, implied_vol=later), *rest)
+
+    monkeypatch.setattr(hedging_market, "price_liability", early)
+    configuration = Configuration("x", LoadedSource("gbm", small_index()), hedging_settings())
+    named = arrays(compare_futures(configuration, 2, seed=3))
+    assert None not in named
+    assert set(named) <= {"mark", "aged", "delta", "gamma", "vega", "observed", "premium"}
 
 
 def test_a_file_whose_gaps_are_filled_from_later_rows_is_found(monkeypatch, tmp_path):

@@ -60,14 +60,15 @@ def test_equal_seeds_give_equal_worlds_and_unseen_ones_are_others(past: MarketHi
     first, again = simulate_worlds(SMALL, past), simulate_worlds(SMALL, past)
     unseen = simulate_worlds(SMALL, past, unseen=True)
     other = simulate_worlds(replace(SMALL, seed=1), past)
+    drawn = simulate_worlds(SMALL, past, draw=1)
     assert first.smiling is not None
     assert first.flat is not None
     assert first.smiling.close.shape == (18, 200)
     assert first.flat.close.shape == (2, 200)
-    prints = [each.smiling.fingerprint for each in (first, unseen, other) if each.smiling]
+    prints = [each.smiling.fingerprint for each in (first, unseen, other, drawn) if each.smiling]
     assert again.smiling is not None
     assert again.smiling.fingerprint == prints[0]
-    assert len(set(prints)) == 3
+    assert len(set(prints)) == 4
 
 
 def test_nothing_after_the_training_years_is_used(past: MarketHistory) -> None:
