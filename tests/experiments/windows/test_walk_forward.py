@@ -136,7 +136,7 @@ def test_baselines_and_verdict_are_of_the_same_days(walked):
 
 
 def test_a_walk_forward_is_one_trial_and_its_windows_add_none(walked):
-    rows = read_trials(walked.parents[2] / "trials.parquet")
+    rows = read_trials(walked.parents[2] / "trials.jsonl")
     assert list(rows["run"]) == ["tiny/walk/it"]
     assert list(rows["split"]) == ["walk_forward"]
     assert result_of(walked)["comparison"]["verdict"]["evidence"]["num_trials"] == 1
@@ -147,7 +147,7 @@ def test_a_walk_forward_is_one_trial_and_its_windows_add_none(walked):
 
 def test_evaluating_a_window_adds_no_trial(command, walked, tmp_path):
     shutil.copytree(walked.parents[2], tmp_path / "outputs")
-    ledger = tmp_path / "outputs" / "trials.parquet"
+    ledger = tmp_path / "outputs" / "trials.jsonl"
     before, window = ledger.read_bytes(), tmp_path / FOLDER / "2001"
     code, _, _ = command(evaluate, f"run={FOLDER}/2001", "report=false", "resamples=100")
     assert code == 0
@@ -402,13 +402,14 @@ def test_every_experiment_composes_as_in_training(name):
         walk = plain_config(compose("walk_forward", overrides=[f"+exp={name}"]))
         run = plain_config(compose("config", overrides=[f"+exp={name}"]))
     assert walk.pop("walk_forward")["mode"] == "rolling"
+    assert walk.pop("parallel")["backend"] == "loky"
     assert walk == run
 
 
 def test_a_fitted_clock_is_that_of_each_windows_own_training_years(tmp_path):
     with initialize_config_module("conf", version_base="1.3"):
         plain = plain_config(compose("walk_forward", overrides=["data.closed_day_weight=fitted"]))
-    others = (*INVOCATION_KEYS, "walk_forward")
+    others = (*INVOCATION_KEYS, "walk_forward", "parallel")
     config = {name: value for name, value in plain.items() if name not in others}
     request = {"train_years": 5, "first_test": 2006}
     walk = open_walk(config, request, tmp_path / "walk")
