@@ -142,7 +142,8 @@ class BookKernel(BatchKernel):
             target = overlay.quantity
         if self._market_closed is not None:
             target = self._kept_where_closed(target, self._market_closed.take(row))
-        cost = self._cost(target - ledger.quantity, mark, row)
+        self._change = change = target - ledger.quantity
+        cost = self._cost(change, mark, row)
         traded = ledger.trade(target, mark, cost)
         record = StepRecord(row, quantity, target, mark, cost, traded, overlay)
         self.held_quantity = target
@@ -151,6 +152,7 @@ class BookKernel(BatchKernel):
         held_value = ledger.settle(self._aged.take(next_row, axis=0), left, cash_return, closing)
         if closing is not None:
             cost = cost + closing
+            self._change = np.concatenate([change, target * left], axis=-1)
             closed = np.abs(held_value * left).sum(axis=-1)
             traded = traded + closed
             if self.overlay is not None:
@@ -270,6 +272,7 @@ class BookKernel(BatchKernel):
             excess_return=excess,
             cost_share=cost / before,
             traded_share=traded / before,
+            trades=self._num_trades,
             drawdown=drawdown,
             held_value=held_value,
             equity=ledger.equity,
@@ -284,6 +287,9 @@ class BookKernel(BatchKernel):
             reward = reward - self.options.reward.ruin_penalty * ruined
         statistics.add_reward(reward)
         return reward, ruined
+
+    def _num_trades(self) -> FloatArray:
+        return np.count_nonzero(self._change, axis=-1).astype(np.float64)
 
     def _recent_volatility(self) -> FloatArray:
         since = self.session[:, None] - 1 - np.arange(VOLATILITY_SESSIONS)

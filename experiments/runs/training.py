@@ -20,6 +20,7 @@ from agents.persistence.checkpoint import list_checkpoints, newest_checkpoint, r
 from agents.persistence.policy_file import DESCRIPTION, load_policy, policy_step, save_policy
 from agents.persistence.resume_state import StatefulCallback
 from agents.persistence.sb3_zip import export_sb3_zip
+from agents.ppo.schedules import Linear, Schedules, schedules_of
 from callbacks.checkpointing import Checkpointing
 from callbacks.dashboard import Dashboard, make_logger
 from callbacks.divergence import DivergenceCallback, explained_divergence
@@ -171,6 +172,7 @@ def train_agent(job: TrainingJob) -> float | None:
             validation,
             progress,
             checkpointing,
+            Schedules(schedules_of(job.settings.agent), job.settings.steps),
         ]
         try:
             with closing(progress), explained_divergence(model, checkpoints):
@@ -305,8 +307,12 @@ def _inexact_because(
     """Why a run whose settings were changed is not one that always had them; None if it is."""
     if job.allow_inexact:
         return "the device was changed, or an inexact resume was allowed"
-    if getattr(job.settings.agent, "learning_rate_end", None) is not None and job.settings.steps:
+    agent = job.settings.agent
+    if getattr(agent, "learning_rate_end", None) is not None and job.settings.steps:
         return "the learning rate falls with total_timesteps"
+    for name, schedule in schedules_of(agent).items():
+        if isinstance(schedule, Linear):
+            return f"{name} changes with total_timesteps"
     rollout, every = model.n_steps * model.n_envs, job.settings.callbacks.validate_every
     for step in (validation.scored_at, _best_step(job.folder)):
         if step > 0 and step // every == (step - rollout) // every:
