@@ -110,7 +110,7 @@ def test_a_checkpoint_of_another_schedule_is_refused(tmp_path):
     model = model_of(options, SimplexDriftEnv())
     model.learn(TOTAL, [Adapting(tmp_path), Schedules(schedules_of(options), TOTAL)])
     other = settings_of("ppo", ent_coef={"start": 0.02, "end": 0.01})
-    with pytest.raises(InputError, match="schedules: .*'end': 0.0.* -> .*'end': 0.01"):
+    with pytest.raises(InputError, match=r"schedules: .*'end': 0.0.* -> .*'end': 0.01"):
         restore_checkpoint(
             model_of(other, SimplexDriftEnv()), {"adapting": Adapting()}, halfway(tmp_path)
         )
