@@ -1,7 +1,8 @@
 """Certificates of what must hold: `python -m experiments.certify`; of a run too with `run=`.
 
-Each is PASS or FAIL with its number: look-ahead, martingale, canaries, ledger replay and
-determinism. `form=short` takes a minute, `certificates=[ledger,martingale]` makes those two.
+Each is PASS or FAIL with its number: look-ahead, martingale, canaries, ledger replay,
+determinism and the chain of the trials. `form=short` takes a minute,
+`certificates=[ledger,martingale]` makes those two.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from experiments.certificates.determinism import determinism
 from experiments.certificates.ledger_replay import ledger_replay
 from experiments.certificates.look_ahead import look_ahead
 from experiments.certificates.martingale import martingale
+from experiments.certificates.trial_chain import trial_chain
 from experiments.evaluation.open_run import open_run
 from experiments.runs.cli import GateFailed, launch
 from experiments.runs.config import plain_config
@@ -43,6 +45,7 @@ PARTS: Mapping[str, Callable[[Certification], list[Certificate]]] = {
     "ledger": ledger_replay,
     "canary": canary,
     "determinism": determinism,
+    "trials": trial_chain,
 }
 
 

@@ -9,7 +9,6 @@ interval, go to `monte_carlo/` in the run folder.
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,12 +17,10 @@ from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
 
-from agents.policy import Policy
 from conf.errors import InputError
 from conf.files import new_folder, write_json
 from conf.settings import build_settings, settings
 from experiments.environments.opening import option_setup
-from experiments.environments.option_book import OptionSetup
 from experiments.evaluation.open_run import MANAGED, open_run, own_keys
 from experiments.evaluation.split import AGENT, INDEX
 from experiments.reporting.contents import Report
@@ -31,10 +28,11 @@ from experiments.reporting.page import write_report
 from experiments.runs.cli import launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import shown_path
+from experiments.runs.parallel import LOCAL, ParallelSettings
 from experiments.simulation.models import MODELS, FittedModel, ModelName, fit_models
 from experiments.simulation.page import build_page, terminal_tables
 from experiments.simulation.statistics import ModelResult, book_risks
-from experiments.simulation.years import simulate_years
+from experiments.simulation.years import SimulatedYears, simulate_years
 
 RESULT_FORMAT = 2  # 2: "parameters" was "law"
 
@@ -51,7 +49,8 @@ class MonteCarloSettings:
     seed: Annotated[int, Field(ge=0)] = 0
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95  # of the intervals
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000  # of the bootstrap
-    threads: Annotated[int, Field(ge=1, le=1024)] = 2
+    jobs: Annotated[int, Field(ge=1, le=1024)] = 2
+    parallel: ParallelSettings = LOCAL
     report: bool = True  # the page and its pictures
 
 
@@ -64,7 +63,17 @@ def monte_carlo(config: DictConfig) -> float:
     run = open_run(request.run, request.policy, plain)
     setup = option_setup(run.setup)
     models = fit_models(setup.loaded, request.models)
-    results = [_simulate(model, run.policy, setup, request) for model in models]
+    simulated = simulate_years(
+        models,
+        run.policy,
+        request.beside,
+        setup.settings,
+        request.paths,
+        request.seed,
+        request.jobs,
+        request.parallel,
+    )
+    results = [_result(*pair, request) for pair in zip(models, simulated, strict=True)]
     numbers = {name: getattr(request, name) for name in ("paths", "seed", "level")}
     header = {**run.header(), **numbers}
     folder = run.folder("monte_carlo")
@@ -73,18 +82,14 @@ def monte_carlo(config: DictConfig) -> float:
     return sum(r.risks[r.headline].mean["sharpe"].value for r in results) / len(results)
 
 
-def _simulate(
-    model: FittedModel, policy: Policy, setup: OptionSetup, request: MonteCarloSettings
+def _result(
+    model: FittedModel, simulated: SimulatedYears, request: MonteCarloSettings
 ) -> ModelResult:
-    begin = time.perf_counter()
-    years = simulate_years(
-        model, policy, request.beside, setup.settings, request.paths, request.seed, request.threads
-    )
-    seconds = time.perf_counter() - begin
-    order = dict.fromkeys((AGENT, MANAGED, INDEX, *years))
-    years = {name: years[name] for name in order if name in years}
+    books = simulated.books
+    order = dict.fromkeys((AGENT, MANAGED, INDEX, *books))
+    years = {name: books[name] for name in order if name in books}
     risks = book_risks(years, request.level, request.resamples, request.seed)
-    return ModelResult(model, years, risks, seconds)
+    return ModelResult(model, years, risks, simulated.seconds)
 
 
 def _write(

@@ -1,4 +1,7 @@
-"""Train an agent: `python -m experiments.train +exp=production`, or go on: `resume=<run>`."""
+"""Train an agent: `python -m experiments.train +exp=production`, or go on: `resume=<run>`.
+
+`resume=<multirun>` does the jobs of a multirun that are missing.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from conf.errors import InputError
 from experiments.runs.cli import launch, quoted
 from experiments.runs.config import plain_config
-from experiments.runs.folder import check_run_name, resolve_run, run_lock, shown_path
+from experiments.runs.folder import MANIFEST, check_run_name, resolve_run, run_lock, shown_path
 from experiments.runs.record import write_composition
-from experiments.runs.training import prepare_job, refuse_used_folder, train_agent
+from experiments.runs.training import (
+    INVOCATION_KEYS,
+    prepare_job,
+    refuse_used_folder,
+    train_agent,
+    train_in,
+)
+from experiments.runs.trial_ledger import ROOT
+from experiments.sweeps.multirun import arguments_of, is_multirun
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +37,10 @@ def train(config: DictConfig) -> float | None:
     folder, plain = Path(HydraConfig.get().runtime.output_dir), plain_config(config)
     if plain["resume"] is not None:
         folder = resolve_run(plain["resume"])
+    elif HydraConfig.get().mode == RunMode.MULTIRUN and (folder / MANIFEST).is_file():
+        # A job of a multirun that goes on; with other settings it is refused.
+        own = {name: value for name, value in plain.items() if name not in INVOCATION_KEYS}
+        return train_in(folder, own)
     with run_lock(folder):  # before anything is written or logged
         job = prepare_job(plain, folder)
         if not job.resumed:
@@ -48,9 +65,24 @@ def _prepared(arguments: Sequence[str]) -> list[str]:
         elif key == "hydra.run.dir" and "$" not in value:
             refuse_used_folder(Path(value))
         elif key == "resume" and value not in ("", "null"):
+            many = next((p for p in (Path(value), Path(ROOT) / value) if is_multirun(p)), None)
+            if many is not None:
+                others = [text for text in arguments if text != argument]
+                return _missing_jobs(many.resolve(), others)
             folder = resolve_run(value)
             prepared.append(f"hydra.run.dir={quoted(folder)}")
     return prepared
+
+
+def _missing_jobs(folder: Path, others: Sequence[str]) -> list[str]:
+    """The arguments of the multirun in `folder`; jobs that are finished there stay as they are."""
+    odd = [text for text in others if not text.startswith("hydra/launcher=")]
+    if odd:
+        raise InputError(
+            f"{odd[0]!r} was given together with resume=",
+            "A multirun keeps its own settings; start a new one to change them",
+        )
+    return ["-m", *arguments_of(folder), *others, f"hydra.sweep.dir={quoted(folder)}"]
 
 
 def main() -> int:

@@ -4,6 +4,7 @@ Each window trains on some years, chooses its policy on the next and is tested o
 the test years are put together and judged as one record. A walk-forward that was killed goes on
 with resume=<its folder>. Windows can be trained at the same time: `walk_forward.jobs=2`, or by any
 Hydra launcher with `-m walk_forward.window=2005,2006,...`; the result is made when all are trained.
+With `parallel.backend=dask parallel.address=tcp://host:8786` they are trained by a cluster.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ from experiments.reporting.terminal import performance_table, verdict_text
 from experiments.runs.cli import GateFailed, launch, quoted
 from experiments.runs.config import plain_config
 from experiments.runs.folder import check_run_name, is_walk, run_lock, shown_path
+from experiments.runs.parallel import PARALLEL_KEYS, parallel_settings
 from experiments.runs.record import write_composition
 from experiments.runs.training import INVOCATION_KEYS, refuse_other_overrides
+from experiments.runs.trials import record_start
 from experiments.statistics.verdict import Outcome
 from experiments.windows.folder import RESULT, WalkForwardRun, open_walk, reopen_walk, resolve_walk
 from experiments.windows.page import build_walk_report, terminal_table
@@ -66,6 +69,7 @@ def walk_forward(config: DictConfig) -> None:
     section_settings = section(plain, "walk_forward")
     chosen = {name: section_settings.pop(name) for name in _INVOCATION if name in section_settings}
     request: Invocation = build_settings(Invocation, chosen, "walk_forward")
+    where = parallel_settings(plain)
     walk = _open(plain, section_settings, request)
     log.info("%d windows in %s", len(walk.windows), shown_path(walk.folder))
     with ExitStack() as locks:
@@ -77,8 +81,9 @@ def walk_forward(config: DictConfig) -> None:
         if plain["resume"] is None:
             write_composition(Path(HydraConfig.get().runtime.output_dir), config)
         if not request.stitch_only:
+            record_start(walk.folder, walk.config, walk.setup.loaded.history.fingerprint)
             inexact = bool(plain["allow_inexact_resume"])
-            train_windows(walk, windows, jobs, allow_inexact=inexact)
+            train_windows(walk, windows, jobs, where, allow_inexact=inexact)
         if not _is_complete(walk, request):
             return
         if request.window is not None:
@@ -114,11 +119,11 @@ def _open(
 ) -> WalkForwardRun:
     if plain["resume"] is not None:
         refuse_other_overrides(
-            (*INVOCATION_KEYS, *(f"walk_forward.{name}" for name in _INVOCATION)),
+            (*INVOCATION_KEYS, *PARALLEL_KEYS, *(f"walk_forward.{name}" for name in _INVOCATION)),
             "A walk-forward keeps its own settings; start a new one to change them",
         )
         return reopen_walk(resolve_walk(plain["resume"]))
-    others = (*INVOCATION_KEYS, "walk_forward")
+    others = (*INVOCATION_KEYS, "walk_forward", "parallel")
     config = {name: value for name, value in plain.items() if name not in others}
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)

@@ -66,7 +66,7 @@ def monte_carlo_rows(bench: Bench) -> list[Row]:
 
     def simulate() -> float:
         return seconds_of(
-            lambda: simulate_years(model, policy, (), raw, request.paths, 0, request.threads)
+            lambda: simulate_years([model], policy, (), raw, request.paths, 0, request.threads)
         )
 
     seconds = in_turn({"years": simulate}, request.repeats, warm_up=False)["years"]

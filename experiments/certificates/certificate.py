@@ -54,7 +54,7 @@ def certificates_table(certificates: Sequence[Certificate]) -> Table:
     return table
 
 
-Part = Literal["all", "look_ahead", "martingale", "canary", "ledger", "determinism"]
+Part = Literal["all", "look_ahead", "martingale", "canary", "ledger", "determinism", "trials"]
 Count = Annotated[int, Field(ge=1)]
 
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import hydra
@@ -41,7 +42,7 @@ from omegaconf.errors import (
 from conf.errors import InputError
 from conf.files import without_places
 from experiments import SHADOWING
-from experiments.runs.folder import MULTIRUN, is_walk, remove_if_untouched, shown_path
+from experiments.runs.folder import MULTIRUN, SWEEP, is_walk, remove_if_untouched, shown_path
 from experiments.runs.signals import Terminated, orderly_interrupts
 
 EXIT_DONE, EXIT_GATE_FAILED, EXIT_BAD_INPUT = 0, 1, 2
@@ -50,7 +51,15 @@ EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143  # as shells show SIGINT and SIGTER
 _LONGEST_WORD, _LONGEST_LINE = 240, 2000  # characters of a message
 
 # Settings whose values are paths; they are quoted for Hydra, whose grammar reads plain characters.
-PATH_KEYS = ("run", "resume", "data.path", "data.cache_dir", "hydra.run.dir", "hydra.sweep.dir")
+PATH_KEYS = (
+    "run",
+    "resume",
+    "storage",
+    "data.path",
+    "data.cache_dir",
+    "hydra.run.dir",
+    "hydra.sweep.dir",
+)
 
 Task = Callable[[DictConfig], Any]
 
@@ -178,12 +187,14 @@ class _Job:
         folder, hint = self._folder, ""
         if folder is not None:
             remove_if_untouched(folder, self._started)
+        if folder is not None and (folder / SWEEP).is_file():
+            hint = _resume_hint("sweep", folder)
         walks = [] if folder is None else [p for p in (folder, folder.parent) if is_walk(p)]
         if walks:
             hint = _resume_hint("walk_forward", walks[0])
         elif folder is not None and any(folder.glob("checkpoints/step_*")):
             hint = _resume_hint("train", folder)
-        elif self._resumable:
+        elif self._resumable and not hint:
             hint = ". No checkpoint was written yet"
         how = "terminated" if code == EXIT_TERMINATED else "interrupted"
         print(f"{how}{hint}", file=sys.stderr)
@@ -338,6 +349,21 @@ def _explain_composition(
     # In a sweep the other kinds may be a defect that arrived from a worker.
     kinds = (HydraException,) if arguments.multirun else (HydraException, OSError, ValueError)
     return InputError(_flatten(error)) if isinstance(error, kinds) else None
+
+
+def compose_settings(overrides: Sequence[str], name: str = "config") -> DictConfig:
+    """The configuration that a command with these overrides would be given.
+
+    Within a command, of whose package it is. Raises InputError for what cannot be composed.
+    """
+    try:
+        return compose(name, list(overrides))
+    except Exception as error:
+        given = SimpleNamespace(overrides=overrides, multirun=False)
+        explained = _explain_composition(error, "conf", name, given)
+        if explained is None:
+            raise
+        raise explained from None
 
 
 def _unknown_choice(error: MissingConfigException) -> InputError:

@@ -17,6 +17,7 @@ from conf.files import without_places
 MANIFEST = "manifest.json"
 LOCK = "run.lock"
 WALK = "walk_forward.json"
+SWEEP = "sweep.json"
 MULTIRUN = "multirun.yaml"  # written by Hydra into the folder of a multirun
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SHOWN_RUNS = 3
@@ -69,15 +70,16 @@ def newest_runs(root: Path = Path("outputs"), limit: int = _SHOWN_RUNS) -> list[
 
 
 @contextmanager
-def run_lock(folder: Path) -> Iterator[None]:
+def run_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """One writer a run folder: holds `run.lock` while the block runs.
 
     The lock is the operating system's (`flock`) and ends with the process, however it ends; the
-    file itself stays. Raises InputError where another process writes into the folder.
+    file itself stays. Where another process writes into the folder it is waited for, or else
+    InputError is raised.
     """
     with lock_file(folder / LOCK) as descriptor:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError:
             holder = os.read(descriptor, 64).decode(errors="replace").strip()
             raise InputError(
@@ -133,6 +135,22 @@ class PortableFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """As any formatter, with file names in the place of absolute paths."""
         return without_places(super().format(record))
+
+
+@contextmanager
+def log_into(path: Path) -> Iterator[None]:
+    """Write what is logged while the block runs into a file too, as a worker has to."""
+    handler = logging.FileHandler(path, delay=True)
+    handler.setFormatter(PortableFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    level = logging.root.level
+    logging.root.addHandler(handler)
+    logging.root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.root.setLevel(level)
+        logging.root.removeHandler(handler)
+        handler.close()
 
 
 def shown_path(path: Path) -> str:

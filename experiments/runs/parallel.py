@@ -1,46 +1,213 @@
-"""Independent tasks at the same time: the one place where work is spread over the cores.
+"""Independent tasks at the same time: the one place where work is handed to other processes.
 
-Tasks run in threads. That suits NumPy and torch, which leave Python's global lock while they
-calculate, and tasks that wait for a process of their own. Joblib's threads end with the command:
-Ctrl-C does not wait for tasks under way.
+joblib does it, with a backend by name: `loky` for processes of this machine, `dask` and `ray` for
+the workers of a cluster. Whatever the backend, results are those of one process after another: a
+task knows nothing but itself, computes with as many torch threads as its caller, and has its worker
+to itself. What a worker held when it died is submitted again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+import importlib
+import logging
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
+from contextlib import ExitStack, contextmanager
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
+
+from conf.errors import InputError
+from conf.settings import build_settings, settings
+from experiments.environments.opening import section
+
+log = logging.getLogger(__name__)
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+SLURM = "slurm"  # as the address: dask-jobqueue asks for the workers as its own files say
+_DEATHS = 3  # of workers in a row, with nothing finished in between
+_WATCH_SECONDS = 1.0
+_WAIT_FOR_WORKERS = 600  # seconds
 
-def run_tasks(function: Callable[[Task], Result], tasks: Sequence[Task], jobs: int) -> list[Result]:
+# Two trainings in one process would share torch's generators.
+_alone = threading.Lock()
+
+
+@settings
+class ParallelSettings:
+    """Where tasks run that can be done at the same time; it changes no number."""
+
+    backend: Literal["loky", "dask", "ray"] = "loky"
+    # Of the Dask scheduler (tcp://host:8786, or slurm) or the Ray cluster; null: Ray begins one.
+    address: str | None = None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the workers may be those of other machines."""
+        return self.backend != "loky"
+
+
+LOCAL = ParallelSettings()
+PARALLEL_KEYS = ("parallel.backend", "parallel.address")
+
+
+def parallel_settings(plain: Mapping[str, Any]) -> ParallelSettings:
+    """The section `parallel` of a plain configuration."""
+    checked: ParallelSettings = build_settings(
+        ParallelSettings, section(plain, "parallel"), "parallel"
+    )
+    return checked
+
+
+def run_tasks(
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    jobs: int,
+    where: ParallelSettings = LOCAL,
+    on_done: Callable[[], object] = lambda: None,
+) -> list[Result]:
     """`function(task)` for every task, in the order of the tasks, at most `jobs` at a time.
 
-    Results do not depend on `jobs`: each task computes with as many torch threads as the caller.
-    After a failure no further task begins and those under way are waited for; then the failure is
-    raised, of several that of the earliest task, with a note that says which one it was.
+    `loky` with one job runs them in this process; `dask` uses all workers that the scheduler has.
+    Function, tasks and results are pickled; workers go to the working directory of the caller,
+    which has to be there. `on_done` is called here after each task. Once a failure is known no
+    further task is handed out and those that were, up to twice `jobs`, are waited for; then it is
+    raised, of several that of the earliest task, with a note that says which one it was. Raises
+    InputError where workers die one after another, and where an extra or an address is missing.
     """
+    results: dict[int, Result] = {}
     failures: dict[int, Exception] = {}
-    threads = torch.get_num_threads()
-
-    def attempt(number: int, task: Task) -> Result | None:
-        if failures:
-            return None
-        try:
-            # Torch keeps the number by thread, and a product in a new one may run before it asks.
-            torch.set_num_threads(threads)
-            return function(task)
-        except Exception as error:
-            error.add_note(f"in task {number} of {len(tasks)}")
-            failures[number] = error
-            return None
-
-    numbered = enumerate(tasks, start=1)
-    results = Parallel(jobs, backend="threading")(delayed(attempt)(*task) for task in numbered)
+    deaths = 0
+    # Asked here: torch keeps the number by thread, and joblib hands tasks out from others.
+    circumstances = (torch.get_num_threads(), os.getcwd(), os.getpid())
+    # Ray gives no result before the last one is there.
+    kind = "list" if where.backend == "ray" else "generator_unordered"
+    with _backend(where, jobs) as lost:
+        while len(results) < len(tasks) and not failures:
+            before = len(results)
+            missing = [number for number in range(len(tasks)) if number not in results]
+            calls = (
+                delayed(_Call(function, number, tasks[number], *circumstances))()
+                for number in missing
+                if not failures
+            )
+            parallel = Parallel(jobs, batch_size=1, pre_dispatch="n_jobs", return_as=kind)
+            try:
+                for number, result, failure in parallel(calls):
+                    if failure is None:
+                        results[number] = result
+                        on_done()
+                        continue
+                    failure.add_note(f"in task {number + 1} of {len(tasks)}")
+                    failures[number] = failure
+            except lost as death:
+                deaths = 1 if len(results) > before else deaths + 1
+                _report_death(death, len(tasks) - len(results), deaths)
     if failures:
         raise failures[min(failures)]
-    return results  # type: ignore[no-any-return]
+    return [results[number] for number in range(len(tasks))]
+
+
+def _report_death(death: Exception, missing: int, deaths: int) -> None:
+    if deaths >= _DEATHS:
+        raise InputError(
+            f"{deaths} workers in a row died with nothing finished in between "
+            f"({type(death).__name__})",
+            "Look for what ended them, as for want of memory: fewer at a time may do",
+        )
+    log.warning("a worker died: what it held is submitted again (%d tasks are left)", missing)
+
+
+class _Call(Generic[Task, Result]):
+    """A task on its way to a worker; called there, it gives its number, result and failure."""
+
+    def __init__(
+        self,
+        function: Callable[[Task], Result],
+        number: int,
+        task: Task,
+        threads: int,
+        directory: str,
+        caller: int,
+    ) -> None:
+        self._function, self._number, self._task = function, number, task
+        self._threads, self._directory, self._caller = threads, directory, caller
+
+    def __call__(self) -> tuple[int, Result | None, Exception | None]:
+        with _alone:
+            if os.getppid() == self._caller:
+                _end_with(self._caller)
+            if os.getcwd() != self._directory:
+                os.chdir(self._directory)
+            torch.set_num_threads(self._threads)
+            try:
+                return self._number, self._function(self._task), None
+            except Exception as error:
+                if os.getpid() != self._caller and not isinstance(error, InputError):
+                    error.add_note(traceback.format_exc())  # it does not travel with the error
+                return self._number, None, error
+
+
+def _end_with(caller: int) -> None:
+    """End this worker once its caller is gone: killed, it could not tell its workers."""
+
+    def watch() -> None:
+        while os.getppid() == caller:
+            time.sleep(_WATCH_SECONDS)
+        os._exit(1)
+
+    name = "caller-watch"
+    if not any(thread.name == name for thread in threading.enumerate()):
+        threading.Thread(target=watch, name=name, daemon=True).start()
+
+
+@contextmanager
+def _backend(where: ParallelSettings, jobs: int) -> Iterator[tuple[type[Exception], ...]]:
+    """Let joblib use a backend while the block runs; gives the errors that say a worker died."""
+    with ExitStack() as stack:
+        if where.backend == "dask":
+            distributed = _extra("distributed", "dask")
+            if where.address is None:
+                raise InputError(
+                    "parallel.backend=dask has no scheduler",
+                    f"Give parallel.address=tcp://<host>:8786, or parallel.address={SLURM}",
+                )
+            address: Any = where.address
+            if address == SLURM:
+                address = stack.enter_context(_extra("dask_jobqueue", "dask").SLURMCluster())
+                address.scale(jobs)
+            client = stack.enter_context(distributed.Client(address, set_as_default=False))
+            stack.enter_context(
+                parallel_config(
+                    "dask", client=client, wait_for_workers_timeout=_WAIT_FOR_WORKERS, pure=False
+                )
+            )
+            yield (distributed.KilledWorker,)
+        elif where.backend == "ray":
+            ray = _extra("ray", "ray")
+            if not ray.is_initialized():
+                ray.init(where.address, log_to_driver=False, logging_level=logging.ERROR)
+                stack.callback(ray.shutdown)
+            _extra("ray.util.joblib", "ray").register_ray()
+            stack.enter_context(parallel_config("ray"))
+            yield (ray.exceptions.RayError,)
+        else:
+            stack.enter_context(parallel_config("loky"))
+            yield (BrokenExecutor,)
+
+
+def _extra(module: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise InputError(
+            f"parallel.backend={extra} needs packages that are not installed",
+            f"Install them: pip install 'polyhedgerl[{extra}]'",
+        ) from None

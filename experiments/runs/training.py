@@ -20,6 +20,7 @@ from agents.persistence.checkpoint import list_checkpoints, newest_checkpoint, r
 from agents.persistence.policy_file import DESCRIPTION, load_policy, policy_step, save_policy
 from agents.persistence.resume_state import StatefulCallback
 from agents.persistence.sb3_zip import export_sb3_zip
+from agents.persistence.strict_json import read_json
 from agents.ppo.schedules import Linear, Schedules, schedules_of
 from callbacks.checkpointing import Checkpointing
 from callbacks.dashboard import Dashboard, make_logger
@@ -34,11 +35,11 @@ from envs.sb3_vec_env import KernelVecEnv
 from experiments.environments.opening import open_market
 from experiments.environments.setup import MarketSetup
 from experiments.runs.config import recorded_data
-from experiments.runs.folder import MANIFEST, is_walk, resolve_run, shown_path
+from experiments.runs.folder import MANIFEST, is_walk, resolve_run, run_lock, shown_path
 from experiments.runs.pathwise_stage import PathwiseStage
 from experiments.runs.record import MERGED_FROM, RunRecord, load_manifest, load_run_config
 from experiments.runs.settings import RunSettings, TopLevel, run_settings
-from experiments.runs.trials import record_run
+from experiments.runs.trials import record_run, record_start
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +109,41 @@ def prepare_job(plain: Mapping[str, Any], folder: Path) -> TrainingJob:
     return TrainingJob(folder, config, settings, setup, resumed, inexact, replaced)
 
 
+def train_in(folder: Path, config: Mapping[str, Any]) -> float | None:
+    """Train a run of this configuration to its end, wherever it stands; its validation score.
+
+    config: plain. A finished run is left as it is, and one that another process trains is waited
+    for. None where no policy had a finite score. Raises InputError where the folder holds a run
+    with other settings.
+    """
+    with run_lock(folder, wait=True):
+        begun = (folder / MANIFEST).is_file()
+        own = load_run_config(folder) if begun else dict(config)
+        if {**own, "data": None} != {**config, "data": None}:
+            raise InputError(
+                f"{shown_path(folder)} holds a run with other settings", "Move it away"
+            )
+        if not begun or load_manifest(folder).get("status") != "finished":
+            settings = run_settings(own)
+            configure_torch(settings.top)
+            setup = open_market(settings.market)
+            if begun:
+                refuse_other_data(folder, setup)
+            else:
+                own["data"] = recorded_data(setup.loaded.settings)
+            train_agent(TrainingJob(folder, own, settings, setup, begun, allow_inexact=False))
+    return validation_score(folder)
+
+
+def validation_score(run: Path) -> float | None:
+    """What the run's best policy was chosen by; None where there is none."""
+    path = run / "best" / "validation.json"
+    if not path.is_file():
+        return None
+    metrics = read_json(path)["metrics"]
+    return float(metrics.get("score", metrics["sharpe"]))
+
+
 def _changes(
     plain: Mapping[str, Any], own: Mapping[str, Any], *, allow_inexact: bool
 ) -> dict[str, Any]:
@@ -148,6 +184,7 @@ def train_agent(job: TrainingJob) -> float | None:
     if (folder / START).is_dir():
         model.policy.load_state_dict(load_policy(folder / START).policy.state_dict())
     stage = _pathwise_stage(job, model)
+    record_start(folder, job.config, setup.loaded.history.fingerprint)
     with RunRecord(folder, job.config, seed=top.seed, data=data, replaced=job.replaced) as record:
         validation = _validation(job)
         checkpointing = _checkpointing(job, validation, record)

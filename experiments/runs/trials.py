@@ -1,38 +1,46 @@
-"""The trial ledger: one row for every run's result, so that results can be judged by their number.
+"""The trial ledger: a row for every run that was started, so results can be judged by their number.
 
-`record_run` writes a row when a run was trained or evaluated; `count_trials` says how many trials a
-result is the best of, which the deflated Sharpe ratio needs. The ledger is a Parquet file beside
-the runs; many processes may write it.
+`record_start` writes a row when a run is launched, `record_run` when it was trained or evaluated;
+`count_trials` says how many trials a result is the best of, which the deflated Sharpe ratio needs:
+those that were killed, pruned or failed are among them. The ledger is a chained file beside the
+runs (`trial_ledger.py`); many processes may write it.
 """
 
 from __future__ import annotations
 
-import fcntl
 import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from io import BytesIO
+from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from conf.errors import InputError
 from conf.files import write_atomically
 from conf.types import DateArray, FloatArray
 from experiments.backtests.backtest import Backtest
 from experiments.environments.setup import MarketSetup
-from experiments.runs.folder import MULTIRUN, is_walk, lock_file
+from experiments.runs.config import config_hash
+from experiments.runs.folder import MULTIRUN, is_walk
 from experiments.runs.record import load_manifest, load_run_config
+from experiments.runs.trial_ledger import (
+    RESULT,
+    STARTED,
+    UNPROVEN,
+    Row,
+    add_row,
+    content_of,
+    ledger_of,
+    read_rows,
+)
 from experiments.statistics.sharpe_inference import probability_of_backtest_overfitting
 from risk.metrics import SESSIONS_PER_YEAR, sharpe_ratio, simple_returns
 
-LEDGER = "trials.parquet"
-ROOT = "outputs"
-_LOCK = "trials.lock"
 _FEWEST_TO_VARY = 10
 
 
@@ -70,8 +78,7 @@ class Trial:
             )
 
 
-_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
-_SCHEMA = pa.schema([(field.name, _TYPES[str(field.type)]) for field in fields(Trial)])
+_COLUMNS = {field.name: str(field.type) for field in fields(Trial)}
 _key = itemgetter("run", "split", "data_fingerprint")
 
 
@@ -81,6 +88,26 @@ class TrialCount(NamedTuple):
     num_trials: int
     variance_annual: float | None  # of annual Sharpe ratios; None with fewer than ten
     overfitting_probability: float = math.nan  # among the jobs of a multirun, NaN without one
+
+
+def record_start(run: Path, config: Mapping[str, Any], data_fingerprint: str) -> None:
+    """Put a run that is about to begin, or to go on, into the ledger, unless it is there already.
+
+    config: its settings, plain. Windows of a walk-forward leave no row: it is one trial as a whole.
+    """
+    if is_walk(run.resolve().parent):
+        return
+    ledger = ledger_of(run)
+    row = {
+        "run": run.resolve().relative_to(ledger.parent).as_posix(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "experiment": str(config["experiment"]),
+        "config_hash": config_hash(config),
+        "seed": int(config["seed"]),
+        "data_fingerprint": data_fingerprint,
+    }
+    # By the hash in its folder, not by its name: another run may have had the name before.
+    add_row(ledger, run, STARTED, row, lambda rows, seal: any(row["hash"] in seal for row in rows))
 
 
 def record_run(
@@ -104,7 +131,7 @@ def record_run(
     write_atomically(file, returns_file(backtest.dates[1:], returns, backtest.risk_free))
     risk_free = np.broadcast_to(backtest.risk_free, returns.shape)
     record_trial(
-        ledger,
+        run,
         Trial(
             run=name,
             finished=str(manifest["updated"]),
@@ -158,35 +185,29 @@ def multirun_overfitting(run: Path, setup: MarketSetup, split: str) -> float:
     return probability_of_backtest_overfitting(np.stack(excess, axis=1))
 
 
-def ledger_of(run: Path) -> Path:
-    """The ledger that a run belongs to: in the nearest `outputs` above it, else in its parent."""
-    folder = run.resolve()
-    root = next((above for above in folder.parents if above.name == ROOT), folder.parent)
-    return root / LEDGER
+def record_trial(run: Path, trial: Trial) -> None:
+    """Add a result of the run in this folder, unless it is the newest one of that split and data.
 
-
-def record_trial(ledger: Path, trial: Trial) -> None:
-    """Add a row, or replace that of the same run, split and data; safe among many processes.
-
-    Rows are sorted by these, so the content does not depend on the order of writing. Raises
-    InputError if the ledger is damaged, and leaves it as it is.
+    Raises InputError if the ledger is damaged, and leaves it as it is.
     """
-    with lock_file(ledger.parent / _LOCK) as descriptor:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits for other writers
-        rows = {_key(row): row for row in [*_load(ledger).to_pylist(), asdict(trial)]}
-        table = pa.Table.from_pylist([rows[key] for key in sorted(rows)], schema=_SCHEMA)
-        buffer = BytesIO()
-        pq.write_table(table, buffer)
-        write_atomically(ledger, buffer.getvalue())
+    row = {**asdict(trial), "sharpe": trial.sharpe if math.isfinite(trial.sharpe) else None}
+
+    def is_known(rows: Sequence[Row], _: Sequence[str]) -> bool:
+        results = (content_of(other) for other in reversed(rows) if other["kind"] != STARTED)
+        return next((other for other in results if _key(other) == _key(row)), None) == row
+
+    add_row(ledger_of(run), run, RESULT, row, is_known)
 
 
 def read_trials(ledger: Path) -> pd.DataFrame:
-    """All rows, with the columns of `Trial`; none if there is no ledger yet.
+    """The newest result of each run, split and data, by these, with the columns of `Trial`.
 
-    Raises InputError for a file that is damaged or is no ledger.
+    None if there is no ledger yet. Raises InputError for a file that is damaged or is no ledger.
     """
-    frame: pd.DataFrame = _load(ledger).to_pandas()
-    return frame
+    rows = [content_of(row) for row in read_rows(ledger) if row["kind"] in (RESULT, UNPROVEN)]
+    newest = {_key(row): row for row in rows}
+    frame = pd.DataFrame([newest[key] for key in sorted(newest)], columns=list(_COLUMNS))
+    return frame.astype(_COLUMNS)
 
 
 def trials_on(
@@ -194,44 +215,29 @@ def trials_on(
 ) -> TrialCount:
     """Trials made on one set of data, and the variance of their annual Sharpe ratios on a split.
 
-    A run counts once, whichever split was recorded. On `validation` each run counts with all its
-    candidates, since its policy was chosen there as the best of them. The variance (ddof=1) is
+    Every start counts once, whatever became of it, and so does a run of which there are only
+    results. On `validation` each run counts with all its candidates, since its policy was chosen
+    there as the best of them. The variance (ddof=1) is
     over the rows of that split with a finite Sharpe ratio, if there are ten, and never less than
     that of a Sharpe ratio without skill: repeating a run must not lower the bar.
     """
     rows = read_trials(ledger)
     rows = rows[rows["data_fingerprint"] == data_fingerprint]
-    by_run = rows.groupby("run")["candidates"].max()
-    count = int(by_run.sum()) if split == "validation" else len(by_run)
+    starts = Counter(
+        row["run"]
+        for row in read_rows(ledger)
+        if row["kind"] == STARTED and row["data_fingerprint"] == data_fingerprint
+    )
+    by_run = rows.groupby("run")["candidates"].max().to_dict()
+    count = sum(max(starts[run], 1) for run in starts.keys() | by_run.keys())
+    if split == "validation":
+        count += sum(candidates - 1 for candidates in by_run.values())
     on_split = rows[(rows["split"] == split) & np.isfinite(rows["sharpe"])]
     if len(on_split) < _FEWEST_TO_VARY:
         return TrialCount(count, None)
     without_skill = annual / float(on_split["sessions"].mean())
     variance = float(on_split["sharpe"].to_numpy(np.float64).var(ddof=1))
     return TrialCount(count, max(variance, without_skill))
-
-
-def _load(ledger: Path) -> pa.Table:
-    try:
-        table = pq.ParquetFile(BytesIO(ledger.read_bytes())).read()
-        table.validate(full=True)
-    except FileNotFoundError:
-        return _SCHEMA.empty_table()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or f"not readable, {type(error).__name__}"
-        raise _damaged(ledger, why) from None
-    if not table.schema.equals(_SCHEMA):
-        raise _damaged(ledger, "its columns are not those of a ledger")
-    if any(column.null_count for column in table.columns):
-        raise _damaged(ledger, "it has empty cells")
-    return table.replace_schema_metadata(None)
-
-
-def _damaged(ledger: Path, why: str) -> InputError:
-    return InputError(
-        f"the trial ledger {ledger} is damaged: {why}",
-        "Move it away and evaluate the runs again: each evaluation writes its rows anew",
-    )
 
 
 def returns_file(dates: DateArray, returns: FloatArray, risk_free: FloatArray) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -21,7 +22,7 @@ from envs.option_portfolio.market import OptionMarketSettings, build_option_mark
 from experiments.backtests.backtest import Backtest
 from experiments.evaluation.open_run import CASH, pick, run_beside
 from experiments.evaluation.split import INDEX
-from experiments.runs.parallel import run_tasks
+from experiments.runs.parallel import LOCAL, ParallelSettings, run_tasks
 from experiments.simulation.models import FittedModel
 from risk import metrics
 from risk.bootstrap import equity_curve
@@ -46,33 +47,61 @@ class Years:
     halted: BoolArray  # (P,) the risk module had closed it by the end
 
 
+@dataclass(frozen=True)
+class SimulatedYears:
+    """The years of every book under one model."""
+
+    books: dict[str, Years]
+    seconds: float  # of work, whichever processes did it
+
+
 def simulate_years(
-    model: FittedModel,
+    models: Sequence[FittedModel],
     policy: Policy,
     baselines: Sequence[str],
     settings: OptionMarketSettings,
     paths: int,
     seed: int,
-    threads: int,
-) -> dict[str, Years]:
-    """A year of every book on each of `paths` paths, by the book's name.
+    jobs: int = 1,
+    where: ParallelSettings = LOCAL,
+) -> list[SimulatedYears]:
+    """A year of every book on each of `paths` paths of each model.
 
     The policy trades raw and, where the risk module is on, under it; the named `baselines`, the
-    index and cash are without it. The same seed gives the same years whatever the number of
-    threads.
+    index and cash are without it. The same seed gives the same years however many chunks are worked
+    on at once, and wherever.
     """
     sizes = [min(CHUNK, paths - first) for first in range(0, paths, CHUNK)]
-    # A seed for each chunk: its paths do not depend on which thread draws them.
-    seeds = np.random.SeedSequence((seed, sum(model.name.encode()))).spawn(len(sizes))
+    chunks = [
+        (model, size, own)
+        for model in models
+        # A seed for each chunk: its paths do not depend on who draws them.
+        for size, own in zip(sizes, _seeds(model, seed, len(sizes)), strict=True)
+    ]
 
-    def simulate(chunk: tuple[int, np.random.SeedSequence]) -> dict[str, Years]:
-        size, own = chunk
-        return _simulate_chunk(model, policy, baselines, settings, size, np.random.default_rng(own))
+    def simulate(
+        chunk: tuple[FittedModel, int, np.random.SeedSequence],
+    ) -> tuple[dict[str, Years], float]:
+        model, size, own = chunk
+        begin = time.perf_counter()
+        rng = np.random.default_rng(own)
+        years = _simulate_chunk(model, policy, baselines, settings, size, rng)
+        return years, time.perf_counter() - begin
 
     # A core for each chunk wastes less than two cores for each matrix product.
     with torch_threads(1):
-        chunks = run_tasks(simulate, list(zip(sizes, seeds, strict=True)), threads)
-    return {name: _joined([chunk[name] for chunk in chunks]) for name in chunks[0]}
+        done = iter(run_tasks(simulate, chunks, jobs, where))
+    return [_together([next(done) for _ in sizes]) for _ in models]
+
+
+def _together(chunks: Sequence[tuple[dict[str, Years], float]]) -> SimulatedYears:
+    books = [years for years, _ in chunks]
+    joined = {name: _joined([years[name] for years in books]) for name in books[0]}
+    return SimulatedYears(joined, sum(seconds for _, seconds in chunks))
+
+
+def _seeds(model: FittedModel, seed: int, count: int) -> list[np.random.SeedSequence]:
+    return np.random.SeedSequence((seed, sum(model.name.encode()))).spawn(count)
 
 
 def _simulate_chunk(

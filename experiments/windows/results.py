@@ -17,10 +17,10 @@ from experiments.runs.config import config_hash
 from experiments.runs.folder import shown_path
 from experiments.runs.record import load_manifest
 from experiments.runs.settings import run_settings
+from experiments.runs.trial_ledger import ledger_of
 from experiments.runs.trials import (
     Trial,
     TrialCount,
-    ledger_of,
     record_trial,
     returns_file,
     trials_on,
@@ -55,7 +55,7 @@ def record_walk(walk: WalkForwardRun, windows: Sequence[WindowResult]) -> TrialC
     write_atomically(walk.folder / TRIAL_FILE, returns_file(dates, returns, risk_free))
     sharpe = sharpe_ratio(returns.ravel(), np.broadcast_to(risk_free, returns.shape).ravel())
     record_trial(
-        ledger,
+        walk.folder,
         Trial(
             run=name,
             finished=max(str(manifest["updated"]) for manifest in manifests),

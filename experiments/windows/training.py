@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import logging
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 
 from agents.persistence.policy_file import DESCRIPTION, WEIGHTS
 from conf.errors import InputError
 from conf.files import new_folder, remove_leftovers
-from experiments.runs.cli import quoted
-from experiments.runs.folder import MANIFEST, run_lock, shown_path
-from experiments.runs.parallel import run_tasks
+from experiments.runs.folder import MANIFEST, log_into, run_lock, shown_path
+from experiments.runs.parallel import LOCAL, ParallelSettings, run_tasks
 from experiments.runs.training import (
     START,
     TrainingJob,
@@ -22,18 +18,25 @@ from experiments.runs.training import (
     refuse_other_data,
     train_agent,
 )
-from experiments.windows.folder import WalkForwardRun
-from experiments.windows.windows import YearWindow
+from experiments.windows.folder import WalkForwardRun, reopen_walk
+from experiments.windows.windows import YearWindow, find_window
 
 log = logging.getLogger(__name__)
 
+LOG = "walk_forward.log"  # as Hydra names that of the command
+
 
 def train_windows(
-    walk: WalkForwardRun, windows: Sequence[YearWindow], jobs: int, *, allow_inexact: bool = False
+    walk: WalkForwardRun,
+    windows: Sequence[YearWindow],
+    jobs: int,
+    where: ParallelSettings = LOCAL,
+    *,
+    allow_inexact: bool = False,
 ) -> None:
     """Train these windows, `jobs` of them at a time."""
-    if jobs > 1 and windows:
-        _train_in_processes(walk, windows, jobs, allow_inexact)
+    if windows and (jobs > 1 or where.is_remote):
+        _train_in_workers(walk, windows, jobs, where, allow_inexact)
         return
     for window in windows:
         train_window(walk, window, allow_inexact=allow_inexact)
@@ -69,43 +72,38 @@ def train_window(walk: WalkForwardRun, window: YearWindow, *, allow_inexact: boo
         train_agent(TrainingJob(folder, config, settings, setup, resumed, allow_inexact))
 
 
-def _train_in_processes(
-    walk: WalkForwardRun, windows: Sequence[YearWindow], jobs: int, allow_inexact: bool
+def _train_in_workers(
+    walk: WalkForwardRun,
+    windows: Sequence[YearWindow],
+    jobs: int,
+    where: ParallelSettings,
+    allow_inexact: bool,
 ) -> None:
-    """Train each window by a call of the command in a process of its own.
+    """Train each window in a worker, which logs into the walk-forward's log.
 
-    Each call logs into the walk-forward's log. A process that is killed, as for want of memory,
-    fails its own window alone. InputError with the reason of the first window that failed.
+    A worker that is killed is replaced, and the window goes on from its newest checkpoint.
+    InputError with the reason of the first window that failed.
     """
     if walk.request.retrain == "fine_tune":
         raise InputError(
             "windows that are fine-tuned follow one another", "Use walk_forward.jobs=1"
         )
-    with ExitStack() as at_exit:
+    folder = walk.folder
 
-        def train(window: YearWindow) -> None:
-            command = [
-                *(sys.executable, "-m", "experiments.walk_forward"),
-                f"resume={quoted(walk.folder)}",
-                f"walk_forward.window={window.name}",
-                f"allow_inexact_resume={str(allow_inexact).lower()}",
-            ]
-            process = subprocess.Popen(
-                command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, errors="replace"
-            )
-            at_exit.callback(process.wait)
-            at_exit.callback(process.terminate)  # after Ctrl-C; what it has saved stays
-            log.info("window %s begins in a process of its own", window.name)
-            errors = process.communicate()[1].strip().splitlines()
-            if process.returncode:
-                reason = errors[-1] if errors else f"exit code {process.returncode}"
+    def train(year: int) -> None:
+        with log_into(folder / LOG):
+            opened = reopen_walk(folder)
+            window = find_window(opened.windows, year)
+            try:
+                train_window(opened, window, allow_inexact=allow_inexact)
+            except InputError as error:
                 raise InputError(
-                    f"window {window.name} failed: {reason.removeprefix('error: ').rstrip('.')}",
-                    f"Go on with resume={shown_path(walk.folder)}",
-                )
+                    f"window {window.name} failed: {str(error).rstrip('.')}",
+                    f"Go on with resume={shown_path(folder)}",
+                ) from None
             log.info("window %s is finished", window.name)
 
-        run_tasks(train, windows, jobs)
+    run_tasks(train, [window.first_test for window in windows], jobs, where)
 
 
 def _start_from(walk: WalkForwardRun, previous: YearWindow, window: YearWindow) -> None:

@@ -72,7 +72,7 @@ def test_a_merged_run_is_a_run(command, runs, tmp_path):
 
     code, _, err = command(evaluate, f"run={merged}", "split=test", "report=false", "resamples=100")
     assert (code, err) == (0, "")
-    rows = read_trials(tmp_path / "outputs" / "trials.parquet")
+    rows = read_trials(tmp_path / "outputs" / "trials.jsonl")
     own = rows[rows["run"].str.startswith("ensemble/")]
     assert list(zip(own["split"], own["candidates"], strict=True)) == [
         ("test", 1),

@@ -16,7 +16,8 @@ from experiments.evaluation.skill import skill_worlds
 from experiments.reporting.contents import Table
 from experiments.reporting.evaluation_page import build_report
 from experiments.reporting.style import dollars, number, percent
-from experiments.runs.trials import ledger_of, read_trials
+from experiments.runs.trial_ledger import ledger_of
+from experiments.runs.trials import read_trials
 from tests.markets import random_walk
 
 

@@ -100,7 +100,7 @@ def test_pathwise_training_alone_is_a_run_like_any_other(command, tmp_path):
         assert all(torch.equal(stage[name], value) for name, value in weights(folder).items())
     manifest = json.loads((run / "manifest.json").read_text())
     assert (manifest["status"], manifest["steps"]) == ("finished", 0)
-    (trial,) = read_trials(tmp_path / "outputs/trials.parquet").to_dict("records")
+    (trial,) = read_trials(tmp_path / "outputs/trials.jsonl").to_dict("records")
     assert (trial["policy_step"], trial["candidates"]) == (0, 1)
     code, out, _ = command(evaluate, f"run={RUN}", "report=false")
     assert code == 0, out

@@ -1,4 +1,6 @@
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from agents.persistence.policy_file import load_policy
 from conf.errors import InputError
 from envs.market.sources import index as sources
 from experiments import train
+from experiments.runs.training import validation_score
 from tests.experiments.conftest import TINY
 
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf/exp").glob("*.yaml"))
@@ -108,11 +111,38 @@ def test_the_stock_agent_trains_and_is_saved_the_same_way(command, tmp_path):
     load_policy(tmp_path / "outputs/tiny/day/run/best")
 
 
-def test_a_sweep_makes_one_run_for_each_point(command, tmp_path):
-    code, _, err = command(train, "-m", *TINY, "seed=1,2", "total_timesteps=128")
+def test_a_multirun_makes_and_ranks_one_run_for_each_point_and_goes_on_with_what_is_missing(
+    command, tmp_path
+):
+    many = ("-m", *TINY, "seed=1,2,3", "hydra.sweep.dir=outputs/tiny/many")
+    code, out, err = command(train, *many, "total_timesteps=256")
     assert (code, err) == (0, "")
-    manifests = sorted(tmp_path.glob("outputs/default/*/*/*/manifest.json"))
-    assert [json.loads(path.read_text())["seed"] for path in manifests] == [1, 2]
+    folder = tmp_path / "outputs/tiny/many"
+    manifests = sorted(folder.glob("*/manifest.json"))
+    assert [json.loads(path.read_text())["seed"] for path in manifests] == [1, 2, 3]
+    assert "3 jobs by validation score" in out
+    assert "python -m experiments.compare run=outputs/tiny/many" in out
+    scores = {run.name: validation_score(run) for run in folder.glob("?")}
+    ranked = re.findall(r"^\W*(\d) .* (seed=\d)", out.partition("by validation score")[2], re.M)
+    order = sorted(scores, key=scores.get, reverse=True)
+    assert ranked == [(job, f"seed={int(job) + 1}") for job in order]
+    policy = (folder / "2/policy.safetensors").read_bytes()
+    finished = (folder / "0/manifest.json").read_bytes()
+    shutil.rmtree(folder / "2")  # never begun
+    for name in ("policy.safetensors", "model.zip"):  # killed
+        (folder / "1" / name).unlink()
+    manifest = json.loads((folder / "1/manifest.json").read_text())
+    (folder / "1/manifest.json").write_text(json.dumps(manifest | {"status": "running"}))
+    code, out, err = command(train, "resume=outputs/tiny/many")
+    assert (code, err) == (0, "")
+    assert (folder / "2/policy.safetensors").read_bytes() == policy
+    assert (folder / "0/manifest.json").read_bytes() == finished
+    assert json.loads((folder / "1/manifest.json").read_text())["status"] == "finished"
+    assert (folder / "1/policy.safetensors").exists()
+    assert out.count("3 jobs by validation score") == 1
+    code, _, err = command(train, "resume=outputs/tiny/many", "seed=9")
+    assert code == 2
+    assert "'seed=9' was given together with resume=" in err
 
 
 def test_the_risk_module_can_stand_inside_training(command, tmp_path):

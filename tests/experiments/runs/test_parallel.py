@@ -2,16 +2,37 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
+import numpy as np
 import pytest
 import torch
 
-from experiments.runs.parallel import run_tasks
+from conf.errors import InputError
+from experiments.runs.parallel import LOCAL, ParallelSettings, run_tasks
 
 
-@pytest.mark.parametrize("jobs", [1, 3])
+def drawn(seed: int) -> np.ndarray:
+    """A product whose last bits depend on the number of threads, and a draw of torch."""
+    torch.manual_seed(seed)
+    weights = torch.randn(64, 64)
+    return (weights @ weights).numpy()
+
+
+def killed_once(task: tuple[int, str]) -> np.ndarray:
+    """The worker that has the task is killed the first time."""
+    seed, marker = task
+    if marker:
+        try:
+            os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            pass
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return drawn(seed)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
 def test_results_come_in_the_order_of_the_tasks(jobs):
     def slowest_first(task):
         time.sleep(0.01 * (5 - task))
@@ -20,74 +41,128 @@ def test_results_come_in_the_order_of_the_tasks(jobs):
     assert run_tasks(slowest_first, range(5), jobs) == [0, 10, 20, 30, 40]
 
 
-def test_no_more_than_so_many_tasks_run_at_a_time():
-    lock, running, most = threading.Lock(), 0, 0
-
-    def count(_):
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        time.sleep(0.02)
-        with lock:
-            running -= 1
-
-    run_tasks(count, range(8), 2)
-    assert most == 2
+def test_one_job_is_done_in_this_process_and_several_in_others():
+    assert set(run_tasks(lambda _: os.getpid(), range(3), 1)) == {os.getpid()}
+    assert os.getpid() not in run_tasks(lambda _: os.getpid(), range(4), 2)
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_tasks_compute_with_the_callers_number_of_torch_threads_whatever_another_thread_set():
-    """The last bits of a product depend on that number, and torch keeps it by thread."""
-    other = threading.Thread(target=torch.set_num_threads, args=(3,))
-    other.start()
-    other.join()
-    assert torch.get_num_threads() == 1
-    assert run_tasks(lambda _: torch.get_num_threads(), range(4), 2) == [1] * 4
+@pytest.mark.parametrize("threads", [1, 3])
+def test_workers_have_the_callers_torch_threads_and_directory(tmp_path, monkeypatch, threads):
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(threads)
+    found = run_tasks(lambda _: (torch.get_num_threads(), os.getcwd()), range(4), 2)
+    assert set(found) == {(threads, str(tmp_path))}
 
 
-def test_after_a_failure_nothing_begins_and_what_runs_is_finished():
-    begun, finished = [], []
-
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_after_a_failure_nothing_is_handed_out_and_what_runs_is_finished(tmp_path, jobs):
     def work(task):
-        begun.append(task)
-        time.sleep(0.1 if task == "slow" else 0.02)
-        if task == "bad":
+        (tmp_path / f"begun_{task}").touch()
+        time.sleep(0.5 if task == 0 else 0.2)
+        if task == 1:
             raise ValueError("no")
-        finished.append(task)
+        (tmp_path / f"finished_{task}").touch()
 
     with pytest.raises(ValueError, match="no") as raised:
-        run_tasks(work, ["slow", "bad", "later", "last"], 2)
-    assert begun == ["slow", "bad"]
-    assert finished == ["slow"]
-    assert raised.value.__notes__ == ["in task 2 of 4"]
+        run_tasks(work, range(9), jobs)
+    assert "in task 2 of 9" in raised.value.__notes__
+    begun = {path.name for path in tmp_path.glob("begun_*")}
+    finished = {path.name.replace("finished", "begun") for path in tmp_path.glob("finished_*")}
+    assert begun == finished | {"begun_1"}
+    assert len(begun) <= 2 * jobs
 
 
-def test_of_several_failures_the_earliest_task_is_named():
+def test_of_several_failures_the_earliest_task_is_named_with_where_it_happened():
     def fail(task):
         time.sleep(0.05 * (2 - task))
         raise ValueError(f"task {task}")
 
-    with pytest.raises(ValueError, match="task 0"):
+    with pytest.raises(ValueError, match="task 0") as raised:
         run_tasks(fail, range(2), 2)
+    assert "in fail" in "".join(raised.value.__notes__)
 
 
-def test_ctrl_c_does_not_wait_for_tasks_under_way():
-    program = (
-        "import signal, time\n"
-        "from experiments.runs.parallel import run_tasks\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "def wait(_):\n"
-        "    print('begun', flush=True)\n"
-        "    time.sleep(60)\n"
-        "run_tasks(wait, range(2), 2)\n"
-    )
+def test_what_a_killed_worker_held_is_done_again_and_gives_the_same(tmp_path):
+    tasks = [(seed, str(tmp_path / "killed") if seed == 2 else "") for seed in range(6)]
+    done = []
+    results = run_tasks(killed_once, tasks, 2, on_done=lambda: done.append(1))
+    assert (tmp_path / "killed").exists()
+    assert len(done) == 6
+    for seed, result in enumerate(results):
+        assert result.tobytes() == drawn(seed).tobytes()
+
+
+@pytest.mark.slow
+def test_a_task_that_kills_every_worker_ends_in_one_line():
+    with pytest.raises(InputError, match="3 workers in a row died"):
+        run_tasks(lambda _: os.kill(os.getpid(), signal.SIGKILL), range(2), 2)
+
+
+PROGRAM = """
+import os, signal, sys, time
+from experiments.runs.parallel import run_tasks
+signal.signal(signal.SIGINT, signal.default_int_handler)
+def wait(_):
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+run_tasks(wait, range(2), 2)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_their_caller(how):
     process = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert process.stdout.readline().startswith("begun")
-    begin = time.monotonic()
-    os.kill(process.pid, signal.SIGINT)
+    workers = [int(process.stdout.readline()) for _ in range(2)]
+    process.send_signal(how)
+    deadline = time.monotonic() + 30
+    while any(os.path.exists(f"/proc/{worker}") for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     _, errors = process.communicate(timeout=30)
-    assert time.monotonic() - begin < 30
-    assert "KeyboardInterrupt" in errors
+    assert ("KeyboardInterrupt" in errors) == (how == signal.SIGINT)
+
+
+def test_a_missing_address_or_extra_is_said(monkeypatch):
+    pytest.importorskip("distributed")
+    with pytest.raises(InputError, match=r"no scheduler. Give parallel.address=tcp://"):
+        run_tasks(drawn, range(2), 2, ParallelSettings(backend="dask"))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"pip install 'polyhedgerl\[ray\]'"):
+        run_tasks(drawn, range(2), 2, ParallelSettings(backend="ray"))
+
+
+@pytest.fixture
+def dask_address(tmp_path):
+    """A scheduler and two workers in processes of their own."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=tmp_path
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.fixture
+def ray_address():
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield None
+    ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["dask", "ray"])
+def test_a_cluster_gives_the_bytes_of_one_process_also_where_a_worker_is_killed(
+    tmp_path, backend, request
+):
+    where = ParallelSettings(backend=backend, address=request.getfixturevalue(f"{backend}_address"))
+    assert where.is_remote
+    assert not LOCAL.is_remote
+    tasks = [(seed, str(tmp_path / "killed") if seed == 3 else "") for seed in range(8)]
+    results = run_tasks(killed_once, tasks, 2, where)
+    assert (tmp_path / "killed").exists()
+    expected = run_tasks(killed_once, [(seed, "") for seed in range(8)], 1)
+    assert [result.tobytes() for result in results] == [result.tobytes() for result in expected]

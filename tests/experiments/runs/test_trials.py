@@ -1,19 +1,16 @@
 import math
 import multiprocessing
-import pickle
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from conf.errors import InputError
+from experiments.runs.trial_ledger import ledger_of
 from experiments.runs.trials import (
     Trial,
     TrialCount,
-    ledger_of,
     read_trials,
     record_trial,
     trials_on,
@@ -40,60 +37,67 @@ def trial(run: str = "quick/one", split: str = "test", **changes) -> Trial:
     return replace(row, **changes)
 
 
+def record(ledger: Path, row: Trial) -> None:
+    """As the run in its folder does."""
+    record_trial(ledger.parent / row.run, row)
+
+
 def test_a_run_belongs_to_the_ledger_of_its_outputs(tmp_path):
     outputs = tmp_path / "outputs"
-    assert ledger_of(outputs / "quick" / "day" / "time") == outputs / "trials.parquet"
+    assert ledger_of(outputs / "quick" / "day" / "time") == outputs / "trials.jsonl"
     inner = outputs / "sweep" / "outputs"
-    assert ledger_of(inner / "run") == inner / "trials.parquet"
-    assert ledger_of(tmp_path / "other" / "run") == tmp_path / "other" / "trials.parquet"
-    assert ledger_of(outputs) == tmp_path / "trials.parquet"
+    assert ledger_of(inner / "run") == inner / "trials.jsonl"
+    assert ledger_of(tmp_path / "other" / "run") == tmp_path / "other" / "trials.jsonl"
+    assert ledger_of(outputs) == tmp_path / "trials.jsonl"
 
 
 def test_a_relative_run_is_found_from_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert ledger_of(Path("outputs/quick")) == tmp_path / "outputs" / "trials.parquet"
+    assert ledger_of(Path("outputs/quick")) == tmp_path / "outputs" / "trials.jsonl"
 
 
 def test_what_was_recorded_is_read_back(tmp_path):
-    ledger = tmp_path / "new" / "trials.parquet"
+    ledger = tmp_path / "outputs" / "trials.jsonl"
     rows = [trial(), trial(split="validation", sharpe=math.nan), trial("quick/two", seed=2**40)]
     for row in rows:
-        record_trial(ledger, row)
+        record(ledger, row)
     rows_read = read_trials(ledger)
     assert list(rows_read.columns) == [field.name for field in fields(Trial)]
     expected = pd.DataFrame([asdict(row) for row in rows])
     pd.testing.assert_frame_equal(rows_read, expected, check_dtype=False)
-    assert {path.name for path in ledger.parent.iterdir()} == {"trials.parquet", "trials.lock"}
+    names = {path.name for path in ledger.parent.iterdir() if path.is_file()}
+    assert names == {"trials.jsonl", "trials.lock"}
 
 
 def test_the_same_run_and_split_is_replaced(tmp_path):
-    ledger = tmp_path / "trials.parquet"
-    record_trial(ledger, trial(sharpe=0.1))
-    record_trial(ledger, trial("quick/two"))
-    record_trial(ledger, trial(sharpe=0.2))
+    ledger = tmp_path / "outputs" / "trials.jsonl"
+    record(ledger, trial(sharpe=0.1))
+    record(ledger, trial("quick/two"))
+    record(ledger, trial(sharpe=0.2))
     assert read_trials(ledger)["sharpe"].tolist() == [0.2, 0.8]
 
 
-def test_the_content_does_not_depend_on_the_order_of_writing(tmp_path):
-    rows = [trial(f"quick/{name}", split) for name in "bca" for split in ("test", "all")]
-    for folder, order in (("a", rows), ("b", rows[::-1])):
-        for row in order:
-            record_trial(tmp_path / folder / "trials.parquet", row)
-    first, second = ((tmp_path / name / "trials.parquet").read_bytes() for name in "ab")
-    assert first == second
-    assert read_trials(tmp_path / "a" / "trials.parquet")["run"].is_monotonic_increasing
+def test_a_result_that_is_there_already_adds_no_row(tmp_path):
+    ledger = tmp_path / "outputs" / "trials.jsonl"
+    for row in (trial(sharpe=0.1), trial(sharpe=math.nan), trial("quick/two")):
+        record(ledger, row)
+    before = ledger.read_bytes()
+    record(ledger, trial(sharpe=math.nan))
+    assert ledger.read_bytes() == before
+    record(ledger, trial(sharpe=0.1))
+    assert len(ledger.read_bytes().splitlines()) == 4
 
 
 def test_a_missing_ledger_counts_as_empty(tmp_path):
-    rows = read_trials(tmp_path / "trials.parquet")
+    rows = read_trials(tmp_path / "outputs" / "trials.jsonl")
     assert len(rows) == 0
     assert list(rows.columns) == [field.name for field in fields(Trial)]
-    assert trials_on(tmp_path / "trials.parquet", DATA, "test") == TrialCount(0, None)
+    assert trials_on(tmp_path / "outputs" / "trials.jsonl", DATA, "test") == TrialCount(0, None)
     assert not list(tmp_path.iterdir())
 
 
 def test_trials_are_runs_on_the_same_data(tmp_path):
-    ledger = tmp_path / "trials.parquet"
+    ledger = tmp_path / "outputs" / "trials.jsonl"
     for row in (
         trial("one", sharpe=1.0),
         trial("one", "validation", sharpe=3.0),
@@ -102,7 +106,7 @@ def test_trials_are_runs_on_the_same_data(tmp_path):
         trial("four", sharpe=math.nan, candidates=2),
         trial("five", sharpe=9.0, data_fingerprint="other"),
     ):
-        record_trial(ledger, row)
+        record(ledger, row)
     assert trials_on(ledger, DATA, "test") == TrialCount(4, None)
     assert trials_on(ledger, DATA, "validation") == TrialCount(7 + 4 + 1 + 2, None)
     assert trials_on(ledger, "other", "test") == TrialCount(1, None)
@@ -110,37 +114,37 @@ def test_trials_are_runs_on_the_same_data(tmp_path):
 
 
 def test_ten_runs_give_a_variance_of_results(tmp_path):
-    ledger = tmp_path / "trials.parquet"
+    ledger = tmp_path / "outputs" / "trials.jsonl"
     sharpes = [float(i) for i in range(10)]
     for i, sharpe in enumerate(sharpes):
-        record_trial(ledger, trial(f"run{i}", sharpe=sharpe, sessions=504))
+        record(ledger, trial(f"run{i}", sharpe=sharpe, sessions=504))
         if i == 8:
             assert trials_on(ledger, DATA, "test").variance_annual is None
     assert trials_on(ledger, DATA, "test") == TrialCount(10, pytest.approx(55 / 6))
 
 
 def test_equal_runs_do_not_lower_the_variance_below_that_of_luck(tmp_path):
-    ledger = tmp_path / "trials.parquet"
+    ledger = tmp_path / "outputs" / "trials.jsonl"
     for i in range(12):
-        record_trial(ledger, trial(f"run{i}", sharpe=0.9 + i / 1e4, sessions=504))
+        record(ledger, trial(f"run{i}", sharpe=0.9 + i / 1e4, sessions=504))
     assert trials_on(ledger, DATA, "test") == TrialCount(12, pytest.approx(252 / 504))
 
 
 def test_a_run_evaluated_on_newer_data_stays_a_trial_on_the_old(tmp_path):
-    ledger = tmp_path / "trials.parquet"
-    record_trial(ledger, trial("one"))
-    record_trial(ledger, trial("one", data_fingerprint="newer"))
+    ledger = tmp_path / "outputs" / "trials.jsonl"
+    record(ledger, trial("one"))
+    record(ledger, trial("one", data_fingerprint="newer"))
     assert trials_on(ledger, DATA, "test").num_trials == 1
     assert trials_on(ledger, "newer", "test").num_trials == 1
 
 
 def _append(ledger: Path, writer: int) -> None:
     for i in range(8):
-        record_trial(ledger, trial(f"sweep/{writer}/{i}"))
+        record(ledger, trial(f"sweep/{writer}/{i}"))
 
 
 def test_many_processes_lose_no_row(tmp_path):
-    ledger = tmp_path / "trials.parquet"
+    ledger = tmp_path / "outputs" / "trials.jsonl"
     context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=_append, args=(ledger, n)) for n in range(4)]
     for writer in writers:
@@ -150,50 +154,6 @@ def test_many_processes_lose_no_row(tmp_path):
         assert writer.exitcode == 0
     runs = read_trials(ledger)["run"]
     assert sorted(runs) == [f"sweep/{n}/{i}" for n in range(4) for i in range(8)]
-
-
-def _spoil_end(ledger: Path) -> None:
-    ledger.write_bytes(ledger.read_bytes()[:-20])
-
-
-def _spoil_middle(ledger: Path) -> None:
-    content = bytearray(ledger.read_bytes())
-    content[4:200] = bytes(196)
-    ledger.write_bytes(bytes(content))
-
-
-def _pickle(ledger: Path) -> None:
-    pd.DataFrame({"run": [1]}).to_pickle(ledger)
-
-
-def _other_columns(ledger: Path) -> None:
-    pq.write_table(pq.read_table(ledger).drop_columns(["seed"]), ledger)
-
-
-def _other_types(ledger: Path) -> None:
-    table = pq.read_table(ledger)
-    pickled = pa.array([pickle.dumps(0)] * len(table))
-    pq.write_table(table.set_column(0, "run", pickled), ledger)
-
-
-def _empty_cell(ledger: Path) -> None:
-    table = pq.read_table(ledger)
-    pq.write_table(table.set_column(4, "seed", pa.array([None], pa.int64())), ledger)
-
-
-@pytest.mark.parametrize(
-    "damage", [_spoil_end, _spoil_middle, _pickle, _other_columns, _other_types, _empty_cell]
-)
-def test_a_damaged_ledger_is_refused_and_left_alone(tmp_path, damage):
-    ledger = tmp_path / "trials.parquet"
-    record_trial(ledger, trial())
-    damage(ledger)
-    content = ledger.read_bytes()
-    with pytest.raises(InputError, match=r"damaged: .*Move it away and evaluate the runs again"):
-        read_trials(ledger)
-    with pytest.raises(InputError, match="damaged"):
-        record_trial(ledger, trial("quick/two"))
-    assert ledger.read_bytes() == content
 
 
 @pytest.mark.parametrize(

@@ -145,9 +145,8 @@ def test_a_degenerate_heston_fit_is_warned_of_in_log_and_page(
 
 def test_years_of_cash_and_index_are_those_of_the_model(models: dict[str, FittedModel]) -> None:
     model = models["gbm"]
-    years = simulate_years(
-        model, Cash(), (), replace(settings(), risk=RiskSettings(enabled=False)), 200, 0, 2
-    )
+    off = replace(settings(), risk=RiskSettings(enabled=False))
+    years = simulate_years([model], Cash(), (), off, 200, 0)[0].books
     length = 1.0  # to the day, for 252 sessions
     np.testing.assert_allclose(years["cash"].total_return, np.expm1(model.rate * length), rtol=1e-9)
     np.testing.assert_allclose(years["policy"].total_return, years["cash"].total_return, rtol=1e-9)
@@ -164,7 +163,7 @@ def test_252_sessions_are_a_year_under_every_model(
     name: str, models: dict[str, FittedModel]
 ) -> None:
     off = replace(settings(), risk=RiskSettings(enabled=False))
-    cash = simulate_years(models[name], Cash(), (), off, 2, 0, 1)["cash"]
+    cash = simulate_years([models[name]], Cash(), (), off, 2, 0)[0].books["cash"]
     years = np.log1p(cash.total_return) / models[name].rate
     np.testing.assert_allclose(years, 1.0, atol=2 / 365)
 
@@ -174,26 +173,27 @@ def test_no_book_beats_cash_where_the_market_is_fair(models: dict[str, FittedMod
     fair = replace(fair, model=replace(fair.model, vol_annual=0.2, vol_premium=0.0))
     free = replace(OptionPortfolioSettings(), costs={"kind": "flat", "rate_bps": 0.0})
     fair_settings = replace(settings(FlatSurface()), env=free, risk=RiskSettings(enabled=False))
-    years = simulate_years(fair, RandomPolicy(20, 1), ("put_write",), fair_settings, 250, 3, 2)
+    policy, beside = RandomPolicy(20, 1), ("put_write",)
+    years = simulate_years([fair], policy, beside, fair_settings, 250, 3)[0].books
     for name in ("policy", "put_write", "buy_and_hold"):
         excess = years[name].total_return - years["cash"].total_return
         assert abs(excess.mean()) < 4 * excess.std() / np.sqrt(250), name
 
 
-def test_years_do_not_depend_on_the_number_of_threads(
+def test_years_do_not_depend_on_the_number_of_processes_nor_on_the_other_models(
     models: dict[str, FittedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monte_carlo_years, "CHUNK", 5)
-    one_thread, three_threads = (
-        simulate_years(models["bootstrap"], Cash(), ("put_write",), settings(), 12, 5, threads)
-        for threads in (1, 3)
-    )
-    assert list(one_thread) == ["policy", "managed", "put_write", "buy_and_hold", "cash"]
-    for name, years in one_thread.items():
+    bootstrap, gbm = models["bootstrap"], models["gbm"]
+    (alone,) = simulate_years([bootstrap], Cash(), ("put_write",), settings(), 12, 5)
+    _, beside = simulate_years([gbm, bootstrap], Cash(), ("put_write",), settings(), 12, 5, jobs=2)
+    assert list(alone.books) == ["policy", "managed", "put_write", "buy_and_hold", "cash"]
+    for name, years in alone.books.items():
         assert len(years.sharpe) == 12
-        assert np.array_equal(years.sharpe, three_threads[name].sharpe), name
-    other = simulate_years(models["bootstrap"], Cash(), (), settings(), 12, 6, 1)
-    assert not np.array_equal(other["buy_and_hold"].sharpe, one_thread["buy_and_hold"].sharpe)
+        assert np.array_equal(years.sharpe, beside.books[name].sharpe), name
+    (other,) = simulate_years([bootstrap], Cash(), (), settings(), 12, 6)
+    index = "buy_and_hold"
+    assert not np.array_equal(other.books[index].sharpe, alone.books[index].sharpe)
 
 
 # --- intervals ---------------------------------------------------------------------------------
@@ -285,7 +285,7 @@ def test_monte_carlo_of_a_run(command, finished_run, tmp_path) -> None:
     assert (run / "monte_carlo" / "returns_gbm.png").stat().st_size > 1000
     assert "Real days in blocks" in (run / "monte_carlo" / "report.html").read_text()
     assert "6 years" in out
-    again = command(monte_carlo, *arguments, "report=false", "threads=1")
+    again = command(monte_carlo, *arguments, "report=false", "jobs=1")
     assert again[0] == 0
     second = json.loads((run / "monte_carlo" / "monte_carlo.json").read_text())
     assert second["models"]["gbm"]["books"] == books

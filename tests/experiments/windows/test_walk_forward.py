@@ -136,7 +136,7 @@ def test_baselines_and_verdict_are_of_the_same_days(walked):
 
 
 def test_a_walk_forward_is_one_trial_and_its_windows_add_none(walked):
-    rows = read_trials(walked.parents[2] / "trials.parquet")
+    rows = read_trials(walked.parents[2] / "trials.jsonl")
     assert list(rows["run"]) == ["tiny/walk/it"]
     assert list(rows["split"]) == ["walk_forward"]
     assert result_of(walked)["comparison"]["verdict"]["evidence"]["num_trials"] == 1
@@ -147,7 +147,7 @@ def test_a_walk_forward_is_one_trial_and_its_windows_add_none(walked):
 
 def test_evaluating_a_window_adds_no_trial(command, walked, tmp_path):
     shutil.copytree(walked.parents[2], tmp_path / "outputs")
-    ledger = tmp_path / "outputs" / "trials.parquet"
+    ledger = tmp_path / "outputs" / "trials.jsonl"
     before, window = ledger.read_bytes(), tmp_path / FOLDER / "2001"
     code, _, _ = command(evaluate, f"run={FOLDER}/2001", "report=false", "resamples=100")
     assert code == 0

@@ -1,0 +1,228 @@
+"""The file of the trial ledger: rows are only ever added, each with the hash of the one before.
+
+A line is the JSON of a row; `hash` is the SHA-256 of the line without it, `previous` the hash of
+the line above. So no row can be changed, taken out or moved without breaking what follows. That the
+end was not cut off, and the chain not calculated anew, is seen from the run folders: each keeps the
+hashes of its own rows in `trial.json`. The hashes have no key: who changes the ledger and every
+later run folder consistently is not found.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from agents.persistence.strict_json import read_json
+from conf.errors import InputError
+from conf.files import write_atomically, write_json
+from experiments.runs.folder import MANIFEST, is_walk, lock_file
+
+log = logging.getLogger(__name__)
+
+LEDGER = "trials.jsonl"
+ROOT = "outputs"
+FORMER = "trials.parquet"  # of earlier versions: results alone, without hashes
+SEAL = "trial.json"  # in a run folder: the hashes of its rows
+SEAL_FORMAT = 1
+
+# Kinds of rows. Unproven ones were taken over from a ledger without hashes.
+STARTED, RESULT, UNPROVEN = "started", "result", "unproven"
+
+_LOCK = "trials.lock"
+_FIRST = "0" * 64  # stands for the hash before the first row
+_FRAME = ("kind", "previous", "hash")
+
+Row = dict[str, Any]
+
+
+def ledger_of(run: Path) -> Path:
+    """The ledger that a run belongs to: in the nearest `outputs` above it, else in its parent."""
+    folder = run.resolve()
+    root = next((above for above in folder.parents if above.name == ROOT), folder.parent)
+    return root / LEDGER
+
+
+def read_rows(ledger: Path) -> list[Row]:
+    """All rows, oldest first, as plain data with `kind` and `hash`; none if there is no ledger.
+
+    Where there is only a ledger of an earlier version its results are given, as unproven rows: that
+    none was removed from it nobody can tell. Raises InputError for a file that is damaged, and for
+    a chain that is broken.
+    """
+    try:
+        content = ledger.read_bytes()
+    except FileNotFoundError:
+        return _taken_over(ledger)
+    except OSError as error:
+        raise _damaged(ledger, error.strerror or type(error).__name__) from None
+    *lines, rest = content.split(b"\n")
+    if rest or not lines:
+        raise _damaged(ledger, "its last row is cut off")
+    rows: list[Row] = []
+    for number, line in enumerate(lines, start=1):
+        previous = rows[-1]["hash"] if rows else _FIRST
+        row = _parsed(line)
+        if row is None or row["previous"] != previous or _line(row) != line:
+            raise _damaged(ledger, f"row {number} is not the one that was written after the last")
+        rows.append(row)
+    return rows
+
+
+def add_row(
+    ledger: Path,
+    folder: Path,
+    kind: str,
+    content: Mapping[str, Any],
+    is_known: Callable[[Sequence[Row], Sequence[str]], bool],
+) -> None:
+    """Add a row about the run in `folder`, and its hash to that folder; safe among processes.
+
+    `is_known` is given all rows and the hashes in the folder, and says whether the row is there
+    already; then nothing is added. The ledger is written first: killed in between, a row is there
+    that no folder knows, which is nobody's loss.
+    """
+    with lock_file(ledger.parent / _LOCK) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits for other writers
+        rows, seal = read_rows(ledger), sealed_rows(folder)
+        if is_known(rows, seal):
+            return
+        rows.append(chained(kind, content, rows[-1]["hash"] if rows else _FIRST))
+        write_atomically(ledger, b"".join(_line(row) + b"\n" for row in rows))
+        write_json(folder / SEAL, {"format": SEAL_FORMAT, "rows": [*seal, rows[-1]["hash"]]})
+
+
+def chained(kind: str, content: Mapping[str, Any], previous: str) -> Row:
+    """The row that follows the one with the hash `previous`."""
+    row = {"kind": kind, **content, "previous": previous}
+    return {**row, "hash": _hash(row)}
+
+
+def content_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What the row says, without its place in the chain."""
+    return {name: value for name, value in row.items() if name not in _FRAME}
+
+
+def sealed_rows(folder: Path) -> tuple[str, ...]:
+    """The hashes of its rows that a run folder keeps; none where it has no `trial.json`."""
+    path = folder / SEAL
+    if not path.is_file():
+        return ()
+    seal = read_json(path)
+    rows = seal.get("rows")
+    if seal.get("format") != SEAL_FORMAT or not isinstance(rows, list) or not rows:
+        raise InputError(f"{path} does not hold the hashes of a run", "Put back the original file")
+    return tuple(map(str, rows))
+
+
+@dataclass(frozen=True)
+class LedgerCheck:
+    """What became of a ledger since its rows were written."""
+
+    ledger: Path
+    rows: int  # in an unbroken chain
+    started: int  # of them
+    unproven: int  # of them: taken over from a ledger without hashes
+    folders: int  # that keep hashes of their rows
+    defects: tuple[str, ...]  # in words; none where nothing was found
+    uncounted: tuple[str, ...]  # run folders that neither keep a hash nor are named by a row
+
+
+def check_ledger(ledger: Path) -> LedgerCheck:
+    """Hold the chain, and the hashes in the run folders, against the ledger."""
+    defects: list[str] = []
+    try:
+        rows = read_rows(ledger)
+    except InputError as error:
+        defects.append(error.problem)
+        rows = []
+    known, named = {row["hash"] for row in rows}, {row["run"] for row in rows}
+    folders = [path.parent for path in sorted(ledger.parent.rglob(SEAL))]
+    folders = [folder for folder in folders if ledger_of(folder) == ledger.resolve()]
+    for folder in folders:
+        name = folder.relative_to(ledger.parent).as_posix()
+        try:
+            missing = sum(entry not in known for entry in sealed_rows(folder))
+        except InputError as error:
+            defects.append(error.problem)
+            continue
+        if missing:
+            defects.append(f"{missing} row(s) of {name} are not in the ledger")
+    runs = [path.parent for path in sorted(ledger.parent.rglob(MANIFEST))]
+    uncounted = [
+        run.relative_to(ledger.parent).as_posix()
+        for run in runs
+        if run.parent.name != "checkpoints"
+        and not (run / SEAL).is_file()
+        and not is_walk(run.parent)
+        and ledger_of(run) == ledger.resolve()
+    ]
+    kinds = [row["kind"] for row in rows]
+    return LedgerCheck(
+        ledger,
+        len(rows),
+        kinds.count(STARTED),
+        kinds.count(UNPROVEN),
+        len(folders),
+        tuple(defects),
+        tuple(name for name in uncounted if name not in named),
+    )
+
+
+def _taken_over(ledger: Path) -> list[Row]:
+    """The rows of the former ledger beside it, as the beginning of a chain."""
+    former = ledger.with_name(FORMER)
+    if not former.is_file():
+        return []
+    try:
+        contents = pq.read_table(former).to_pylist()
+        rows: list[Row] = []
+        for content in contents:
+            plain = {key: None if value != value else value for key, value in content.items()}
+            rows.append(chained(UNPROVEN, plain, rows[-1]["hash"] if rows else _FIRST))
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        raise _damaged(former, f"not readable, {type(error).__name__}") from None
+    log.warning(
+        "%s has no hashes: its %d rows count as tries, but nothing shows whether there were more",
+        FORMER,
+        len(rows),
+    )
+    return rows
+
+
+def _parsed(line: bytes) -> Row | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    whole = isinstance(row, dict) and all(isinstance(row.get(name), str) for name in _FRAME)
+    return row if whole and isinstance(row.get("run"), str) else None
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    """The row as it is written; with another hash than its own where it was changed."""
+    content = {name: value for name, value in row.items() if name != "hash"}
+    return _text({**content, "hash": _hash(content)})
+
+
+def _hash(row: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_text(row)).hexdigest()
+
+
+def _text(row: Mapping[str, Any]) -> bytes:
+    return json.dumps(row, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _damaged(ledger: Path, why: str) -> InputError:
+    return InputError(
+        f"the trial ledger {ledger} is damaged: {why}",
+        "Put back an untouched copy; without it nobody can say how many tries there were",
+    )

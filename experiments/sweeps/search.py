@@ -1,0 +1,255 @@
+"""A sweep: its folder, and the rounds in which it asks for trials, trains and tells their results.
+
+`sweep.json` holds the settings and never changes; `study.journal` is Optuna's record. Each run of a
+trial is an ordinary run folder, `<trial>-<seed>`. Trials are asked for in rounds of `together`, and
+whatever is drawn is drawn from the trial's number: neither the number of workers, nor when they or
+the whole sweep were killed, changes which trials there are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.samplers import TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, TrialState
+
+from agents.persistence.strict_json import read_json
+from conf.errors import InputError
+from conf.files import write_json
+from conf.settings import settings_to_json
+from experiments.runs.folder import MANIFEST, SWEEP, log_into, shown_path
+from experiments.runs.parallel import LOCAL, ParallelSettings, run_tasks
+from experiments.runs.record import load_manifest
+from experiments.runs.training import train_in
+from experiments.sweeps.space import (
+    SweepSettings,
+    Value,
+    configuration,
+    overrides_of,
+    sweep_settings,
+)
+from risk.bootstrap import interquartile_mean
+
+SWEEP_FORMAT = 1
+JOURNAL = "study.journal"
+_LOCK_SUFFIX = ".lock"  # Optuna's
+_FEWEST_TO_PRUNE = 4  # completed trials, before any is spared its other seeds
+_SCORES = "scores"  # in Optuna's record: a trial's validation scores by seed; null: ruined
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A search in its folder."""
+
+    folder: Path
+    overrides: tuple[str, ...]  # of every run
+    settings: SweepSettings
+    study: optuna.Study
+
+    def point(self, number: int) -> dict[str, Value]:
+        """The values that a trial tries."""
+        params: Mapping[str, Value] = self.study.trials[number].params
+        return {name: params[name] for name in self.settings.space}
+
+    def run_folder(self, number: int, seed: int) -> Path:
+        """Where a run of a trial lives."""
+        return self.folder / f"{number:03d}-{seed}"
+
+    def arguments(self, number: int, seed: int) -> list[str]:
+        """What `experiments.train` has to be given to do that run by hand."""
+        return overrides_of(self.overrides, self.point(number), seed)
+
+
+def begin_sweep(
+    folder: Path, overrides: Sequence[str], settings: SweepSettings, storage: str | None
+) -> Sweep:
+    """A new search in `folder`; InputError where there is one already."""
+    if (folder / SWEEP).exists():
+        raise InputError(
+            f"{shown_path(folder)} already holds a sweep", f"Go on with resume={shown_path(folder)}"
+        )
+    portable = tuple(_portable(override) for override in overrides)
+    content = {"overrides": list(portable), "sweep": settings_to_json(settings)}
+    write_json(folder / SWEEP, {"format": SWEEP_FORMAT, **content})
+    return Sweep(folder, portable, settings, _study(folder, storage))
+
+
+def reopen_sweep(folder: Path, storage: str | None) -> Sweep:
+    """The search in `folder`, to go on with; `storage` as it was given before."""
+    record = read_json(folder / SWEEP)
+    if record.get("format") != SWEEP_FORMAT or not isinstance(record.get("overrides"), list):
+        raise InputError(f"{folder / SWEEP} is no sweep of this version", "Start a new sweep")
+    chosen = sweep_settings(record.get("sweep") or {})
+    return Sweep(folder, tuple(record["overrides"]), chosen, _study(folder, storage))
+
+
+def search(
+    sweep: Sweep,
+    jobs: int,
+    where: ParallelSettings = LOCAL,
+    on_run: Callable[[], object] = lambda: None,
+) -> None:
+    """Do all trials that are not done; `on_run` is called after each run."""
+    chosen = sweep.settings
+    for first in range(0, chosen.trials, chosen.together):
+        numbers = range(first, min(first + chosen.together, chosen.trials))
+        waiting = _ask(sweep, numbers)
+        if not waiting:
+            continue
+        scores = _train(sweep, waiting, chosen.seeds[:1], jobs, where, on_run)
+        pruned = _pruned(sweep, first, {number: scores[number][0] for number in waiting})
+        others = [number for number in waiting if number not in pruned]
+        more = _train(sweep, others, chosen.seeds[1:], jobs, where, on_run)
+        for number in waiting:
+            _tell(sweep, number, [*scores[number], *more.get(number, [])], number in pruned)
+
+
+def _ask(sweep: Sweep, numbers: Sequence[int]) -> list[int]:
+    """Make the trials of a round that are not there yet; those of it that have no result."""
+    study, chosen = sweep.study, sweep.settings
+    while len(study.trials) <= numbers[-1]:
+        study.ask()
+    waiting = [number for number in numbers if not study.trials[number].state.is_finished()]
+    for number in waiting:
+        trial = optuna.Trial(study, study.trials[number]._trial_id)
+        for place, (name, dimension) in enumerate(chosen.space.items()):
+            # Drawn anew after a kill it is drawn the same.
+            seed = [chosen.sampler_seed, number, place]
+            study.sampler = _sampler(seed, chosen.random_trials)
+            dimension.suggest(trial, name)
+    return waiting
+
+
+def _sampler(entropy: Sequence[int], random_trials: int) -> TPESampler:
+    (seed,) = np.random.SeedSequence(entropy).generate_state(1)
+    return TPESampler(seed=int(seed), n_startup_trials=random_trials)
+
+
+def _train(
+    sweep: Sweep,
+    numbers: Sequence[int],
+    seeds: Sequence[int],
+    jobs: int,
+    where: ParallelSettings,
+    on_run: Callable[[], object],
+) -> dict[int, list[float | None]]:
+    """The validation scores by trial, in the order of the seeds; None for a run that was ruined."""
+    runs = [(number, seed) for number in numbers for seed in seeds]
+    tasks = [
+        (str(sweep.run_folder(*run).absolute()), configuration(sweep.arguments(*run)))
+        for run in runs
+    ]
+    scores = run_tasks(train_one, tasks, jobs, where, on_run)
+    found: dict[int, list[float | None]] = {number: [] for number in numbers}
+    for (number, _), score in zip(runs, scores, strict=True):
+        found[number].append(score)
+    return found
+
+
+def train_one(task: tuple[str, dict[str, Any]]) -> float | None:
+    """A run in its folder, from wherever it stands; None also where it diverged."""
+    folder, config = Path(task[0]), task[1]
+    folder.mkdir(parents=True, exist_ok=True)
+    with log_into(folder / "train.log"):
+        try:
+            return train_in(folder, config)
+        except InputError:
+            # A run that failed is a try; one that could not begin is a mistake.
+            begun = (folder / MANIFEST).is_file()
+            if begun and load_manifest(folder).get("status") == "failed":
+                return None
+            raise
+
+
+def _pruned(sweep: Sweep, first: int, scores: Mapping[int, float | None]) -> set[int]:
+    """The trials whose first seed is worse than the median of earlier rounds' completed trials."""
+    earlier = [trial for trial in sweep.study.trials[:first] if trial.state == TrialState.COMPLETE]
+    if not sweep.settings.prune or len(sweep.settings.seeds) == 1:
+        return set()
+    ruined = {number for number, score in scores.items() if score is None}
+    if len(earlier) < _FEWEST_TO_PRUNE:
+        return ruined
+    firsts = [scores_of(trial)[0] for trial in earlier]
+    median = statistics.median(score for score in firsts if score is not None)
+    return ruined | {n for n, score in scores.items() if score is not None and score < median}
+
+
+def _tell(sweep: Sweep, number: int, scores: Sequence[float | None], pruned: bool) -> None:
+    """Tell a trial's result: pruned, where a seed was ruined or the others were spared."""
+    study = sweep.study
+    trial = optuna.Trial(study, study.trials[number]._trial_id)
+    trial.set_user_attr(_SCORES, list(scores))
+    finite = [score for score in scores if score is not None]
+    if scores[0] is not None:
+        trial.report(scores[0], 0)
+    if pruned or len(finite) < len(scores):
+        study.tell(number, state=TrialState.PRUNED)
+    else:
+        study.tell(number, float(interquartile_mean(finite)))
+
+
+def scores_of(trial: FrozenTrial) -> list[float | None]:
+    """The validation scores of a trial's runs, in the order of the seeds."""
+    return list(trial.user_attrs.get(_SCORES, ()))
+
+
+def value_of(trial: FrozenTrial) -> float | None:
+    """A trial's objective; None where it was pruned."""
+    return trial.value if trial.state == TrialState.COMPLETE else None
+
+
+def ranked(sweep: Sweep) -> list[FrozenTrial]:
+    """The trials that have a result: the best first, those that were pruned last."""
+    trials = [t for t in sweep.study.trials[: sweep.settings.trials] if t.state.is_finished()]
+    return sorted(trials, key=lambda t: (value_of(t) is None, -(value_of(t) or 0.0), t.number))
+
+
+def sweep_numbers(sweep: Sweep) -> dict[str, Any]:
+    """The result as JSON holds it."""
+    return {
+        "format": SWEEP_FORMAT,
+        "sweep": shown_path(sweep.folder),
+        "seeds": list(sweep.settings.seeds),
+        "objective": "interquartile mean over seeds of the validation score",
+        "trials": [
+            {
+                "trial": trial.number,
+                "state": trial.state.name.lower(),
+                "value": value_of(trial),
+                "scores": scores_of(trial),
+                "point": sweep.point(trial.number),
+            }
+            for trial in ranked(sweep)
+        ],
+    }
+
+
+def _study(folder: Path, storage: str | None) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    where: Any = storage
+    if storage is None:
+        path = str(folder / JOURNAL)
+        # The folder has one writer: a lock of a killed one needs not to be waited for.
+        Path(path + _LOCK_SUFFIX).unlink(missing_ok=True)
+        where = JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
+    name = "/".join(folder.absolute().parts[-3:])
+    return optuna.create_study(
+        storage=where, study_name=name, direction="maximize", load_if_exists=True
+    )
+
+
+def _portable(override: str) -> str:
+    """An override whose path, if it is one, leads from the working directory."""
+    key, _, value = override.partition("=")
+    bare = value.strip("'\"")
+    return f"{key}={json.dumps(os.path.relpath(bare))}" if os.path.isabs(bare) else override

@@ -1,0 +1,177 @@
+"""What a sweep searches, and the configuration of each of its points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from optuna import Trial
+from pydantic import Field, model_validator
+
+from conf.errors import InputError
+from conf.settings import build_settings, settings
+from experiments.runs.cli import compose_settings
+from experiments.runs.config import plain_config
+from experiments.runs.settings import run_settings
+from experiments.runs.training import INVOCATION_KEYS
+
+Value = bool | int | float | str | None
+
+
+@settings
+class FloatRange:
+    """A number between two others, on a logarithmic scale if so wanted."""
+
+    kind: Literal["float"]
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> FloatRange:
+        _check_range(self.low, self.high, log=self.log)
+        return self
+
+    def suggest(self, trial: Trial, name: str) -> Value:
+        """The trial's own value, drawn when it is asked for the first time."""
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+    @property
+    def ends(self) -> tuple[Value, ...]:
+        """Values that have to be possible."""
+        return (self.low, self.high)
+
+
+@settings
+class IntegerRange:
+    """A whole number from `low` to `high`, both included."""
+
+    kind: Literal["integer"]
+    low: int
+    high: int
+    step: Annotated[int, Field(ge=1)] = 1
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> IntegerRange:
+        _check_range(self.low, self.high, log=self.log)
+        if self.log and self.step > 1:
+            raise ValueError("step goes with log: false")
+        if (self.high - self.low) % self.step:
+            raise ValueError(f"high {self.high} is no whole number of steps above low {self.low}")
+        return self
+
+    def suggest(self, trial: Trial, name: str) -> Value:
+        """The trial's own value, drawn when it is asked for the first time."""
+        return trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
+
+    @property
+    def ends(self) -> tuple[Value, ...]:
+        """Values that have to be possible."""
+        return (self.low, self.high)
+
+
+@settings
+class Choice:
+    """One of some values; a list is written as text, as on the command line: "[64,64]"."""
+
+    kind: Literal["choice"]
+    values: Annotated[tuple[Value, ...], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _different(self) -> Choice:
+        if len({str(value) for value in self.values}) < len(self.values):
+            raise ValueError("values must be different")
+        return self
+
+    def suggest(self, trial: Trial, name: str) -> Value:
+        """The trial's own value, drawn when it is asked for the first time."""
+        chosen: Value = trial.suggest_categorical(name, self.values)
+        return chosen
+
+    @property
+    def ends(self) -> tuple[Value, ...]:
+        """Values that have to be possible."""
+        return self.values
+
+
+Dimension = Annotated[FloatRange | IntegerRange | Choice, Field(discriminator="kind")]
+
+
+@settings
+class SweepSettings:
+    """A search: how many trials, with which seeds, and the space by the settings' dotted names."""
+
+    trials: Annotated[int, Field(ge=1, le=100_000)] = 20
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)  # runs of each trial
+    together: Annotated[int, Field(ge=1)] = 4  # trials asked for at once; the search depends on it
+    random_trials: Annotated[int, Field(ge=1)] = 8  # before the sampler has something to learn from
+    # Below the median of the first seed's scores of earlier trials, the other seeds are spared.
+    prune: bool = True
+    sampler_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    space: Annotated[dict[str, Dimension], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _no_seed_twice(self) -> SweepSettings:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("a seed is named twice")
+        if "seed" in self.space:
+            raise ValueError("seed is no dimension: a trial has all of sweep.seeds")
+        return self
+
+
+def sweep_settings(values: Mapping[str, Any]) -> SweepSettings:
+    """The section `sweep`, checked; its space may be nested as the settings are."""
+    space = values.get("space")
+    flat = dict(_flattened(space, "")) if isinstance(space, Mapping) else space
+    checked: SweepSettings = build_settings(SweepSettings, {**values, "space": flat}, "sweep")
+    return checked
+
+
+def _flattened(space: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in space.items():
+        if isinstance(value, Mapping) and not isinstance(value.get("kind"), str):
+            yield from _flattened(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def overrides_of(base: Sequence[str], point: Mapping[str, Value], seed: int) -> list[str]:
+    """What `experiments.train` would be given for a run of this point."""
+    chosen = [f"{name}={'null' if value is None else value}" for name, value in point.items()]
+    return [*base, *chosen, f"seed={seed}", "callbacks.progress_bar=false"]
+
+
+def configuration(overrides: Sequence[str]) -> dict[str, Any]:
+    """The run's configuration, plain; InputError where it cannot be composed."""
+    plain = plain_config(compose_settings(overrides))
+    return {name: value for name, value in plain.items() if name not in INVOCATION_KEYS}
+
+
+def check_space(base: Sequence[str], sweep: SweepSettings) -> None:
+    """InputError unless every end of every dimension gives a run that can be built.
+
+    Each with the first values of the other dimensions.
+    """
+    for point in _corners(sweep):
+        try:
+            run_settings(configuration(overrides_of(base, point, sweep.seeds[0])))
+        except InputError as error:
+            shown = ", ".join(f"{name}={value}" for name, value in point.items())
+            problem = f"a point of the space ({shown}): {error.problem}"
+            raise InputError(problem, error.remedy) from None
+
+
+def _corners(sweep: SweepSettings) -> Iterator[dict[str, Value]]:
+    first = {name: dimension.ends[0] for name, dimension in sweep.space.items()}
+    yield first
+    for name, dimension in sweep.space.items():
+        for value in dimension.ends[1:]:
+            yield {**first, name: value}
+
+
+def _check_range(low: float, high: float, *, log: bool) -> None:
+    if low >= high:
+        raise ValueError(f"low {low} must be below high {high}")
+    if log and low <= 0:
+        raise ValueError(f"on a logarithmic scale low {low} must be above 0")

@@ -1,0 +1,194 @@
+"""The ledger of trials: written at launch, and nothing can be taken back."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conf.errors import InputError
+from experiments.certificates.certificate import PROFILES, Certification
+from experiments.certificates.trial_chain import trial_chain
+from experiments.runs.trial_ledger import (
+    SEAL,
+    add_row,
+    chained,
+    check_ledger,
+    content_of,
+    read_rows,
+)
+from experiments.runs.trials import read_trials, record_start, record_trial, trials_on
+from tests.experiments.runs.test_trials import DATA, trial
+
+CONFIG = {"experiment": "quick", "seed": 1}
+EDITS = 1000
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    return tmp_path / "outputs"
+
+
+def start(outputs, name, **config):
+    record_start(outputs / name, {**CONFIG, **config}, DATA)
+
+
+def test_a_run_counts_from_its_start_on_whether_or_not_it_has_a_result(outputs):
+    for name in ("a", "b", "c"):
+        start(outputs, f"quick/{name}")
+    record_trial(outputs / "quick/a", trial("quick/a", "validation", candidates=5))
+    ledger = outputs / "trials.jsonl"
+    assert trials_on(ledger, DATA, "test").num_trials == 3
+    assert trials_on(ledger, DATA, "validation").num_trials == 2 + 5
+    assert trials_on(ledger, "other", "test").num_trials == 0
+
+
+def test_to_go_on_is_no_new_start_but_to_begin_anew_under_the_name_is(outputs):
+    start(outputs, "quick/a")
+    start(outputs, "quick/a", total_timesteps=2)  # resumed, and made longer
+    assert trials_on(outputs / "trials.jsonl", DATA, "test").num_trials == 1
+    (outputs / "quick/a" / SEAL).unlink()  # its folder was removed
+    start(outputs, "quick/a")
+    assert trials_on(outputs / "trials.jsonl", DATA, "test").num_trials == 2
+
+
+def test_killed_between_ledger_and_folder_the_file_stays_whole(outputs, monkeypatch):
+    monkeypatch.setattr("experiments.runs.trial_ledger.write_json", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        start(outputs, "quick/a")
+    monkeypatch.undo()
+    start(outputs, "quick/b")
+    check = check_ledger(outputs / "trials.jsonl")
+    assert (check.rows, check.started, check.folders, check.defects) == (2, 2, 1, ())
+
+
+def edited(lines, rng):
+    """One edit of the file by somebody who may know how to calculate the hashes."""
+    kind = rng.integers(6)
+    place = int(rng.integers(len(lines)))
+    if kind == 0:  # any bit
+        content = bytearray(b"".join(lines))
+        content[rng.integers(len(content))] ^= 1 << rng.integers(8)
+        return bytes(content)
+    if kind == 1:
+        return b"".join(lines)[: rng.integers(sum(map(len, lines)))]
+    rows = [json.loads(line) for line in lines]
+    if kind == 2:
+        del rows[place]
+    elif kind == 3:
+        rows = rows[:place]
+    elif kind == 4:
+        other = int((place + rng.integers(1, len(rows))) % len(rows))
+        rows[place], rows[other] = rows[other], rows[place]
+    else:
+        rows[place]["seed"] += int(rng.integers(1, 9))
+    if rng.random() < 0.5:  # chained anew, as if they had been written so
+        contents, rows = rows, []
+        for row in contents:
+            previous = rows[-1]["hash"] if rows else "0" * 64
+            rows.append(chained(row["kind"], content_of(row), previous))
+    return b"".join(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows)
+
+
+def test_a_thousand_edits_are_all_found(outputs):
+    for i in range(6):
+        start(outputs, f"quick/{i}", seed=i)
+        if i % 2:
+            record_trial(outputs / f"quick/{i}", trial(f"quick/{i}"))
+    ledger, rng = outputs / "trials.jsonl", np.random.default_rng(0)
+    original = ledger.read_bytes()
+    assert check_ledger(ledger).defects == ()
+    missed = []
+    for number in range(EDITS):
+        content = edited(original.splitlines(keepends=True), rng)
+        assert content != original
+        ledger.write_bytes(content)
+        if not check_ledger(ledger).defects:
+            missed.append(number)
+    assert missed == []
+    ledger.unlink()
+    assert len(check_ledger(ledger).defects) == 6
+    ledger.write_bytes(original)
+    assert check_ledger(ledger).defects == ()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:-20],
+        lambda content: content[:-1],
+        lambda content: b"",
+        lambda content: bytes(100) + content[100:],
+        lambda content: content.replace(b'"seed":1', b'"seed":null'),
+        lambda content: content.replace(b'"seed":1', b'"seed": 1'),
+        lambda content: b"[]\n" + content,
+    ],
+)
+def test_a_damaged_ledger_is_refused_and_left_alone(outputs, damage):
+    start(outputs, "quick/a")
+    ledger = outputs / "trials.jsonl"
+    content = damage(ledger.read_bytes())
+    ledger.write_bytes(content)
+    with pytest.raises(InputError, match=r"damaged: .*Put back an untouched copy"):
+        read_trials(ledger)
+    with pytest.raises(InputError, match="damaged"):
+        start(outputs, "quick/b")
+    assert ledger.read_bytes() == content
+
+
+def test_a_ledger_without_hashes_is_counted_but_certified_by_nobody(outputs, caplog, monkeypatch):
+    outputs.mkdir()
+    rows = [trial(f"quick/{i}", sharpe=float("nan") if i else 1.0) for i in range(3)]
+    pd.DataFrame([asdict(row) for row in rows]).to_parquet(outputs / "trials.parquet")
+    ledger = outputs / "trials.jsonl"
+    assert trials_on(ledger, DATA, "test").num_trials == 3
+    assert "nothing shows whether there were more" in caplog.text
+    start(outputs, "quick/new")
+    (outputs / "trials.parquet").unlink()
+    assert [row["kind"] for row in read_rows(ledger)] == ["unproven"] * 3 + ["started"]
+    assert trials_on(ledger, DATA, "test").num_trials == 4
+    monkeypatch.chdir(outputs.parent)
+    (certificate,) = trial_chain(Certification(PROFILES["short"], 0, None))
+    assert certificate.passed
+    assert "3 rows are from a ledger without hashes and prove nothing" in certificate.what
+    (outputs / "trials.parquet").write_bytes(b"PAR1")
+    ledger.unlink()
+    with pytest.raises(InputError, match="damaged: not readable"):
+        read_trials(ledger)
+
+
+def test_the_certificate_fails_where_a_tail_was_cut_and_names_the_run(outputs, monkeypatch):
+    for name in ("a", "b"):
+        start(outputs, f"quick/{name}")
+    ledger = outputs / "trials.jsonl"
+    ledger.write_bytes(ledger.read_bytes().splitlines(keepends=True)[0])
+    monkeypatch.chdir(outputs.parent)
+    (certificate,) = trial_chain(Certification(PROFILES["short"], 0, None))
+    assert not certificate.passed
+    assert certificate.what.startswith("1 row(s) of quick/b are not in the ledger")
+    (outputs / "quick/a" / SEAL).write_text("{}")
+    (certificate,) = trial_chain(Certification(PROFILES["short"], 0, None))
+    assert certificate.number == 2
+
+
+def test_a_run_folder_without_a_row_is_named(outputs):
+    start(outputs, "quick/a")
+    for run in ("quick/a", "quick/secret", "quick/a/checkpoints/step_1"):
+        (outputs / run).mkdir(parents=True, exist_ok=True)
+        (outputs / run / "manifest.json").write_text("{}")
+    assert check_ledger(outputs / "trials.jsonl").uncounted == ("quick/secret",)
+
+
+def test_rows_are_added_under_the_lock(outputs):
+    """Each writer sees the rows of those before it."""
+    seen = []
+    for i in range(3):
+        add_row(
+            outputs / "trials.jsonl",
+            outputs / "quick/a",
+            "started",
+            {"run": "quick/a", "i": i},
+            lambda rows, seal: seen.append((len(rows), len(seal))) or False,
+        )
+    assert seen == [(0, 0), (1, 1), (2, 2)]
