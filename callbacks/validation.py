@@ -105,7 +105,8 @@ class Validation(BaseCallback):
         with new_folder(self._best) as folder:
             save_policy(policy, folder, {**self._metadata, "step": step})
             finite = {name: float(x) if np.isfinite(x) else None for name, x in validation.items()}
-            write_json(folder / "validation.json", {"step": step, "metrics": finite})
+            content = {"step": step, "score": self.best_score, "metrics": finite}
+            write_json(folder / "validation.json", content)
 
     def state_dict(self) -> dict[str, Any]:
         """What later evaluations depend on."""

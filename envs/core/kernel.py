@@ -289,7 +289,8 @@ class BookKernel(BatchKernel):
         return reward, ruined
 
     def _num_trades(self) -> FloatArray:
-        return np.count_nonzero(self._change, axis=-1).astype(np.float64)
+        trades: FloatArray = np.count_nonzero(self._change, axis=-1).astype(np.float64)
+        return trades
 
     def _recent_volatility(self) -> FloatArray:
         since = self.session[:, None] - 1 - np.arange(VOLATILITY_SESSIONS)

@@ -95,6 +95,8 @@ def run_settings(config: Mapping[str, Any]) -> RunSettings:
     check_run_name(checked.experiment)
     # Runs of earlier versions have no such section.
     pretrain = section(config, "pretrain") if "pretrain" in config else {"kind": "none"}
+    if pretrain.get("kind") == "none":  # what an experiment says of its own pretraining is left out
+        pretrain = {"kind": "none"}
     result = RunSettings(
         top=checked,
         market=market_settings(config),

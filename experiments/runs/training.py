@@ -136,12 +136,19 @@ def train_in(folder: Path, config: Mapping[str, Any]) -> float | None:
 
 
 def validation_score(run: Path) -> float | None:
-    """What the run's best policy was chosen by; None where there is none."""
+    """What the run's best policy was chosen by, more is better; None where there is none."""
+    return validation_scores(run).get("score")
+
+
+def validation_scores(run: Path) -> dict[str, float | None]:
+    """The metrics of the run's best policy, and its `score`; empty where there is none."""
     path = run / "best" / "validation.json"
     if not path.is_file():
-        return None
-    metrics = read_json(path)["metrics"]
-    return float(metrics.get("score", metrics["sharpe"]))
+        return {}
+    record = read_json(path)
+    metrics: dict[str, float | None] = record["metrics"]
+    # Runs of earlier versions, which were all judged by it, have no other.
+    return {**metrics, "score": record.get("score", metrics.get("score", metrics.get("sharpe")))}
 
 
 def _changes(
