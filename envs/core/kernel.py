@@ -69,6 +69,7 @@ class BookKernel(BatchKernel):
         super().__init__(num_envs, seed)
         self.market, self.options, self.window = market, options, window
         self.random_start = random_start
+        self._paths: IntArray | None = None  # that episodes are drawn on; None: all
         self._check_window()
         low = np.array([feature.low for feature in market.features], np.float32)
         high = np.array([feature.high for feature in market.features], np.float32)
@@ -111,6 +112,14 @@ class BookKernel(BatchKernel):
         self.reset()
         self.start[:], self.session[:], self.path[:], self.end[:] = start, start, path, end
         return self._observe(self._row())
+
+    def restrict(self, window: Window, paths: IntArray | None) -> None:
+        """Draw new episodes inside that window and on these paths only; None: on all.
+
+        It is no part of the state that is saved. InputError for a window without an episode.
+        """
+        self.window, self._paths = window, paths
+        self._check_window()
 
     def step(self, action: NDArray[np.floating[Any]]) -> StepResult:
         """Trade to what the actions (N, A) ask for, go to the next close, settle, reward."""
@@ -336,7 +345,10 @@ class BookKernel(BatchKernel):
             return np.full(count, window.start), path, np.full(count, window.stop - 1)
         sessions = self.options.episode.sessions
         start = self.rng.integers(window.start, window.stop - sessions, size=count)
-        path = self.rng.integers(0, paths, size=count)
+        if self._paths is None:
+            path = self.rng.integers(0, paths, size=count)
+        else:
+            path = self._paths[self.rng.integers(0, len(self._paths), size=count)]
         return start, path, start + sessions
 
     def _row(self) -> IntArray:

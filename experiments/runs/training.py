@@ -23,6 +23,7 @@ from agents.persistence.sb3_zip import export_sb3_zip
 from agents.persistence.strict_json import read_json
 from agents.ppo.schedules import Linear, Schedules, schedules_of
 from callbacks.checkpointing import Checkpointing
+from callbacks.curriculum import CurriculumSettings, Places, StagedEpisodes, places_of
 from callbacks.dashboard import Dashboard, make_logger
 from callbacks.divergence import DivergenceCallback, explained_divergence
 from callbacks.performance import PerformanceCallback
@@ -191,11 +192,16 @@ def train_agent(job: TrainingJob) -> float | None:
     if (folder / START).is_dir():
         model.policy.load_state_dict(load_policy(folder / START).policy.state_dict())
     stage = _pathwise_stage(job, model)
+    places = _places(job)
     record_start(folder, job.config, setup.loaded.history.fingerprint)
     with RunRecord(folder, job.config, seed=top.seed, data=data, replaced=job.replaced) as record:
         validation = _validation(job)
-        checkpointing = _checkpointing(job, validation, record)
-        restored = _restore(job, model, {"validation": validation, "checkpointing": checkpointing})
+        staged = _curriculum(job, places, validation)
+        stateful: dict[str, StatefulCallback] = {"validation": validation, **staged}
+        checkpointing = _checkpointing(job, stateful, record)
+        restored = _restore(job, model, {**stateful, "checkpointing": checkpointing})
+        for stages in staged.values():
+            stages.init_callback(model)  # before the first episodes begin
         record.start_at(model.num_timesteps)
         record.describe_changes(model.num_timesteps, _inexact_because(job, model, validation))
         _announce(job, model)
@@ -215,8 +221,9 @@ def train_agent(job: TrainingJob) -> float | None:
             PerformanceCallback(),
             validation,
             progress,
-            checkpointing,
             Schedules(schedules_of(job.settings.agent), job.settings.steps),
+            *staged.values(),
+            checkpointing,
         ]
         try:
             with closing(progress), explained_divergence(model, checkpoints):
@@ -311,12 +318,34 @@ def _validation(job: TrainingJob) -> Validation:
     )
 
 
-def _checkpointing(job: TrainingJob, validation: Validation, record: RunRecord) -> Checkpointing:
+def _places(job: TrainingJob) -> list[Places]:
+    """Where the episodes of each stage begin; none without a curriculum."""
+    curriculum, setup = job.settings.curriculum, job.setup
+    if not isinstance(curriculum, CurriculumSettings):
+        return []
+    market, window = setup.learning
+    env: Any = setup.settings.env
+    return places_of(curriculum.stages, market, window, env.episode.sessions)
+
+
+def _curriculum(
+    job: TrainingJob, places: Sequence[Places], validation: Validation
+) -> dict[str, StagedEpisodes]:
+    """The callback that leads through the stages, by its name in checkpoints; empty without."""
+    curriculum = job.settings.curriculum
+    if not isinstance(curriculum, CurriculumSettings):
+        return {}
+    return {"curriculum": StagedEpisodes(curriculum.stages, places, job.settings.steps, validation)}
+
+
+def _checkpointing(
+    job: TrainingJob, stateful: Mapping[str, StatefulCallback], record: RunRecord
+) -> Checkpointing:
     options = job.settings.callbacks
     return Checkpointing(
         job.folder / "checkpoints",
         options.checkpoint_every,
-        {"validation": validation},
+        stateful,
         options.keep_last,
         on_saved=record.progress,
     )
@@ -357,6 +386,8 @@ def _inexact_because(
     for name, schedule in schedules_of(agent).items():
         if isinstance(schedule, Linear):
             return f"{name} changes with total_timesteps"
+    if isinstance(job.settings.curriculum, CurriculumSettings):
+        return "the stages of the curriculum are shares of total_timesteps"
     rollout, every = model.n_steps * model.n_envs, job.settings.callbacks.validate_every
     for step in (validation.scored_at, _best_step(job.folder)):
         if step > 0 and step // every == (step - rollout) // every:
