@@ -1,9 +1,12 @@
 """An ablation: planted techniques are classed right, nonsense is refused, a killed one goes on."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+import conf
+from conf.errors import InputError
 from experiments import ablate
 from experiments.runs.record import load_manifest, load_run_config
 from experiments.sweeps import search
@@ -113,6 +116,33 @@ def test_a_mistake_is_one_line_code_2_and_nothing_is_trained(command, argument, 
     assert (code, err.count("\n")) == (2, 1), err
     assert REFUSED[argument] in err
     assert not list(tmp_path.rglob("*.json"))
+
+
+TECHNIQUES = sorted(
+    path.stem for path in (Path(conf.__file__).parent / "techniques").glob("*.yaml")
+)
+
+
+def test_every_technique_of_the_files_can_be_trained_in_quickstart(command, tmp_path, monkeypatch):
+    """But those of years, which simulated worlds do not have."""
+    opened = []
+
+    def stop(ablation, *_):
+        opened.append(ablation)
+        raise InputError("stopped here")
+
+    monkeypatch.setattr(ablate, "train_arms", stop)
+    fitting = [name for name in TECHNIQUES if name != "curriculum_years"]
+    chosen = f"techniques=[{','.join(fitting)}]"
+    assert command(ablate, "+exp=quickstart", chosen)[2] == "error: stopped here\n"
+    assert opened[0].arms == ("without", *fitting)
+    assert opened[0].settings.seeds == (0, 1, 2, 3, 4)
+    arguments = opened[0].arguments("larger_batch", 3)
+    assert arguments[:4] == ["+exp=quickstart", "pretrain=none", "agent.batch_size=256", "seed=3"]
+    command(ablate, "techniques=[curriculum_years]", "seeds=[7,8]")
+    assert opened[1].settings.seeds == (7, 8)
+    _, _, err = command(ablate, "+exp=quickstart", "techniques=[curriculum_years]")
+    assert "technique curriculum_years: a curriculum of years was given for simulated worlds" in err
 
 
 @pytest.mark.parametrize("seeds", ["[0]", "[1,1]", "[-1,0]", "3"])
