@@ -18,7 +18,7 @@ from agents.persistence.architecture import ACTIVATIONS
 from agents.persistence.resume_checks import HYPERPARAMETERS
 from agents.ppo.basis_policies import BasisLstmPolicy, BasisMlpPolicy, StockBasisLstmPolicy
 from agents.ppo.columns import ColumnExtractor, columns_named
-from agents.ppo.episode_ppo import EpisodePPO
+from agents.ppo.episode_ppo import EpisodePPO, EpisodeRecurrentPPO
 from agents.ppo.policies import MaskedMlpLstmPolicy
 from agents.ppo.recurrent_ppo import FUSED_ADAM, FUSED_DEVICES, SequenceRecurrentPPO
 from agents.ppo.schedules import (
@@ -189,7 +189,7 @@ class EpisodePPOSettings:
     """
 
     kind: Literal["episode_ppo"] = "episode_ppo"
-    policy: Literal["MlpPolicy"] = "MlpPolicy"
+    policy: Literal["MlpPolicy", "MlpLstmPolicy"] = "MlpPolicy"
     features: Patterns = ALL_FEATURES
     learning_rate: Positive = 1e-3
     learning_rate_end: Positive = 2e-5  # linear over the training
@@ -200,6 +200,8 @@ class EpisodePPOSettings:
     max_grad_norm: Positive = 0.5
     net_arch: tuple[Width, ...] = (32, 32)  # of the actor
     critic_arch: tuple[Width, ...] = (64, 64)
+    lstm_hidden_size: Width = 32  # of MlpLstmPolicy, as are the layers
+    n_lstm_layers: Annotated[int, Field(ge=1, le=16)] = 1
     activation: ActivationName = "silu"
     std_start: Positive = 0.7  # of actions, at the start of the training
     std_end: Positive = 0.1
@@ -307,7 +309,9 @@ def _ppo(
     return SequenceRecurrentPPO(masked, policy_kwargs=network, **algorithm)
 
 
-def _episode_ppo(options: EpisodePPOSettings, env: VecEnv, seed: int, device: str) -> EpisodePPO:
+def _episode_ppo(
+    options: EpisodePPOSettings, env: VecEnv, seed: int, device: str
+) -> EpisodePPO | EpisodeRecurrentPPO:
     """InputError where the environment's objective is no mean and deviation of costs."""
     book: Any = _book(env, "agent=episode_ppo").options
     objective = getattr(book, "objective", None)
@@ -323,24 +327,30 @@ def _episode_ppo(options: EpisodePPOSettings, env: VecEnv, seed: int, device: st
     }
     if get_device(device).type in FUSED_DEVICES:
         network["optimizer_kwargs"] = dict(FUSED_ADAM)
-    return EpisodePPO(
-        SeparateMlpPolicy,
-        env,
-        multiple=objective.multiple,
-        std_start=options.std_start,
-        std_end=options.std_end,
-        learning_rate=LinearSchedule(options.learning_rate, options.learning_rate_end, 1.0),
-        n_steps=book.episode.sessions,
-        batch_size=options.batch_size,
-        n_epochs=options.n_epochs,
-        gamma=1.0,
-        gae_lambda=options.gae_lambda,
-        clip_range=options.clip_range,
-        max_grad_norm=options.max_grad_norm,
-        policy_kwargs=network | _seen(options, env),
-        seed=seed,
-        device=device,
-    )
+    sessions = book.episode.sessions
+    algorithm: dict[str, Any] = {
+        "multiple": objective.multiple,
+        "std_start": options.std_start,
+        "std_end": options.std_end,
+        "learning_rate": LinearSchedule(options.learning_rate, options.learning_rate_end, 1.0),
+        "n_steps": sessions,
+        "batch_size": options.batch_size,
+        "n_epochs": options.n_epochs,
+        "gamma": 1.0,
+        "gae_lambda": options.gae_lambda,
+        "clip_range": options.clip_range,
+        "max_grad_norm": options.max_grad_norm,
+        "policy_kwargs": network | _seen(options, env),
+        "seed": seed,
+        "device": device,
+    }
+    if options.policy == "MlpPolicy":
+        return EpisodePPO(SeparateMlpPolicy, env, **algorithm)
+    for name in _LSTM:
+        algorithm["policy_kwargs"][name] = getattr(options, name)
+    whole = max(1, options.batch_size // sessions) * sessions  # minibatches of whole episodes
+    algorithm |= {"batch_size": whole, "sequence_length": sessions}
+    return EpisodeRecurrentPPO(MaskedMlpLstmPolicy, env, **algorithm)
 
 
 def _chosen(network: dict[str, Any], kinds: tuple[Any, Any, Any]) -> Any:

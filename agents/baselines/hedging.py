@@ -20,12 +20,14 @@ from conf.types import FloatArray, IntArray
 from envs.core.batch import Window
 from envs.core.kernel import BookState
 from envs.hedging.env import HedgingKernel
+from envs.hedging.liability import DATA_VOLATILITY
 from envs.hedging.market import HedgingMarket, HedgingSettings, hedge_delta
 
 LEAST_VARIANCE = 0.05  # of the variance that is adjusted downwards, as a share of it
 FIT_EPISODES = 10_000
 BANDS = tuple(0.01 * 1.25**k for k in range(17))  # .01 to .36 shares
 # A dollar, where the underlying costs 100: from nearly no to a very narrow band.
+SLOPES = tuple(-0.02 * k for k in range(16))
 AVERSIONS = tuple(0.0625 * 2.0**k for k in range(13))
 
 
@@ -59,6 +61,26 @@ class StaticHedge:
         return held
 
 
+class DeltaGammaHedge:
+    """Holds the listed options that have the liability's gamma, and delta with them."""
+
+    def __init__(self, market: HedgingMarket) -> None:
+        self._market = market
+
+    def quantities(self, books: BookState) -> FloatArray:
+        """Units (N, M)."""
+        market, where, held = (
+            self._market,
+            (books.path, books.session),
+            np.zeros_like(books.quantity),
+        )
+        options = market.neutral[where] * market.units[where][:, None]
+        theirs = (options * market.option_delta[where]).sum(axis=-1)
+        held[:, 1 : market.num_traded] = options
+        held[:, 0] = market.delta[where] * market.shares[where] - theirs
+        return held
+
+
 def delta_hedge(market: HedgingMarket) -> BandHedge:
     """Black and Scholes: neutral after every trade."""
     return BandHedge(market, market.delta, market.delta)
@@ -72,9 +94,9 @@ def leland_hedge(market: HedgingMarket, options: HedgingSettings) -> BandHedge:
     Finance 40 (1985).
     """
     step = options.rebalance_every / market.history.clock.units_per_year
-    vol = market.history.implied_vol
-    number = math.sqrt(2.0 / math.pi) * 2.0 * options.costs.share / (vol * math.sqrt(step))
-    delta = _delta_at(market, options, vol * vol * (1.0 + _side(options) * number))
+    deviation = market.history.implied_vol * math.sqrt(step)
+    number = math.sqrt(2.0 / math.pi) * 2.0 * market.cost_share / deviation
+    delta = _delta_at(market, options, 1.0 + _side(options) * number)
     return BandHedge(market, delta, delta)
 
 
@@ -96,7 +118,7 @@ def whalley_wilmott_width(
 ) -> FloatArray:
     """Half the width of that band, (P, T) shares a unit."""
     spot, a = market.history.close, _aversion(market, options, aversion)
-    cubed = 1.5 * options.costs.share * _discount(market) * spot * np.square(market.gamma) / a
+    cubed = 1.5 * market.cost_share * _discount(market) * spot * np.square(market.gamma) / a
     return np.cbrt(cubed)
 
 
@@ -111,15 +133,27 @@ def zakamouline_hedge(
     approximation of the optimal hedging strategy for a European call option with transaction costs,
     Quantitative Finance 6 (2006).
     """
-    spot, vol, c = market.history.close, market.history.implied_vol, options.costs.share
+    spot, vol, c = market.history.close, market.history.implied_vol, market.cost_share
     a, gamma = _aversion(market, options, aversion), np.abs(market.gamma)
     years = np.maximum(market.years_left, 1e-6)
     discounted = (_discount(market) / vol) ** 0.25
     width = c / (a * spot * vol * vol * years)
     width = width + 1.12 * c**0.31 * years**0.05 * discounted * np.sqrt(gamma / a)
     number = 4.76 * c**0.78 / years**0.02 * discounted * (a * spot * spot * gamma) ** 0.15
-    delta = _delta_at(market, options, vol * vol * (1.0 + _side(options) * number))
+    delta = _delta_at(market, options, 1.0 + _side(options) * number)
     return BandHedge(market, delta - width, delta + width)
+
+
+def minimum_variance_hedge(market: HedgingMarket, slope: float) -> BandHedge:
+    """Delta + vega x slope / (S sqrt(tau)): volatility rises as the underlying falls, slope < 0.
+
+    A relative move of x moves volatility by slope x / sqrt(tau) on average. J. Hull and A. White,
+    Optimal delta hedging for options, Journal of Banking and Finance 82 (2017), who let the slope
+    depend on delta.
+    """
+    years = np.maximum(market.years_left, 1e-6)
+    delta = market.delta + slope * market.vega / (market.history.close * np.sqrt(years))
+    return BandHedge(market, delta, delta)
 
 
 def constant_band(market: HedgingMarket, width: float) -> BandHedge:
@@ -143,10 +177,9 @@ def _discount(market: HedgingMarket) -> FloatArray:
     return discount
 
 
-def _delta_at(market: HedgingMarket, options: HedgingSettings, variance: FloatArray) -> FloatArray:
-    """The hedge's delta (P, T) at another annual variance."""
-    least = LEAST_VARIANCE * np.square(market.history.implied_vol)
-    return hedge_delta(market.history, options, np.sqrt(np.maximum(variance, least)))
+def _delta_at(market: HedgingMarket, options: HedgingSettings, multiple: FloatArray) -> FloatArray:
+    """The hedge's delta (P, T) at so many times (P, T) the variance."""
+    return hedge_delta(market, options, np.maximum(multiple, LEAST_VARIANCE))
 
 
 # --- what hedging costs ---------------------------------------------------------------------------
@@ -221,6 +254,7 @@ class FittedHedges:
     width: float  # of the constant band, shares
     whalley_wilmott: float  # risk aversions
     zakamouline: float
+    slope: float = 0.0  # of volatility against the underlying
 
 
 def fit_hedges(market: HedgingMarket, options: HedgingSettings, window: Window) -> FittedHedges:
@@ -233,10 +267,12 @@ def fit_hedges(market: HedgingMarket, options: HedgingSettings, window: Window) 
 
         return min(values, key=score)
 
+    slopes = SLOPES if market.surface != DATA_VOLATILITY else (0.0,)
     return FittedHedges(
         best(lambda width: constant_band(market, width), BANDS),
         best(lambda a: whalley_wilmott_hedge(market, options, a), AVERSIONS),
         best(lambda a: zakamouline_hedge(market, options, a), AVERSIONS),
+        best(lambda slope: minimum_variance_hedge(market, slope), slopes),
     )
 
 
@@ -245,7 +281,21 @@ def build_hedging_baselines(
 ) -> tuple[Baseline, ...]:
     """Every classical hedge on a market."""
     ww, zak, width = fitted.whalley_wilmott, fitted.zakamouline, fitted.width
+    minimum_variance = Baseline(
+        "minimum_variance",
+        "Minimum variance",
+        f"Holds delta and a slope of {fitted.slope:g} times vega: volatility moves with the index.",
+        minimum_variance_hedge(market, fitted.slope),
+    )
+    delta_gamma = Baseline(
+        "delta_gamma",
+        "Delta-gamma",
+        "Holds the listed options that have the liability's gamma, and delta with them.",
+        DeltaGammaHedge(market),
+    )
     return (
+        *((delta_gamma,) if options.hedges else ()),
+        *((minimum_variance,) if market.surface != DATA_VOLATILITY else ()),
         Baseline(
             "delta",
             "Delta",

@@ -19,7 +19,7 @@ from conf.errors import InputError
 from conf.types import BoolArray, FloatArray, IntArray, ObsArray
 from envs.core.batch import Window
 from envs.core.market import as_rows
-from envs.hedging.env import ACTION_LIMIT, BAND_SHIFT, holding_limit
+from envs.hedging.env import ACTION_LIMIT, BAND_SHIFT, CENTRE_STEP, holding_limit
 from envs.hedging.market import HedgingMarket, HedgingSettings
 
 
@@ -31,6 +31,9 @@ class HedgingDays(Days):
     shares: Tensor  # (L, B) of the underlying's units that are a share a unit
     premium: Tensor  # (L, B) dollars
     liability: Tensor  # (L, B, legs) options held
+    units: Tensor  # (L, B) of the liability
+    option_delta: Tensor  # (L, B, H) of the underlying's units that one option moves like
+    neutral: Tensor  # (L, B, H) options a unit
 
 
 class HedgingTwin(Twin):
@@ -43,17 +46,20 @@ class HedgingTwin(Twin):
         self, market: HedgingMarket, options: HedgingSettings, cost_multiple: float = 1.0
     ) -> None:
         super().__init__(market, options, cost_multiple)
-        self._features = market.features[-2:]
-        names = ("delta", "shares", "premium", "liability")
+        self._features, self._traded = market.own_features, market.num_traded
+        names = ("delta", "shares", "premium", "liability", "units", "option_delta", "neutral")
         self._rows = {name: as_rows(getattr(market, name)) for name in names}
         self._seen = as_rows(market.observed)
+        self._unit_cost = as_rows(market.unit_cost)
+        self._closing_cost = as_rows(market.closing_cost)
 
     @property
     def rules(self) -> tuple[Any, ...]:
         """Liability, action, days of trading, costs and capital."""
         options = self.options
-        kept = (options.liability, options.action, options.rebalance_every, options.costs)
-        return (*kept, options.episode.sessions, options.notional_share, self.initial)
+        kept = (options.liability, options.action, options.rebalance_every)
+        costs = (options.costs, options.hedges, options.hedge_costs)
+        return (*kept, *costs, options.episode.sessions, options.notional_share, self.initial)
 
     @property
     def reported(self) -> tuple[float, str]:
@@ -94,24 +100,38 @@ class HedgingTwin(Twin):
         return HedgingDays(**vars(days), **own)
 
     def wanted(self, action: Tensor, days: Any) -> Tensor:
-        """Units of the underlying: lower and upper edge (..., 2), or the holding twice."""
+        """Units of what is traded: lower and upper edge (..., K, 2), or the holding twice.
+
+        Edges of the underlying are those without listed options.
+        """
+        of_options = days.units[..., None].expand(days.neutral.shape)
+        per_unit = torch.cat([days.shares[..., None], of_options], dim=-1)
         if self.options.action == "holding":
             most = holding_limit(self.options)
-            held = action.to(days.mark.dtype)[..., 0].clamp(-most, most) * days.shares
+            held = action.to(per_unit.dtype).clamp(-most, most) * per_unit
             return torch.stack([held, held], dim=-1)
-        limited = action.to(days.mark.dtype).clamp(-ACTION_LIMIT, ACTION_LIMIT)
-        width = softplus(limited - BAND_SHIFT)
-        edges = torch.stack([days.delta - width[..., 0], days.delta + width[..., 1]], dim=-1)
-        wanted: Tensor = edges * days.shares[..., None]
+        limited = action.to(per_unit.dtype).clamp(-ACTION_LIMIT, ACTION_LIMIT)
+        limited = limited.reshape(*limited.shape[:-1], self._traded, -1)
+        width = softplus(limited[..., :2] - BAND_SHIFT)
+        centre = torch.cat([days.delta[..., None], days.neutral], dim=-1)
+        if self.options.action == "shifted_band":
+            centre = centre + CENTRE_STEP * limited[..., 2]
+        edges = torch.stack([centre - width[..., 0], centre + width[..., 1]], dim=-1)
+        wanted: Tensor = edges * per_unit[..., None]
         return wanted
 
     def trade(self, wanted: Tensor, books: Books, day: Any) -> tuple[Tensor, Tensor]:
         """What is held is moved to the edge of the band; a share of the dollars is paid."""
-        held = books.quantity[:, 0]
-        moved = torch.minimum(torch.maximum(held, wanted[:, 0]), wanted[:, 1])
-        moved = torch.where(day.closed, held, moved)
-        cost = (moved - held).abs() * day.unit_cost[:, 0]
-        return torch.cat([moved[:, None], day.liability], dim=-1), cost
+        held, (low, high) = books.quantity[:, : self._traded], wanted.unbind(dim=-1)
+        moved = torch.minimum(torch.maximum(held, low), high)
+        if self._traded > 1 and self.options.action != "holding":
+            theirs = (moved[:, 1:] * day.option_delta).sum(dim=-1)
+            shares = torch.maximum(held[:, 0], low[:, 0] - theirs)
+            shares = torch.minimum(shares, high[:, 0] - theirs)
+            moved = torch.cat([shares[:, None], moved[:, 1:]], dim=-1)
+        moved = torch.where(day.closed[:, None], held, moved)
+        cost = ((moved - held).abs() * day.unit_cost[:, : self._traded]).sum(dim=-1)
+        return torch.cat([moved, day.liability], dim=-1), cost
 
     def advance(self, wanted: Tensor, books: Books, day: Any) -> tuple[Books, Tensor, Tensor]:
         """As `Twin.advance`, in prices; the books remember what they have earned so far."""
@@ -126,11 +146,9 @@ class HedgingTwin(Twin):
         return torch.full_like(equity, self.initial)
 
     def _costs(self, now: IntArray, mark: FloatArray) -> tuple[FloatArray, FloatArray | None]:
-        share, num_sessions = self.options.costs.share, self.market.history.num_sessions
         unit, closing = np.zeros((2, *mark.shape))
-        unit[..., 0] = share * mark[..., 0]
-        sold = self.market.leaves[(now + 1) % num_sessions, 0]
-        closing[..., 0] = share * self._aged.take(now + 1, axis=0)[..., 0] * sold
+        unit[..., : self._traded] = self._unit_cost.take(now, axis=0)
+        closing[..., : self._traded] = self._closing_cost.take(now + 1, axis=0)
         return unit, closing
 
     def _leaves(self, session: IntArray) -> BoolArray:
@@ -142,9 +160,11 @@ class HedgingTwin(Twin):
 
     def _observed(self, now: IntArray) -> ObsArray:
         seen = self._seen.take(now, axis=0)
-        return np.concatenate([seen, np.zeros((*now.shape, 2), np.float32)], axis=-1)
+        own = np.zeros((*now.shape, len(self._features)), np.float32)
+        return np.concatenate([seen, own], axis=-1)
 
     def _own_features(self, books: Books, day: Any) -> Tensor:
-        held = books.quantity[:, 0]
-        lost = -books.excess[0] if books.excess else torch.zeros_like(held)
-        return scaled(torch.stack([held / day.shares, lost], dim=-1), self._features)
+        held = books.quantity[:, : self._traded]
+        lost = -books.excess[0] if books.excess else torch.zeros_like(held[:, 0])
+        own = [held[:, :1] / day.shares[:, None], held[:, 1:] / day.units[:, None], lost[:, None]]
+        return scaled(torch.cat(own, dim=-1), self._features)

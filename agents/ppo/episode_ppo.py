@@ -21,9 +21,10 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from agents.ppo.recurrent_ppo import SequenceRecurrentPPO
 from conf.errors import InputError
 from conf.types import FloatArray, IntArray
 from envs.core.batch import Window
@@ -35,8 +36,8 @@ AVERAGE = 0.8  # weight of the past in the moving averages
 _LEAST_DEVIATION = 1e-6
 
 
-class EpisodePPO(PPO):
-    """`PPO` whose rollouts are whole episodes, all of which begin together.
+class PaidByEpisode(OnPolicyAlgorithm):
+    """Mixed into a PPO: its rollouts are whole episodes, all of which begin together.
 
     `multiple` is c; the standard deviation of the actions falls from `std_start` to `std_end` over
     the training instead of being learned. The log has mean and objective of what the deterministic
@@ -112,13 +113,11 @@ class EpisodePPO(PPO):
         window = Window(0, kernel.market.history.num_sessions)
         twin = open_kernel(kernel.market, kernel.options, window, len(start), random_start=False)
         observation, rewards = twin.place(start, path, start + sessions), []
-        space: Any = self.action_space
+        state, begins = None, np.ones(len(start), np.bool_)
         for _ in range(sessions):
-            with torch.no_grad():
-                seen = obs_as_tensor(observation, self.device)
-                action = self.policy.get_distribution(seen).mode().cpu().numpy()
-            result = twin.step(np.clip(action, space.low, space.high))
-            observation = result.observation
+            action, state = self.policy.predict(observation, state, begins, deterministic=True)
+            result = twin.step(action)
+            observation, begins = result.observation, np.zeros_like(begins)
             rewards.append(result.reward)
         return np.stack(rewards)
 
@@ -136,6 +135,14 @@ class EpisodePPO(PPO):
         cost = np.concatenate([np.zeros((1, cost.shape[1])), cost])
         utility = -(cost + self.multiple * np.square(cost - m) / (2.0 * s))
         return np.diff(utility, axis=0)
+
+
+class EpisodePPO(PaidByEpisode, PPO):
+    """`PPO` of whole episodes."""
+
+
+class EpisodeRecurrentPPO(PaidByEpisode, SequenceRecurrentPPO):
+    """Recurrent PPO of whole episodes; gradients reach back by its `sequence_length`."""
 
 
 def _kernel_of(env: Any) -> BookKernel:

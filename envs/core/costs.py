@@ -93,4 +93,33 @@ class RealisticCosts:
         return self.multiplier * self.impact_bps * BPS * dollars
 
 
-CostSettings = Annotated[FlatCosts | RealisticCosts, Field(discriminator="kind")]
+@settings
+class SpreadCosts:
+    """Half of a spread quoted in dollars, whatever the price, and a share of the dollars traded.
+
+    An index future's spread is one tick nearly always: by default that of the E-mini S&P 500, .25
+    index points, and two dollars of fees a contract of fifty times the index.
+    """
+
+    kind: Literal["spread"] = "spread"
+    half_spread_usd: NonNegative = 0.125  # a unit; of an index: points
+    rate_bps: NonNegative = 0.2
+
+    def times(self, factor: float) -> SpreadCosts:
+        """The same, `factor` times as dear."""
+        spread, rate = factor * self.half_spread_usd, factor * self.rate_bps
+        return replace(self, half_spread_usd=spread, rate_bps=rate)
+
+    def per_unit(
+        self, premium: FloatArray, spot: FloatArray, intrinsic: FloatArray, index_vol: FloatArray
+    ) -> FloatArray:
+        """Dollars of cost per unit traded, shaped like `premium`."""
+        return self.half_spread_usd + self.rate_bps * BPS * premium
+
+    def impact(self, trade_units: FloatArray, premium: FloatArray) -> FloatArray | None:
+        """Extra dollars for size: none here."""
+        return None
+
+
+AnyCosts = FlatCosts | RealisticCosts | SpreadCosts
+CostSettings = Annotated[AnyCosts, Field(discriminator="kind")]

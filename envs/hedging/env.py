@@ -19,15 +19,18 @@ from risk.book import Book
 
 BAND_SHIFT = 2.0  # an action of 0 leaves ln(1 + e^-2) = .13 shares on each side of delta
 ACTION_LIMIT = 10.0
+CENTRE_STEP = 0.1  # shares by which an action of 1 shifts the band
+ACTION_SIZES = {"band": 2, "shifted_band": 3, "holding": 1}
 
 
 def band_edges(action: FloatArray, delta: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Lowest and highest holding (N,), shares a unit, that actions (N, 2) allow around delta (N,).
+    """Lowest and highest holding (...), a unit, that actions (..., 2) allow around delta (...).
 
-    delta - softplus(a1 - 2) and delta + softplus(a2 - 2).
+    delta - softplus(a1 - 2) and delta + softplus(a2 - 2); of actions (..., 3) around delta + .1 a3.
     """
-    width = np.logaddexp(0.0, action - BAND_SHIFT)
-    return delta - width[:, 0], delta + width[:, 1]
+    width = np.logaddexp(0.0, action[..., :2] - BAND_SHIFT)
+    centre = delta + CENTRE_STEP * action[..., 2] if action.shape[-1] > 2 else delta
+    return centre - width[..., 0], centre + width[..., 1]
 
 
 def holding_limit(options: HedgingSettings) -> float:
@@ -61,28 +64,31 @@ class HedgingKernel(BookKernel):
                 f"begins and ends within sessions {self.window.start} to {self.window.stop - 1}",
                 "Widen the split or set env.episode.sessions lower",
             )
-        if options.action == "band":
-            low, high = np.full((2, 2), ACTION_LIMIT, np.float32) * [[-1], [1]]
-        else:
-            most = holding_limit(options)
-            low, high = np.array([[-most], [most]], np.float32)
-        self.action_space = spaces.Box(
-            low.astype(np.float32), high.astype(np.float32), dtype=np.float32
-        )
+        most = holding_limit(options) if options.action == "holding" else ACTION_LIMIT
+        self._traded = market.num_traded
+        limit = np.full(self._traded * ACTION_SIZES[options.action], most, np.float32)
+        self.action_space = spaces.Box(-limit, limit, dtype=np.float32)
         self._delta, self._shares = as_rows(market.delta), as_rows(market.shares)
         self._premium, self._liability = as_rows(market.premium), as_rows(market.liability)
         self._observed, self._index = as_rows(market.observed), as_rows(market.index_return)
-        self._scaling = Scaling(market.features[-2:])
+        self._unit_cost = as_rows(market.unit_cost)
+        self._closing_cost = as_rows(market.closing_cost)
+        self._scaling = Scaling(market.own_features)
+        # Of each instrument: what is neutral, and the units of it that are one a unit.
+        self._neutral = as_rows(np.concatenate([market.delta[..., None], market.neutral], axis=-1))
+        of_options = np.broadcast_to(market.units[..., None], market.neutral.shape)
+        self._per_unit = as_rows(np.concatenate([market.shares[..., None], of_options], axis=-1))
+        self._option_delta = as_rows(market.option_delta)
         self._return_term = self.reward.term_names.index("portfolio_return")
         self.lost: FloatArray = np.zeros(self.num_envs)  # since the sale, in prices
         self.last_cost: FloatArray = np.zeros(self.num_envs)  # of the last liability that ended
 
     def trade_to(self, quantity: FloatArray) -> StepResult:
-        """As `BookKernel.trade_to`; of the quantities (N, M) only that of the underlying counts."""
+        """As `BookKernel.trade_to`; of the quantities (N, M) those of the legs do not count."""
         self._check_not_ended()
         self._check_quantity(quantity)
         held = quantity.copy()
-        held[:, 1:] = self._liability.take(self._row(), axis=0)
+        held[:, self._traded :] = self._liability.take(self._row(), axis=0)
         result = super().trade_to(held)
         if not self.random_start:
             return result
@@ -95,8 +101,7 @@ class HedgingKernel(BookKernel):
         holding: shares a unit of the liability; delta: those that would have been neutral.
         """
         row = self._row() - 1
-        shares = self._shares.take(row)
-        held = self.held_quantity[:, 0] / shares
+        held = self.held_quantity[:, 0] / self._shares.take(row)
         return {"holding": held, "delta": self._delta.take(row)}
 
     def episode_summary(self, index: int) -> dict[str, float]:
@@ -109,28 +114,33 @@ class HedgingKernel(BookKernel):
         return {"r": summary["r"], "l": summary["l"], **own}
 
     def _target(self, action: FloatArray, mark: FloatArray, row: IntArray) -> FloatArray:
-        shares, delta = self._shares.take(row), self._delta.take(row)
-        held = self.ledger.quantity[:, 0]
-        if self.options.action == "band":
-            low, high = band_edges(action, delta)
-            held = np.minimum(np.maximum(held, low * shares), high * shares)
-        else:
-            held = action[:, 0] * shares
-        return np.column_stack([held, self._liability.take(row, axis=0)])
+        per_unit, legs = self._per_unit.take(row, axis=0), self._liability.take(row, axis=0)
+        if self.options.action == "holding":
+            return np.column_stack([action * per_unit, legs])
+        by_instrument = action.reshape(len(action), self._traded, -1)
+        low, high = band_edges(by_instrument, self._neutral.take(row, axis=0))
+        low, high, held = low * per_unit, high * per_unit, self.ledger.quantity
+        options = np.minimum(np.maximum(held[:, 1 : self._traded], low[:, 1:]), high[:, 1:])
+        theirs = (options * self._option_delta.take(row, axis=0)).sum(axis=-1)
+        shares = np.minimum(np.maximum(held[:, 0], low[:, 0] - theirs), high[:, 0] - theirs)
+        return np.column_stack([shares, options, legs])
 
     def _cost(self, trade: FloatArray, mark: FloatArray, row: IntArray) -> FloatArray:
-        return self.options.costs.share * np.abs(trade[:, 0]) * mark[:, 0]
+        dollars = self._unit_cost.take(row, axis=0) * np.abs(trade[:, : self._traded])
+        cost: FloatArray = dollars.sum(axis=-1)
+        return cost
 
     def _leaving(self, held: FloatArray, next_row: IntArray) -> tuple[BoolArray, FloatArray | None]:
         left = self.market.leaves.take(self.session, axis=0)
         if not left[:, 0].any():
             return left, None
-        value = np.abs(held[:, 0]) * self._aged.take(next_row, axis=0)[:, 0]
-        return left, self.options.costs.share * value * left[:, 0]
+        dollars = self._closing_cost.take(next_row, axis=0) * np.abs(held[:, : self._traded])
+        return left, dollars.sum(axis=-1)
 
     def _kept_where_closed(self, target: FloatArray, market_closed: BoolArray) -> FloatArray:
         kept = target.copy()
-        kept[market_closed, 0] = self.ledger.quantity[market_closed, 0]
+        own = slice(0, self._traded)
+        kept[market_closed, own] = self.ledger.quantity[market_closed, own]
         return kept
 
     def _risk_book(self, mark: FloatArray, row: IntArray) -> Book:
@@ -164,8 +174,7 @@ class HedgingKernel(BookKernel):
         return reward, ruined
 
     def _observe(self, row: IntArray, env_indices: slice | IntArray = ALL) -> ObsArray:
-        shares = self._shares.take(row)
-        held = self.ledger.quantity[env_indices, 0] / shares
+        held = self.ledger.quantity[env_indices, : self._traded] / self._per_unit.take(row, axis=0)
         own = self._scaling.apply(np.column_stack([held, self.lost[env_indices]]))
         return np.concatenate([self._observed.take(row, axis=0), own], axis=-1)
 

@@ -17,16 +17,30 @@ from envs.market.clock import DAYS_PER_YEAR
 from envs.market.exchange_calendar import trading_days
 from envs.market.history import MarketHistory
 from envs.options.black_scholes import price_and_greeks
+from envs.options.surface import FlatSurface, SurfaceSettings
 
+DATA_VOLATILITY = FlatSurface(vol_annual=None)  # that of the data, whatever the strike
 LiabilityName = Literal["call", "put", "straddle"]
 
 
 @settings
-class Leg:
-    """One option of the liability, for one unit of it."""
+class Contract:
+    """A European option that is struck when a liability is sold."""
 
     kind: Literal["call", "put"] = "call"
-    moneyness: Annotated[float, Field(ge=0.2, le=5.0)] = 1.0  # strike over spot when it is sold
+    moneyness: Annotated[float, Field(ge=0.2, le=5.0)] = 1.0  # strike over spot when it is struck
+
+    def payoff(self, spot: FloatArray, struck_at: FloatArray) -> FloatArray:
+        """Dollars at its expiry."""
+        gain = spot - self.moneyness * struck_at
+        payoff: FloatArray = np.maximum(gain if self.kind == "call" else -gain, 0.0)
+        return payoff
+
+
+@settings
+class Leg(Contract):
+    """One option of the liability, for one unit of it."""
+
     quantity: Annotated[float, Field(ge=-100.0, le=100.0)] = -1.0  # negative: sold
     sessions: Annotated[int, Field(ge=2)] | None = None  # to its expiry; None: the whole life
 
@@ -54,7 +68,7 @@ def legs_of(liability: LiabilityName | tuple[Leg, ...]) -> tuple[Leg, ...]:
 class Calendar(NamedTuple):
     """When liabilities live: a new one is sold at the close at which one ends."""
 
-    dates: DateArray  # (T + life,) of the sessions, and scheduled ones after the last
+    dates: DateArray  # of the sessions (T,), then scheduled ones
     sold: IntArray  # (T,) session at which what is held after this close was sold
     ends: IntArray  # (T,) session at which it ends, which may be one after the last
 
@@ -64,10 +78,11 @@ class Calendar(NamedTuple):
         return closes[closes < len(self.sold)]
 
 
-def calendar_of(history: MarketHistory, life: int) -> Calendar:
+def calendar_of(history: MarketHistory, life: int, longest: int = 0) -> Calendar:
     """Sold at every `life`-th session; InputError for a history too short for a single one.
 
-    The last may end after the history, so that nothing depends on where that is cut off.
+    The last may end after the history, so that nothing depends on where that is cut off. Its dates
+    go on for as long as the longest option lives.
     """
     now = np.arange(history.num_sessions)
     if len(now) <= life:
@@ -76,7 +91,7 @@ def calendar_of(history: MarketHistory, life: int) -> Calendar:
             "Give a longer history, or set env.episode.sessions lower",
         )
     last: dt.date = history.dates[-1].astype(object)
-    later = trading_days(last + dt.timedelta(days=1), life)
+    later = trading_days(last + dt.timedelta(days=1), max(life, longest))
     sold = now - now % life
     return Calendar(np.concatenate([history.dates, later]), sold, sold + life)
 
@@ -96,14 +111,14 @@ class PricedLiability:
     delta: FloatArray  # (P, T) shares
     gamma: FloatArray  # (P, T) change of that a dollar
     vega: FloatArray  # (P, T) dollars for 1.00 of volatility
-    seen: FloatArray  # (P, T, 2 L) of each leg: see `_Priced`
+    seen: FloatArray  # (P, T, 2 L) of each leg: see `Priced`
 
 
 def price_liability(
-    history: MarketHistory, legs: tuple[Leg, ...], life: int, calendar: Calendar
+    spot: FloatArray, quotes: Quotes, legs: tuple[Leg, ...], life: int, calendar: Calendar
 ) -> PricedLiability:
-    """Every leg at implied volatility, struck anew at each sale."""
-    spot = history.close
+    """Every leg, struck anew at each sale; `spot` (P, T)."""
+    now = np.arange(spot.shape[1])
     paths, sessions = spot.shape
     mark, aged, held = np.zeros((3, paths, sessions, len(legs)))
     leaves = np.zeros((sessions, len(legs)), np.bool_)
@@ -111,12 +126,12 @@ def price_liability(
     seen: list[FloatArray] = []
     for number, leg in enumerate(legs):
         after = leg.expiry(life)
-        living = np.arange(sessions) - calendar.sold < after
-        value = _priced(history, leg, calendar, living)
+        living = now - calendar.sold < after
+        priced = quotes.of(leg, now, calendar.sold, calendar.dates[calendar.sold + after])
+        value = Priced(*(np.where(living, part, 0.0) for part in priced))
         ended = calendar.closes(after)
-        strike = leg.moneyness * spot[:, ended - after]
         mark[..., number] = aged[..., number] = value.price
-        aged[:, ended, number] = _payoff(leg, spot[:, ended], strike)
+        aged[:, ended, number] = leg.payoff(spot[:, ended], spot[:, ended - after])
         leaves[ended, number] = True
         held[..., number] = leg.quantity * living
         price += abs(leg.quantity) * value.price
@@ -129,40 +144,50 @@ def price_liability(
     )
 
 
-class _Priced(NamedTuple):
-    """One leg along every path; 0 where it is not held."""
+class Priced(NamedTuple):
+    """One option, at n sessions of every path."""
 
-    price: FloatArray  # (P, T) dollars
-    delta: FloatArray
-    gamma: FloatArray
-    vega: FloatArray
-    deviations: FloatArray  # (P, T) log of forward over strike, in standard deviations left
-    share_left: FloatArray  # (T,) of its life, by the clock of variance
-
-
-def _priced(history: MarketHistory, leg: Leg, calendar: Calendar, living: BoolArray) -> _Priced:
-    """Variance runs by the history's clock, interest by calendar days."""
-    dates, sold = history.dates, calendar.sold
-    life = int(calendar.ends[0])  # the first is sold at session 0
-    expiry = calendar.dates[sold + leg.expiry(life)]
-    days = np.maximum((expiry - dates).astype(np.float64), 0.0) / DAYS_PER_YEAR
-    years = history.clock.years(dates, expiry)
-    pace = np.sqrt(np.divide(years, days, out=np.zeros_like(years), where=days > 0.0))
-    spot, strike = history.close, leg.moneyness * history.close[:, sold]
-    rate, dividend = history.rate, history.dividend_yield
-    value = price_and_greeks(
-        spot, strike, days, history.implied_vol * pace, rate, dividend, leg.kind == "call"
-    )
-    deviation = history.implied_vol * np.sqrt(years)
-    log_forward = np.log(spot / strike) + (rate - dividend) * days
-    distance = np.zeros_like(log_forward)
-    np.divide(log_forward, deviation, out=distance, where=deviation > 0.0)
-    whole = history.clock.years(dates[sold], expiry)
-    share = np.divide(years, whole, out=np.zeros_like(years), where=living)
-    parts = [np.where(living, part, 0.0) for part in (*value[:3], value.vega * pace, distance)]
-    return _Priced(parts[0], parts[1], parts[2], parts[3], parts[4], share)
+    price: FloatArray  # (P, n) dollars
+    delta: FloatArray  # (P, n)
+    gamma: FloatArray  # (P, n)
+    vega: FloatArray  # (P, n) dollars for 1.00 of volatility
+    deviations: FloatArray  # (P, n) log of forward over strike, in standard deviations left
+    share_left: FloatArray  # (n,) of its life, by the clock of variance
 
 
-def _payoff(leg: Leg, spot: FloatArray, strike: FloatArray) -> FloatArray:
-    payoff: FloatArray = np.maximum(spot - strike if leg.kind == "call" else strike - spot, 0.0)
-    return payoff
+class Quotes:
+    """Prices options along every path at the volatility of a surface.
+
+    Variance runs by the history's clock, interest by calendar days. With `variance_multiple`, a
+    number or (P, T), the surface's variance is multiplied by it.
+    """
+
+    def __init__(
+        self,
+        history: MarketHistory,
+        surface: SurfaceSettings,
+        variance_multiple: float | FloatArray = 1.0,
+    ) -> None:
+        self._history, self._surface = history, surface
+        self._multiple = np.broadcast_to(np.sqrt(variance_multiple), history.close.shape)
+        self._drivers = surface.drivers(history.implied_vol)
+        surface.check_calendar(self._drivers)
+
+    def of(self, option: Contract, now: IntArray, sold: IntArray, expiry: DateArray) -> Priced:
+        """At sessions `now`, struck at sessions `sold`, expiring at `expiry`, (n,) each."""
+        history = self._history
+        today, rate, dividend = history.dates[now], history.rate[now], history.dividend_yield[now]
+        days = np.maximum((expiry - today).astype(np.float64), 0.0) / DAYS_PER_YEAR
+        years = history.clock.years(today, expiry)
+        pace = np.sqrt(np.divide(years, days, out=np.zeros_like(years), where=days > 0.0))
+        spot, strike = history.close[:, now], option.moneyness * history.close[:, sold]
+        log_forward = np.log(spot / strike) + (rate - dividend) * days
+        quoted = self._surface.vol(self._drivers[:, now], -log_forward, days)
+        vol = self._multiple[:, now] * quoted
+        value = price_and_greeks(
+            spot, strike, days, vol * pace, rate, dividend, option.kind == "call"
+        )
+        deviation, distance = vol * np.sqrt(years), np.zeros_like(log_forward)
+        np.divide(log_forward, deviation, out=distance, where=deviation > 0.0)
+        share = years / history.clock.years(history.dates[sold], expiry)
+        return Priced(*value[:3], value.vega * pace, distance, share)

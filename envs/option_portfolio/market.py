@@ -13,7 +13,7 @@ from conf.errors import InputError
 from conf.settings import settings
 from conf.types import BoolArray, FloatArray
 from envs.core.batch import Window
-from envs.core.costs import FlatCosts, RealisticCosts
+from envs.core.costs import AnyCosts
 from envs.core.features import Feature
 from envs.core.market import BookOptions, MarketSettings, as_rows, cash_returns
 from envs.market.clock import DAYS_PER_YEAR
@@ -190,7 +190,7 @@ class OptionMarketSettings(MarketSettings):
 
 
 def _unit_cost(
-    costs: FlatCosts | RealisticCosts,
+    costs: AnyCosts,
     history: MarketHistory,
     tape: OptionTape,
     premium: FloatArray,
@@ -206,9 +206,7 @@ def _unit_cost(
     return in_blocks(formula, [premium, spot, strike, vol, tape.is_call])[0]
 
 
-def _closing_cost(
-    costs: FlatCosts | RealisticCosts, history: MarketHistory, tape: OptionTape
-) -> FloatArray:
+def _closing_cost(costs: AnyCosts, history: MarketHistory, tape: OptionTape) -> FloatArray:
     """Cost of selling yesterday's contract at each close; nothing where it expired."""
     earlier = np.concatenate([tape.strike[:, :1], tape.strike[:, :-1]], axis=1)
     cost = _unit_cost(costs, history, tape, tape.aged, earlier)

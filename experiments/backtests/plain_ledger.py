@@ -210,7 +210,8 @@ class _Account:
 def trade_cost(fees: Mapping[str, float], entry: Entry, spot: float, index_vol: float) -> float:
     """Dollars by the schedule: a share of what is traded, or half the spread, slippage and impact.
 
-    With `spot_rate_bps` the share is of the underlying alone.
+    With `spot_rate_bps` the share is of the underlying alone, beside half a spread in dollars of
+    the index; of options those that are listed have the costs that follow, and others none.
 
     The half-spread of an option in the money is a share of its price; of any other it is a power
     of its price, both in basis points of spot, with a floor. It widens with the volatility above a
@@ -218,10 +219,14 @@ def trade_cost(fees: Mapping[str, float], entry: Entry, spot: float, index_vol: 
     contract's day has none.
     """
     size, price = abs(entry.quantity), entry.price
-    if "rate_bps" in fees:
-        return size * price * fees["rate_bps"] * BPS
     if "spot_rate_bps" in fees:
-        return size * price * fees["spot_rate_bps"] * BPS if entry.kind == "spot" else 0.0
+        if entry.kind == "spot":
+            half_spread = fees["spot_half_spread_usd"] / spot
+            return size * price * (fees["spot_rate_bps"] * BPS + half_spread)
+        if not entry.instrument.startswith("listed_"):
+            return 0.0
+    if "rate_bps" in fees:
+        return size * (price * fees["rate_bps"] * BPS + fees.get("half_spread_usd", 0.0))
     strike = entry.strike or 0.0
     if (spot - strike if entry.kind == "call" else strike - spot) > 0.0:
         half_spread = fees["in_the_money_share"] * price

@@ -25,7 +25,8 @@ from conf.types import BoolArray, FloatArray
 from envs.allocation.market import AllocationSettings, PanelMarket
 from envs.core.batch import Window
 from envs.core.market import BookMarket, BookOptions
-from envs.hedging.liability import calendar_of
+from envs.hedging.liability import Leg, calendar_of
+from envs.hedging.listed import ListedOption
 from envs.hedging.market import HedgingMarket, HedgingSettings
 from envs.market.clock import DAYS_PER_YEAR
 from envs.option_portfolio.market import OptionMarket, OptionPortfolioSettings
@@ -226,12 +227,23 @@ class _HedgingLog(_IndexLog):
 
     def __init__(self, *book: Any) -> None:
         super().__init__(*book)
-        self.life = self.options.episode.sessions
-        self.calendar = calendar_of(self.market.history, self.life)
+        market, options = self.market, self.options
+        self.life, self.traded_ones = options.episode.sessions, market.num_traded
+        self.contracts: tuple[ListedOption | Leg, ...] = (*options.hedges, *options.legs)
+        self.lives = [option.sessions for option in options.hedges]
+        self.lives += [leg.expiry(self.life) for leg in options.legs]
+        self.calendar = calendar_of(market.history, self.life, max(self.lives))
+        self.drivers = market.surface.drivers(market.history.implied_vol)[self.path]
 
     def fees(self) -> dict[str, Any]:
         """The liability is sold and paid out at no cost."""
-        return {"spot_rate_bps": self.options.costs.rate_bps}
+        of_options = settings_to_json(self.options.hedge_costs) if self.options.hedges else {}
+        named = {name: value for name, value in of_options.items() if name != "kind"}
+        if "impact_bps" in named:
+            named["impact_bps"] = 0.0
+        own = settings_to_json(self.options.costs)
+        spread = own.get("half_spread_usd", 0.0)
+        return {"spot_rate_bps": own["rate_bps"], "spot_half_spread_usd": spread, **named}
 
     def paid_out(self) -> BoolArray:
         return self.market.leaves[self.start + 1 : self.start + len(self.quantity)]
@@ -241,34 +253,41 @@ class _HedgingLog(_IndexLog):
             leaves = self.market.leaves[self.start + t, at]
             if not leaves:
                 yield self.line(t, at, t - 1)._replace(event="quote")
-            elif at == 0:
-                yield self.traded_line(t, at, t - 1, -float(self.quantity[t - 1, at]), "close")
+            elif at < self.traded_ones:
+                cost = float(self.market.closing_cost[self.path, self.start + t, at])
+                size = -float(self.quantity[t - 1, at])
+                yield self.traded_line(t, at, t - 1, size, cost)._replace(event="close")
 
     def traded(self, t: int, day: date) -> Iterator[Entry]:
         for at in np.flatnonzero(self.trade[t]).tolist():
-            yield self.traded_line(t, at, t, float(self.trade[t, at]), "trade")
+            owed = at < self.traded_ones
+            cost = float(self.market.unit_cost[self.path, self.start + t, at]) if owed else 0.0
+            yield self.traded_line(t, at, t, float(self.trade[t, at]), cost)
 
-    def traded_line(self, t: int, at: int, held: int, size: float, event: str) -> Entry:
+    def traded_line(self, t: int, at: int, held: int, size: float, unit_cost: float) -> Entry:
         """So many units of what is held from the close of day `held` on, traded at that of t."""
-        line = self.line(t, at, held)
-        cost = 0.0 if at else self.options.costs.share * abs(size) * line.price
-        return line._replace(event=event, quantity=size, cost=cost)
+        cost = unit_cost * abs(size)
+        return self.line(t, at, held)._replace(event="trade", quantity=size, cost=cost)
 
     def line(self, t: int, at: int, held: int) -> Entry:
-        """The share, or an option of the liability that is alive on day `held`, on day t."""
+        """The share, or an option that is held from the close of day `held` on, on day t."""
         history, s, day = self.market.history, self.start + t, self.days[t]
         name, price = self.market.instruments[at], float(self.market.mark[self.path, s, at])
         if at == 0:
             return Entry(day, "quote", name, "spot", price=price)
-        leg, sold = self.options.legs[at - 1], int(self.calendar.sold[self.start + held])
-        expiry = self.calendar.dates[sold + leg.expiry(self.life)]
-        strike = leg.moneyness * float(history.close[self.path, sold])
+        option, sold = self.contracts[at - 1], int(self.calendar.sold[self.start + held])
+        if held < t:
+            price = float(self.market.aged[self.path, s, at])
+        expiry = self.calendar.dates[sold + self.lives[at - 1]]
+        strike = option.moneyness * float(history.close[self.path, sold])
         # Variance runs by the history's clock, the option's time by calendar days.
         years = float(history.clock.years(history.dates[s], expiry))
         days = float((expiry - history.dates[s]).astype(np.int64)) / DAYS_PER_YEAR
-        vol = float(history.implied_vol[self.path, s]) * math.sqrt(years / days)
-        own = f"{name} {strike:.4f} {expiry}"
-        return Entry(day, "quote", own, leg.kind, strike, expiry.item(), 0.0, price, vol=vol)
+        carry = float(history.rate[s] - history.dividend_yield[s])
+        moneyness = math.log(strike / float(history.close[self.path, s])) - carry * days
+        quoted = float(self.market.surface.vol(self.drivers[s], moneyness, days))
+        vol, own = quoted * math.sqrt(years / days), f"{name} {strike:.4f} {expiry}"
+        return Entry(day, "quote", own, option.kind, strike, expiry.item(), 0.0, price, vol=vol)
 
 
 _LOGS: Mapping[type, type[_Log]] = {

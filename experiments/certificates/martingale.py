@@ -29,7 +29,7 @@ from envs.core.batch import Window
 from envs.core.costs import FlatCosts
 from envs.core.kernel import BookKernel, BookState
 from envs.core.market import BookMarket, MarketSettings
-from envs.hedging.market import HedgingMarket, HedgingMarketSettings
+from envs.hedging.market import HedgingMarket, HedgingMarketSettings, HedgingSettings
 from envs.market.clock import CALENDAR, CLOSED_DAY_WEIGHT
 from envs.market.sources.index import SyntheticData, simulate_market
 from envs.market.sources.panel import PanelSimulatedData, simulate_panel
@@ -282,7 +282,9 @@ def _hedges(tested: TestedRun | None, seed: int) -> FairMarket:
     env: Any = hedging_settings().env if tested is None else tested.setup.settings.env
     data = _index_data("gbm")
     data = replace(data, sessions=max(data.sessions, env.episode.sessions + 1))
-    settings = HedgingMarketSettings(data=data, env=_free_of_charge(env))
+    # At the volatility that the paths have, whatever the run sells at.
+    env = replace(_free_of_charge(env), volatility="quoted")
+    settings = HedgingMarketSettings(data=data, env=env)
 
     def policies(market: HedgingMarket, window: Window) -> dict[str, Trader]:
         nothing = np.zeros_like(market.delta)
@@ -311,7 +313,10 @@ def _trained_under(tested: TestedRun | None) -> RiskSettings:
 
 def _free_of_charge(env: Any) -> Any:
     """Without costs, and without an end by ruin, which would write off what a book owes."""
-    return replace(env, costs=FlatCosts(rate_bps=0.0), episode=replace(env.episode, ruin_share=0.0))
+    nothing = FlatCosts(rate_bps=0.0)
+    if isinstance(env, HedgingSettings):
+        env = replace(env, hedge_costs=nothing)
+    return replace(env, costs=nothing, episode=replace(env.episode, ruin_share=0.0))
 
 
 def _option_baselines(market: OptionMarket, settings: OptionMarketSettings) -> dict[str, Trader]:

@@ -22,12 +22,14 @@ from callbacks.validation import Score
 from conf.errors import InputError
 from envs.core.batch import Window
 from envs.hedging.market import HedgingMarket, HedgingMarketSettings
-from envs.market.sources.index import LoadedMarket, SyntheticData, simulate_market
+from envs.hedging.worlds import build_hedging_worlds
+from envs.market.sources.index import LoadedMarket, SyntheticData, past_of, simulate_market
 from experiments.backtests.backtest import Backtest, first_session
 from experiments.environments.attribution import Attribution, write_off
 from experiments.environments.setup import MarketSetup
 
 PATHS_AT_ONCE = 10_000
+_UNSEEN_WORLDS, _UNSEEN_PATHS = 30, 4  # markets and paths of each, to validate in
 _UNSEEN_SEED = 2**40  # that of no data: seeds of data are taken as they are
 
 
@@ -42,8 +44,8 @@ class HedgingSetup(MarketSetup):
     index_title: ClassVar[str] = "the underlying"
     trades_options: ClassVar[bool] = False
     conditions: ClassVar[tuple[str, ...]] = (
-        *("liability", "action", "rebalance_every", "objective", "notional_share"),
-        "initial_equity_usd",
+        *("liability", "action", "rebalance_every", "objective", "notional_share", "hedges"),
+        *("hedge_costs", "initial_equity_usd", "volatility"),
     )
 
     def baselines(self, evaluated: Window) -> tuple[tuple[Baseline, ...], tuple[str, ...]]:
@@ -64,6 +66,35 @@ class HedgingSetup(MarketSetup):
                 "Give more sessions",
             )
         return fit_hedges(self.market, self.settings.env, window)
+
+    def drawn(self, draw: int) -> tuple[HedgingMarket, Window]:
+        """The training years or, with `data.worlds`, simulated markets fitted to them."""
+        worlds = self.settings.data_worlds
+        if worlds is None:
+            return self.market, self.window("train")
+        past = past_of(self.loaded, "train")
+        market = build_hedging_worlds(self.settings, worlds, past, draw=draw)
+        return market, Window(0, market.history.num_sessions)
+
+    @cached_property
+    def unseen_worlds(self) -> HedgingMarket | None:
+        """Other worlds of the same kinds, to validate in; None without `data.worlds`."""
+        worlds = self.settings.data_worlds
+        if worlds is None:
+            return None
+        few = replace(worlds, markets=min(worlds.markets, _UNSEEN_WORLDS), paths=_UNSEEN_PATHS)
+        return build_hedging_worlds(self.settings, few, past_of(self.loaded, "train"), unseen=True)
+
+    def sold_daily(self, split: str) -> Iterator[tuple[HedgingMarket, Window]]:
+        """Markets in which together a liability is sold at every session of a split.
+
+        In each of them one follows another, and each begins a session after the one before.
+        """
+        window, history = self.window(split), self.market.history
+        for later in range(self.settings.env.episode.sessions):
+            cut = history.sessions(later, history.num_sessions)
+            begin = max(window.start - later, 0)
+            yield self.settings.build(cut), Window(begin, window.stop - later)
 
     def unseen(self, paths: int) -> Iterator[tuple[HedgingMarket, Window]] | None:
         """Markets of liabilities that nothing was trained or chosen on; None for real data."""
@@ -93,11 +124,17 @@ class HedgingSetup(MarketSetup):
         )
 
     def scorer(self, split: str) -> Score:
-        """What the split's liabilities cost, in percent of their prices."""
-        window, env = self.window(split), self.settings.env
+        """What the split's liabilities cost, in percent of their prices.
+
+        With `data.worlds` the liabilities to validate on are those of unseen worlds.
+        """
+        window, env, market = self.window(split), self.settings.env, self.market
+        unseen = self.unseen_worlds
+        if unseen is not None and split == "validation":
+            market, window = unseen, Window(0, unseen.history.num_sessions)
 
         def score(policy: Policy) -> Mapping[str, float]:
-            lost = hedging_costs(policy, self.market, env, window)
+            lost = hedging_costs(policy, market, env, window)
             cost = lost.sum(axis=0)
             return {
                 "cost_objective_percent": 100.0 * env.objective(lost),
@@ -115,14 +152,15 @@ class HedgingSetup(MarketSetup):
         path = np.arange(len(backtest.equity)) % market.history.num_paths
         gain = backtest.quantity * (market.aged[:, after] - market.mark[:, now])[path]
         invested, pnl = backtest.position.sum(axis=-1), np.diff(backtest.equity, axis=1)
-        closing = market.leaves[after, 0] * self.settings.env.costs.share
-        at_end = closing * np.abs(backtest.quantity[..., 0]) * market.aged[:, after, 0][path]
+        own = slice(0, market.num_traded)
+        at_end = np.abs(backtest.quantity[..., own]) * market.closing_cost[:, after][path]
+        at_end = at_end.sum(axis=-1)
         cash = backtest.equity[:, :-1] - (backtest.cost - at_end) - invested
         carry = np.where(backtest.alive, cash * market.cash_return[now], 0.0)
         held = gain.sum(axis=-1)
         terms = {
-            "hedge": gain[..., 0],
-            "liability": gain[..., 1:].sum(axis=-1),
+            "hedge": gain[..., own].sum(axis=-1),
+            "liability": gain[..., market.num_traded :].sum(axis=-1),
             "carry": carry,
             "cost": -backtest.cost,
             "write_off": write_off(backtest, held + carry),

@@ -12,6 +12,7 @@ from envs.allocation.market import AllocationMarketSettings, AllocationSettings
 from envs.core.costs import CostSettings
 from envs.core.market import MarketSettings
 from envs.core.reward import RewardSettings
+from envs.hedging.liability import DATA_VOLATILITY
 from envs.hedging.market import HedgingMarketSettings, HedgingSettings
 from envs.market.sources.index import DataSettings
 from envs.market.sources.panel import PanelSettings
@@ -79,6 +80,7 @@ def market_settings(config: Mapping[str, Any]) -> MarketSettings:
     if kind == HEDGING:
         return HedgingMarketSettings(
             data=build_settings(DataSettings, data, "data"),
+            surface=_liability_surface(config),
             env=build_settings(HedgingSettings, env, "env"),
             risk=risk,
         )
@@ -112,9 +114,9 @@ def _check_sections_suit(config: Mapping[str, Any], kind: Any) -> None:
             f"surface={surface} prices options, and an allocation has none",
             "Choose surface=none (+exp=allocation does)",
         )
-    if kind == ALLOCATION and costs == "realistic":
+    if kind == ALLOCATION and costs in ("realistic", "spread"):
         raise InputError(
-            "costs=realistic are those of options",
+            f"costs={costs} are those of options or an index",
             "Choose costs=proportional, or costs=flat costs.rate_bps=...",
         )
     if kind == OPTIONS and surface == "none":
@@ -123,7 +125,7 @@ def _check_sections_suit(config: Mapping[str, Any], kind: Any) -> None:
             "Choose surface=vix or surface=flat",
         )
     if kind == HEDGING:
-        _check_sections_suit_hedging(surface, costs)
+        _check_sections_suit_hedging(costs)
     is_panel = str(data.get("source", "")).startswith("panel_")
     if is_panel and kind != ALLOCATION:
         raise InputError(
@@ -137,17 +139,19 @@ def _check_sections_suit(config: Mapping[str, Any], kind: Any) -> None:
         )
 
 
-def _check_sections_suit_hedging(surface: str, costs: Any) -> None:
-    if surface != "none":
-        raise InputError(
-            f"surface={surface} is for an option book; a liability is priced at the data's "
-            "volatility",
-            "Choose surface=none (+exp=hedging does)",
-        )
+def _liability_surface(config: Mapping[str, Any]) -> SurfaceSettings:
+    plain = config.get("surface")
+    if plain is None or section(config, "surface").get("kind", "none") == "none":
+        return DATA_VOLATILITY
+    surface: SurfaceSettings = build_settings(SurfaceSettings, plain, "surface")
+    return surface
+
+
+def _check_sections_suit_hedging(costs: Any) -> None:
     if costs == "realistic":
         raise InputError(
             "costs=realistic are those of options, and a hedger trades the underlying",
-            "Choose costs=proportional costs.rate_bps=100",
+            "Choose costs=spread, or costs=proportional costs.rate_bps=100",
         )
 
 

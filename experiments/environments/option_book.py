@@ -38,12 +38,6 @@ class OptionSetup(MarketSetup):
     trades_options: ClassVar[bool] = True
     conditions: ClassVar[tuple[str, ...]] = ("chain", "sizing", "initial_equity_usd")
 
-    @property
-    def draws(self) -> int:
-        """How many times `data.worlds` are drawn; 1 without them."""
-        worlds = self.settings.data_worlds
-        return 1 if worlds is None else worlds.draws
-
     def drawn(self, draw: int) -> tuple[OptionMarket, Window]:
         """The training years or, with `data.worlds`, simulated markets fitted to them."""
         worlds = self.settings.data_worlds

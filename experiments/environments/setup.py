@@ -22,6 +22,7 @@ from envs.core.batch import Window
 from envs.core.kernel import BookKernel
 from envs.core.market import BookHistory, BookMarket, MarketSettings
 from envs.kernels import open_kernel
+from envs.market.models.worlds import WorldSettings
 from envs.market.splits import Loaded, Split
 from experiments.backtests.backtest import Backtest, run_backtest
 from experiments.environments.attribution import Attribution
@@ -123,8 +124,9 @@ class MarketSetup(ABC):
 
     @property
     def draws(self) -> int:
-        """How many different markets a pathwise training learns in, one after another."""
-        return 1
+        """How many different markets a pathwise training learns in: draws of `data.worlds`."""
+        worlds: WorldSettings | None = getattr(self.settings, "data_worlds", None)
+        return 1 if worlds is None else worlds.draws
 
     def drawn(self, draw: int) -> tuple[BookMarket, Window]:
         """The market of that number and the sessions of it that episodes lie in."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from agents.baselines.hedging import HedgeRun, liabilities, run_hedge, whalley_wilmott_width
 from agents.policy import Policy, Trader
-from conf.types import FloatArray, IntArray
+from conf.types import DateArray, FloatArray, IntArray
 from envs.core.batch import Window
 from envs.core.features import Scaling
 from envs.hedging.env import HedgingKernel, band_edges
@@ -25,6 +25,7 @@ from experiments.statistics.hedging_verdict import HedgeVerdict, compare_hedges
 
 UNSEEN_PATHS = 100_000
 MOST_RESAMPLES = 400
+BLOCK_LIVES = 3  # liabilities that overlap are drawn in blocks of so many lives
 _GRID = 61  # prices of a picture of the no-trade region
 _REGION_AT = (0.25, 0.5, 0.75)  # shares of the liability's life; the last trade is shown as well
 _REGION_DEVIATIONS = 2.5  # of its whole life
@@ -85,7 +86,7 @@ class HedgingEvaluation:
     paid: Mapping[str, FloatArray]  # name -> (N,) of it to trade
     verdict: HedgeVerdict
     num_trials: int
-    regions: tuple[NoTradeRegion, ...]  # from early to late; none where the action is no band
+    regions: tuple[NoTradeRegion, ...]  # from early to late; none but for a band of the underlying
     examples: tuple[HedgedPath, ...]  # the agent's, the worst first
     unseen: str  # what the paths are
 
@@ -93,20 +94,25 @@ class HedgingEvaluation:
 def evaluate_hedging(
     tested: TestedRun, split: str, *, resamples: int, paths: int | None = None
 ) -> HedgingEvaluation:
-    """On newly simulated paths (UNSEEN_PATHS) or, of real data, on the split's liabilities."""
+    """On newly simulated paths (UNSEEN_PATHS) or, of real data, on liabilities of a split.
+
+    There one is sold at every session; those that overlap are accounted for (`BLOCK_LIVES`).
+    """
     setup = tested.setup
     if not isinstance(setup, HedgingSetup):
         raise TypeError(f"a {type(setup).__name__} is no setup of hedging")
-    env = setup.settings.env
+    env, life = setup.settings.env, setup.settings.env.episode.sessions
     count = UNSEEN_PATHS if paths is None else paths
     is_simulated = setup.unseen(count) is not None
 
     def markets() -> Iterator[tuple[HedgingMarket, Window]]:
         """The same each time."""
-        return setup.unseen(count) or iter([(setup.market, setup.window(split))])
+        return setup.unseen(count) or setup.sold_daily(split)
 
     runs: dict[str, list[HedgeRun]] = {}
+    sold: list[DateArray] = []
     for market, window in markets():
+        sold.append(market.history.dates[liabilities(market, env, window)[0]])
         traders: dict[str, Trader] = {AGENT: tested.policy}
         traders |= {hedge.name: hedge.policy for hedge in setup.hedges_on(market)}
         for name, trader in traders.items():
@@ -118,14 +124,17 @@ def evaluate_hedging(
         )
         for name, parts in runs.items()
     }
-    lost = {name: run.lost for name, run in whole.items()}
+    # Blocks are of liabilities that follow each other; simulated ones have no order.
+    order: Any = slice(None) if is_simulated else np.argsort(np.concatenate(sold), kind="stable")
+    lost = {name: run.lost[:, order] for name, run in whole.items()}
     verdict = compare_hedges(
         lost[AGENT],
         {name: series for name, series in lost.items() if name != AGENT},
         env.objective,
         reps=resamples,
+        mean_block=1.0 if is_simulated else float(BLOCK_LIVES * life),
     )
-    costs = {name: series.sum(axis=0) for name, series in lost.items()}
+    costs = {name: run.lost.sum(axis=0) for name, run in whole.items()}
     usual = np.append(0.0, lost[AGENT].mean(axis=1).cumsum())
     rows = tuple(_row(name, run, env.objective(run.lost)) for name, run in whole.items())
     return HedgingEvaluation(
@@ -135,7 +144,7 @@ def evaluate_hedging(
         paid={name: run.paid for name, run in whole.items()},
         verdict=verdict,
         num_trials=max(count_trials(tested.run, setup, split).num_trials, 1),
-        regions=_regions(setup, tested.policy, usual) if env.action == "band" else (),
+        regions=_regions(setup, tested.policy, usual) if _has_band(env) else (),
         examples=tuple(_examples(tested.policy, env, markets(), costs[AGENT])),
         unseen="newly simulated" if is_simulated else f"the {split} split",
     )
@@ -160,6 +169,11 @@ def _row(name: str, run: HedgeRun, objective: float) -> HedgeRow:
     return HedgeRow(
         name, float(cost.mean()), float(cost.std()), error, float(run.paid.mean()), objective
     )
+
+
+def _has_band(options: HedgingSettings) -> bool:
+    """Whether an action is one band, of the underlying."""
+    return options.action != "holding" and not options.hedges
 
 
 def _examples(
@@ -207,7 +221,7 @@ def _followed(
         action, state = policy.predict(observation, state, begins, deterministic=True)
         delta, edges = market.delta[path, start + t], np.full((2, len(start)), np.nan)
         closed = market.market_closed
-        if options.action == "band":
+        if _has_band(options):
             edges[:] = band_edges(action.astype(np.float64), delta)
             edges[:, np.zeros_like(begins) if closed is None else closed[path, start + t]] = np.nan
         result = kernel.step(action)
@@ -217,22 +231,23 @@ def _followed(
     paid = kernel.ledger.costs / market.premium[path, start]
     for k, series in enumerate(np.array(days).transpose(2, 1, 0)):
         holding, delta, low, high = series
-        band = (low, high) if options.action == "band" else None
+        band = (low, high) if _has_band(options) else None
         yield float(cost[k]), float(paid[k]), holding, delta, band
 
 
 def _regions(setup: HedgingSetup, policy: Policy, usual: FloatArray) -> tuple[NoTradeRegion, ...]:
-    """Of a hedger who holds delta and has lost so far what is `usual` (L + 1,)."""
+    """Of a hedger who held delta and lost so far what is `usual` (L + 1,)."""
     env, history = setup.settings.env, setup.market.history
     life, every = env.episode.sessions, env.rebalance_every
     shown = sorted({round(share * life) // every * every for share in _REGION_AT} | {life - every})
     cut = history.sessions(0, life + 1).first_paths(1)
     vol = float(cut.implied_vol[0, 0]) * np.sqrt(life / history.sessions_per_year)
     ratio = np.exp(np.linspace(-_REGION_DEVIATIONS, _REGION_DEVIATIONS, _GRID) * vol)
-    # The price jumps at the session that is looked at, on a path for each price and session.
+    # At an even pace to the session that is looked at, on a path for each price and session.
     close = np.full((len(shown) * _GRID, life + 1), float(cut.close[0, 0]))
     for number, session in enumerate(shown):
-        close[number * _GRID : (number + 1) * _GRID, session:] *= ratio[:, None]
+        passed = np.minimum(np.arange(life + 1) / max(session, 1), 1.0)
+        close[number * _GRID : (number + 1) * _GRID] *= ratio[:, None] ** passed
     market = setup.settings.build(
         replace(
             cut,
@@ -246,16 +261,17 @@ def _regions(setup: HedgingSetup, policy: Policy, usual: FloatArray) -> tuple[No
         )
     )
     width = whalley_wilmott_width(market, env, setup.fitted.whalley_wilmott)
-    regions = []
+    regions, scaling = [], Scaling(market.own_features)
     for number, session in enumerate(shown):
-        at = slice(number * _GRID, (number + 1) * _GRID), session
-        delta = market.delta[at]
-        own = Scaling(market.features[-2:]).apply(
-            np.column_stack([delta, np.full(_GRID, usual[session])])
-        )
-        seen = np.concatenate([market.observed[at], own], axis=-1)
-        action, _ = policy.predict(seen, deterministic=True)
+        rows = slice(number * _GRID, (number + 1) * _GRID)
+        state, begins = None, np.ones(_GRID, np.bool_)
+        for now in range(session + 1):
+            delta = market.delta[rows, now]
+            own = scaling.apply(np.column_stack([delta, np.full(_GRID, usual[now])]))
+            seen = np.concatenate([market.observed[rows, now], own], axis=-1)
+            action, state = policy.predict(seen, state, begins, deterministic=True)
+            begins = np.zeros_like(begins)
         learned = band_edges(action.astype(np.float64), delta)
-        classical = delta - width[at], delta + width[at]
+        classical = delta - width[rows, session], delta + width[rows, session]
         regions.append(NoTradeRegion(life - session, ratio, delta, learned, classical))
     return tuple(regions)

@@ -1,7 +1,8 @@
 """Does a hedge cost less than every benchmark? The verdict on a named objective.
 
 All hedges run on the same unseen paths; the paths are resampled, all hedges together, and the
-objective of each is computed anew. By a rule fixed before any result was seen:
+objective of each is computed anew. Liabilities that overlap in time are drawn in blocks (the
+stationary bootstrap of `risk.bootstrap`). By a rule fixed before any result was seen:
 
 - Against one benchmark the agent OUTPERFORMS if the interval of the difference of objectives lies
   below 0 (it costs less), UNDERPERFORMS if it lies above, and is INCONCLUSIVE otherwise.
@@ -24,6 +25,7 @@ from conf.errors import InputError
 from conf.types import FloatArray
 from envs.hedging.objective import HedgingObjective
 from experiments.statistics.verdict import Outcome
+from risk.bootstrap import stationary_indices
 from risk.metrics import check_level
 
 NEGLIGIBLE = 0.002  # prices of the liability
@@ -52,6 +54,7 @@ class HedgeVerdict:
     differences: tuple[HedgeDifference, ...]  # in the order of the benchmarks
     paths: int
     level: float
+    mean_block: float = 1.0  # liabilities that are drawn together
 
 
 def compare_hedges(
@@ -62,8 +65,12 @@ def compare_hedges(
     level: float = 0.95,
     reps: int = 400,
     seed: int = 0,
+    mean_block: float = 1.0,
 ) -> HedgeVerdict:
     """Judge what liabilities lost from session to session, (L, N) each on the same N paths.
+
+    With a `mean_block` above 1 they are of one path, in the order of their sale, and are drawn in
+    blocks of so many on average.
 
     Intervals are symmetric: the estimate ± the level's quantile of the resampled distance from it.
     The same seed gives the same numbers. InputError for no benchmark, other shapes or few paths.
@@ -89,7 +96,10 @@ def compare_hedges(
     estimate = np.array([objective.over(each) for each in values])
     rng, draws = np.random.default_rng(seed), np.empty((reps, len(series)))
     for rep in range(reps):
-        chosen = rng.integers(paths, size=paths)
+        if mean_block == 1.0:
+            chosen = rng.integers(paths, size=paths)
+        else:
+            chosen = stationary_indices(paths, mean_block, 1, rng)[0]
         draws[rep] = [objective.over(each[chosen]) for each in values]
     distance = np.abs((draws[:, :1] - draws[:, 1:]) - (estimate[0] - estimate[1:]))
     half = np.quantile(distance, level, axis=0)
@@ -103,8 +113,9 @@ def compare_hedges(
         for difference, width in zip(differences, strict, strict=True)
         if difference.difference - width > NEGLIGIBLE
     ]
-    outcome, reason = _judge(differences, worse, paths, level)
-    return HedgeVerdict(outcome, reason, differences, paths, level)
+    kind = "unseen paths" if mean_block == 1.0 else "overlapping liabilities"
+    outcome, reason = _judge(differences, worse, f"{paths:,} {kind}", level)
+    return HedgeVerdict(outcome, reason, differences, paths, level, mean_block)
 
 
 def _difference(name: str, agent: float, benchmark: float, half: float) -> HedgeDifference:
@@ -121,12 +132,12 @@ def _difference(name: str, agent: float, benchmark: float, half: float) -> Hedge
 def _judge(
     differences: tuple[HedgeDifference, ...],
     worse: list[HedgeDifference],
-    paths: int,
+    where: str,
     level: float,
 ) -> tuple[Outcome, str]:
     closest = max(differences, key=lambda d: d.difference)
     agent = f"The agent's objective is {100 * closest.objective_agent:.1f} % of the price"
-    on = f"on {paths:,} unseen paths, with {100 * level:g} % confidence"
+    on = f"on {where}, with {100 * level:g} % confidence"
     shown = (
         f"{_named(closest)}'s {100 * closest.objective_benchmark:.1f} %: the difference is "
         f"{100 * closest.difference:+.2f} ({100 * closest.low:+.2f} to {100 * closest.high:+.2f})"

@@ -9,10 +9,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 
 from agents.baselines.hedging import delta_hedge
+from agents.persistence.policy_file import load_policy
 from conf.errors import InputError
 from envs.core.batch import Window
 from experiments import evaluate, train
 from experiments.backtests.backtest import run_backtest
+from experiments.backtests.plain_ledger import replay
+from experiments.backtests.trade_log import build_trade_log, read_trade_log, write_trade_log
 from experiments.certificates.ledger_replay import certificate_of, run_replays
 from experiments.certificates.look_ahead import compare_futures, run_configurations
 from experiments.certificates.martingale import fair_gains, fair_markets
@@ -24,12 +27,19 @@ from experiments.evaluation import hedging as hedging_evaluation
 from experiments.evaluation.open_run import open_run
 from experiments.reporting.hedging_page import build_hedging_report
 
+RUN = "outputs/hedging/day/run"
 # Liabilities of six sessions on a few hundred paths.
 TINY = (
-    *("+exp=hedging", "hydra.run.dir=outputs/hedging/day/run", "callbacks.progress_bar=false"),
+    *("+exp=hedging", f"hydra.run.dir={RUN}", "callbacks.progress_bar=false"),
     *("env.episode.sessions=6", "data.sessions=130", "data.paths=300"),
 )
 PATHWISE = ("agent.updates=40", "agent.stretches=512")
+SP500 = (
+    *("+exp=hedging_sp500", "hydra.run.dir=outputs/hedging/day/run", "env.episode.sessions=6"),
+    *("callbacks.progress_bar=false", "agent.updates=4", "agent.stretches=64"),
+    *(f"data.worlds.{x}" for x in ("markets=4", "paths=2", "sessions=130", "draws=2")),
+    *("data.worlds.shares.garch=0", "env.hedges=[{sessions: 12}]"),
+)
 PPO = (
     *("agent=episode_ppo", "num_envs=256", "total_timesteps=30720", "agent.batch_size=512"),
     *("callbacks.validate_every=15360", "callbacks.checkpoint_every=15360"),
@@ -153,6 +163,23 @@ def test_a_trained_hedge_is_judged_on_unseen_paths(command, tmp_path, monkeypatc
     assert by_name["delta"]["mean"] == pytest.approx(by_name["delta"]["paid"], abs=0.05)
 
 
+@pytest.mark.parametrize("agent", [PATHWISE, ("agent=episode_ppo_recurrent", *PPO[1:])])
+def test_memory_is_trained_and_judged_where_volatility_is_hidden(
+    command, tmp_path, monkeypatch, agent
+):
+    monkeypatch.setattr(hedging_evaluation, "UNSEEN_PATHS", 2000)
+    dear = ("+exp=hedging_recurrent", *TINY[1:], "costs.rate_bps=100", *agent)
+    code, _, err = command(train, *dear)
+    assert code == 0, err
+    assert load_policy(tmp_path / RUN / "best").policy.lstm_actor.hidden_size == 32
+    code, _, err = command(evaluate, f"run={RUN}", "resamples=100")
+    assert code == 0, err
+    numbers = json.loads((tmp_path / RUN / "evaluation/metrics.json").read_text())
+    objective = {row["name"]: row["objective"] for row in numbers["hedges"]}
+    assert objective["policy"] < objective["delta"]
+    assert "Where nothing is traded" in (tmp_path / RUN / "evaluation/report.html").read_text()
+
+
 def test_where_there_is_nothing_to_gain_nothing_is_found(command, tmp_path, monkeypatch):
     monkeypatch.setattr(hedging_evaluation, "UNSEEN_PATHS", 5000)
     fair = ("costs.rate_bps=0", "data.drift=0.0")
@@ -164,6 +191,74 @@ def test_where_there_is_nothing_to_gain_nothing_is_found(command, tmp_path, monk
     assert numbers["verdict"]["outcome"] != "OUTPERFORMS"
     error = {row["name"]: row["deviation"] for row in numbers["hedges"]}
     assert error["policy"] == pytest.approx(error["delta"], rel=0.03)
+
+
+def test_on_real_years_liabilities_overlap_and_are_drawn_in_blocks(command, tmp_path, monkeypatch):
+    judged, judge = {}, hedging_evaluation.compare_hedges
+
+    def noted(agent, benchmarks, *given, **named):
+        judged.update(benchmarks)
+        return judge(agent, benchmarks, *given, **named)
+
+    monkeypatch.setattr(hedging_evaluation, "compare_hedges", noted)
+    assert command(train, *SP500)[0] == 0
+    run = ("run=outputs/hedging/day/run", "resamples=100", "report=false", "split=validation")
+    code, _, err = command(evaluate, *run)
+    assert code == 0, err
+    metrics = tmp_path / "outputs/hedging/day/run/evaluation_validation/metrics.json"
+    numbers = json.loads(metrics.read_text())
+    assert numbers["surface"] == "vix"
+    assert numbers["paths"] == 252 - 6  # sessions of 2013
+    assert numbers["verdict"]["mean_block"] == 18.0
+    cost = judged["static"].sum(axis=0)  # in the order of the sales, so like the one before
+    assert np.corrcoef(cost[1:], cost[:-1])[0, 1] > 0.4
+    assert "246 overlapping liabilities" in numbers["verdict"]["reason"]
+    assert "delta_gamma" in [row["name"] for row in numbers["hedges"]]
+
+
+def test_a_slow_ledger_in_plain_python_comes_to_the_same_on_the_surface(tmp_path):
+    """With a quoted spread, and listed options that are sold before they expire."""
+    env = {
+        **{"kind": "hedging", "episode": {"sessions": 21, "ruin_share": 0.0}},
+        **{"hedges": [{"sessions": 42}, {"kind": "put", "moneyness": 0.9, "sessions": 63}]},
+    }
+    config = config_of(env=env, surface={"kind": "vix"}, costs={"kind": "spread"})
+    setup = open_market(market_settings({**config, "data": {"source": "sp500"}}))
+    backtest = run_backtest(
+        Held(setup.market), setup.market, setup.settings.env, Window(2000, 2300)
+    )
+    table = build_trade_log(backtest, setup.market, setup.settings.env)
+    assert table.event.eq("close").sum() > 30
+    write_trade_log(table, tmp_path / "trades.parquet")
+    entries = read_trade_log(tmp_path / "trades.parquet")
+    result = replay(entries, setup.settings.env.initial_equity_usd)
+    assert not result.complaints
+    assert max(result.equity_gap, result.quotes.gap, result.costs.gap) < 1e-9
+
+
+class Held:
+    """Other amounts of everything every day."""
+
+    def __init__(self, market):
+        self._units = market.units
+
+    def quantities(self, books):
+        held = np.zeros_like(books.quantity)
+        amount = np.sin(books.session[:, None] * np.array([1.0, 2.0, 3.0]))
+        held[:, :3] = amount * self._units[books.path, books.session][:, None]
+        return held
+
+
+def test_in_the_markets_of_a_split_a_liability_is_sold_at_every_session():
+    splits = {"train_end": "2001-12-31", "validation_end": "2002-12-31"}
+    data = {"source": "sp500", "paths": None, "sessions": None, "rate": 0.03, "splits": splits}
+    data = {name: value for name, value in data.items() if value is not None}
+    setup = open_market(market_settings({**config_of(), "data": data}))
+    window, sold = setup.window("validation"), []
+    for market, own in setup.sold_daily("validation"):
+        sold += list(market.history.dates[market.starts(own, 6)])
+        assert market.history.dates[own.start] == setup.history.dates[window.start]
+    assert sorted(sold) == list(setup.history.dates[window.start : window.stop - 6])
 
 
 def test_causes_of_profit_add_up_and_costs_are_among_them():
@@ -191,7 +286,7 @@ def test_unseen_paths_are_others_than_those_of_the_data_and_the_same_each_time()
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"surface": {"kind": "flat"}}, "surface=flat is for an option book"),
+        ({"surface": {"kind": "flatt"}}, "surface"),
         ({"costs": {"kind": "realistic"}}, "costs=realistic"),
         ({"risk": {"enabled": True}}, "risk module has nothing to limit"),
         ({"data": {"source": "panel_simulated"}}, "options are on one index"),

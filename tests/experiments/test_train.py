@@ -37,7 +37,8 @@ RUN = "hydra.run.dir=outputs/tiny/day/run"
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_and_trains(command, name, tmp_path):
     tiny = TINY_ALLOCATION if name in ALLOCATIONS else TINY
-    tiny = {"hedging": TINY_HEDGING, "all_worlds": TINY_WORLDS}.get(name, tiny)
+    others = {"all_worlds": TINY_WORLDS, "hedging": TINY_HEDGING, "hedging_recurrent": TINY_HEDGING}
+    tiny = others.get(name, tiny)
     if name in ("production", "quickstart"):
         tiny = (*tiny, "pretrain.updates=5")
     code, _, err = command(train, f"+exp={name}", *tiny, "total_timesteps=256")

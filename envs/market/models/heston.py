@@ -40,7 +40,8 @@ class HestonModel:
     correction always exists.
     """
 
-    initial_variance: Annotated[float, Field(ge=0, lt=25)] = 0.0175  # v(0), annual
+    # v(0), annual; None: each path's is drawn from the long run, a gamma distribution.
+    initial_variance: Annotated[float, Field(ge=0, lt=25)] | None = 0.0175
     long_run_variance: Annotated[float, Field(gt=0, lt=25)] = 0.0398  # theta, annual
     mean_reversion: Annotated[float, Field(gt=0, le=100)] = 1.5768  # kappa, per year
     vol_of_vol: Annotated[float, Field(ge=0.01, le=10)] = 0.5751  # xi, per year
@@ -53,6 +54,13 @@ class HestonModel:
         weight = -np.expm1(-pull) / pull
         expected: FloatArray = self.long_run_variance + weight * (variance - self.long_run_variance)
         return expected
+
+    def first_variances(self, num_paths: int, rng: np.random.Generator) -> FloatArray:
+        """Annual variance at the first close of each path, (P,)."""
+        if self.initial_variance is not None:
+            return np.full(num_paths, self.initial_variance)
+        scale = self.vol_of_vol**2 / (2.0 * self.mean_reversion)
+        return rng.gamma(self.long_run_variance / scale, scale, num_paths)
 
 
 def simulate_heston(
@@ -90,7 +98,8 @@ def heston_paths(
     steps = {years: _QuadraticExponential.of(model, years) for years in set(each_day) if years}
     shape = (num_paths, len(days) + 1)
     log_close, log_high, log_low = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    variances = np.full(shape, model.initial_variance)
+    variances = np.empty(shape)
+    variances[:, 0] = model.first_variances(num_paths, rng)
     price, variance = np.zeros(num_paths), variances[:, 0].copy()
     day = 0
     for session, gap in enumerate(days.tolist(), start=1):

@@ -10,8 +10,9 @@ from envs.market.models.garch import IndexGarch, simulate_index_garch
 from envs.market.models.gbm import GbmModel, Scenario, simulate_gbm
 from envs.market.models.heston import HestonModel, simulate_heston
 from envs.market.models.regimes import IndexRegimes, simulate_index_regimes
+from envs.market.models.sabr import SabrModel, simulate_sabr
 
-IndexModel = GbmModel | HestonModel | IndexRegimes | IndexGarch | DayPool
+IndexModel = GbmModel | HestonModel | SabrModel | IndexRegimes | IndexGarch | DayPool
 
 
 def simulate_index(
@@ -19,7 +20,8 @@ def simulate_index(
 ) -> MarketHistory:
     """P paths of T sessions; the same generator state gives the same history.
 
-    `scenario.drift` is read by models without a drift of their own: GbmModel and HestonModel.
+    `scenario.drift` is read by models without a drift of their own: GbmModel, HestonModel and
+    SabrModel.
     """
     if isinstance(model, DayPool):
         return simulate_bootstrap(model, scenario, rng)
@@ -29,4 +31,6 @@ def simulate_index(
         return simulate_index_regimes(model, scenario, rng)[0]
     if isinstance(model, HestonModel):
         return simulate_heston(model, scenario, rng)
+    if isinstance(model, SabrModel):
+        return simulate_sabr(model, scenario, rng)
     return simulate_gbm(model, scenario, rng)

@@ -22,6 +22,7 @@ from envs.market.models.gbm import GbmModel, Scenario
 from envs.market.models.heston import HestonModel
 from envs.market.models.index_models import IndexModel, simulate_index
 from envs.market.models.regimes import IndexRegimes
+from envs.market.models.sabr import SabrModel
 from envs.market.models.worlds import WorldSettings
 from envs.market.sources.bundled import AnnualRate, CashRate, load_embedded
 from envs.market.sources.index_file import load_file
@@ -120,16 +121,17 @@ class SyntheticData:
     """Simulated paths of one model; its seed is independent of that of training."""
 
     source: Literal["synthetic"] = "synthetic"
-    model: Literal["gbm", "heston", "garch", "bootstrap", "regime"] = "gbm"
+    model: Literal["gbm", "heston", "sabr", "garch", "bootstrap", "regime"] = "gbm"
     paths: Annotated[int, Field(ge=1)] = 1
     sessions: Annotated[int, Field(ge=2)] = 5031
     start: FirstDay = dt.date(1999, 1, 4)
     initial_price: Annotated[float, Field(gt=0)] = 1000.0  # index points
-    # Of gbm and heston, dividends included; null: the rate, a fair market.
+    # Of gbm, heston and sabr, dividends included; null: the rate, a fair market.
     drift: AnnualRate | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     gbm: GbmModel = GbmModel()
     heston: HestonModel = HestonModel()
+    sabr: SabrModel = SabrModel()
     garch: GarchData = GarchData()
     bootstrap: BootstrapData = BootstrapData()
     regime: IndexRegimes = IndexRegimes()

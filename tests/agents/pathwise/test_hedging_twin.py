@@ -8,15 +8,8 @@ from agents.pathwise.hedging import HedgingTwin
 from agents.pathwise.trainer import PathwiseSettings, PathwiseTrainer, make_twin
 from conf.errors import InputError
 from envs.core.batch import Window
-from tests.envs.hedging.worlds import kernel_of, market_of, options_of, paths_of
-
-BOOK = [{"quantity": -1.0}, {"kind": "put", "moneyness": 0.95, "quantity": 2.0, "sessions": 8}]
-CASES = {
-    "call": {},
-    "book": {"liability": BOOK},
-    "weekly": {"rebalance_every": 5, "liability": "straddle"},
-    "holding": {"action": "holding"},
-}
+from envs.hedging.env import ACTION_SIZES
+from tests.envs.hedging.worlds import CASES, kernel_of, market_of, options_of, paths_of
 
 
 def case(name):
@@ -27,7 +20,7 @@ def case(name):
 
 def actions(twin, seed=0):
     rng = np.random.default_rng(seed)
-    size = 1 if twin.options.action == "holding" else 2
+    size = twin.market.num_traded * ACTION_SIZES[twin.options.action]
     return rng.normal(0.0, 1.5, (20, 6, size))
 
 

@@ -17,6 +17,7 @@ from tests.markets import kernel_of as option_kernel_of
 from tests.markets import random_walk
 
 LIFE, WINDOW = 6, Window(0, 7)
+BOTH = pytest.mark.parametrize("policy", ["MlpPolicy", "MlpLstmPolicy"])
 
 
 def agent_of(episodes=32, seed=0, paths=500, env=None, **changes):
@@ -44,8 +45,9 @@ def rollout(model):
     return model.rollout_buffer.rewards, np.array(seen)
 
 
-def test_an_episode_is_paid_its_part_of_mean_plus_deviation_less_that_of_the_mean_policy():
-    model = agent_of(n_epochs=1, learning_rate=1e-9, learning_rate_end=1e-9)
+@BOTH
+def test_an_episode_is_paid_its_part_of_mean_plus_deviation_less_that_of_the_mean_policy(policy):
+    model = agent_of(256, policy=policy, n_epochs=1, learning_rate=1e-9, learning_rate_end=1e-9)
     model._setup_learn(1)
     start, path = (getattr(model.env.kernel, name).copy() for name in ("start", "path"))
     paid, rewards = rollout(model)
@@ -59,15 +61,16 @@ def test_an_episode_is_paid_its_part_of_mean_plus_deviation_less_that_of_the_mea
 
     # Summed over episodes U is minus the objective itself.
     assert -utility(cost).mean() == pytest.approx(mean + 1.5 * deviation, rel=1e-9)
-    assert paid.shape == rewards.shape == (LIFE, 32)
-    assert start.shape == path.shape == (32,)
+    assert paid.shape == rewards.shape == (LIFE, 256)
+    assert start.shape == path.shape == (256,)
     explored = paid.sum(axis=0)
     assert np.corrcoef(explored, utility(cost))[0, 1] > 0.2
     assert explored.std() < 0.8 * utility(cost).std()  # the path's noise is gone
 
 
-def test_without_exploration_nothing_is_paid():
-    model = agent_of(std_start=1e-6, std_end=1e-6, n_epochs=1)
+@BOTH
+def test_without_exploration_nothing_is_paid(policy):
+    model = agent_of(policy=policy, std_start=1e-6, std_end=1e-6, n_epochs=1)
     paid, _ = rollout(model)
     np.testing.assert_allclose(paid, 0.0, atol=1e-4)
 
@@ -80,18 +83,25 @@ def test_the_spread_of_actions_falls_as_scheduled_and_is_not_learned():
     assert torch.exp(model.policy.log_std)[0] == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_checkpoint_holds_the_moving_averages():
-    model = agent_of()
+@BOTH
+def test_a_checkpoint_holds_the_moving_averages(policy):
+    model = agent_of(policy=policy)
     model.learn(2 * LIFE * 32)
     state = capture(model, {})
     averages = model.own_state()
     model.learn(LIFE * 32, reset_num_timesteps=False)
-    other = agent_of(seed=5)
+    other = agent_of(policy=policy, seed=5)
     restore(state, other, {})
     assert other.own_state() == averages
     other.learn(LIFE * 32, reset_num_timesteps=False)
     for name, weights in model.policy.state_dict().items():
         assert torch.equal(weights, other.policy.state_dict()[name]), name
+
+
+def test_with_memory_minibatches_are_whole_episodes_and_gradients_reach_all_of_one():
+    model = agent_of(policy="MlpLstmPolicy", lstm_hidden_size=8)
+    assert (model.sequence_length, model.batch_size) == (LIFE, 60)  # of 64, the most of whole ones
+    assert model.policy.lstm_actor.hidden_size == 8
 
 
 def test_it_learns_to_hedge_better_than_delta():

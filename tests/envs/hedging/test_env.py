@@ -12,15 +12,8 @@ from envs.hedging.env import HedgingKernel, band_edges
 from envs.kernels import open_kernel
 from envs.sb3_vec_env import KernelVecEnv
 from risk.overlay import RiskSettings
-from tests.envs.hedging.worlds import kernel_of, market_of, options_of, paths_of
+from tests.envs.hedging.worlds import CASES, kernel_of, market_of, options_of, paths_of
 
-BOOK = [{"quantity": -1.0}, {"kind": "put", "moneyness": 0.95, "quantity": 2.0, "sessions": 8}]
-CASES = {
-    "call": {},
-    "book": {"liability": BOOK},
-    "weekly": {"rebalance_every": 5, "liability": "straddle"},
-    "holding": {"action": "holding"},
-}
 RATES = {"rate": 0.05, "dividend_yield": 0.02}
 
 
@@ -34,23 +27,39 @@ def actions(kernel, steps, seed=1):
     return rng.normal(0.0, 1.5, (steps, kernel.num_envs, *kernel.action_space.shape))
 
 
+def dollars(options, market, t, sold, size, price):
+    """What trading so many units at session t costs, by the settings of the costs alone."""
+    spot, costs = market.history.close[:, t], options.costs
+    fixed = getattr(costs, "half_spread_usd", 0.0) * price[:, 0] / spot
+    total = size[:, 0] * (fixed + costs.rate_bps * 1e-4 * price[:, 0])
+    for number, option in enumerate(options.hedges, start=1):
+        gain = spot - option.moneyness * market.history.close[:, sold]
+        gain = gain if option.kind == "call" else -gain
+        unit = options.hedge_costs.per_unit(
+            price[:, number], spot, np.maximum(gain, 0.0), market.history.implied_vol[:, t]
+        )
+        total = total + size[:, number] * unit
+    return total
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_equity_changes_by_what_is_held_by_interest_and_by_costs_alone(name):
     market, options = case(name)
     kernel = kernel_of(market, options, 6)
     kernel.reset()
-    share = options.costs.share
+    traded = 1 + len(options.hedges)
     for t, action in enumerate(actions(kernel, 45)):
         before, cash, held = (
             getattr(kernel.ledger, part).copy() for part in ("equity", "cash", "quantity")
         )
         result = kernel.step(action)
         now = result.record.quantity
-        np.testing.assert_array_equal(now[:, 1:], market.liability[:, t])
+        np.testing.assert_array_equal(now[:, traded:], market.liability[:, t])
         mark, aged = market.mark[:, t], market.aged[:, t + 1]
-        paid = share * np.abs(now[:, 0] - held[:, 0]) * mark[:, 0]
+        paid = dollars(options, market, t, t // 20 * 20, np.abs(now - held)[:, :traded], mark)
         cash = cash - ((now - held) * mark).sum(axis=-1) - paid
-        closing = share * np.abs(now[:, 0]) * aged[:, 0] * market.leaves[t + 1, 0]
+        closing = dollars(options, market, t + 1, t // 20 * 20, np.abs(now)[:, :traded], aged)
+        closing = closing * market.leaves[t + 1, 0]
         gained = (now * (aged - mark)).sum(axis=-1)
         expected = before + gained + cash * market.cash_return[t] - paid - closing
         np.testing.assert_allclose(kernel.ledger.equity, expected, rtol=1e-9)

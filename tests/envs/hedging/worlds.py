@@ -10,12 +10,32 @@ import numpy as np
 from conf.settings import build_settings
 from envs.core.batch import Window
 from envs.hedging.env import HedgingKernel
+from envs.hedging.liability import DATA_VOLATILITY
 from envs.hedging.market import HedgingMarket, HedgingSettings, build_hedging_market
 from envs.market.history import MarketHistory
 from envs.market.sources.index import SyntheticData, simulate_market
+from envs.options.surface import SurfaceSettings
 
 # Volatility 20 % of a year of 250 sessions: here a year has 252.
 VOL_ANNUAL = 0.2 * math.sqrt(252.0 / 250.0)
+
+# Liabilities and hedges of every kind, by name: settings of a hedger of 20 sessions.
+BOOK = [{"quantity": -1.0}, {"kind": "put", "moneyness": 0.95, "quantity": 2.0, "sessions": 8}]
+LISTED = {"hedges": [{"sessions": 60}], "hedge_costs": {"kind": "realistic"}}
+CASES: dict[str, dict[str, Any]] = {
+    "call": {},
+    "book": {"liability": BOOK},
+    "weekly": {"rebalance_every": 5, "liability": "straddle"},
+    "holding": {"action": "holding"},
+    "shifted": {"action": "shifted_band"},
+    "spread": {"costs": {"kind": "spread", "half_spread_usd": 0.05, "rate_bps": 30.0}},
+    "listed": {"action": "shifted_band", **LISTED},
+    "listed, holding": {
+        "action": "holding",
+        **{"hedges": [{"sessions": 40, "kind": "put", "moneyness": 0.9}, {"sessions": 60}]},
+        **{"hedge_costs": {"kind": "flat", "rate_bps": 50.0}, "rebalance_every": 5},
+    },
+}
 
 
 def options_of(sessions: int = 20, **changes: Any) -> HedgingSettings:
@@ -35,9 +55,11 @@ def paths_of(paths: int, sessions: int = 20, seed: int = 0, **changes: Any) -> M
     return simulate_market(data, np.random.default_rng(seed), paths=paths)
 
 
-def market_of(history: MarketHistory, options: HedgingSettings) -> HedgingMarket:
+def market_of(
+    history: MarketHistory, options: HedgingSettings, surface: SurfaceSettings = DATA_VOLATILITY
+) -> HedgingMarket:
     """The liabilities along a history."""
-    return build_hedging_market(history, options)
+    return build_hedging_market(history, options, surface)
 
 
 def kernel_of(

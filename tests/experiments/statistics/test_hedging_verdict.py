@@ -41,6 +41,22 @@ def test_one_better_benchmark_is_enough_to_underperform():
     ]
 
 
+def test_liabilities_that_overlap_tell_less_than_as_many_others():
+    """Each shares twenty of its sessions with the next."""
+
+    def overlapping(seed):
+        steps = np.random.default_rng(seed).normal(0.0, 0.1, 1220)
+        return np.stack([steps[k : 1200 + k] for k in range(21)])
+
+    agent, delta = overlapping(1), {"delta": overlapping(2)}
+    alone, together = (
+        compare_hedges(agent, delta, PAPER, mean_block=block).differences[0]
+        for block in (1.0, 63.0)
+    )
+    assert together.difference == alone.difference
+    assert together.high - together.low > 2.5 * (alone.high - alone.low)
+
+
 @pytest.mark.parametrize("objective", [PAPER, TailCost(), QuadraticCost()])
 def test_the_same_costs_are_no_gain(objective):
     lost = costs(1)

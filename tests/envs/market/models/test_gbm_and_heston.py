@@ -186,3 +186,16 @@ def test_heston_without_vol_of_vol_is_geometric_brownian_motion() -> None:
 def test_a_scenario_of_nothing_is_refused(change: dict[str, float]) -> None:
     with pytest.raises(InputError, match="cannot simulate"):
         replace(FAIR, **change)
+
+
+def test_heston_variance_can_start_from_the_long_run_and_stays_there() -> None:
+    model = HestonModel(initial_variance=None, mean_reversion=4.0)
+    days, years = np.full(126, 1), np.full(126, 1 / 252)
+    _, _, _, vol = heston_paths(model, days, years, 20_000, 0.0, np.random.default_rng(10))
+    month = model.mean_reversion * 30 / 365
+    pull = -np.expm1(-month) / month
+    theta, spread = model.long_run_variance, model.vol_of_vol**2 / (2 * model.mean_reversion)
+    for at in (0, 60, -1):
+        variance = theta + (vol[:, at] ** 2 - theta) / pull
+        assert within(variance, theta)
+        assert variance.var() == pytest.approx(theta * spread, rel=0.06)
