@@ -181,7 +181,7 @@ def _backend(where: ParallelSettings, jobs: int) -> Iterator[tuple[type[Exceptio
                 )
             address: Any = where.address
             if address == SLURM:
-                address = stack.enter_context(_extra("dask_jobqueue", "dask").SLURMCluster())
+                address = stack.enter_context(_slurm())
                 address.scale(jobs)
             client = stack.enter_context(distributed.Client(address, set_as_default=False))
             stack.enter_context(
@@ -201,6 +201,16 @@ def _backend(where: ParallelSettings, jobs: int) -> Iterator[tuple[type[Exceptio
         else:
             stack.enter_context(parallel_config("loky"))
             yield (BrokenExecutor,)
+
+
+def _slurm() -> Any:
+    try:
+        return _extra("dask_jobqueue", "dask").SLURMCluster()
+    except ValueError as error:
+        raise InputError(
+            f"dask-jobqueue cannot ask SLURM for workers: {error}",
+            "Describe the jobs in ~/.config/dask/jobqueue.yaml: cores, processes, memory, queue",
+        ) from None
 
 
 def _extra(module: str, extra: str) -> Any:

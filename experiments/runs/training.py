@@ -148,7 +148,7 @@ def validation_scores(run: Path) -> dict[str, float | None]:
         return {}
     record = read_json(path)
     metrics: dict[str, float | None] = record["metrics"]
-    # Runs of earlier versions, which were all judged by it, have no other.
+    # Those of earlier versions and of ensembles are without the score.
     return {**metrics, "score": record.get("score", metrics.get("score", metrics.get("sharpe")))}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
@@ -32,7 +32,7 @@ _PICTURES: tuple[tuple[str, Callable[..., object]], ...] = (
 def terminal_lines(sweep: Sweep) -> Table:
     """The best trials."""
     trials = ranked(sweep)
-    columns, rows = _cells(sweep, trials[:_SHOWN])
+    columns, rows = _cells(sweep, trials[:_SHOWN], seeds=())
     title = f"the best of {len(trials)} trials, by validation score"
     return terminal_table(title, columns, rows)
 
@@ -40,7 +40,7 @@ def terminal_lines(sweep: Sweep) -> Table:
 def write_page(sweep: Sweep) -> Path:
     """All trials and Optuna's pictures, on a page that needs no network."""
     trials = ranked(sweep)
-    columns, rows = _cells(sweep, trials)
+    columns, rows = _cells(sweep, trials, sweep.settings.seeds)
     parts = [
         f"<h1>Sweep {html.escape(sweep.study.study_name)}</h1>",
         "<p>Objective: the interquartile mean over seeds of the validation score. A trial without"
@@ -60,9 +60,10 @@ def write_page(sweep: Sweep) -> Path:
     return sweep.folder / PAGE
 
 
-def _cells(sweep: Sweep, trials: list[FrozenTrial]) -> tuple[list[str], list[list[str]]]:
+def _cells(
+    sweep: Sweep, trials: Sequence[FrozenTrial], seeds: Sequence[int]
+) -> tuple[list[str], list[list[str]]]:
     names = list(sweep.settings.space)
-    seeds = [f"seed {seed}" for seed in sweep.settings.seeds]
     rows = []
     for trial in trials:
         scores: list[float | None] = [*scores_of(trial), *(None for _ in seeds)]
@@ -76,7 +77,7 @@ def _cells(sweep: Sweep, trials: list[FrozenTrial]) -> tuple[list[str], list[lis
             ]
         )
     shown = [name.rpartition(".")[2] for name in names]
-    return ["trial", "score", *seeds, *shown], rows
+    return ["trial", "score", *(f"seed {seed}" for seed in seeds), *shown], rows
 
 
 def _shown(value: object) -> str:

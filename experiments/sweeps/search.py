@@ -115,24 +115,26 @@ def search(
 
 
 def _ask(sweep: Sweep, numbers: Sequence[int]) -> list[int]:
-    """Make the trials of a round that are not there yet; those of it that have no result."""
+    """Draw the trials of a round that are not there yet; those of it that have no result."""
     study, chosen = sweep.study, sweep.settings
+    distributions = {name: part.distribution for name, part in chosen.space.items()}
     while len(study.trials) <= numbers[-1]:
-        study.ask()
-    waiting = [number for number in numbers if not study.trials[number].state.is_finished()]
-    for number in waiting:
-        trial = optuna.Trial(study, study.trials[number]._trial_id)
-        for place, (name, dimension) in enumerate(chosen.space.items()):
-            # Drawn anew after a kill it is drawn the same.
-            seed = [chosen.sampler_seed, number, place]
-            study.sampler = _sampler(seed, chosen.random_trials)
-            dimension.suggest(trial, name)
-    return waiting
+        # Drawn in a copy and put down in one step: no kill leaves half a trial behind.
+        copy = optuna.create_study(
+            sampler=_sampler(chosen, len(study.trials)), direction=study.direction
+        )
+        copy.add_trials(study.trials)
+        point = copy.ask(distributions).params
+        study.add_trial(
+            optuna.create_trial(state=TrialState.RUNNING, params=point, distributions=distributions)
+        )
+    return [number for number in numbers if not study.trials[number].state.is_finished()]
 
 
-def _sampler(entropy: Sequence[int], random_trials: int) -> TPESampler:
-    (seed,) = np.random.SeedSequence(entropy).generate_state(1)
-    return TPESampler(seed=int(seed), n_startup_trials=random_trials)
+def _sampler(chosen: SweepSettings, number: int) -> TPESampler:
+    """Of a trial: it depends on nothing but the trial's number and the trials before."""
+    (seed,) = np.random.SeedSequence((chosen.sampler_seed, number)).generate_state(1)
+    return TPESampler(seed=int(seed), n_startup_trials=chosen.random_trials)
 
 
 def _train(
@@ -186,11 +188,11 @@ def _pruned(sweep: Sweep, first: int, scores: Mapping[int, float | None]) -> set
 
 def _tell(sweep: Sweep, number: int, scores: Sequence[float | None], pruned: bool) -> None:
     """Tell a trial's result: pruned, where a seed was ruined or the others were spared."""
-    study = sweep.study
-    trial = optuna.Trial(study, study.trials[number]._trial_id)
+    study, recorded = sweep.study, sweep.study.trials[number]
+    trial = optuna.Trial(study, recorded._trial_id)
     trial.set_user_attr(_SCORES, list(scores))
     finite = [score for score in scores if score is not None]
-    if scores[0] is not None:
+    if scores[0] is not None and not recorded.intermediate_values:
         trial.report(scores[0], 0)
     if pruned or len(finite) < len(scores):
         study.tell(number, state=TrialState.PRUNED)

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from optuna import Trial
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from pydantic import Field, model_validator
 
 from conf.errors import InputError
@@ -19,56 +24,35 @@ Value = bool | int | float | str | None
 
 
 @settings
-class FloatRange:
-    """A number between two others, on a logarithmic scale if so wanted."""
+class Range:
+    """A number from `low` to `high`, whole or not, on a logarithmic scale if so wanted."""
 
-    kind: Literal["float"]
+    kind: Literal["float", "integer"]
     low: float
     high: float
     log: bool = False
 
     @model_validator(mode="after")
-    def _ordered(self) -> FloatRange:
-        _check_range(self.low, self.high, log=self.log)
+    def _ordered(self) -> Range:
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low:g} must be below high {self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"on a logarithmic scale low {self.low:g} must be above 0")
+        if self.kind == "integer" and not (self.low.is_integer() and self.high.is_integer()):
+            raise ValueError("low and high of an integer must be whole numbers")
         return self
 
-    def suggest(self, trial: Trial, name: str) -> Value:
-        """The trial's own value, drawn when it is asked for the first time."""
-        return trial.suggest_float(name, self.low, self.high, log=self.log)
+    @property
+    def distribution(self) -> BaseDistribution:
+        """As Optuna names it."""
+        if self.kind == "integer":
+            return IntDistribution(int(self.low), int(self.high), log=self.log)
+        return FloatDistribution(self.low, self.high, log=self.log)
 
     @property
     def ends(self) -> tuple[Value, ...]:
         """Values that have to be possible."""
-        return (self.low, self.high)
-
-
-@settings
-class IntegerRange:
-    """A whole number from `low` to `high`, both included."""
-
-    kind: Literal["integer"]
-    low: int
-    high: int
-    step: Annotated[int, Field(ge=1)] = 1
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _ordered(self) -> IntegerRange:
-        _check_range(self.low, self.high, log=self.log)
-        if self.log and self.step > 1:
-            raise ValueError("step goes with log: false")
-        if (self.high - self.low) % self.step:
-            raise ValueError(f"high {self.high} is no whole number of steps above low {self.low}")
-        return self
-
-    def suggest(self, trial: Trial, name: str) -> Value:
-        """The trial's own value, drawn when it is asked for the first time."""
-        return trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
-
-    @property
-    def ends(self) -> tuple[Value, ...]:
-        """Values that have to be possible."""
-        return (self.low, self.high)
+        return tuple(int(x) if self.kind == "integer" else x for x in (self.low, self.high))
 
 
 @settings
@@ -84,10 +68,10 @@ class Choice:
             raise ValueError("values must be different")
         return self
 
-    def suggest(self, trial: Trial, name: str) -> Value:
-        """The trial's own value, drawn when it is asked for the first time."""
-        chosen: Value = trial.suggest_categorical(name, self.values)
-        return chosen
+    @property
+    def distribution(self) -> BaseDistribution:
+        """As Optuna names it."""
+        return CategoricalDistribution(self.values)
 
     @property
     def ends(self) -> tuple[Value, ...]:
@@ -95,7 +79,7 @@ class Choice:
         return self.values
 
 
-Dimension = Annotated[FloatRange | IntegerRange | Choice, Field(discriminator="kind")]
+Dimension = Annotated[Range | Choice, Field(discriminator="kind")]
 
 
 @settings
@@ -168,10 +152,3 @@ def _corners(sweep: SweepSettings) -> Iterator[dict[str, Value]]:
     for name, dimension in sweep.space.items():
         for value in dimension.ends[1:]:
             yield {**first, name: value}
-
-
-def _check_range(low: float, high: float, *, log: bool) -> None:
-    if low >= high:
-        raise ValueError(f"low {low} must be below high {high}")
-    if log and low <= 0:
-        raise ValueError(f"on a logarithmic scale low {low} must be above 0")

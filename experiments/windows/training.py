@@ -86,7 +86,8 @@ def _train_in_workers(
     """
     if walk.request.retrain == "fine_tune":
         raise InputError(
-            "windows that are fine-tuned follow one another", "Use walk_forward.jobs=1"
+            "windows that are fine-tuned follow one another",
+            "Use walk_forward.jobs=1 and no other parallel.backend",
         )
     folder = walk.folder
 

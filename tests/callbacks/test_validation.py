@@ -62,7 +62,7 @@ def test_the_best_on_validation_is_kept_whatever_training_says(model, tmp_path):
     assert (callback.best_value, callback.best_step) == (0.7, 210)
     assert load_policy(tmp_path / "best").metadata == {"run": "toy", "step": 210}
     kept = json.loads((tmp_path / "best" / "validation.json").read_text())
-    assert kept == {"step": 210, "metrics": {"sharpe": 0.7, "ruined": 0.0}}
+    assert kept == {"step": 210, "score": 0.7, "metrics": {"sharpe": 0.7, "ruined": 0.0}}
 
 
 def test_what_is_judged_by_decides_and_is_named(model, tmp_path, caplog):

@@ -130,6 +130,9 @@ def test_a_missing_address_or_extra_is_said(monkeypatch):
     pytest.importorskip("distributed")
     with pytest.raises(InputError, match=r"no scheduler. Give parallel.address=tcp://"):
         run_tasks(drawn, range(2), 2, ParallelSettings(backend="dask"))
+    pytest.importorskip("dask_jobqueue")
+    with pytest.raises(InputError, match=r"SLURM for workers: .*cores"):
+        run_tasks(drawn, range(2), 2, ParallelSettings(backend="dask", address="slurm"))
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"pip install 'polyhedgerl\[ray\]'"):
         run_tasks(drawn, range(2), 2, ParallelSettings(backend="ray"))

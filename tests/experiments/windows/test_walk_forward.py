@@ -402,6 +402,7 @@ def test_every_experiment_composes_as_in_training(name):
         walk = plain_config(compose("walk_forward", overrides=[f"+exp={name}"]))
         run = plain_config(compose("config", overrides=[f"+exp={name}"]))
     assert walk.pop("walk_forward")["mode"] == "rolling"
+    assert walk.pop("parallel")["backend"] == "loky"
     assert walk == run
 
 
