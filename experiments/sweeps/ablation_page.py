@@ -91,10 +91,10 @@ def _columns(ablation: Ablation) -> tuple[str, ...]:
 
 
 def _row(effect: PairedEffect, result: AblationResult, measure: str) -> list[str]:
-    low, high = (f"{end:+.3f}" for end in (effect.low, effect.high))
+    low, high = (f"{end:+.2f}" for end in (effect.low, effect.high))
     return [
         effect.name,
-        f"{effect.mean:+.3f}",
+        f"{effect.mean:+.2f}",
         f"{low} to {high}" if np.isfinite(effect.low) else "-",
         f"{effect.p_adjusted:.3f}",
         str(effect.effect) if measure == SCORE else "-",
@@ -136,4 +136,4 @@ def _chart(measure: str, result: AblationResult, level: float) -> Chart:
 
 
 def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    return "-" if value is None else f"{value:.2f}"
