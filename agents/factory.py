@@ -21,6 +21,15 @@ from agents.ppo.columns import ColumnExtractor, columns_named
 from agents.ppo.episode_ppo import EpisodePPO, EpisodeRecurrentPPO
 from agents.ppo.policies import MaskedMlpLstmPolicy
 from agents.ppo.recurrent_ppo import FUSED_ADAM, FUSED_DEVICES, SequenceRecurrentPPO
+from agents.ppo.schedules import (
+    SCHEDULED,
+    ScheduledBatch,
+    ScheduledNumber,
+    ScheduledPositive,
+    plain_schedules,
+    schedules_of,
+    values_of,
+)
 from agents.ppo.simplex import DistributionName
 from agents.ppo.simplex_policies import (
     SeparateMlpPolicy,
@@ -78,15 +87,24 @@ class _NetworkSettings:
 
 @settings
 class _CommonSettings(_NetworkSettings):
-    """What both kinds of PPO have, with the same default."""
+    """What both kinds of PPO have, with the same default.
+
+    Learning rate, clip range, entropy coefficient and batch size may change over the training: see
+    `agents.ppo.schedules`.
+    """
 
     learning_rate_end: Positive | None = None  # None: constant; otherwise linear over the training
     reward_scale: Positive = 1.0  # on rewards in training: a critic learns large sums badly
     rollout_steps: Annotated[int, Field(ge=2)] = 2048  # over all parallel episodes
-    batch_size: Annotated[int, Field(ge=2)] = 128
+    batch_size: ScheduledBatch = 128
     vf_coef: NonNegative = 0.5
     max_grad_norm: Positive = 0.5
     target_kl: Positive | None = None
+
+
+def _check_rate(rate: Any, end: float | None) -> None:
+    if end is not None and not isinstance(rate, float):
+        raise ValueError("learning_rate changes already: leave learning_rate_end null")
 
 
 @settings
@@ -95,15 +113,15 @@ class RecurrentPPOSettings(_CommonSettings):
 
     kind: Literal["recurrent_ppo", "recurrent_ppo_stock"] = "recurrent_ppo"
     policy: Literal["MlpLstmPolicy"] = "MlpLstmPolicy"
-    learning_rate: Positive = 3e-5
+    learning_rate: ScheduledPositive = 3e-5
     # Steps of the sequences that make up a minibatch. None: sb3-contrib's own minibatches, which
     # `recurrent_ppo_stock` always has.
     sequence_length: Annotated[int, Field(ge=2)] | None = 8
     n_epochs: Epochs = 20
     gamma: Share = 0.995
     gae_lambda: Share = 0.98
-    clip_range: Positive = 0.15
-    ent_coef: NonNegative = 0.005
+    clip_range: ScheduledPositive = 0.15
+    ent_coef: ScheduledNumber = 0.005
     lstm_hidden_size: Width = 256
     n_lstm_layers: Annotated[int, Field(ge=1, le=16)] = 2
     net_arch: tuple[Width, ...] = (128, 64)
@@ -112,23 +130,27 @@ class RecurrentPPOSettings(_CommonSettings):
 
     @model_validator(mode="after")
     def _check_batch(self) -> RecurrentPPOSettings:
-        if self.batch_size > self.rollout_steps:
+        _check_rate(self.learning_rate, self.learning_rate_end)
+        for size in values_of(self.batch_size):
+            self._check_size(int(size))
+        return self
+
+    def _check_size(self, batch_size: int) -> None:
+        if batch_size > self.rollout_steps:
             raise ValueError(
-                f"a batch_size of {self.batch_size} is more than the {self.rollout_steps} steps "
+                f"a batch_size of {batch_size} is more than the {self.rollout_steps} steps "
                 "of a rollout"
             )
         length = self.sequence_length if self.kind == "recurrent_ppo" else None
-        if length is not None and self.batch_size % length:
+        if length is not None and batch_size % length:
             raise ValueError(
-                f"a batch_size of {self.batch_size} is no multiple of the sequence_length of "
-                f"{length}"
+                f"a batch_size of {batch_size} is no multiple of the sequence_length of {length}"
             )
-        if length is None and self.rollout_steps % self.batch_size == 1:
+        if length is None and self.rollout_steps % batch_size == 1:
             raise ValueError(
-                f"a batch_size of {self.batch_size} leaves a single one of {self.rollout_steps} "
+                f"a batch_size of {batch_size} leaves a single one of {self.rollout_steps} "
                 "steps to the last minibatch, whose advantage cannot be normalised"
             )
-        return self
 
 
 @settings
@@ -137,23 +159,25 @@ class PPOSettings(_CommonSettings):
 
     kind: Literal["ppo"] = "ppo"
     policy: Literal["MlpPolicy"] = "MlpPolicy"
-    learning_rate: Positive = 3e-4
+    learning_rate: ScheduledPositive = 3e-4
     n_epochs: Epochs = 4
     gamma: Share = 0.99
     gae_lambda: Share = 0.95
-    clip_range: Positive = 0.2
-    ent_coef: NonNegative = 0.01
+    clip_range: ScheduledPositive = 0.2
+    ent_coef: ScheduledNumber = 0.01
     net_arch: tuple[Width, ...] = (256, 256)
     activation: ActivationName = "tanh"
     log_std_init: LogStd = -1.0
 
     @model_validator(mode="after")
     def _check_batch(self) -> PPOSettings:
-        if self.rollout_steps % self.batch_size:
-            raise ValueError(
-                f"a batch_size of {self.batch_size} does not divide the {self.rollout_steps} "
-                "steps of a rollout"
-            )
+        _check_rate(self.learning_rate, self.learning_rate_end)
+        for size in values_of(self.batch_size):
+            if self.rollout_steps % size:
+                raise ValueError(
+                    f"a batch_size of {size} does not divide the {self.rollout_steps} "
+                    "steps of a rollout"
+                )
         return self
 
 
@@ -236,31 +260,39 @@ def build_agent(
         return _episode_ppo(options, env, seed, device)
     if isinstance(options, PathwiseAgentSettings):
         options = options.as_ppo(env.num_envs)
-    rate: float | LinearSchedule = options.learning_rate
-    if options.learning_rate_end is not None:
-        rate = LinearSchedule(options.learning_rate, options.learning_rate_end, 1.0)
     algorithm: dict[str, Any] = {
         "env": env,
-        "learning_rate": rate,
         "n_steps": _steps_each(options.rollout_steps, env.num_envs),
-        "clip_range": options.clip_range,
         **{name: getattr(options, name) for name in HYPERPARAMETERS},
+        # Of what changes the first value; the callback `Schedules` sets the others.
+        **{name: values_of(getattr(options, name))[0] for name in SCHEDULED},
         "seed": seed,
         "device": device,
     }
-    layers = list(options.net_arch)
+    if options.learning_rate_end is not None:
+        first = algorithm["learning_rate"]
+        algorithm["learning_rate"] = LinearSchedule(first, options.learning_rate_end, 1.0)
     network: dict[str, Any] = {
         "activation_fn": ACTIVATIONS[options.activation],
         "log_std_init": options.log_std_init,
-        "net_arch": layers,
+        "net_arch": list(options.net_arch),
     }
     on_simplex = isinstance(env.action_space, Simplex)
     if on_simplex:
         network["distribution"] = options.distribution
         network["concentration_init"] = options.concentration_init
     network |= _seen(options, env) | _held(options, env)
+    model: OnPolicyAlgorithm = _ppo(options, network, algorithm)
+    setattr(model, "schedules", plain_schedules(schedules_of(options)))  # noqa: B010
+    return model
+
+
+def _ppo(
+    options: RecurrentPPOSettings | PPOSettings, network: dict[str, Any], algorithm: dict[str, Any]
+) -> Any:
+    layers = list(options.net_arch)
     if isinstance(options, PPOSettings):
-        if get_device(device).type in FUSED_DEVICES:
+        if get_device(algorithm["device"]).type in FUSED_DEVICES:
             network["optimizer_kwargs"] = dict(FUSED_ADAM)
         shared = _chosen(network, (SharedMlpPolicy, SimplexPolicy, BasisMlpPolicy))
         return PPO(shared, policy_kwargs=network, **algorithm)

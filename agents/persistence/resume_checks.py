@@ -51,6 +51,7 @@ def determinism_fingerprint(model: OnPolicyAlgorithm) -> dict[str, Any]:
     device = torch.device(model.device)
     cuda = device.type == "cuda"
     policy: Any = model.policy
+    schedules: Any = getattr(model, "schedules", None)  # None, as in earlier checkpoints: none
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -71,10 +72,12 @@ def determinism_fingerprint(model: OnPolicyAlgorithm) -> dict[str, Any]:
         "arithmetic": _ARITHMETIC,
         **{name.lower(): os.environ.get(name) for name in _VARIABLES},
         "num_envs": model.n_envs,
+        # Of what changes the schedule counts, and not its value when it was saved.
         **{
-            name: plain(getattr(model, name))
+            name: None if name in (schedules or ()) else plain(getattr(model, name))
             for name in ("n_steps", "normalize_advantage", *HYPERPARAMETERS)
         },
+        "schedules": schedules,
         "sequence_length": getattr(model, "sequence_length", None),
         "distribution": getattr(policy, "distribution", None),  # None: not on a simplex
         # Nor do the weights' shapes tell these; None, as in earlier checkpoints: all of them.

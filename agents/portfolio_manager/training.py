@@ -12,6 +12,7 @@ from agents.factory import PPOSettings, build_agent
 from agents.pathwise.objectives import MeanVariance
 from agents.pathwise.trainer import PathwiseSettings, PathwiseTrainer, make_twin
 from agents.portfolio_manager.files import TrainedWeights, load_moments, moments_of
+from agents.ppo.schedules import Schedules, schedules_of, values_of
 from conf.errors import InputError
 from envs.allocation.market import AllocationSettings, PanelMarket
 from envs.core.batch import Window
@@ -87,7 +88,8 @@ class TrainingPlan:
         """
         steps = self.update_interval * self.parallel_episodes
         sizes = [size for size in range(2, steps + 1) if steps % size == 0]
-        batch = min(sizes, key=lambda size: abs(math.log(size / self.agent.batch_size)))
+        wanted = values_of(self.agent.batch_size)[0]
+        batch = min(sizes, key=lambda size: abs(math.log(size / wanted)))
         return replace(self.agent, rollout_steps=steps, batch_size=batch)
 
 
@@ -127,7 +129,7 @@ def learn(
     progress = _Episodes(save_weights)
     rounds = math.ceil(plan.episodes / plan.parallel_episodes)
     steps = rounds * options.episode.sessions * plan.parallel_episodes
-    model.learn(steps, callback=progress)
+    model.learn(steps, callback=[progress, Schedules(schedules_of(agent), steps)])
     save_weights(plan.episodes)
     return progress.rewards[: plan.episodes]
 

@@ -69,6 +69,7 @@ class BookKernel(BatchKernel):
         super().__init__(num_envs, seed)
         self.market, self.options, self.window = market, options, window
         self.random_start = random_start
+        self._paths: IntArray | None = None  # that episodes are drawn on; None: all
         self._check_window()
         low = np.array([feature.low for feature in market.features], np.float32)
         high = np.array([feature.high for feature in market.features], np.float32)
@@ -112,6 +113,14 @@ class BookKernel(BatchKernel):
         self.start[:], self.session[:], self.path[:], self.end[:] = start, start, path, end
         return self._observe(self._row())
 
+    def restrict(self, window: Window, paths: IntArray | None) -> None:
+        """Draw new episodes inside that window and on these paths only; None: on all.
+
+        It is no part of the state that is saved. InputError for a window without an episode.
+        """
+        self.window, self._paths = window, paths
+        self._check_window()
+
     def step(self, action: NDArray[np.floating[Any]]) -> StepResult:
         """Trade to what the actions (N, A) ask for, go to the next close, settle, reward."""
         return self.trade_to(self.quantity_of(action))
@@ -142,7 +151,8 @@ class BookKernel(BatchKernel):
             target = overlay.quantity
         if self._market_closed is not None:
             target = self._kept_where_closed(target, self._market_closed.take(row))
-        cost = self._cost(target - ledger.quantity, mark, row)
+        self._change = change = target - ledger.quantity
+        cost = self._cost(change, mark, row)
         traded = ledger.trade(target, mark, cost)
         record = StepRecord(row, quantity, target, mark, cost, traded, overlay)
         self.held_quantity = target
@@ -151,6 +161,7 @@ class BookKernel(BatchKernel):
         held_value = ledger.settle(self._aged.take(next_row, axis=0), left, cash_return, closing)
         if closing is not None:
             cost = cost + closing
+            self._change = np.concatenate([change, target * left], axis=-1)
             closed = np.abs(held_value * left).sum(axis=-1)
             traded = traded + closed
             if self.overlay is not None:
@@ -270,6 +281,7 @@ class BookKernel(BatchKernel):
             excess_return=excess,
             cost_share=cost / before,
             traded_share=traded / before,
+            trades=self._num_trades,
             drawdown=drawdown,
             held_value=held_value,
             equity=ledger.equity,
@@ -284,6 +296,10 @@ class BookKernel(BatchKernel):
             reward = reward - self.options.reward.ruin_penalty * ruined
         statistics.add_reward(reward)
         return reward, ruined
+
+    def _num_trades(self) -> FloatArray:
+        trades: FloatArray = np.count_nonzero(self._change, axis=-1).astype(np.float64)
+        return trades
 
     def _recent_volatility(self) -> FloatArray:
         since = self.session[:, None] - 1 - np.arange(VOLATILITY_SESSIONS)
@@ -329,7 +345,10 @@ class BookKernel(BatchKernel):
             return np.full(count, window.start), path, np.full(count, window.stop - 1)
         sessions = self.options.episode.sessions
         start = self.rng.integers(window.start, window.stop - sessions, size=count)
-        path = self.rng.integers(0, paths, size=count)
+        if self._paths is None:
+            path = self.rng.integers(0, paths, size=count)
+        else:
+            path = self._paths[self.rng.integers(0, len(self._paths), size=count)]
         return start, path, start + sessions
 
     def _row(self) -> IntArray:

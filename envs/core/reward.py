@@ -38,6 +38,7 @@ class RewardWeights:
     concentration: NonNegative = 1.0
     market_correlation: NonNegative = 0.0
     turnover: NonNegative = 0.0
+    excess_trades: NonNegative = 0.0
     utility: NonNegative = 0.0
     volatility: NonNegative = 0.0
     deep_drawdown: NonNegative = 0.0
@@ -61,6 +62,7 @@ class RewardSettings:
     concentration_cap: NonNegative = 0.20  # share of equity one position may be worth
     concentration_slope: NonNegative = 10.0  # penalty per unit above the cap
     free_turnover: NonNegative = 0.05  # share of equity that may be traded a day unpunished
+    free_trades: NonNegative = 5.0  # trades a day that the term excess_trades leaves unpunished
     risk_aversion: NonNegative = 5.0  # of the terms utility and crra
     # Both count less that of a portfolio with this share in the index and the rest in cash. No
     # action changes it, so what is best stays so, but most of the market's noise is gone.
@@ -81,6 +83,9 @@ class Step(NamedTuple):
     equity: FloatArray  # (N,) dollars
     market_return: FloatArray  # (N,) of the index
     episode_sharpe: FloatArray  # (N,) daily, not annualised, NaN-free
+    # (N,) positions that were changed, counted on demand; a trade that closes at the next close
+    # counts too, an expiry does not
+    trades: Callable[[], FloatArray]
     # (N,) of recent returns with the index, NaN-free; costly, so computed on demand
     market_correlation: Callable[[], FloatArray]
     # (N,) standard deviation of the last 20 daily returns, likewise; 0 before there are five
@@ -107,6 +112,11 @@ def concentration(step: Step, options: RewardSettings) -> FloatArray:
 def turnover(step: Step, options: RewardSettings) -> FloatArray:
     """Minus what was traded beyond the free share of equity."""
     return -np.maximum(step.traded_share - options.free_turnover, 0.0)
+
+
+def excess_trades(step: Step, options: RewardSettings) -> FloatArray:
+    """Minus the number of trades beyond the free ones."""
+    return -np.maximum(step.trades() - options.free_trades, 0.0)
 
 
 def utility(step: Step, options: RewardSettings) -> FloatArray:
@@ -156,6 +166,7 @@ TERMS: dict[str, Callable[[Step, RewardSettings], FloatArray]] = {
     "concentration": concentration,
     "market_correlation": lambda step, _: -np.abs(step.market_correlation()),
     "turnover": turnover,
+    "excess_trades": excess_trades,
     "utility": utility,
     "volatility": lambda step, _: -step.recent_volatility(),
     "deep_drawdown": deep_drawdown,

@@ -14,7 +14,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -39,10 +39,18 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+import conf
 from conf.errors import InputError
 from conf.files import without_places
 from experiments import SHADOWING
-from experiments.runs.folder import MULTIRUN, SWEEP, is_walk, remove_if_untouched, shown_path
+from experiments.runs.folder import (
+    ABLATION,
+    MULTIRUN,
+    SWEEP,
+    is_walk,
+    remove_if_untouched,
+    shown_path,
+)
 from experiments.runs.signals import Terminated, orderly_interrupts
 
 EXIT_DONE, EXIT_GATE_FAILED, EXIT_BAD_INPUT = 0, 1, 2
@@ -187,8 +195,9 @@ class _Job:
         folder, hint = self._folder, ""
         if folder is not None:
             remove_if_untouched(folder, self._started)
-        if folder is not None and (folder / SWEEP).is_file():
-            hint = _resume_hint("sweep", folder)
+        for command, mark in (("sweep", SWEEP), ("ablate", ABLATION)):
+            if folder is not None and (folder / mark).is_file():
+                hint = _resume_hint(command, folder)
         walks = [] if folder is None else [p for p in (folder, folder.parent) if is_walk(p)]
         if walks:
             hint = _resume_hint("walk_forward", walks[0])
@@ -368,7 +377,9 @@ def compose_settings(overrides: Sequence[str], name: str = "config") -> DictConf
 
 def _unknown_choice(error: MissingConfigException) -> InputError:
     group, _, choice = (error.missing_cfg_file or "?").rpartition("/")
-    options = list(error.options or [])
+    # Of several choices of a group Hydra names none.
+    chosen_from = (Path(conf.__file__).parent / group).glob("*.yaml")
+    options = list(error.options or []) or [path.stem for path in chosen_from if group]
     if not options:
         return InputError(_first_line(error))
     close = difflib.get_close_matches(choice, options, n=1)
@@ -419,7 +430,11 @@ def _did_you_mean(key: str, known: list[str]) -> str:
 def _known_names(package: str, name: str, overrides: list[str]) -> list[str]:
     """Dotted keys of the composed configuration, and its groups; empty if it does not compose."""
     try:
-        with initialize_config_module(config_module=package, version_base="1.3"):
+        with ExitStack() as stack:
+            if not GlobalHydra.instance().is_initialized():  # as it is within a command
+                stack.enter_context(
+                    initialize_config_module(config_module=package, version_base="1.3")
+                )
             config = compose(config_name=name, overrides=overrides)
             groups = GlobalHydra.instance().config_loader().list_groups("")
     except Exception:  # whatever is wrong with them is complained of elsewhere

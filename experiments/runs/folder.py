@@ -18,6 +18,7 @@ MANIFEST = "manifest.json"
 LOCK = "run.lock"
 WALK = "walk_forward.json"
 SWEEP = "sweep.json"
+ABLATION = "ablation.json"
 MULTIRUN = "multirun.yaml"  # written by Hydra into the folder of a multirun
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SHOWN_RUNS = 3

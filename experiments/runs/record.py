@@ -72,7 +72,7 @@ class RunRecord:
         self._before: dict[str, Any] = {}
         self._changes: list[dict[str, Any]] = []
         self._facts: dict[str, Any] = {}
-        self._clock = 0.0
+        self._clock = self._cpu_clock = 0.0
         self._first_steps = 0
 
     def __enter__(self) -> RunRecord:
@@ -86,7 +86,7 @@ class RunRecord:
         self._before.setdefault("created", _now())
         self._data = self._before.get("data", self._data)
         self._steps = self._first_steps = int(self._before.get("steps", 0))
-        self._clock = time.monotonic()
+        self._clock, self._cpu_clock = time.monotonic(), time.process_time()
         self._facts = gather_provenance()
         self._changes = list(self._before.get("changes", []))
         if self._replaced:
@@ -127,7 +127,7 @@ class RunRecord:
         self._write("running")
 
     def _write(self, status: Status) -> None:
-        elapsed = time.monotonic() - self._clock
+        elapsed, cpu = time.monotonic() - self._clock, time.process_time() - self._cpu_clock
         new_steps = self._steps - self._first_steps
         speed = self._before.get("steps_per_second")
         if new_steps:
@@ -144,6 +144,7 @@ class RunRecord:
                 "config_hash": config_hash(self._config),
                 "steps": self._steps,
                 "wall_seconds": round(self._before.get("wall_seconds", 0.0) + elapsed, 3),
+                "cpu_seconds": round(self._before.get("cpu_seconds", 0.0) + cpu, 3),
                 "steps_per_second": speed,
                 "attempts": self._before.get("attempts", 0) + 1,
                 **({"changes": self._changes} if self._changes else {}),

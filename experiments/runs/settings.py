@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -10,9 +10,11 @@ from pydantic import Field
 
 from agents.factory import AgentSettings, PathwiseAgentSettings
 from agents.pathwise.trainer import PathwiseSettings
+from callbacks.curriculum import Curriculum, CurriculumSettings, NoCurriculum, Stage
 from conf.errors import InputError
 from conf.settings import build_settings, settings
 from envs.core.market import MarketSettings
+from envs.hedging.market import HedgingMarketSettings
 from experiments.environments.opening import MARKET_SECTIONS, market_settings, section
 from experiments.runs.folder import check_run_name
 
@@ -66,6 +68,7 @@ class RunSettings:
     agent: AgentSettings
     callbacks: CallbackSettings
     pretrain: NoPretraining | PathwisePretraining = field(default_factory=NoPretraining)
+    curriculum: NoCurriculum | CurriculumSettings = field(default_factory=NoCurriculum)
 
     @property
     def pathwise(self) -> PathwiseSettings | None:
@@ -82,7 +85,7 @@ class RunSettings:
         return 0 if alone else self.top.total_timesteps
 
 
-SECTIONS = (*MARKET_SECTIONS, "agent", "pretrain", "callbacks")
+SECTIONS = (*MARKET_SECTIONS, "agent", "pretrain", "curriculum", "callbacks")
 
 
 def run_settings(config: Mapping[str, Any]) -> RunSettings:
@@ -95,16 +98,42 @@ def run_settings(config: Mapping[str, Any]) -> RunSettings:
     check_run_name(checked.experiment)
     # Runs of earlier versions have no such section.
     pretrain = section(config, "pretrain") if "pretrain" in config else {"kind": "none"}
+    if pretrain.get("kind") == "none":  # what an experiment says of its own pretraining is left out
+        pretrain = {"kind": "none"}
+    curriculum = section(config, "curriculum") if "curriculum" in config else {"kind": "none"}
     result = RunSettings(
         top=checked,
         market=market_settings(config),
         agent=build_settings(AgentSettings, section(config, "agent"), "agent"),
         callbacks=build_settings(CallbackSettings, section(config, "callbacks"), "callbacks"),
         pretrain=build_settings(Pretraining, pretrain, "pretrain"),
+        curriculum=build_settings(Curriculum, curriculum, "curriculum"),
     )
     if isinstance(result.agent, PathwiseAgentSettings) and result.pretrain.kind != "none":
         raise InputError(
             f"pretrain={result.pretrain.kind} precedes PPO, and agent=pathwise makes no step of it",
             "Leave pretrain=none, or choose agent=recurrent_ppo",
         )
+    if isinstance(result.curriculum, CurriculumSettings):
+        _check_curriculum(result, result.curriculum.stages)
     return result
+
+
+def _check_curriculum(result: RunSettings, stages: Sequence[Stage]) -> None:
+    """InputError where no step of PPO draws episodes, or their days are made up."""
+    if isinstance(result.agent, PathwiseAgentSettings):
+        raise InputError(
+            "a curriculum is of PPO, and agent=pathwise makes no step of it",
+            "Leave curriculum=none, or choose agent=recurrent_ppo",
+        )
+    if isinstance(result.market, HedgingMarketSettings):
+        raise InputError(
+            "a curriculum narrows where episodes begin, and a liability's are given",
+            "Leave curriculum=none",
+        )
+    dated = any(stage.first or stage.last for stage in stages)
+    if dated and getattr(result.market, "data_worlds", None) is not None:
+        raise InputError(
+            "a curriculum of years was given for simulated worlds, whose days are made up",
+            "Choose curriculum=worlds, or data=sp500",
+        )

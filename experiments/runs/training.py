@@ -21,7 +21,9 @@ from agents.persistence.policy_file import DESCRIPTION, load_policy, policy_step
 from agents.persistence.resume_state import StatefulCallback
 from agents.persistence.sb3_zip import export_sb3_zip
 from agents.persistence.strict_json import read_json
+from agents.ppo.schedules import Linear, Schedules, schedules_of
 from callbacks.checkpointing import Checkpointing
+from callbacks.curriculum import CurriculumSettings, Places, StagedEpisodes, places_of
 from callbacks.dashboard import Dashboard, make_logger
 from callbacks.divergence import DivergenceCallback, explained_divergence
 from callbacks.performance import PerformanceCallback
@@ -135,14 +137,19 @@ def train_in(folder: Path, config: Mapping[str, Any]) -> float | None:
 
 
 def validation_score(run: Path) -> float | None:
-    """What the run's best policy was chosen by; None where there is none."""
+    """What the run's best policy was chosen by, more is better; None where there is none."""
+    return validation_scores(run).get("score")
+
+
+def validation_scores(run: Path) -> dict[str, float | None]:
+    """The metrics of the run's best policy, and its `score`; empty where there is none."""
     path = run / "best" / "validation.json"
     if not path.is_file():
-        return None
-    written = read_json(path)
-    metrics = written["metrics"]  # of earlier versions and of ensembles: without the score
-    score = written.get("score", metrics.get("score", metrics.get("sharpe")))
-    return None if score is None else float(score)
+        return {}
+    record = read_json(path)
+    metrics: dict[str, float | None] = record["metrics"]
+    # Those of earlier versions and of ensembles are without the score.
+    return {**metrics, "score": record.get("score", metrics.get("score", metrics.get("sharpe")))}
 
 
 def _changes(
@@ -185,11 +192,16 @@ def train_agent(job: TrainingJob) -> float | None:
     if (folder / START).is_dir():
         model.policy.load_state_dict(load_policy(folder / START).policy.state_dict())
     stage = _pathwise_stage(job, model)
+    places = _places(job)
     record_start(folder, job.config, setup.loaded.history.fingerprint)
     with RunRecord(folder, job.config, seed=top.seed, data=data, replaced=job.replaced) as record:
         validation = _validation(job)
-        checkpointing = _checkpointing(job, validation, record)
-        restored = _restore(job, model, {"validation": validation, "checkpointing": checkpointing})
+        staged = _curriculum(job, places, validation)
+        stateful: dict[str, StatefulCallback] = {"validation": validation, **staged}
+        checkpointing = _checkpointing(job, stateful, record)
+        restored = _restore(job, model, {**stateful, "checkpointing": checkpointing})
+        for stages in staged.values():
+            stages.init_callback(model)  # before the first episodes begin
         record.start_at(model.num_timesteps)
         record.describe_changes(model.num_timesteps, _inexact_because(job, model, validation))
         _announce(job, model)
@@ -209,6 +221,8 @@ def train_agent(job: TrainingJob) -> float | None:
             PerformanceCallback(),
             validation,
             progress,
+            Schedules(schedules_of(job.settings.agent), job.settings.steps),
+            *staged.values(),
             checkpointing,
         ]
         try:
@@ -304,12 +318,34 @@ def _validation(job: TrainingJob) -> Validation:
     )
 
 
-def _checkpointing(job: TrainingJob, validation: Validation, record: RunRecord) -> Checkpointing:
+def _places(job: TrainingJob) -> list[Places]:
+    """Where the episodes of each stage begin; none without a curriculum."""
+    curriculum, setup = job.settings.curriculum, job.setup
+    if not isinstance(curriculum, CurriculumSettings):
+        return []
+    market, window = setup.learning
+    env: Any = setup.settings.env
+    return places_of(curriculum.stages, market, window, env.episode.sessions)
+
+
+def _curriculum(
+    job: TrainingJob, places: Sequence[Places], validation: Validation
+) -> dict[str, StagedEpisodes]:
+    """The callback that leads through the stages, by its name in checkpoints; empty without."""
+    curriculum = job.settings.curriculum
+    if not isinstance(curriculum, CurriculumSettings):
+        return {}
+    return {"curriculum": StagedEpisodes(curriculum.stages, places, job.settings.steps, validation)}
+
+
+def _checkpointing(
+    job: TrainingJob, stateful: Mapping[str, StatefulCallback], record: RunRecord
+) -> Checkpointing:
     options = job.settings.callbacks
     return Checkpointing(
         job.folder / "checkpoints",
         options.checkpoint_every,
-        {"validation": validation},
+        stateful,
         options.keep_last,
         on_saved=record.progress,
     )
@@ -344,8 +380,14 @@ def _inexact_because(
     """Why a run whose settings were changed is not one that always had them; None if it is."""
     if job.allow_inexact:
         return "the device was changed, or an inexact resume was allowed"
-    if getattr(job.settings.agent, "learning_rate_end", None) is not None and job.settings.steps:
+    agent = job.settings.agent
+    if getattr(agent, "learning_rate_end", None) is not None and job.settings.steps:
         return "the learning rate falls with total_timesteps"
+    for name, schedule in schedules_of(agent).items():
+        if isinstance(schedule, Linear):
+            return f"{name} changes with total_timesteps"
+    if isinstance(job.settings.curriculum, CurriculumSettings):
+        return "the stages of the curriculum are shares of total_timesteps"
     rollout, every = model.n_steps * model.n_envs, job.settings.callbacks.validate_every
     for step in (validation.scored_at, _best_step(job.folder)):
         if step > 0 and step // every == (step - rollout) // every:

@@ -32,6 +32,7 @@ from numpy.typing import ArrayLike
 
 from conf.errors import InputError
 from conf.types import FloatArray
+from experiments.statistics.paired_effects import holm
 from experiments.statistics.sharpe_inference import SharpeEvidence, sharpe_evidence
 from risk.bootstrap import mean_block_length, stationary_indices
 from risk.metrics import NEGLIGIBLE, SESSIONS_PER_YEAR, aligned, check_level, checked_series
@@ -319,11 +320,8 @@ def _judge(
 
 def _better_by_holm(differences: tuple[Difference, ...], alpha: float) -> list[Difference]:
     """Benchmarks that are better than the agent by S. Holm's step-down test (1979)."""
-    rejected: list[Difference] = []
-    for i, candidate in enumerate(sorted(differences, key=lambda d: d.p_value)):
-        if candidate.p_value > alpha / (len(differences) - i):
-            break
-        rejected.append(candidate)
+    adjusted = holm([d.p_value for d in differences])
+    rejected = [d for d, p_value in zip(differences, adjusted, strict=True) if p_value <= alpha]
     return [d for d in rejected if d.outcome is Outcome.UNDERPERFORMS]
 
 

@@ -78,7 +78,7 @@ def begin_sweep(
         raise InputError(
             f"{shown_path(folder)} already holds a sweep", f"Go on with resume={shown_path(folder)}"
         )
-    portable = tuple(_portable(override) for override in overrides)
+    portable = tuple(portable_override(override) for override in overrides)
     content = {"overrides": list(portable), "sweep": settings_to_json(settings)}
     write_json(folder / SWEEP, {"format": SWEEP_FORMAT, **content})
     return Sweep(folder, portable, settings, _study(folder, storage))
@@ -250,7 +250,7 @@ def _study(folder: Path, storage: str | None) -> optuna.Study:
     )
 
 
-def _portable(override: str) -> str:
+def portable_override(override: str) -> str:
     """An override whose path, if it is one, leads from the working directory."""
     key, _, value = override.partition("=")
     bare = value.strip("'\"")

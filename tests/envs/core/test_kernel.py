@@ -59,6 +59,64 @@ def test_recent_volatility_is_that_of_the_last_twenty_returns():
     assert len(curves) > ROLLING_SESSIONS  # the ring has gone round
 
 
+def rewards_of(weights, actions, **options):
+    """Rewards (sessions,) of one book that acts so, and its equity before and after each step."""
+    reward = {"weights": {**dict.fromkeys(TERMS, 0.0), **weights}, **options}
+    chosen = options_of(episode={"sessions": len(actions)}, reward=reward)
+    kernel = kernel_of(random_walk(400, rate=0.05), 1, chosen)
+    kernel.reset()
+    rewards, equity, traded = [], [kernel.ledger.equity[0]], [0.0]
+    start = int(kernel.session[0])
+    for action in actions:
+        rewards.append(float(kernel.step(np.asarray(action)[None]).reward[0]))
+        equity.append(kernel.ledger.equity[0])
+        traded.append(kernel.ledger.traded[0])
+    close = kernel.market.history.close[0, start : start + len(actions) + 1]
+    market = np.diff(close) / close[:-1]
+    cash = kernel.market.cash_return[start : start + len(actions)]
+    excess = np.diff(equity) / equity[:-1] - cash
+    return np.array(rewards), excess, market, np.diff(traded) / equity[:-1]
+
+
+def test_trades_beyond_the_free_ones_are_counted_by_contract():
+    def quantity(number, units):
+        return np.where(np.arange(20) < number, units, 0.0)[None]
+
+    def rewards(weight, **options):
+        reward = {"weights": {**dict.fromkeys(TERMS, 0.0), "excess_trades": weight}, **options}
+        kernel = kernel_of(random_walk(120), 1, options_of(reward=reward))
+        kernel.reset()
+        # 7 opened, kept, all made larger but one kept, all closed, nothing.
+        books = [quantity(7, 1.0), quantity(7, 1.0), quantity(7, 2.0), quantity(0, 0.0)]
+        books[2][0, 3] = 1.0
+        return [float(kernel.trade_to(book).reward[0]) for book in [*books, books[-1]]]
+
+    assert rewards(0.05) == pytest.approx([-0.05 * 2, 0.0, -0.05 * 1, -0.05 * 2, 0.0])
+    assert rewards(1.0, free_trades=0.0) == [-7.0, 0.0, -6.0, -7.0, 0.0]
+
+
+def test_a_contract_that_is_closed_at_the_next_close_is_two_trades():
+    reward = {"weights": {**dict.fromkeys(TERMS, 0.0), "excess_trades": 1.0}, "free_trades": 0.0}
+    kernel = kernel_of(random_walk(120), 1, options_of(chain={"roll": "daily"}, reward=reward))
+    kernel.reset()
+    action = np.zeros((1, 20))
+    action[0, :4] = 0.1
+    assert [float(kernel.step(action).reward[0]) for _ in range(2)] == [-8.0, -8.0]
+
+
+def test_turnover_beyond_the_free_share_of_equity_and_the_correlation_with_the_index():
+    actions = np.random.default_rng(4).uniform(-0.3, 0.3, (30, 20))
+    rewards, _, _, traded = rewards_of({"turnover": 2.0}, actions, free_turnover=0.4)
+    assert (traded > 0.4).any()
+    np.testing.assert_allclose(rewards, -2.0 * np.maximum(traded - 0.4, 0.0), rtol=1e-9)
+    rewards, excess, market, _ = rewards_of({"market_correlation": 0.1}, actions)
+    expected = [
+        -0.1 * abs(np.corrcoef(excess[:day], market[:day])[0, 1]) if day > 5 else 0.0
+        for day in range(1, 31)
+    ]
+    np.testing.assert_allclose(rewards, expected, rtol=1e-6, atol=1e-12)
+
+
 def test_the_scalars_logged_of_an_option_book():
     kernel = kernel_of(random_walk(120), 2)
     kernel.reset()

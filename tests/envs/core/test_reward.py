@@ -17,6 +17,7 @@ def a_step(**changes) -> Step:
         "equity": np.array([1000.0]),
         "market_return": np.array([0.011]),
         "episode_sharpe": np.array([0.4]),
+        "trades": lambda: np.array([7.0]),
         "market_correlation": lambda: np.array([-0.5]),
         "recent_volatility": lambda: np.array([0.013]),
     }
@@ -34,6 +35,7 @@ BY_HAND = {
     "concentration": -10 * (0.3 - 0.2),
     "market_correlation": -0.5,
     "turnover": -0.2,
+    "excess_trades": -(7 - 5),
     "utility": 0.019 - 2.5 * 0.019**2,
     "volatility": -0.013,
     "deep_drawdown": -0.1,

@@ -55,6 +55,7 @@ def test_a_run_made_longer_equals_one_that_was_longer_from_the_start(
     ("settings", "reason"),
     [
         (["agent.learning_rate_end=1e-4"], "the learning rate falls with total_timesteps"),
+        (["agent.ent_coef={start:0.1,end:0}"], "ent_coef changes with total_timesteps"),
         (["callbacks.validate_every=10000"], "the policy of step 256 was scored"),
     ],
 )
@@ -62,6 +63,31 @@ def test_what_depends_on_the_total_is_said(command, tmp_path, settings, reason):
     assert command(train, *SHORT, *settings)[0] == 0
     assert command(train, f"resume={RUN}", "total_timesteps=512")[0] == 0
     assert reason in manifest_of(tmp_path / RUN)["changes"][0]["inexact_because"]
+
+
+STAIRS = ("agent.learning_rate=[[0,1e-3],[200,1e-4]]", "agent.batch_size=[[0,32],[300,64]]")
+ALLOCATION = (
+    *("+exp=allocation", "data.assets=3", "data.paths=2", "data.sessions=400"),
+    *(
+        override
+        for override in TINY
+        if not override.startswith(("data", "agent.lstm", "agent.n_ls"))
+    ),
+)
+
+
+@pytest.mark.parametrize("overrides", [TINY, ALLOCATION], ids=["recurrent_ppo", "allocation"])
+def test_stairs_of_absolute_steps_do_not_depend_on_the_total(command, tmp_path, overrides):
+    runs = {name: f"outputs/tiny/day/{name}" for name in ("whole", "longer")}
+    whole, longer = (tmp_path / folder for folder in runs.values())
+    changes = (*overrides, *STAIRS)
+    assert command(train, *changes, f"hydra.run.dir={runs['whole']}")[0] == 0
+    short = (*changes, "total_timesteps=256", f"hydra.run.dir={runs['longer']}")
+    assert command(train, *short)[0] == 0
+    assert command(train, f"resume={runs['longer']}", "total_timesteps=512")[0] == 0
+    assert manifest_of(longer)["changes"][0]["inexact_because"] is None
+    for name in POLICIES:
+        assert (longer / name).read_bytes() == (whole / name).read_bytes(), name
 
 
 @pytest.mark.parametrize(

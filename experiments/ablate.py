@@ -1,0 +1,129 @@
+"""Judge techniques: `python -m experiments.ablate +exp=quickstart techniques=[larger_batch,...]`.
+
+Each technique (conf/techniques/*.yaml) is trained with several seeds, and so is the same training
+without it. The verdict is about the difference of their validation scores, seed by seed: *helps*,
+*hurts* or *not shown*. All begin from a cold start of PPO (pretrain=none) unless pretrain is given.
+An ablation that was killed goes on with resume=<its folder>.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from pydantic import Field
+from rich.console import Console
+from tqdm import tqdm
+
+from conf.errors import InputError
+from conf.files import new_folder, write_json
+from conf.settings import build_settings, settings
+from experiments.reporting.page import write_report
+from experiments.runs.cli import launch, quoted
+from experiments.runs.config import plain_config
+from experiments.runs.folder import ABLATION, check_run_name, run_lock, shown_path
+from experiments.runs.parallel import PARALLEL_KEYS, parallel_settings
+from experiments.runs.training import refuse_other_overrides
+from experiments.sweeps.ablation import (
+    Ablation,
+    AblationSettings,
+    ablation_numbers,
+    begin_ablation,
+    reopen_ablation,
+    train_arms,
+)
+from experiments.sweeps.ablation_page import build_page, terminal_lines
+
+log = logging.getLogger(__name__)
+
+RESULT = "ablation"
+_INVOCATION = ("resume", "jobs", "report", *PARALLEL_KEYS)
+_OWN = ("techniques", "seeds", "level", "allow_inexact_resume", *_INVOCATION)
+
+
+@settings
+class Invocation:
+    """What may differ each time that an ablation goes on."""
+
+    jobs: Annotated[int, Field(ge=1, le=1024)] = 1
+    report: bool = True
+
+
+def ablate(config: DictConfig) -> None:
+    """Do the runs that are missing; print and write the comparison."""
+    plain = plain_config(config)
+    given = {name: plain[name] for name in Invocation.__dataclass_fields__}
+    request: Invocation = build_settings(Invocation, given, "ablate")
+    where, folder = parallel_settings(plain), Path(HydraConfig.get().runtime.output_dir)
+    with run_lock(folder):
+        ablation = _open(plain, folder)
+        runs = len(ablation.arms) * len(ablation.settings.seeds)
+        log.info("%d runs in %s", runs, shown_path(folder))
+        with tqdm(total=runs, unit="run", disable=None) as bar:
+            result = train_arms(ablation, request.jobs, where, bar.update)
+        with new_folder(folder / RESULT) as temporary:
+            write_json(temporary / "ablation.json", ablation_numbers(ablation, result))
+            if request.report:
+                write_report(temporary, build_page(ablation, result))
+    console = Console()
+    for line in terminal_lines(ablation, result):
+        console.print(line)
+    console.print(f"written to {shown_path(folder / RESULT)}")
+
+
+def _open(plain: Mapping[str, Any], folder: Path) -> Ablation:
+    if plain["resume"] is not None:
+        refuse_other_overrides(
+            _INVOCATION, "An ablation keeps its own settings; start a new one to change them"
+        )
+        return reopen_ablation(folder)
+    techniques = plain.get("techniques") or {}
+    chosen = {"techniques": techniques, "seeds": plain["seeds"], "level": plain["level"]}
+    if not techniques:
+        raise InputError(
+            "there is no technique to judge",
+            "Choose some: techniques=[larger_batch,entropy_linear]",
+        )
+    base = [text for text in HydraConfig.get().overrides.task if not _is_own(text)]
+    checked: AblationSettings = build_settings(AblationSettings, chosen, "ablate")
+    return begin_ablation(folder, base, checked)
+
+
+def _is_own(override: str) -> bool:
+    """Whether it is about the ablation, and none of a run's settings."""
+    key = override.lstrip("+~").partition("=")[0]
+    return key in _OWN or key.startswith("techniques.")
+
+
+def _prepared(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the folder of an ablation that goes on, which is logged into."""
+    prepared = list(arguments)
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        value = value.strip("'\"")
+        if key == "experiment":
+            check_run_name(value)
+        elif key == "resume" and value not in ("", "null"):
+            folders = (Path(value), Path("outputs") / value)
+            found = next((path for path in folders if (path / ABLATION).is_file()), None)
+            if found is None:
+                raise InputError(
+                    f"{value!r} is not the folder of an ablation: it has no {ABLATION}",
+                    "Start one with python -m experiments.ablate",
+                )
+            prepared.append(f"hydra.run.dir={quoted(found.resolve())}")
+    return prepared
+
+
+def main() -> int:
+    """Entry point of the command."""
+    return launch(ablate, "ablate", prepare=_prepared)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

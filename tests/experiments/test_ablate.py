@@ -1,0 +1,159 @@
+"""An ablation: planted techniques are classed right, nonsense is refused, a killed one goes on."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import conf
+from conf.errors import InputError
+from experiments import ablate
+from experiments.runs.record import load_manifest, load_run_config
+from experiments.sweeps import search
+
+# One asset rises and one falls; without a technique PPO learns next to nothing.
+MARKET = (
+    *("+exp=allocation", "experiment=tiny", "data.assets=2", "data.paths=1", "data.sessions=800"),
+    *("data.gbm.drift=[1.2,-0.8]", "data.gbm.vol_annual=0.2", "env.episode.sessions=40"),
+    *("reward.weights.portfolio_return=100", "reward.weights.deep_drawdown=0"),
+)
+AGENT = (
+    *("num_envs=4", "total_timesteps=512", "agent.rollout_steps=256", "agent.batch_size=64"),
+    *("agent.net_arch=[8]", "agent.learning_rate=1e-6", "agent.reward_scale=1"),
+    *("agent.n_epochs=20", "agent.log_std_init=0.5"),
+    *("callbacks.checkpoint_every=256", "callbacks.validate_every=100000"),
+)
+FOLDER = "outputs/tiny/ablation-day/time"
+HERE = f"hydra.run.dir={FOLDER}"
+USEFUL = "+techniques.useful={description: Learns, overrides: ['agent.learning_rate=1e-2']}"
+USELESS = "+techniques.useless={description: Noise, overrides: ['agent.max_grad_norm=0.4']}"
+
+
+def result_of(root):
+    return json.loads((root / FOLDER / "ablation" / "ablation.json").read_text())
+
+
+def test_planted_techniques_are_classed_right(command, tmp_path, monkeypatch):
+    """And the same after it was stopped in the middle, whose finished runs are not repeated."""
+    train, begun = search.train_in, []
+
+    def stop_after(count):
+        def train_some(folder, config):
+            if len(begun) >= count:
+                raise KeyboardInterrupt
+            begun.append(folder.name)
+            return train(folder, config)
+
+        monkeypatch.setattr(search, "train_in", train_some)
+
+    stop_after(4)
+    code, _, err = command(ablate, *MARKET, *AGENT, HERE, USEFUL, USELESS, "seeds=[0,1,2,3]")
+    assert (code, err.splitlines()[-1]) == (
+        130,
+        f"interrupted. Go on with: python -m experiments.ablate resume={FOLDER}",
+    )
+    stop_after(100)
+    finished = {p: p.stat().st_mtime_ns for p in (tmp_path / FOLDER).glob("*/policy.safetensors")}
+    assert len(finished) == 4
+    code, out, _ = command(ablate, f"resume={FOLDER}")
+    assert code == 0
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    result = result_of(tmp_path)
+    assert list(result["effects"]) == ["score"]  # no worlds
+    useful, useless = result["effects"]["score"]
+    assert (useful["technique"], useful["verdict"]) == ("useful", "helps")
+    assert (useless["technique"], useless["verdict"]) == ("useless", "not shown")
+    assert useful["low"] > 0.0
+    assert all(seconds > 0.0 for seconds in result["cpu_seconds_a_run"].values())
+    assert "helps" in out
+    assert "not shown" in out
+    page = (tmp_path / FOLDER / "ablation" / "report.html").read_text()
+    assert "Of 2 techniques 1 help, 0 hurt, and of 1 neither is shown" in page
+
+    # Paired: the same seed on both sides, and only the technique differs; all from a cold start.
+    for seed in (0, 3):
+        without, with_it = (
+            load_run_config(tmp_path / FOLDER / f"{arm}-{seed}") for arm in ("without", "useful")
+        )
+        assert without["seed"] == with_it["seed"] == seed
+        assert without["pretrain"]["kind"] == "none"
+        assert without["agent"].pop("learning_rate") == 1e-6
+        assert with_it["agent"].pop("learning_rate") == 1e-2
+        assert without == with_it
+    # Difference by hand from what the runs wrote.
+    scores = [
+        [
+            json.loads((tmp_path / FOLDER / f"{arm}-{seed}/best/validation.json").read_text())
+            for seed in range(4)
+        ]
+        for arm in ("without", "useful")
+    ]
+    by_hand = sum(b["score"] - a["score"] for a, b in zip(*scores, strict=True)) / 4
+    assert useful["difference"] == pytest.approx(by_hand)
+    assert load_manifest(tmp_path / FOLDER / "useful-0")["status"] == "finished"
+
+
+REFUSED = {
+    "seeds=[0,1]": "there is no technique to judge",
+    "techniques=[nothing]": "nothing is not available. Choices: ",
+    "+techniques.same={description: a, overrides: ['agent.learning_rate=1e-6']}": (
+        "technique same changes nothing: agent.learning_rate=1e-6"
+    ),
+    "+techniques.cheap={description: a, overrides: ['costs.rate_bps=0']}": (
+        "technique cheap changes costs, by which policies are judged"
+    ),
+    "+techniques.typo={description: a, overrides: ['agent.batch_sise=3']}": (
+        "technique typo: unknown setting agent.batch_sise. Did you mean agent.batch_size"
+    ),
+    "+techniques.empty={description: a}": "techniques.overrides is missing",
+    "+techniques.without={description: a, overrides: ['seed=1']}": "without is the name of what",
+}
+
+
+@pytest.mark.parametrize("argument", REFUSED)
+def test_a_mistake_is_one_line_code_2_and_nothing_is_trained(command, argument, tmp_path):
+    code, _, err = command(ablate, *MARKET, *AGENT, argument)
+    assert (code, err.count("\n")) == (2, 1), err
+    assert REFUSED[argument] in err
+    assert not list(tmp_path.rglob("*.json"))
+
+
+TECHNIQUES = sorted(
+    path.stem for path in (Path(conf.__file__).parent / "techniques").glob("*.yaml")
+)
+
+
+def test_every_technique_of_the_files_can_be_trained_in_quickstart(command, tmp_path, monkeypatch):
+    """But those of years, which simulated worlds do not have."""
+    opened = []
+
+    def stop(ablation, *_):
+        opened.append(ablation)
+        raise InputError("stopped here")
+
+    monkeypatch.setattr(ablate, "train_arms", stop)
+    fitting = [name for name in TECHNIQUES if name != "curriculum_years"]
+    chosen = f"techniques=[{','.join(fitting)}]"
+    assert command(ablate, "+exp=quickstart", chosen)[2] == "error: stopped here\n"
+    assert opened[0].arms == ("without", *fitting)
+    assert opened[0].settings.seeds == (0, 1, 2, 3, 4)
+    arguments = opened[0].arguments("larger_batch", 3)
+    assert arguments[:4] == ["+exp=quickstart", "pretrain=none", "agent.batch_size=256", "seed=3"]
+    command(ablate, "techniques=[curriculum_years]", "seeds=[7,8]")
+    assert opened[1].settings.seeds == (7, 8)
+    _, _, err = command(ablate, "+exp=quickstart", "techniques=[curriculum_years]")
+    assert "technique curriculum_years: a curriculum of years was given for simulated worlds" in err
+
+
+@pytest.mark.parametrize("seeds", ["[0]", "[1,1]", "[-1,0]", "3"])
+def test_seeds_have_to_be_two_different_ones(command, seeds, tmp_path):
+    code, _, err = command(ablate, *MARKET, *AGENT, USEFUL, f"seeds={seeds}")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "seed" in err
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_an_ablation_keeps_its_settings(command, tmp_path):
+    code, _, err = command(ablate, "resume=outputs/nothing")
+    assert code == 2
+    assert "is not the folder of an ablation" in err
