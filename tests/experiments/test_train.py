@@ -28,8 +28,8 @@ TINY_HEDGING = (
     "agent.stretches=16",
 )
 TINY_WORLDS = (
-    *("data.worlds.markets=2", "data.worlds.paths=1", "env.episode.sessions=40"),
-    *("data.worlds.draws=2", "agent.updates=3", "agent.stretches=4", "agent.net_arch=[8]"),
+    *("data.worlds.markets=2", "data.worlds.paths=1", "data.worlds.draws=2"),
+    *("agent.updates=3", "agent.stretches=4", "agent.net_arch=[8]"),
 )
 RUN = "hydra.run.dir=outputs/tiny/day/run"
 
@@ -37,7 +37,12 @@ RUN = "hydra.run.dir=outputs/tiny/day/run"
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_and_trains(command, name, tmp_path):
     tiny = TINY_ALLOCATION if name in ALLOCATIONS else TINY
-    others = {"all_worlds": TINY_WORLDS, "hedging": TINY_HEDGING, "hedging_recurrent": TINY_HEDGING}
+    others = {
+        "all_worlds": (*TINY_WORLDS, "env.episode.sessions=40"),
+        "hedging": TINY_HEDGING,
+        "hedging_recurrent": TINY_HEDGING,
+        "hedging_sp500": TINY_WORLDS,
+    }
     tiny = others.get(name, tiny)
     if name in ("production", "quickstart"):
         tiny = (*tiny, "pretrain.updates=5")
@@ -170,7 +175,8 @@ def test_production_warns_when_yahoo_cannot_be_reached(command, tmp_path, monkey
 
     monkeypatch.setattr(sources, "load_yahoo", unreachable)
     tiny = [text for text in TINY if not text.startswith("data")]
-    code, out, _ = command(train, "+exp=production", *tiny, "total_timesteps=128", RUN)
+    small = ("total_timesteps=128", "data.worlds.markets=4", "pretrain.updates=5")
+    code, out, _ = command(train, "+exp=production", *tiny, *small, RUN)
     assert code == 0
     assert "FALLBACK" in out
     run = tmp_path / "outputs/tiny/day/run"

@@ -72,8 +72,8 @@ def test_two_clocks_are_no_martingale(monkeypatch, simulated, priced):
 def test_a_share_that_loses_its_dividends_is_no_martingale(monkeypatch):
     right = hedging_market.build_hedging_market
 
-    def of_prices(history, options):
-        market = right(history, options)
+    def of_prices(history, *others):
+        market = right(history, *others)
         prices = {name: getattr(market, name).copy() for name in ("mark", "aged")}
         for each in prices.values():
             each[..., 0] = history.close
