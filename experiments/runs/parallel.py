@@ -193,8 +193,8 @@ def _backend(where: ParallelSettings, jobs: int) -> Iterator[tuple[type[Exceptio
         elif where.backend == "ray":
             ray = _extra("ray", "ray")
             if not ray.is_initialized():
+                # Until this process ends: to begin takes Ray some seconds.
                 ray.init(where.address, log_to_driver=False, logging_level=logging.ERROR)
-                stack.callback(ray.shutdown)
             _extra("ray.util.joblib", "ray").register_ray()
             stack.enter_context(parallel_config("ray"))
             yield (ray.exceptions.RayError,)

@@ -247,7 +247,7 @@ def test_a_run_name_outside_outputs_is_refused(command, tmp_path):
 
 BAD = {
     "sed=1": "unknown setting sed. Did you mean seed?",
-    "+exp=prod": "exp=prod is not available. Choices: allocation, allocation_stocks, document",
+    "+exp=prod": "exp=prod is not available. Choices: all_worlds, allocation, allocation_stocks",
     "agent.leraning_rate=1": "Did you mean agent.learning_rate or",
     "+agent.leraning_rate=1": "unknown setting agent.leraning_rate = 1. Did you mean",
     "+rewrd=1": "unknown setting config.rewrd",

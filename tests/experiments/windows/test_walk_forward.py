@@ -409,7 +409,7 @@ def test_every_experiment_composes_as_in_training(name):
 def test_a_fitted_clock_is_that_of_each_windows_own_training_years(tmp_path):
     with initialize_config_module("conf", version_base="1.3"):
         plain = plain_config(compose("walk_forward", overrides=["data.closed_day_weight=fitted"]))
-    others = (*INVOCATION_KEYS, "walk_forward")
+    others = (*INVOCATION_KEYS, "walk_forward", "parallel")
     config = {name: value for name, value in plain.items() if name not in others}
     request = {"train_years": 5, "first_test": 2006}
     walk = open_walk(config, request, tmp_path / "walk")
