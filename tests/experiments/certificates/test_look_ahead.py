@@ -127,13 +127,13 @@ def test_a_hedger_that_reads_the_next_session_is_found(monkeypatch, method, wher
 
 
 def test_a_liability_at_tomorrows_volatility_is_named(monkeypatch):
-    right = hedging_market.price_liability
+    right = hedging_market.Quotes
 
     def early(history, *rest):
         later = np.append(history.implied_vol[:, 1:], history.implied_vol[:, -1:], axis=1)
         return right(dataclasses.replace(history, implied_vol=later), *rest)
 
-    monkeypatch.setattr(hedging_market, "price_liability", early)
+    monkeypatch.setattr(hedging_market, "Quotes", early)
     configuration = Configuration("x", LoadedSource("gbm", small_index()), hedging_settings())
     named = arrays(compare_futures(configuration, 2, seed=3))
     assert None not in named
