@@ -42,10 +42,10 @@ def wait_for(path, process):
 @pytest.mark.parametrize(
     ("number", "times", "code", "word"),
     [
-        (signal.SIGINT, 1, 130, "interrupted"),
         (signal.SIGINT, 3, 130, "interrupted"),
         (signal.SIGTERM, 1, 143, "terminated"),
-        (signal.SIGTERM, 3, 143, "terminated"),
+        pytest.param(signal.SIGINT, 1, 130, "interrupted", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 3, 143, "terminated", marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_saves_the_last_rollout_and_says_how_to_go_on(tmp_path, number, times, code, word):
