@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
 
+from conf.errors import InputError
 from conf.files import new_folder, write_json
 from conf.settings import build_settings, settings
 from experiments.environments.hedging import HedgingSetup
@@ -85,6 +86,13 @@ def evaluate(config: DictConfig) -> float:
 
 def _evaluate_hedge(tested: TestedRun, request: EvaluateSettings) -> float:
     """Minus the objective of the run's hedge on unseen liabilities, which is to be kept low."""
+    if request.skill:
+        raise InputError("skill=true is measured of option books", "Leave it away")
+    if request.split and tested.setup.settings.data.source == "synthetic":
+        raise InputError(
+            f"split={request.split} means nothing where a hedge is judged on newly simulated paths",
+            "Leave it away",
+        )
     resamples = min(request.resamples, MOST_RESAMPLES)  # of 100,000 paths each
     evaluation = evaluate_hedging(tested, request.split or "test", resamples=resamples)
     folder = tested.run / _folder_name(request, tested)

@@ -47,6 +47,7 @@ from envs.options.surface import SurfaceSettings
 from risk.overlay import RiskSettings
 
 UNDERLYING = "underlying"
+LEAST_PREMIUM = 1e-6  # of what the shares under the liability are worth
 ModelVolatility = Annotated[
     Literal["quoted", "sale"] | Annotated[float, Field(gt=0.0, lt=5.0)],
     in_one_message("quoted, sale, or an annual volatility between 0 and 5"),
@@ -217,9 +218,9 @@ def build_hedging_market(
     notional = options.initial_equity_usd * options.notional_share
     units = notional / spot[:, sold]
     premium = priced.price[:, sold] * units
-    if premium.min() <= 0.0:
+    if premium.min() <= LEAST_PREMIUM * notional:
         raise InputError(
-            "a liability has no price when it is sold",
+            "a liability has next to no price when it is sold, and everything is measured in it",
             "Choose moneyness nearer to 1, or a higher volatility",
         )
     dividends = history.dividend_yield * history.days_to_next / DAYS_PER_YEAR
@@ -305,7 +306,7 @@ class HedgingMarketSettings(MarketSettings):
         return None if isinstance(self.data, SyntheticData) else self.data.worlds
 
     def load(self) -> LoadedMarket:
-        """The underlying; an embargo as long as the liability, whose end the training sees."""
+        """The underlying; no embargo, for liabilities end within the split of their sale."""
         return load_market(self.data, embargo_days=0, warmup_sessions=1)
 
     def build(self, history: MarketHistory) -> HedgingMarket:

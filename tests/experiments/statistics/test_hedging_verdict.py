@@ -104,3 +104,15 @@ def test_the_same_seed_gives_the_same_and_bad_input_is_refused():
     ):
         with pytest.raises(InputError, match=complaint):
             compare_hedges(agent, benchmarks, PAPER)
+
+
+def test_few_blocks_of_overlapping_liabilities_judge_nothing():
+    few, enough = (
+        compare_hedges(
+            costs(1, paths=n), {"delta": costs(2, paths=n, mean=0.9)}, PAPER, mean_block=42.0
+        )
+        for n in (600, 630)
+    )
+    assert few.outcome is few.differences[0].outcome is Outcome.INCONCLUSIVE
+    assert "14.3 blocks of 42" in few.reason
+    assert enough.outcome is Outcome.OUTPERFORMS
