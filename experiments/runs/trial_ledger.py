@@ -201,7 +201,8 @@ def _taken_over(ledger: Path) -> list[Row]:
 def _parsed(line: bytes) -> Row | None:
     try:
         row = json.loads(line)
-    except ValueError:
+        _text(row)  # a ValueError for what is no finite number
+    except (ValueError, RecursionError):
         return None
     whole = isinstance(row, dict) and all(isinstance(row.get(name), str) for name in _FRAME)
     return row if whole and isinstance(row.get("run"), str) else None

@@ -30,8 +30,9 @@ from risk.bootstrap import interquartile_mean
 
 ABLATION_FORMAT = 1
 WITHOUT = "without"
-# By what a policy is judged: a technique that changed it would be judged otherwise than without it.
-_CONDITIONS = ("data", "surface", "costs", "risk")
+# By what a policy is judged, of `env` all but what is observed: a technique that changed it, or how
+# many policies a run chooses among, would be judged otherwise than without it.
+_CONDITIONS = ("data", "surface", "costs", "risk", "callbacks", "threads", "experiment", "env")
 # Of a validation: what the verdict is about, and its parts where there are worlds.
 SCORE = "score"
 PARTS = ("sharpe", "worlds_sharpe")
@@ -230,12 +231,17 @@ def _check(ablation: Ablation) -> None:
                 f"technique {name} changes nothing: {' '.join(technique.overrides)}",
                 "Leave it out, or compare with other settings",
             )
-        changed = [key for key in _CONDITIONS if own.get(key) != plain.get(key)]
+        changed = [key for key in _CONDITIONS if _judging(own, key) != _judging(plain, key)]
         if changed:
             raise InputError(
                 f"technique {name} changes {changed[0]}, by which policies are judged",
                 "Compare techniques of learning; to compare markets use experiments.compare",
             )
+
+
+def _judging(config: Mapping[str, Any], key: str) -> Any:
+    part = config.get(key)
+    return {**part, "observation": None} if key == "env" and isinstance(part, dict) else part
 
 
 def _cpu_seconds(run: Path) -> float:

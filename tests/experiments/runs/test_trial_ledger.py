@@ -122,6 +122,9 @@ def test_a_thousand_edits_are_all_found(outputs):
         lambda content: bytes(100) + content[100:],
         lambda content: content.replace(b'"seed":1', b'"seed":null'),
         lambda content: content.replace(b'"seed":1', b'"seed": 1'),
+        lambda content: content.replace(b'"seed":1', b'"seed":NaN'),
+        lambda content: content.replace(b'"seed":1', b'"seed":1e999'),
+        lambda content: b"[" * 100_000 + b"\n" + content,
         lambda content: b"[]\n" + content,
     ],
 )

@@ -102,6 +102,12 @@ REFUSED = {
     "+techniques.cheap={description: a, overrides: ['costs.rate_bps=0']}": (
         "technique cheap changes costs, by which policies are judged"
     ),
+    "+techniques.often={description: a, overrides: ['callbacks.validate_every=64']}": (
+        "technique often changes callbacks, by which policies are judged"
+    ),
+    "+techniques.levered={description: a, overrides: ['env.episode.sessions=20']}": (
+        "technique levered changes env, by which policies are judged"
+    ),
     "+techniques.typo={description: a, overrides: ['agent.batch_sise=3']}": (
         "technique typo: unknown setting agent.batch_sise. Did you mean agent.batch_size"
     ),
