@@ -24,9 +24,9 @@ from conf.errors import InputError
 from conf.files import new_folder, write_json
 from conf.settings import build_settings, settings
 from experiments.reporting.page import write_report
-from experiments.runs.cli import launch, quoted
+from experiments.runs.cli import launch
 from experiments.runs.config import plain_config
-from experiments.runs.folder import ABLATION, check_run_name, run_lock, shown_path
+from experiments.runs.folder import ABLATION, run_lock, shown_path
 from experiments.runs.parallel import PARALLEL_KEYS, parallel_settings
 from experiments.runs.training import refuse_other_overrides
 from experiments.sweeps.ablation import (
@@ -38,12 +38,13 @@ from experiments.sweeps.ablation import (
     train_arms,
 )
 from experiments.sweeps.ablation_page import build_page, terminal_lines
+from experiments.sweeps.arguments import of_runs, prepared
 
 log = logging.getLogger(__name__)
 
 RESULT = "ablation"
 _INVOCATION = ("resume", "jobs", "report", *PARALLEL_KEYS)
-_OWN = ("techniques", "seeds", "level", "allow_inexact_resume", *_INVOCATION)
+_OWN = ("seeds", "level", *_INVOCATION)
 
 
 @settings
@@ -89,35 +90,13 @@ def _open(plain: Mapping[str, Any], folder: Path) -> Ablation:
             "there is no technique to judge",
             "Choose some: techniques=[larger_batch,entropy_linear]",
         )
-    base = [text for text in HydraConfig.get().overrides.task if not _is_own(text)]
+    base = of_runs(HydraConfig.get().overrides.task, _OWN, "techniques")
     checked: AblationSettings = build_settings(AblationSettings, chosen, "ablate")
     return begin_ablation(folder, base, checked)
 
 
-def _is_own(override: str) -> bool:
-    """Whether it is about the ablation, and none of a run's settings."""
-    key = override.lstrip("+~").partition("=")[0]
-    return key in _OWN or key.startswith("techniques.")
-
-
 def _prepared(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the folder of an ablation that goes on, which is logged into."""
-    prepared = list(arguments)
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        value = value.strip("'\"")
-        if key == "experiment":
-            check_run_name(value)
-        elif key == "resume" and value not in ("", "null"):
-            folders = (Path(value), Path("outputs") / value)
-            found = next((path for path in folders if (path / ABLATION).is_file()), None)
-            if found is None:
-                raise InputError(
-                    f"{value!r} is not the folder of an ablation: it has no {ABLATION}",
-                    "Start one with python -m experiments.ablate",
-                )
-            prepared.append(f"hydra.run.dir={quoted(found.resolve())}")
-    return prepared
+    return prepared(arguments, ABLATION, "an ablation", "ablate")
 
 
 def main() -> int:

@@ -20,15 +20,15 @@ from pydantic import Field
 from rich.console import Console
 from tqdm import tqdm
 
-from conf.errors import InputError
 from conf.files import write_json
 from conf.settings import build_settings, settings
 from experiments.environments.opening import section
-from experiments.runs.cli import launch, quoted
+from experiments.runs.cli import launch
 from experiments.runs.config import plain_config
-from experiments.runs.folder import SWEEP, check_run_name, run_lock, shown_path
+from experiments.runs.folder import SWEEP, run_lock, shown_path
 from experiments.runs.parallel import PARALLEL_KEYS, parallel_settings
 from experiments.runs.training import refuse_other_overrides
+from experiments.sweeps.arguments import of_runs, prepared
 from experiments.sweeps.page import terminal_lines, write_page
 from experiments.sweeps.search import (
     Sweep,
@@ -69,7 +69,7 @@ def sweep(config: DictConfig) -> float | None:
             opened = reopen_sweep(folder, request.storage)
         else:
             chosen = sweep_settings(section(plain, "sweep"))
-            base = [text for text in HydraConfig.get().overrides.task if not _is_own(text)]
+            base = of_runs(HydraConfig.get().overrides.task, _INVOCATION, "sweep")
             check_space(base, chosen)
             opened = begin_sweep(folder, base, chosen, request.storage)
         log.info("%d trials in %s", opened.settings.trials, shown_path(folder))
@@ -96,30 +96,8 @@ def _print(opened: Sweep, page: Path) -> float | None:
     return value
 
 
-def _is_own(override: str) -> bool:
-    """Whether it is about the sweep, and none of a run's settings."""
-    key = override.lstrip("+~").partition("=")[0]
-    return key in (*_INVOCATION, "sweep", "allow_inexact_resume") or key.startswith("sweep.")
-
-
 def _prepared(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the folder of a sweep that goes on, which is logged into."""
-    prepared = list(arguments)
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        value = value.strip("'\"")
-        if key == "experiment":
-            check_run_name(value)
-        elif key == "resume" and value not in ("", "null"):
-            folders = (Path(value), Path("outputs") / value)
-            found = next((path for path in folders if (path / SWEEP).is_file()), None)
-            if found is None:
-                raise InputError(
-                    f"{value!r} is not the folder of a sweep: it has no {SWEEP}",
-                    "Start one with python -m experiments.sweep",
-                )
-            prepared.append(f"hydra.run.dir={quoted(found.resolve())}")
-    return prepared
+    return prepared(arguments, SWEEP, "a sweep", "sweep")
 
 
 def main() -> int:

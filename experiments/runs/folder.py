@@ -57,6 +57,22 @@ def resolve_run(run: str | Path, root: Path = Path("outputs")) -> Path:
     return folder.resolve()
 
 
+def resolve_folder(
+    text: str, record: str, what: str, command: str, root: Path = Path("outputs")
+) -> Path:
+    """The folder that holds `record`, given as a path or below `root`; absolute.
+
+    InputError where there is none: `what` it is not, and the command that begins one.
+    """
+    for folder in (Path(text), root / text):
+        if (folder / record).is_file():
+            return folder.resolve()
+    raise InputError(
+        f"{text!r} is not the folder of {what}: it has no {record}",
+        f"Start one with python -m experiments.{command}",
+    )
+
+
 def is_walk(folder: Path) -> bool:
     """Whether it is the folder of a walk-forward, which holds a run for each window."""
     return (folder / WALK).is_file()

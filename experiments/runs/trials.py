@@ -204,7 +204,11 @@ def read_trials(ledger: Path) -> pd.DataFrame:
 
     None if there is no ledger yet. Raises InputError for a file that is damaged or is no ledger.
     """
-    rows = [content_of(row) for row in read_rows(ledger) if row["kind"] in (RESULT, UNPROVEN)]
+    return _results(read_rows(ledger))
+
+
+def _results(ledger_rows: Sequence[Row]) -> pd.DataFrame:
+    rows = [content_of(row) for row in ledger_rows if row["kind"] in (RESULT, UNPROVEN)]
     newest = {_key(row): row for row in rows}
     frame = pd.DataFrame([newest[key] for key in sorted(newest)], columns=list(_COLUMNS))
     return frame.astype(_COLUMNS)
@@ -221,11 +225,12 @@ def trials_on(
     over the rows of that split with a finite Sharpe ratio, if there are ten, and never less than
     that of a Sharpe ratio without skill: repeating a run must not lower the bar.
     """
-    rows = read_trials(ledger)
+    ledger_rows = read_rows(ledger)
+    rows = _results(ledger_rows)
     rows = rows[rows["data_fingerprint"] == data_fingerprint]
     starts = Counter(
         row["run"]
-        for row in read_rows(ledger)
+        for row in ledger_rows
         if row["kind"] == STARTED and row["data_fingerprint"] == data_fingerprint
     )
     by_run = rows.groupby("run")["candidates"].max().to_dict()

@@ -24,7 +24,8 @@ from experiments.runs.record import load_manifest
 from experiments.runs.settings import run_settings
 from experiments.runs.training import validation_scores
 from experiments.statistics.paired_effects import PairedEffect, paired_effects
-from experiments.sweeps.search import portable_override, train_one
+from experiments.sweeps.arguments import portable_override
+from experiments.sweeps.search import train_one
 from experiments.sweeps.space import configuration
 from risk.bootstrap import interquartile_mean
 

@@ -8,8 +8,6 @@ the whole sweep were killed, changes which trials there are.
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +29,7 @@ from experiments.runs.folder import MANIFEST, SWEEP, log_into, shown_path
 from experiments.runs.parallel import LOCAL, ParallelSettings, run_tasks
 from experiments.runs.record import load_manifest
 from experiments.runs.training import train_in
+from experiments.sweeps.arguments import portable_override
 from experiments.sweeps.space import (
     SweepSettings,
     Value,
@@ -248,10 +247,3 @@ def _study(folder: Path, storage: str | None) -> optuna.Study:
     return optuna.create_study(
         storage=where, study_name=name, direction="maximize", load_if_exists=True
     )
-
-
-def portable_override(override: str) -> str:
-    """An override whose path, if it is one, leads from the working directory."""
-    key, _, value = override.partition("=")
-    bare = value.strip("'\"")
-    return f"{key}={json.dumps(os.path.relpath(bare))}" if os.path.isabs(bare) else override

@@ -21,7 +21,7 @@ from envs.market.sources.index import with_clock
 from experiments.environments.opening import open_market
 from experiments.environments.setup import MarketSetup
 from experiments.runs.config import config_hash, recorded_data, refuse_evaluated
-from experiments.runs.folder import MANIFEST, WALK, is_walk, shown_path
+from experiments.runs.folder import MANIFEST, WALK, is_walk, resolve_folder, shown_path
 from experiments.runs.record import load_manifest
 from experiments.runs.settings import RunSettings, run_settings
 from experiments.runs.training import build_model, configure_torch
@@ -148,13 +148,7 @@ def reopen_walk(folder: Path) -> WalkForwardRun:
 
 def resolve_walk(text: str, root: Path = Path("outputs")) -> Path:
     """The folder of a walk-forward, given as a path or below `root`; absolute."""
-    for folder in (Path(text), root / text):
-        if is_walk(folder):
-            return folder.resolve()
-    raise InputError(
-        f"{text!r} is not the folder of a walk-forward: it has no {WALK}",
-        "Start one with python -m experiments.walk_forward",
-    )
+    return resolve_folder(text, WALK, "a walk-forward", "walk_forward", root)
 
 
 def _read(folder: Path) -> dict[str, Any]:
