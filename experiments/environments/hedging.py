@@ -23,18 +23,19 @@ from conf.errors import InputError
 from envs.core.batch import Window
 from envs.hedging.market import HedgingMarket, HedgingMarketSettings
 from envs.hedging.worlds import build_hedging_worlds
-from envs.market.sources.index import LoadedMarket, SyntheticData, past_of, simulate_market
+from envs.market.history import MarketHistory
+from envs.market.models.worlds import WorldSettings
+from envs.market.sources.index import LoadedMarket, SyntheticData, simulate_market
 from experiments.backtests.backtest import Backtest, first_session
 from experiments.environments.attribution import Attribution, write_off
-from experiments.environments.setup import MarketSetup
+from experiments.environments.worlds import WorldsSetup, whole
 
 PATHS_AT_ONCE = 10_000
-_UNSEEN_WORLDS, _UNSEEN_PATHS = 30, 4  # markets and paths of each, to validate in
 _UNSEEN_SEED = 2**40  # that of no data: seeds of data are taken as they are
 
 
 @dataclass(frozen=True)
-class HedgingSetup(MarketSetup):
+class HedgingSetup(WorldsSetup[HedgingMarket]):
     """A liability and the shares against it."""
 
     loaded: LoadedMarket
@@ -67,23 +68,11 @@ class HedgingSetup(MarketSetup):
             )
         return fit_hedges(self.market, self.settings.env, window)
 
-    def drawn(self, draw: int) -> tuple[HedgingMarket, Window]:
-        """The training years or, with `data.worlds`, simulated markets fitted to them."""
-        worlds = self.settings.data_worlds
-        if worlds is None:
-            return self.market, self.window("train")
-        past = past_of(self.loaded, "train")
-        market = build_hedging_worlds(self.settings, worlds, past, draw=draw)
-        return market, Window(0, market.history.num_sessions)
-
-    @cached_property
-    def unseen_worlds(self) -> HedgingMarket | None:
-        """Other worlds of the same kinds, to validate in; None without `data.worlds`."""
-        worlds = self.settings.data_worlds
-        if worlds is None:
-            return None
-        few = replace(worlds, markets=min(worlds.markets, _UNSEEN_WORLDS), paths=_UNSEEN_PATHS)
-        return build_hedging_worlds(self.settings, few, past_of(self.loaded, "train"), unseen=True)
+    def build_worlds(
+        self, worlds: WorldSettings, past: MarketHistory, *, unseen: bool = False, draw: int = 0
+    ) -> HedgingMarket:
+        """Priced at each world's surface."""
+        return build_hedging_worlds(self.settings, worlds, past, unseen=unseen, draw=draw)
 
     def sold_daily(self, split: str) -> Iterator[tuple[HedgingMarket, Window]]:
         """Markets in which together a liability is sold at every session of a split.
@@ -131,7 +120,7 @@ class HedgingSetup(MarketSetup):
         window, env, market = self.window(split), self.settings.env, self.market
         unseen = self.unseen_worlds
         if unseen is not None and split == "validation":
-            market, window = unseen, Window(0, unseen.history.num_sessions)
+            market, window = unseen, whole(unseen)
 
         def score(policy: Policy) -> Mapping[str, float]:
             lost = hedging_costs(policy, market, env, window)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, ClassVar
 
 from agents.baselines.options import build_baselines
@@ -13,21 +12,21 @@ from agents.baselines.reference import Baseline
 from agents.policy import Policy
 from callbacks.validation import Score
 from envs.core.batch import Window
-from envs.market.sources.index import LoadedMarket, past_of
+from envs.market.history import MarketHistory
+from envs.market.models.worlds import WorldSettings
+from envs.market.sources.index import LoadedMarket
 from envs.option_portfolio.market import OptionMarket, OptionMarketSettings
 from envs.option_portfolio.worlds import build_worlds
 from envs.options.surface import FlatSurface, VixSurface
 from experiments.backtests.backtest import Backtest, run_backtest
 from experiments.environments.attribution import Attribution, attribute
 from experiments.environments.holdings import position_report, strategy_by_day
-from experiments.environments.setup import MarketSetup
+from experiments.environments.worlds import WorldsSetup, whole
 from risk.metrics import sharpe_ratio, simple_returns
-
-_UNSEEN, _UNSEEN_PATHS = 30, 4  # markets and paths of each, to validate in
 
 
 @dataclass(frozen=True)
-class OptionSetup(MarketSetup):
+class OptionSetup(WorldsSetup[OptionMarket]):
     """Twenty contracts on one index."""
 
     loaded: LoadedMarket
@@ -38,22 +37,11 @@ class OptionSetup(MarketSetup):
     trades_options: ClassVar[bool] = True
     conditions: ClassVar[tuple[str, ...]] = ("chain", "sizing", "initial_equity_usd")
 
-    def drawn(self, draw: int) -> tuple[OptionMarket, Window]:
-        """The training years or, with `data.worlds`, simulated markets fitted to them."""
-        worlds = self.settings.data_worlds
-        if worlds is None:
-            return self.market, self.window("train")
-        market = build_worlds(self.settings, worlds, past_of(self.loaded, "train"), draw=draw)
-        return market, Window(market.first_usable, market.history.num_sessions)
-
-    @cached_property
-    def unseen_worlds(self) -> OptionMarket | None:
-        """Other worlds of the same kinds, to validate in; None without `data.worlds`."""
-        worlds = self.settings.data_worlds
-        if worlds is None:
-            return None
-        few = replace(worlds, markets=min(worlds.markets, _UNSEEN), paths=_UNSEEN_PATHS)
-        return build_worlds(self.settings, few, past_of(self.loaded, "train"), unseen=True)
+    def build_worlds(
+        self, worlds: WorldSettings, past: MarketHistory, *, unseen: bool = False, draw: int = 0
+    ) -> OptionMarket:
+        """Priced at each world's surface."""
+        return build_worlds(self.settings, worlds, past, unseen=unseen, draw=draw)
 
     def scorer(self, split: str) -> Score:
         """As without worlds; with them the score is the mean of years and unseen worlds."""
@@ -63,8 +51,7 @@ class OptionSetup(MarketSetup):
 
         def score_both(policy: Policy) -> Mapping[str, float]:
             values = score(policy)
-            window = Window(unseen.first_usable, unseen.history.num_sessions)
-            backtest = run_backtest(policy, unseen, self.settings.env, window)
+            backtest = run_backtest(policy, unseen, self.settings.env, whole(unseen))
             excess = simple_returns(backtest.equity) - backtest.risk_free
             in_worlds = float(sharpe_ratio(excess.ravel(), 0.0, backtest.sessions_per_year))
             both = (values["sharpe"] + in_worlds) / 2.0

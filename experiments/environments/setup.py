@@ -1,7 +1,7 @@
 """A market setup: the data, the market built on it, and all that differs between environments.
 
-`option_book.py`, `allocation.py` and `hedging.py` are the three; `opening.py` chooses by the
-configuration.
+`option_book.py`, `allocation.py` and `hedging.py` are the three, `worlds.py` is what the first and
+the last share; `opening.py` chooses by the configuration.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from envs.core.batch import Window
 from envs.core.kernel import BookKernel
 from envs.core.market import BookHistory, BookMarket, MarketSettings
 from envs.kernels import open_kernel
-from envs.market.models.worlds import WorldSettings
 from envs.market.splits import Loaded, Split
 from experiments.backtests.backtest import Backtest, run_backtest
 from experiments.environments.attribution import Attribution
@@ -124,9 +123,8 @@ class MarketSetup(ABC):
 
     @property
     def draws(self) -> int:
-        """How many different markets a pathwise training learns in: draws of `data.worlds`."""
-        worlds: WorldSettings | None = getattr(self.settings, "data_worlds", None)
-        return 1 if worlds is None else worlds.draws
+        """How many different markets a pathwise training learns in, one after another."""
+        return 1
 
     def drawn(self, draw: int) -> tuple[BookMarket, Window]:
         """The market of that number and the sessions of it that episodes lie in."""
