@@ -90,8 +90,8 @@ def calendar_block(history: MarketHistory, _: OptionTape) -> Block:
 def events_block(history: MarketHistory, _: OptionTape) -> Block:
     """Calendar days to the Federal Reserve's next decision and the next consumer prices.
 
-    As scheduled: see `envs.market.scheduled_events`. Consumer prices are known from 2007 on; what is
-    not known is as far away as the feature can say.
+    As scheduled: see `envs.market.scheduled_events`, which knows consumer prices from 2007 on. What
+    is not known is as far away as the feature can say.
     """
     features = (
         Feature("days_to_fomc", "events", 30.0, 0, 2, raw="days to the scheduled decision"),
