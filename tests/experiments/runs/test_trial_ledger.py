@@ -48,9 +48,13 @@ def test_to_go_on_is_no_new_start_but_to_begin_anew_under_the_name_is(outputs):
     start(outputs, "quick/a")
     start(outputs, "quick/a", total_timesteps=2)  # resumed, and made longer
     assert trials_on(outputs / "trials.jsonl", DATA, "test").num_trials == 1
+    record_trial(outputs / "quick/a", trial("quick/a", "validation", candidates=9))
+    record_trial(outputs / "quick/a", trial("quick/a", "test", candidates=9))
     (outputs / "quick/a" / SEAL).unlink()  # its folder was removed
     start(outputs, "quick/a")
+    record_trial(outputs / "quick/a", trial("quick/a", "validation", candidates=4))
     assert trials_on(outputs / "trials.jsonl", DATA, "test").num_trials == 2
+    assert trials_on(outputs / "trials.jsonl", DATA, "validation").num_trials == 9 + 4
 
 
 def test_killed_between_ledger_and_folder_the_file_stays_whole(outputs, monkeypatch):
