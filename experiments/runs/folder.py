@@ -78,6 +78,11 @@ def is_walk(folder: Path) -> bool:
     return (folder / WALK).is_file()
 
 
+def trial_folder(run: Path) -> Path:
+    """The folder of the trial that a run is part of: a window's is that of its walk-forward."""
+    return run.parent if is_walk(run.parent) else run
+
+
 def newest_runs(root: Path = Path("outputs"), limit: int = _SHOWN_RUNS) -> list[Path]:
     """Run folders below `root` (at most four levels deep), the newest first."""
     manifests = [path for depth in range(1, 5) for path in root.glob(f"{'*/' * depth}{MANIFEST}")]

@@ -17,8 +17,9 @@ from conf.errors import InputError
 from conf.files import new_folder, without_places, write_json
 from envs.market.clock import CALENDAR
 from experiments.runs.config import check_plain, config_hash, refuse_evaluated
-from experiments.runs.folder import MANIFEST
+from experiments.runs.folder import MANIFEST, trial_folder
 from experiments.runs.provenance import gather_provenance
+from experiments.runs.trial_ledger import NOTED, sealed_rows
 
 CONFIG = "config.json"
 RUN_FORMAT = 1
@@ -132,6 +133,7 @@ class RunRecord:
         speed = self._before.get("steps_per_second")
         if new_steps:
             speed = round(new_steps / max(elapsed, 1e-9), 1)
+        rows = sealed_rows(trial_folder(self.folder))
         write_json(
             self.folder / MANIFEST,
             {
@@ -149,6 +151,7 @@ class RunRecord:
                 "attempts": self._before.get("attempts", 0) + 1,
                 **({"changes": self._changes} if self._changes else {}),
                 **({MERGED_FROM: self._merged_from} if self._merged_from else {}),
+                **({NOTED: rows} if rows else {}),
                 **self._facts,
             },
         )

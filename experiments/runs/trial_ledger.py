@@ -3,8 +3,8 @@
 A line is the JSON of a row; `hash` is the SHA-256 of the line without it, `previous` the hash of
 the line above. So no row can be changed, taken out or moved without breaking what follows. That the
 end was not cut off, and the chain not calculated anew, is seen from the run folders: each keeps the
-hashes of its own rows in `trial.json`. The hashes have no key: who changes the ledger and every
-later run folder consistently is not found.
+hashes of its own rows in `trial.json`, and its manifest repeats those of training. The hashes have
+no key: who changes the ledger and every later run folder consistently is not found.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from agents.persistence.strict_json import read_json
 from conf.errors import InputError
 from conf.files import write_atomically, write_json
-from experiments.runs.folder import MANIFEST, is_walk, lock_file
+from experiments.runs.folder import MANIFEST, lock_file, trial_folder
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ ROOT = "outputs"
 FORMER = "trials.parquet"  # of earlier versions: results alone, without hashes
 SEAL = "trial.json"  # in a run folder: the hashes of its rows
 SEAL_FORMAT = 1
+NOTED = "trial"  # in the manifest: the same hashes, as far as they were known when it was written
 
 # Kinds of rows. Unproven ones were taken over from a ledger without hashes.
 STARTED, RESULT, UNPROVEN = "started", "result", "unproven"
@@ -138,43 +139,48 @@ class LedgerCheck:
 
 def check_ledger(ledger: Path) -> LedgerCheck:
     """Hold the chain, and the hashes in the run folders, against the ledger."""
+    ledger = ledger.resolve()
     defects: list[str] = []
     try:
         rows = read_rows(ledger)
     except InputError as error:
         defects.append(error.problem)
         rows = []
-    known, named = {row["hash"] for row in rows}, {row["run"] for row in rows}
-    folders = [path.parent for path in sorted(ledger.parent.rglob(SEAL))]
-    folders = [folder for folder in folders if ledger_of(folder) == ledger.resolve()]
-    for folder in folders:
-        name = folder.relative_to(ledger.parent).as_posix()
+    kept: dict[Path, set[str]] = {}
+    for path in sorted((*ledger.parent.rglob(SEAL), *ledger.parent.rglob(MANIFEST))):
+        folder = trial_folder(path.parent)
+        if folder.parent.name == "checkpoints" or ledger_of(folder) != ledger:
+            continue
+        hashes = kept.setdefault(folder, set())
         try:
-            missing = sum(entry not in known for entry in sealed_rows(folder))
+            hashes.update(sealed_rows(folder) if path.name == SEAL else _noted_rows(path))
         except InputError as error:
             defects.append(error.problem)
-            continue
+    names = {folder: folder.relative_to(ledger.parent).as_posix() for folder in kept}
+    owner = {row["hash"]: row["run"] for row in rows}
+    for folder, name in names.items():
+        missing = sum(entry not in owner for entry in kept[folder])
+        others = {owner[entry] for entry in kept[folder] if entry in owner} - {name}
         if missing:
             defects.append(f"{missing} row(s) of {name} are not in the ledger")
-    runs = [path.parent for path in sorted(ledger.parent.rglob(MANIFEST))]
-    uncounted = [
-        run.relative_to(ledger.parent).as_posix()
-        for run in runs
-        if run.parent.name != "checkpoints"
-        and not (run / SEAL).is_file()
-        and not is_walk(run.parent)
-        and ledger_of(run) == ledger.resolve()
-    ]
-    kinds = [row["kind"] for row in rows]
+        if others:
+            defects.append(f"{name} keeps rows of {', '.join(sorted(others))}")
+    named, kinds = set(owner.values()), [row["kind"] for row in rows]
     return LedgerCheck(
         ledger,
         len(rows),
         kinds.count(STARTED),
         kinds.count(UNPROVEN),
-        len(folders),
+        sum(map(bool, kept.values())),
         tuple(defects),
-        tuple(name for name in uncounted if name not in named),
+        tuple(name for folder, name in names.items() if not kept[folder] and name not in named),
     )
+
+
+def _noted_rows(manifest: Path) -> list[str]:
+    """The hashes that a manifest repeats; none in those of earlier versions."""
+    noted = read_json(manifest).get(NOTED)
+    return [str(entry) for entry in noted] if isinstance(noted, list) else []
 
 
 def _taken_over(ledger: Path) -> list[Row]:

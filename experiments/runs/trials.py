@@ -9,7 +9,6 @@ runs (`trial_ledger.py`); many processes may write it.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -123,8 +122,8 @@ def record_run(
     ledger = ledger_of(run)
     name = run.resolve().relative_to(ledger.parent).as_posix()
     if candidates is None:
-        rows = read_trials(ledger)
-        candidates = max(rows.loc[rows["run"] == name, "candidates"], default=1)
+        own = [rows for rows in _by_start(read_rows(ledger)) if rows[0]["run"] == name]
+        candidates = _candidates(own[-1]) if own else 1
     file = run / f"trial_{split}.parquet"
     manifest = load_manifest(run)
     returns = simple_returns(backtest.equity)
@@ -141,7 +140,7 @@ def record_run(
             split=split,
             data_fingerprint=setup.loaded.history.fingerprint,
             policy_step=step,
-            candidates=int(candidates),
+            candidates=candidates,
             sessions=returns.shape[1],
             sharpe=float(
                 sharpe_ratio(returns.ravel(), risk_free.ravel(), backtest.sessions_per_year)
@@ -204,11 +203,7 @@ def read_trials(ledger: Path) -> pd.DataFrame:
 
     None if there is no ledger yet. Raises InputError for a file that is damaged or is no ledger.
     """
-    return _results(read_rows(ledger))
-
-
-def _results(ledger_rows: Sequence[Row]) -> pd.DataFrame:
-    rows = [content_of(row) for row in ledger_rows if row["kind"] in (RESULT, UNPROVEN)]
+    rows = [content_of(row) for row in read_rows(ledger) if row["kind"] in (RESULT, UNPROVEN)]
     newest = {_key(row): row for row in rows}
     frame = pd.DataFrame([newest[key] for key in sorted(newest)], columns=list(_COLUMNS))
     return frame.astype(_COLUMNS)
@@ -219,30 +214,44 @@ def trials_on(
 ) -> TrialCount:
     """Trials made on one set of data, and the variance of their annual Sharpe ratios on a split.
 
-    Every start counts once, whatever became of it, and so does a run of which there are only
-    results. On `validation` each run counts with all its candidates, since its policy was chosen
-    there as the best of them. The variance (ddof=1) is
-    over the rows of that split with a finite Sharpe ratio, if there are ten, and never less than
-    that of a Sharpe ratio without skill: repeating a run must not lower the bar.
+    Every start counts once, whatever became of it, also where one run took the name of another, and
+    so does a run of which there are only results. On `validation` each counts with all its
+    candidates, since its policy was chosen there as the best of them. The variance (ddof=1) is over
+    the newest finite Sharpe ratios on that split, if there are ten, and never less than that of a
+    Sharpe ratio without skill: repeating a run must not lower the bar.
     """
-    ledger_rows = read_rows(ledger)
-    rows = _results(ledger_rows)
-    rows = rows[rows["data_fingerprint"] == data_fingerprint]
-    starts = Counter(
-        row["run"]
-        for row in ledger_rows
-        if row["kind"] == STARTED and row["data_fingerprint"] == data_fingerprint
-    )
-    by_run = rows.groupby("run")["candidates"].max().to_dict()
-    count = sum(max(starts[run], 1) for run in starts.keys() | by_run.keys())
+    tries = [
+        [row for row in rows if row["data_fingerprint"] == data_fingerprint]
+        for rows in _by_start(read_rows(ledger))
+    ]
+    tries = [rows for rows in tries if rows]
+    count = len(tries)
     if split == "validation":
-        count += sum(candidates - 1 for candidates in by_run.values())
-    on_split = rows[(rows["split"] == split) & np.isfinite(rows["sharpe"])]
+        count += sum(_candidates(rows) - 1 for rows in tries)
+    newest = [next((r for r in reversed(rows) if r.get("split") == split), None) for rows in tries]
+    on_split = [row for row in newest if row is not None and row["sharpe"] is not None]
     if len(on_split) < _FEWEST_TO_VARY:
         return TrialCount(count, None)
-    without_skill = annual / float(on_split["sessions"].mean())
-    variance = float(on_split["sharpe"].to_numpy(np.float64).var(ddof=1))
+    without_skill = annual / float(np.mean([row["sessions"] for row in on_split]))
+    variance = float(np.var([row["sharpe"] for row in on_split], ddof=1))
     return TrialCount(count, max(variance, without_skill))
+
+
+def _by_start(ledger_rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of each start: its own, and results up to the next start of a run of that name."""
+    newest: dict[str, list[Row]] = {}
+    tries = []
+    for row in ledger_rows:
+        if row["kind"] == STARTED or row["run"] not in newest:
+            newest[row["run"]] = []
+            tries.append(newest[row["run"]])
+        newest[row["run"]].append(row)
+    return tries
+
+
+def _candidates(rows: Sequence[Row]) -> int:
+    """The policies that those of one start were chosen among."""
+    return max((int(row.get("candidates", 1)) for row in rows), default=1)
 
 
 def returns_file(dates: DateArray, returns: FloatArray, risk_free: FloatArray) -> bytes:

@@ -1,25 +1,30 @@
 """A sweep: its folder, and the rounds in which it asks for trials, trains and tells their results.
 
-`sweep.json` holds the settings and never changes; `study.journal` is Optuna's record. Each run of a
-trial is an ordinary run folder, `<trial>-<seed>`. Trials are asked for in rounds of `together`, and
-whatever is drawn is drawn from the trial's number: neither the number of workers, nor when they or
-the whole sweep were killed, changes which trials there are.
+`sweep.json` holds the settings and never changes; `study.journal`, or a database, is Optuna's
+record, under a name that no other sweep has. Each run of a trial is an ordinary run folder,
+`<trial>-<seed>`. Trials are asked for in rounds of `together`, and whatever is drawn is drawn from
+the trial's number: neither the number of workers, nor when they or the whole sweep were killed,
+changes which trials there are.
 """
 
 from __future__ import annotations
 
+import secrets
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
+from optuna.exceptions import OptunaError
 from optuna.samplers import TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from agents.persistence.strict_json import read_json
 from conf.errors import InputError
@@ -39,10 +44,11 @@ from experiments.sweeps.space import (
 )
 from risk.bootstrap import interquartile_mean
 
-SWEEP_FORMAT = 1
+SWEEP_FORMAT = 2  # 2: the study has a name of its own
 JOURNAL = "study.journal"
 _LOCK_SUFFIX = ".lock"  # Optuna's
 _FEWEST_TO_PRUNE = 4  # completed trials, before any is spared its other seeds
+_CONTENT = "content"  # in Optuna's record: what sweep.json says of the search
 _SCORES = "scores"  # in Optuna's record: a trial's validation scores by seed; null: ruined
 
 
@@ -72,24 +78,38 @@ class Sweep:
 def begin_sweep(
     folder: Path, overrides: Sequence[str], settings: SweepSettings, storage: str | None
 ) -> Sweep:
-    """A new search in `folder`; InputError where there is one already."""
+    """A new search in `folder`; InputError where there is one, or the storage cannot be used."""
     if (folder / SWEEP).exists():
         raise InputError(
             f"{shown_path(folder)} already holds a sweep", f"Go on with resume={shown_path(folder)}"
         )
     portable = tuple(portable_override(override) for override in overrides)
     content = {"overrides": list(portable), "sweep": settings_to_json(settings)}
-    write_json(folder / SWEEP, {"format": SWEEP_FORMAT, **content})
-    return Sweep(folder, portable, settings, _study(folder, storage))
+    name = f"{'/'.join(folder.absolute().parts[-3:])}-{secrets.token_hex(4)}"
+    with _storage(folder, storage) as where:
+        study = optuna.create_study(storage=where, study_name=name, direction="maximize")
+        study.set_user_attr(_CONTENT, content)
+    write_json(folder / SWEEP, {"format": SWEEP_FORMAT, "study": name, **content})
+    return Sweep(folder, portable, settings, study)
 
 
 def reopen_sweep(folder: Path, storage: str | None) -> Sweep:
-    """The search in `folder`, to go on with; `storage` as it was given before."""
+    """The search in `folder`, to go on with; `storage` as it was given before.
+
+    InputError where the storage cannot be used, or has no record of this search.
+    """
     record = read_json(folder / SWEEP)
-    if record.get("format") != SWEEP_FORMAT or not isinstance(record.get("overrides"), list):
+    name, content = record.get("study"), {key: record.get(key) for key in ("overrides", "sweep")}
+    if record.get("format") != SWEEP_FORMAT or not isinstance(content["overrides"], list):
         raise InputError(f"{folder / SWEEP} is no sweep of this version", "Start a new sweep")
-    chosen = sweep_settings(record.get("sweep") or {})
-    return Sweep(folder, tuple(record["overrides"]), chosen, _study(folder, storage))
+    chosen = sweep_settings(content["sweep"] or {})
+    with _storage(folder, storage) as where:
+        study = optuna.load_study(storage=where, study_name=name)
+    if study.user_attrs.get(_CONTENT) != content:
+        raise InputError(
+            f"{folder / SWEEP} is not what its record was begun with", "Put back the original file"
+        )
+    return Sweep(folder, tuple(content["overrides"]), chosen, study)
 
 
 def search(
@@ -235,15 +255,30 @@ def sweep_numbers(sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def _study(folder: Path, storage: str | None) -> optuna.Study:
+@contextmanager
+def _storage(folder: Path, storage: str | None) -> Iterator[Any]:
+    """Where Optuna keeps its record; InputError where the block finds that it cannot be used."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     where: Any = storage
     if storage is None:
+        folder.mkdir(parents=True, exist_ok=True)
         path = str(folder / JOURNAL)
         # The folder has one writer: a lock of a killed one needs not to be waited for.
         Path(path + _LOCK_SUFFIX).unlink(missing_ok=True)
         where = JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
-    name = "/".join(folder.absolute().parts[-3:])
-    return optuna.create_study(
-        storage=where, study_name=name, direction="maximize", load_if_exists=True
-    )
+    try:
+        yield where
+    except KeyError:
+        raise InputError(
+            f"the storage has no record of the sweep in {shown_path(folder)}",
+            f"Give the storage= that it was begun with, or put back its {JOURNAL}",
+        ) from None
+    except (ImportError, ValueError, SQLAlchemyError, OptunaError) as error:
+        if storage is None:
+            raise
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(
+            f"the storage of the sweep cannot be used: {reason}",
+            "Give the address of a database that runs and whose driver is installed, as "
+            "storage=postgresql://user:password@host/name, or leave it away",
+        ) from None

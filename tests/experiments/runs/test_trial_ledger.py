@@ -10,6 +10,7 @@ import pytest
 from conf.errors import InputError
 from experiments.certificates.certificate import PROFILES, Certification
 from experiments.certificates.trial_chain import trial_chain
+from experiments.runs.record import RunRecord
 from experiments.runs.trial_ledger import (
     SEAL,
     add_row,
@@ -48,9 +49,13 @@ def test_to_go_on_is_no_new_start_but_to_begin_anew_under_the_name_is(outputs):
     start(outputs, "quick/a")
     start(outputs, "quick/a", total_timesteps=2)  # resumed, and made longer
     assert trials_on(outputs / "trials.jsonl", DATA, "test").num_trials == 1
+    record_trial(outputs / "quick/a", trial("quick/a", "validation", candidates=9))
+    record_trial(outputs / "quick/a", trial("quick/a", "test", candidates=9))
     (outputs / "quick/a" / SEAL).unlink()  # its folder was removed
     start(outputs, "quick/a")
+    record_trial(outputs / "quick/a", trial("quick/a", "validation", candidates=4))
     assert trials_on(outputs / "trials.jsonl", DATA, "test").num_trials == 2
+    assert trials_on(outputs / "trials.jsonl", DATA, "validation").num_trials == 9 + 4
 
 
 def test_killed_between_ledger_and_folder_the_file_stays_whole(outputs, monkeypatch):
@@ -91,25 +96,50 @@ def edited(lines, rng):
     return b"".join(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows)
 
 
+def cut(outputs, lines, rng):
+    """The end is cut off, and the folders of what was there are altered to hide it."""
+    place, replaced = int(rng.integers(1, len(lines))), rng.random() < 0.5
+    rows = [json.loads(line) for line in lines]
+    gone = {row["hash"] for row in rows[place:]}
+    for name in {row["run"] for row in rows[place:]}:
+        seal = outputs / name / SEAL
+        kept = [entry for entry in json.loads(seal.read_text())["rows"] if entry not in gone]
+        if replaced:  # by that of another run, as if this one had never begun
+            seal.write_text(json.dumps({"format": 1, "rows": [rows[0]["hash"]]}))
+            (outputs / name / "manifest.json").unlink()
+        elif kept:
+            seal.write_text(json.dumps({"format": 1, "rows": kept}))
+        else:
+            seal.unlink()
+    return b"".join(lines[:place])
+
+
 def test_a_thousand_edits_are_all_found(outputs):
     for i in range(6):
         start(outputs, f"quick/{i}", seed=i)
-        if i % 2:
-            record_trial(outputs / f"quick/{i}", trial(f"quick/{i}"))
+        with RunRecord(outputs / f"quick/{i}", CONFIG, seed=i):
+            if i % 2:
+                record_trial(outputs / f"quick/{i}", trial(f"quick/{i}", "validation"))
     ledger, rng = outputs / "trials.jsonl", np.random.default_rng(0)
-    original = ledger.read_bytes()
+    original = {path: path.read_bytes() for path in outputs.rglob("*.json*")}
+    lines = original[ledger].splitlines(keepends=True)
     assert check_ledger(ledger).defects == ()
     missed = []
     for number in range(EDITS):
-        content = edited(original.splitlines(keepends=True), rng)
-        assert content != original
+        hidden = number % 10 == 0
+        content = cut(outputs, lines, rng) if hidden else edited(lines, rng)
+        assert content != original[ledger]
         ledger.write_bytes(content)
         if not check_ledger(ledger).defects:
             missed.append(number)
+        if hidden:
+            for path in original.keys() - {ledger}:
+                if not path.is_file() or path.read_bytes() != original[path]:
+                    path.write_bytes(original[path])
     assert missed == []
     ledger.unlink()
     assert len(check_ledger(ledger).defects) == 6
-    ledger.write_bytes(original)
+    ledger.write_bytes(original[ledger])
     assert check_ledger(ledger).defects == ()
 
 

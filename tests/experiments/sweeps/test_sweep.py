@@ -184,19 +184,20 @@ FEW = "sweep.space.agent.batch_size.values=[32,64]"  # than the steps of a rollo
         (["sweep.space.agent.n_epochs.high=1"], "low 2 must be below high 1"),
         (["jobs=0"], "sweep.jobs"),
         (["resume=nowhere"], "is not the folder of a sweep"),
+        (["storage=foo"], "the storage of the sweep cannot be used: Could not parse"),
     ],
 )
 def test_a_mistake_is_said_before_anything_runs(command, tmp_path, arguments, words):
     code, _, err = command(sweep, *TINY, FEW, *arguments)
     assert code == 2
     assert words in err
-    assert not list(tmp_path.rglob("*.journal"))
+    assert not list(tmp_path.glob("outputs/*"))
 
 
-def test_a_database_keeps_the_record_in_the_place_of_a_journal(tmp_path, played):
+def test_a_database_keeps_the_records_of_several_sweeps_in_the_place_of_journals(tmp_path, played):
     played(None)
     storage = f"sqlite:///{tmp_path / 'record.db'}"
-    opened = begin_sweep(tmp_path / "a", ["data.path=/there/x.csv"], settings(), storage)
+    opened = begin_sweep(tmp_path / "a", ["data.path=/there/x.csv"], settings(trials=3), storage)
     search(opened, 1)
     again = reopen_sweep(tmp_path / "a", storage)
     assert trials_of(again) == trials_of(opened)
@@ -205,6 +206,22 @@ def test_a_database_keeps_the_record_in_the_place_of_a_journal(tmp_path, played)
     assert '"data.path=\\"../' in (tmp_path / "a" / "sweep.json").read_text()
     with pytest.raises(InputError, match="already holds a sweep"):
         begin_sweep(tmp_path / "a", [], settings(), storage)
+
+    # Another search at a place of the same name, as on another day or machine.
+    (tmp_path / "a").rename(tmp_path / "moved")
+    other = begin_sweep(tmp_path / "a", [], settings(space={"a": {**POINTS["a"]}}), storage)
+    assert other.study.trials == []
+    assert trials_of(reopen_sweep(tmp_path / "moved", storage)) == trials_of(opened)
+    with pytest.raises(InputError, match=r"no record of the sweep .* Give the storage="):
+        reopen_sweep(tmp_path / "moved", None)
+    record = tmp_path / "moved" / "sweep.json"
+    record.write_text(record.read_text().replace('"trials": 3', '"trials": 4'))
+    with pytest.raises(InputError, match="not what its record was begun with"):
+        reopen_sweep(tmp_path / "moved", storage)
+    with pytest.raises(InputError, match="cannot be used: Can't load plugin") as refused:
+        begin_sweep(tmp_path / "b", [], settings(), "postgresql+none://me:secret@host/x")
+    assert "secret" not in str(refused.value)
+    assert not (tmp_path / "b").exists()
 
 
 def test_after_ctrl_c_it_says_how_to_go_on_and_keeps_its_settings(command, monkeypatch):
