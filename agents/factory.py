@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, overload
 
 from pydantic import Field, model_validator
 from sb3_contrib import RecurrentPPO
@@ -224,14 +224,22 @@ _NETWORK = (
     *("distribution", "concentration_init", "features", "basis"),
 )
 
-AgentOptions = (
-    RecurrentPPOSettings | PPOSettings | PathwiseAgentSettings | EpisodePPOSettings | TQCSettings
-)
-AgentSettings = Annotated[AgentOptions, Field(discriminator="kind")]
+OnPolicySettings = RecurrentPPOSettings | PPOSettings | PathwiseAgentSettings | EpisodePPOSettings
+AgentSettings = Annotated[OnPolicySettings | TQCSettings, Field(discriminator="kind")]
+
+
+@overload
+def build_agent(options: TQCSettings, env: VecEnv, seed: int, device: str) -> BookTQC: ...
+
+
+@overload
+def build_agent(
+    options: OnPolicySettings, env: VecEnv, seed: int, device: str
+) -> OnPolicyAlgorithm: ...
 
 
 def build_agent(
-    options: AgentOptions, env: VecEnv, seed: int, device: str
+    options: OnPolicySettings | TQCSettings, env: VecEnv, seed: int, device: str
 ) -> OnPolicyAlgorithm | BookTQC:
     """A fresh agent for a vectorised environment.
 

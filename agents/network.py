@@ -61,9 +61,9 @@ def seen_by(features: tuple[str, ...], env: VecEnv) -> dict[str, Any]:
     }
 
 
-def held_by(basis: tuple[str, ...], env: VecEnv) -> dict[str, Any]:
+def held_by(basis: Basis, env: VecEnv) -> dict[str, Any]:
     """Policy options for a basis of books; none where the slots are free."""
-    books = tuple(name for name in basis if name != "slots")
+    books: list[BookName] = [name for name in basis if name != "slots"]
     if not books:
         return {}
     market = market_of(env, "agent.basis")
@@ -76,10 +76,12 @@ def held_by(basis: tuple[str, ...], env: VecEnv) -> dict[str, Any]:
 
 
 def market_of(env: VecEnv, setting: str) -> BookMarket:
+    """The market of an environment of books; InputError for another one, naming the setting."""
     return book_of(env, setting).market
 
 
 def book_of(env: VecEnv, setting: str) -> BookKernel:
+    """The kernel of an environment of books; InputError for another one, naming the setting."""
     if not isinstance(env, KernelVecEnv) or not isinstance(env.kernel, BookKernel):
         raise InputError(
             f"{setting} was given for a {type(env).__name__}, which has no market",

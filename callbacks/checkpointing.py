@@ -73,7 +73,7 @@ class Checkpointing(BaseCallback):
         if not isinstance(self.model, RecurrentPPO | PPO | BookTQC):
             raise InputError(
                 f"a {type(self.model).__name__} cannot be resumed",
-                "Use PPO, RecurrentPPO or BookTQC",
+                "Use PPO, RecurrentPPO, BookTQC",
             )
         return self.model
 

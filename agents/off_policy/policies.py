@@ -27,6 +27,7 @@ class SquashedActor(SeesColumns, Actor):
     Densities are of the amounts; actions, which the critics see, are in the slots.
     """
 
+    basis: tuple[tuple[float, ...], ...] | None
     books: torch.Tensor | None  # (K, M)
 
     def __init__(
@@ -38,27 +39,30 @@ class SquashedActor(SeesColumns, Actor):
         **options: Any,
     ) -> None:
         super().__init__(observation_space, action_space, **options)
+        self.basis, self.books = None, None
+        outputs = spaces.flatdim(action_space)
         if basis is not None:
             self.basis = tuple(tuple(float(units) for units in book) for book in basis)
-            matrix = checked_books(self.basis, spaces.flatdim(action_space))
-            outputs, inputs = len(matrix), self.mu.in_features
-            self.action_dist = SquashedDiagGaussianDistribution(outputs)  # type: ignore[assignment]
-            self.mu, self.log_std = nn.Linear(inputs, outputs), nn.Linear(inputs, outputs)
+            matrix = checked_books(self.basis, outputs)
+            outputs = len(matrix)
             # Not among the weights: a policy file describes the books in the architecture.
+            del self.books
             books = torch.tensor(matrix, dtype=torch.float32)
             self.register_buffer("books", books, persistent=False)
-        else:
-            self.books = None
+        width = self.net_arch[-1] if self.net_arch else self.features_dim
+        mean, log_std = nn.Linear(width, outputs), nn.Linear(width, outputs)
         with torch.no_grad():
-            self.mu.weight *= _HEAD_GAIN
-            self.mu.bias *= 0.0
-            self.log_std.weight *= 0.0  # type: ignore[operator, union-attr]
-            self.log_std.bias.fill_(self.log_std_init)  # type: ignore[operator, union-attr]
+            mean.weight *= _HEAD_GAIN
+            mean.bias.zero_()
+            log_std.weight.zero_()
+            log_std.bias.fill_(self.log_std_init)
+        self.mu, self.log_std = mean, log_std  # type: ignore[assignment]  # a layer without gSDE
+        self.action_dist = SquashedDiagGaussianDistribution(outputs)  # type: ignore[assignment]
 
     @property
     def start_entropy(self) -> float:
         """Differential entropy of the exploration that training starts with, without the tanh."""
-        outputs = self.mu.out_features
+        outputs = self.action_dist.action_dim
         return float(outputs * (self.log_std_init + 0.5 * np.log(2.0 * np.pi * np.e)))
 
     def forward(self, obs: PyTorchObs, deterministic: bool = False) -> torch.Tensor:

@@ -48,4 +48,5 @@ class SumTree:
             right = (left >= below) & (self._sums[nodes + 1] > 0.0)
             left = np.where(right, left - below, left)
             nodes = nodes + right
-        return nodes - self._first
+        items: IntArray = nodes - self._first
+        return items

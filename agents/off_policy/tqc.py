@@ -42,7 +42,7 @@ class BookTQC(TQC):
         *("batch_size", "gamma", "tau", "gradient_steps", "learning_starts", "rollout_steps"),
         *("top_quantiles_to_drop_per_net", "target_entropy", "replay", "beta"),
     )
-    policy: SquashedPolicy  # type: ignore[assignment]
+    policy: SquashedPolicy
     replay_buffer: ReplayBuffer
     log_ent_coef: torch.Tensor
     ent_coef_optimizer: torch.optim.Adam
