@@ -47,7 +47,7 @@ class TQCSettings(SeenAndHeld):
     policy: Literal["MlpPolicy"] = "MlpPolicy"
     learning_rate: Positive = 1e-4  # of actor and temperature
     critic_learning_rate: Positive = 1e-3
-    reward_scale: Positive = 1.0  # on rewards in training
+    reward_scale: Positive = 30.0  # on rewards in training
     rollout_steps: Annotated[int, Field(ge=2)] = 1024  # over all parallel episodes
     gradient_steps: Count = 64  # after each rollout
     learning_starts: Annotated[int, Field(ge=0)] = 4096  # steps before the first update
@@ -61,7 +61,7 @@ class TQCSettings(SeenAndHeld):
     critic_arch: tuple[Width, ...] = (64, 64)
     activation: ActivationName = "relu"
     log_std_init: LogStd = -3.0  # of exploration, held by the temperature
-    temperature_init: Positive = 1e-3  # price of entropy, in units of the scaled reward
+    temperature_init: Positive = 0.03  # price of entropy, in units of the scaled reward
     replay: ReplaySettings = ReplaySettings()
 
     @model_validator(mode="after")

@@ -169,7 +169,7 @@ def _check_lstm_states(saved: Mapping[str, Any] | None, model: BaseAlgorithm) ->
         return
     shape = tuple(states.pi[0].shape)
     for net in ("pi", "vf"):
-        if any(array.shape != shape for array in saved[net]):
+        if [array.shape for array in saved[net]] != [shape, shape]:  # hidden and cell
             raise InputError(f"the LSTM state of {net} does not have shape {shape}")
 
 
