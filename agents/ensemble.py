@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.policies import BasePolicy
 
 from agents.persistence.architecture import (
     build_policy,
@@ -28,7 +28,7 @@ _GATES = 4
 _ON_THEIR_OWN = "Average their actions instead (agents.ensemble.AveragingPolicy)"
 
 
-def merge_policies(policies: Sequence[BasePolicy]) -> ActorCriticPolicy:
+def merge_policies(policies: Sequence[BasePolicy]) -> BasePolicy:
     """One recurrent policy whose mean action and value are the members' averages at every step.
 
     Its LSTM state is theirs, one after the other in each layer; so are its hidden layers. The

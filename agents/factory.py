@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, overload
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 from sb3_contrib import RecurrentPPO
 from sb3_contrib.ppo_recurrent.policies import MlpLstmPolicy
 from stable_baselines3 import PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import LinearSchedule, get_device
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.basis import BookName, basis_of
+from agents.network import (
+    ALL_FEATURES,
+    ActivationName,
+    LogStd,
+    Patterns,
+    Positive,
+    SeenAndHeld,
+    Share,
+    Width,
+    book_of,
+    held_by,
+    seen_by,
+)
+from agents.off_policy.settings import TQCSettings, build_tqc
+from agents.off_policy.tqc import BookTQC
 from agents.pathwise.trainer import PathwiseSettings
 from agents.persistence.architecture import ACTIVATIONS
 from agents.persistence.resume_checks import HYPERPARAMETERS
 from agents.ppo.basis_policies import BasisLstmPolicy, BasisMlpPolicy, StockBasisLstmPolicy
-from agents.ppo.columns import ColumnExtractor, columns_named
 from agents.ppo.episode_ppo import EpisodePPO, EpisodeRecurrentPPO
 from agents.ppo.policies import MaskedMlpLstmPolicy
 from agents.ppo.recurrent_ppo import FUSED_ADAM, FUSED_DEVICES, SequenceRecurrentPPO
@@ -41,48 +55,21 @@ from agents.ppo.simplex_policies import (
 from conf.errors import InputError
 from conf.settings import settings
 from envs.allocation.simplex import Simplex
-from envs.core.kernel import BookKernel
-from envs.core.market import BookMarket
 from envs.hedging.objective import MeanDeviationCost
-from envs.option_portfolio.market import OptionMarket
-from envs.sb3_vec_env import KernelVecEnv
 
-Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Epochs = Annotated[int, Field(ge=1)]
-ActivationName = Literal["relu", "tanh", "silu"]
-Width = Annotated[int, Field(ge=1, le=8192)]
-LogStd = Annotated[float, Field(ge=-10.0, le=2.0)]
 # Total of a Dirichlet's concentrations: a weight w moves by sqrt(w (1 - w) / (total + 1)).
 Concentration = Annotated[float, Field(ge=0.1, le=1e6)]
-# A single name needs no brackets.
-_ALONE = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
-Patterns = Annotated[
-    tuple[Annotated[str, Field(min_length=1)], ...], _ALONE, Field(min_length=1, max_length=1024)
-]
-Basis = Annotated[tuple[Literal["slots", BookName], ...], _ALONE, Field(min_length=1)]
-ALL_FEATURES = ("*",)
 
 
 @settings
-class _NetworkSettings:
+class _NetworkSettings(SeenAndHeld):
     """What the networks of all agents see and give."""
 
     # If the action is a point of the simplex; otherwise it is a Gaussian.
     distribution: DistributionName = "softmax_gaussian"
     concentration_init: Concentration = 100.0  # of dirichlet; the others have log_std_init
-    # What the networks see of the observation: names of features, or patterns such as *.moneyness.
-    features: Patterns = ALL_FEATURES
-    # What the action layer gives amounts of: the slots themselves, or textbook books.
-    basis: Basis = ("slots",)
-
-    @model_validator(mode="after")
-    def _check_basis(self) -> Self:
-        repeated = len(set(self.basis)) < len(self.basis)
-        if repeated or ("slots" in self.basis and len(self.basis) > 1):
-            raise ValueError(f"basis has {', '.join(self.basis)}: name slots, or different books")
-        return self
 
 
 @settings
@@ -237,18 +224,23 @@ _NETWORK = (
     *("distribution", "concentration_init", "features", "basis"),
 )
 
-AgentSettings = Annotated[
-    RecurrentPPOSettings | PPOSettings | PathwiseAgentSettings | EpisodePPOSettings,
-    Field(discriminator="kind"),
-]
+OnPolicySettings = RecurrentPPOSettings | PPOSettings | PathwiseAgentSettings | EpisodePPOSettings
+AgentSettings = Annotated[OnPolicySettings | TQCSettings, Field(discriminator="kind")]
+
+
+@overload
+def build_agent(options: TQCSettings, env: VecEnv, seed: int, device: str) -> BookTQC: ...
+
+
+@overload
+def build_agent(
+    options: OnPolicySettings, env: VecEnv, seed: int, device: str
+) -> OnPolicyAlgorithm: ...
 
 
 def build_agent(
-    options: RecurrentPPOSettings | PPOSettings | PathwiseAgentSettings | EpisodePPOSettings,
-    env: VecEnv,
-    seed: int,
-    device: str,
-) -> OnPolicyAlgorithm:
+    options: OnPolicySettings | TQCSettings, env: VecEnv, seed: int, device: str
+) -> OnPolicyAlgorithm | BookTQC:
     """A fresh agent for a vectorised environment.
 
     On a `Simplex` its actions are points of the simplex, on another box they are Gaussian, in the
@@ -256,6 +248,8 @@ def build_agent(
     the parallel episodes, or their steps not into sequences, and for features or books that the
     environment does not have.
     """
+    if isinstance(options, TQCSettings):
+        return build_tqc(options, env, seed, device)
     if isinstance(options, EpisodePPOSettings):
         return _episode_ppo(options, env, seed, device)
     if isinstance(options, PathwiseAgentSettings):
@@ -281,7 +275,7 @@ def build_agent(
     if on_simplex:
         network["distribution"] = options.distribution
         network["concentration_init"] = options.concentration_init
-    network |= _seen(options, env) | _held(options, env)
+    network |= seen_by(options.features, env) | held_by(options.basis, env)
     model: OnPolicyAlgorithm = _ppo(options, network, algorithm)
     setattr(model, "schedules", plain_schedules(schedules_of(options)))  # noqa: B010
     return model
@@ -313,7 +307,7 @@ def _episode_ppo(
     options: EpisodePPOSettings, env: VecEnv, seed: int, device: str
 ) -> EpisodePPO | EpisodeRecurrentPPO:
     """InputError where the environment's objective is no mean and deviation of costs."""
-    book: Any = _book(env, "agent=episode_ppo").options
+    book: Any = book_of(env, "agent=episode_ppo").options
     objective = getattr(book, "objective", None)
     if not isinstance(objective, MeanDeviationCost):
         raise InputError(
@@ -340,7 +334,7 @@ def _episode_ppo(
         "gae_lambda": options.gae_lambda,
         "clip_range": options.clip_range,
         "max_grad_norm": options.max_grad_norm,
-        "policy_kwargs": network | _seen(options, env),
+        "policy_kwargs": network | seen_by(options.features, env),
         "seed": seed,
         "device": device,
     }
@@ -359,47 +353,6 @@ def _chosen(network: dict[str, Any], kinds: tuple[Any, Any, Any]) -> Any:
     return on_simplex if "distribution" in network else with_basis if "basis" in network else free
 
 
-def _seen(options: _CommonSettings | EpisodePPOSettings, env: VecEnv) -> dict[str, Any]:
-    """Policy options for the feature mask; none where everything is seen."""
-    if options.features == ALL_FEATURES:
-        return {}
-    names = [feature.name for feature in _market(env, "agent.features").features]
-    columns = columns_named(options.features, names)
-    if len(columns) == len(names):
-        return {}
-    return {
-        "features_extractor_class": ColumnExtractor,
-        "features_extractor_kwargs": {"columns": columns},
-    }
-
-
-def _held(options: _CommonSettings, env: VecEnv) -> dict[str, Any]:
-    """Policy options for a basis of books; none where the slots are free."""
-    books = tuple(name for name in options.basis if name != "slots")
-    if not books:
-        return {}
-    market = _market(env, "agent.basis")
-    if not isinstance(market, OptionMarket):
-        raise InputError(
-            f"agent.basis has {books[0]}, and {market.history.name} has no options",
-            "Choose agent.basis=slots",
-        )
-    return {"basis": basis_of(books, market.tape.slots).tolist()}
-
-
-def _market(env: VecEnv, setting: str) -> BookMarket:
-    return _book(env, setting).market
-
-
-def _book(env: VecEnv, setting: str) -> BookKernel:
-    if not isinstance(env, KernelVecEnv) or not isinstance(env.kernel, BookKernel):
-        raise InputError(
-            f"{setting} was given for a {type(env).__name__}, which has no market",
-            "Train in a book's environment, or leave the setting at its default",
-        )
-    return env.kernel
-
-
 def _steps_each(rollout_steps: int, num_envs: int) -> int:
     steps, rest = divmod(rollout_steps, num_envs)
     if rest or steps < 2:
@@ -411,6 +364,14 @@ def _steps_each(rollout_steps: int, num_envs: int) -> int:
     return steps
 
 
-def num_parameters(model: OnPolicyAlgorithm) -> int:
+def num_parameters(model: BaseAlgorithm) -> int:
     """The number of trained weights."""
     return sum(parameter.numel() for parameter in model.policy.parameters())
+
+
+def rollout_size(model: BaseAlgorithm) -> int:
+    """Environment steps between two times at which a run can be saved."""
+    if isinstance(model, OnPolicyAlgorithm):
+        return model.n_steps * model.n_envs
+    steps: int = model.rollout_steps  # type: ignore[attr-defined]
+    return steps

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
+from agents.off_policy.tqc import BookTQC
 from agents.persistence.checkpoint import save_checkpoint, write_checkpoint
 from agents.persistence.resume_state import ResumeState, StatefulCallback, capture
 from conf.errors import InputError
@@ -68,10 +69,11 @@ class Checkpointing(BaseCallback):
             if self._on_saved is not None:
                 self._on_saved(state.step)
 
-    def _resumable_model(self) -> OnPolicyAlgorithm:
-        if not isinstance(self.model, RecurrentPPO | PPO):
+    def _resumable_model(self) -> BaseAlgorithm:
+        if not isinstance(self.model, RecurrentPPO | PPO | BookTQC):
             raise InputError(
-                f"a {type(self.model).__name__} cannot be resumed", "Use PPO or RecurrentPPO"
+                f"a {type(self.model).__name__} cannot be resumed",
+                "Use PPO, RecurrentPPO, BookTQC",
             )
         return self.model
 

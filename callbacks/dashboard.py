@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from tensorboard.summary.writer import event_file_writer
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
@@ -77,6 +78,13 @@ OPTIMISER = {
     "action spread": "train/std",
 }
 
+OPTIMISER_OF_TQC = {
+    "actor loss": "train/actor_loss",
+    "critic loss": "train/critic_loss",
+    "temperature": "train/ent_coef",
+    "beta of prioritised replay": "train/beta",
+}
+
 # Titles of the scalars book/<name> whose name lacks the unit.
 BOOK_TITLES = {
     "gross_notional": "gross notional / equity",
@@ -102,6 +110,7 @@ class Dashboard(BaseCallback):
             tuple(kernel.episode_summary(0)),
             kernel.reward.term_names,
             tuple(kernel.book_scalars()),
+            OPTIMISER if isinstance(self.model, OnPolicyAlgorithm) else OPTIMISER_OF_TQC,
         )
         results = dict.fromkeys(result_scalars(self._criterion), 0.0)
         for writer in tensorboard_writers(self.logger):
@@ -123,7 +132,11 @@ def result_scalars(criterion: Criterion) -> tuple[str, ...]:
 
 
 def layout(
-    criterion: Criterion, episode: Sequence[str], reward_terms: Sequence[str], book: Sequence[str]
+    criterion: Criterion,
+    episode: Sequence[str],
+    reward_terms: Sequence[str],
+    book: Sequence[str],
+    optimiser: Mapping[str, str] = OPTIMISER,
 ) -> dict[str, dict[str, list[Any]]]:
     """Category -> chart -> one anchored tag, as TensorBoard's custom scalars expect it.
 
@@ -152,7 +165,7 @@ def layout(
             BOOK_TITLES.get(name, name.replace("_", " ")): f"book/{name}" for name in book
         },
         "4 Reward, mean a step": {name: f"reward/{name}" for name in (*reward_terms, "total")},
-        "5 Optimiser": OPTIMISER,
+        "5 Optimiser": dict(optimiser),
     }
     return {
         category: {chart: ["Multiline", [f"^{tag}$"]] for chart, tag in tags.items()}

@@ -13,6 +13,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.persistence.checkpoint import newest_checkpoint
+from agents.persistence.resume_checks import optimizers_of
 from conf.errors import InputError
 
 
@@ -28,13 +29,18 @@ class DivergenceCallback(BaseCallback):
         self._checkpoints = checkpoints
 
     def _on_training_start(self) -> None:
-        self._hook = self.model.policy.optimizer.register_step_pre_hook(self._check_gradients)
+        self._hooks = [
+            optimizer.register_step_pre_hook(self._check_gradients)
+            for optimizer in optimizers_of(self.model).values()
+        ]
 
     def _on_training_end(self) -> None:
-        self._hook.remove()
+        for hook in self._hooks:
+            hook.remove()
 
     def _on_step(self) -> bool:
-        for name in ("new_obs", "rewards", "clipped_actions"):
+        actions = "clipped_actions" if "clipped_actions" in self.locals else "actions"
+        for name in ("new_obs", "rewards", actions):
             values = np.asarray(self.locals[name])
             if not np.isfinite(values).all():
                 what = name.removeprefix("new_").removeprefix("clipped_")

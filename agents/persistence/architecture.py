@@ -15,8 +15,8 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
+from agents.off_policy.policies import SquashedActor
 from agents.ppo.basis_policies import (
-    BasisHead,
     BasisLstmPolicy,
     BasisMlpPolicy,
     StockBasisLstmPolicy,
@@ -124,19 +124,31 @@ class MlpArchitecture(_Spaces):
     net_arch_vf: Widths | None = None  # of a critic of its own; None: it shares the actor's layers
 
 
-PolicyArchitecture = Annotated[LstmArchitecture | MlpArchitecture, Field(discriminator="kind")]
-_KINDS = ("lstm", "mlp")
+@settings
+class SquashedMlpArchitecture(_Spaces):
+    """Sizes and choices of an actor without memory whose actions a tanh bounds."""
+
+    kind: Literal["squashed_mlp"]
+    net_arch: Widths
+
+    def __post_init__(self) -> None:
+        _Spaces.__post_init__(self)
+        if self.on_simplex or None in (*self.action_low, *self.action_high):
+            raise ValueError("squashed actions are gaussian, in a bounded box")
 
 
-def read_architecture(values: dict[str, Any], where: str) -> LstmArchitecture | MlpArchitecture:
+Architecture = LstmArchitecture | MlpArchitecture | SquashedMlpArchitecture
+PolicyArchitecture = Annotated[Architecture, Field(discriminator="kind")]
+_KINDS = ("lstm", "mlp", "squashed_mlp")
+
+
+def read_architecture(values: dict[str, Any], where: str) -> Architecture:
     """Check plain data; InputError names the offending entry."""
     if values.get("kind") not in _KINDS:
         raise InputError(
             f"{where}.kind is {str(values.get('kind'))[:40]!r}", f"It is one of {', '.join(_KINDS)}"
         )
-    architecture: LstmArchitecture | MlpArchitecture = build_settings(
-        PolicyArchitecture, values, where
-    )
+    architecture: Architecture = build_settings(PolicyArchitecture, values, where)
     return architecture
 
 
@@ -168,20 +180,22 @@ def describe_architecture(policy: BasePolicy) -> dict[str, Any]:
     The stock `MlpLstmPolicy` has the weights of the masked one and computes the same function, so
     both are described alike.
     """
-    if not isinstance(policy, ActorCriticPolicy) or type(policy) not in _LSTM + _MLP:
+    if type(policy) not in (*_LSTM, *_MLP, SquashedActor):
         raise InputError(
             f"a {type(policy).__name__} cannot be written to a policy file",
-            "Use one of the policies of agents.ppo, or MlpLstmPolicy",
+            "Use one of the policies of agents.ppo or agents.off_policy, or MlpLstmPolicy",
         )
+    described: Any = policy
     observation, action = policy.observation_space, policy.action_space
     extractor = policy.features_extractor
-    activation = {kind: name for name, kind in ACTIVATIONS.items()}.get(policy.activation_fn)
+    activation = {kind: name for name, kind in ACTIVATIONS.items()}.get(described.activation_fn)
+    basis = getattr(policy, "basis", None)
     supported = {
         "the observation space": _is_flat_box(observation),
         "the action space": _is_flat_box(action),
         "the features extractor": type(extractor) in (FlattenExtractor, ColumnExtractor),
-        "state-dependent exploration": not policy.use_sde,
-        "squashed output": not policy.squash_output,
+        "state-dependent exploration": not described.use_sde,
+        "squashed output": policy.squash_output == isinstance(policy, SquashedActor),
         "the activation function": activation is not None,
         "lstm_kwargs": not getattr(policy, "lstm_kwargs", None),
     }
@@ -199,14 +213,16 @@ def describe_architecture(policy: BasePolicy) -> dict[str, Any]:
         "distribution": policy.distribution if isinstance(policy, SimplexHead) else "gaussian",
         "activation": activation,
         "columns": list(extractor.columns) if isinstance(extractor, ColumnExtractor) else None,
-        "basis": [list(book) for book in policy.basis] if isinstance(policy, BasisHead) else None,
+        "basis": None if basis is None else [list(book) for book in basis],
     }
+    if isinstance(policy, SquashedActor):
+        return spaces_and_network | {"kind": "squashed_mlp", "net_arch": policy.net_arch}
     if isinstance(policy, SeparateMlpPolicy):
         layers: Any = policy.net_arch
         own = {"net_arch": layers["pi"], "net_arch_vf": layers["vf"]}
         return spaces_and_network | {"kind": "mlp", **own}
     if type(policy) in _MLP:
-        return spaces_and_network | {"kind": "mlp", "net_arch": policy.net_arch}
+        return spaces_and_network | {"kind": "mlp", "net_arch": described.net_arch}
     return spaces_and_network | _describe_lstm(policy)
 
 
@@ -225,22 +241,22 @@ def _describe_lstm(policy: Any) -> dict[str, Any]:
     }
 
 
-def expected_shapes(
-    architecture: LstmArchitecture | MlpArchitecture,
-) -> dict[str, tuple[int, ...]]:
+def expected_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the weights, without allocating any of them."""
     with torch.device("meta"):
         policy = build_policy(architecture)
     return {name: tuple(weight.shape) for name, weight in policy.state_dict().items()}
 
 
-def build_policy(architecture: LstmArchitecture | MlpArchitecture) -> ActorCriticPolicy:
+def build_policy(architecture: Architecture) -> BasePolicy:
     """A policy of that architecture, on torch's default device, with weights yet to be loaded.
 
     It leaves the caller's random stream alone.
     """
     observation = _box(architecture.observation_low, architecture.observation_high)
     action: spaces.Box = _box(architecture.action_low, architecture.action_high)
+    if isinstance(architecture, SquashedMlpArchitecture):
+        return _squashed_actor(architecture, observation, action)
     network: dict[str, Any] = {
         "activation_fn": ACTIVATIONS[architecture.activation],
         "ortho_init": False,
@@ -265,7 +281,26 @@ def build_policy(architecture: LstmArchitecture | MlpArchitecture) -> ActorCriti
         return policy(observation, action, lambda _: 0.0, **network)
 
 
-def _policy_class(architecture: LstmArchitecture | MlpArchitecture) -> type[ActorCriticPolicy]:
+def _squashed_actor(
+    architecture: SquashedMlpArchitecture, observation: spaces.Box, action: spaces.Box
+) -> SquashedActor:
+    columns = architecture.columns
+    extractor: Any = FlattenExtractor(observation)
+    if columns is not None:
+        extractor = ColumnExtractor(observation, columns)
+    with torch.random.fork_rng(devices=[]):
+        return SquashedActor(
+            observation,
+            action,
+            net_arch=architecture.net_arch,
+            activation_fn=ACTIVATIONS[architecture.activation],
+            features_extractor=extractor,
+            features_dim=extractor.features_dim,
+            basis=architecture.basis,
+        )
+
+
+def _policy_class(architecture: Architecture) -> type[ActorCriticPolicy]:
     recurrent = isinstance(architecture, LstmArchitecture)
     if architecture.on_simplex:
         return SimplexLstmPolicy if recurrent else SimplexPolicy

@@ -12,7 +12,7 @@ from typing import Any
 
 import safetensors.numpy
 from safetensors import SafetensorError
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.persistence.resume_state import ResumeState, StatefulCallback, capture, restore
 from agents.persistence.strict_json import parse_json, read_bytes, read_json
@@ -27,7 +27,7 @@ _MAX_BYTES = 4 * 2**30
 
 
 def save_checkpoint(
-    model: OnPolicyAlgorithm,
+    model: BaseAlgorithm,
     callbacks: Mapping[str, StatefulCallback],
     folder: Path,
     keep_last: int | None = None,
@@ -91,7 +91,7 @@ def read_checkpoint(path: Path) -> ResumeState:
 
 
 def restore_checkpoint(
-    model: OnPolicyAlgorithm,
+    model: BaseAlgorithm,
     callbacks: Mapping[str, StatefulCallback],
     path: Path,
     allow_inexact: bool = False,

@@ -13,8 +13,9 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.policies import BasePolicy
 
+from agents.off_policy.policies import acting_part
 from agents.persistence.architecture import (
     build_policy,
     describe_architecture,
@@ -28,9 +29,9 @@ from conf.files import write_atomically, write_json
 
 WEIGHTS, DESCRIPTION = "policy.safetensors", "policy.json"
 # 1: recurrent policies on a box. 2: also others, and those on the simplex. 3: also those that see
-# some columns of the observation, and those with a basis of books.
-POLICY_FORMAT = 3
-_READABLE_FORMATS = (1, 2, 3)
+# some columns of the observation, and those with a basis of books. 4: also actors with a tanh.
+POLICY_FORMAT = 4
+_READABLE_FORMATS = (1, 2, 3, 4)
 
 _KEYS = {"format", "architecture", "metadata", "weights_sha256", "checksum"}
 _MAX_DESCRIPTION_BYTES = 4 * 2**20
@@ -44,7 +45,7 @@ _TORCH_ERRORS = (RuntimeError, AssertionError, OverflowError)
 class LoadedPolicy:
     """A policy ready to act, and the metadata it was saved with."""
 
-    policy: ActorCriticPolicy
+    policy: BasePolicy
     metadata: dict[str, Any]
 
 
@@ -56,6 +57,7 @@ def save_policy(policy: BasePolicy, folder: Path, metadata: Mapping[str, Any]) -
     a kill between them `load_policy` refuses the folder. Raises InputError for a policy that the
     format cannot describe, for weights that are not finite and for metadata that JSON cannot hold.
     """
+    policy = acting_part(policy)  # critics are not kept
     weights = {
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in policy.state_dict().items()

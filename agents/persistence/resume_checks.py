@@ -16,11 +16,12 @@ import numpy as np
 import sb3_contrib
 import stable_baselines3
 import torch
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.base_class import BaseAlgorithm
 
+from agents.off_policy.policies import acting_part
 from conf.errors import InputError
 
-# Numbers of the algorithm; agents' settings and Stable-Baselines3 have them under the same names.
+# Numbers of PPO; agents' settings and Stable-Baselines3 have them under the same names.
 HYPERPARAMETERS = (
     "batch_size",
     "n_epochs",
@@ -31,6 +32,7 @@ HYPERPARAMETERS = (
     "max_grad_norm",
     "target_kl",
 )
+_OF_PPO = ("n_steps", "normalize_advantage", *HYPERPARAMETERS)
 # Version of the project's own networks, raised whenever the same weights give other last bits.
 _ARITHMETIC = 2
 # Environment variables that choose the numerical libraries' kernels, so the order of additions.
@@ -39,7 +41,13 @@ _VARIABLES = ("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "ATEN
 _MT19937_WORDS = 624
 
 
-def determinism_fingerprint(model: OnPolicyAlgorithm) -> dict[str, Any]:
+def optimizers_of(model: BaseAlgorithm) -> dict[str, torch.optim.Optimizer]:
+    """The optimisers of an algorithm by name; PPO has one."""
+    several: dict[str, torch.optim.Optimizer] | None = getattr(model, "optimizers", None)
+    return {"policy": model.policy.optimizer} if several is None else several
+
+
+def determinism_fingerprint(model: BaseAlgorithm) -> dict[str, Any]:
     """Versions, numerical hardware and settings, threads and hyperparameters, as plain data.
 
     A resumed run repeats the uninterrupted one bit for bit only if all of these are equal.
@@ -50,7 +58,7 @@ def determinism_fingerprint(model: OnPolicyAlgorithm) -> dict[str, Any]:
 
     device = torch.device(model.device)
     cuda = device.type == "cuda"
-    policy: Any = model.policy
+    policy, acting = model.policy, acting_part(model.policy)
     schedules: Any = getattr(model, "schedules", None)  # None, as in earlier checkpoints: none
     return {
         "python": platform.python_version(),
@@ -75,20 +83,20 @@ def determinism_fingerprint(model: OnPolicyAlgorithm) -> dict[str, Any]:
         # Of what changes the schedule counts, and not its value when it was saved.
         **{
             name: None if name in (schedules or ()) else plain(getattr(model, name))
-            for name in ("n_steps", "normalize_advantage", *HYPERPARAMETERS)
+            for name in getattr(model, "HYPERPARAMETERS", _OF_PPO)
         },
         "schedules": schedules,
         "sequence_length": getattr(model, "sequence_length", None),
         "distribution": getattr(policy, "distribution", None),  # None: not on a simplex
         # Nor do the weights' shapes tell these; None, as in earlier checkpoints: all of them.
-        "columns": [*getattr(policy.features_extractor, "columns", ())] or None,
-        "basis": [list(book) for book in getattr(policy, "basis", ())] or None,
+        "columns": [*getattr(acting.features_extractor, "columns", ())] or None,
+        "basis": [list(book) for book in getattr(policy, "basis", None) or ()] or None,
     }
 
 
 def check_setup(
     parts: Mapping[str, Any],
-    model: OnPolicyAlgorithm,
+    model: BaseAlgorithm,
     callbacks: Mapping[str, Any],
     allow_inexact: bool,
 ) -> None:
@@ -129,10 +137,11 @@ def refuse_differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> 
         )
 
 
-def check_fits(parts: Mapping[str, Any], model: OnPolicyAlgorithm) -> None:
+def check_fits(parts: Mapping[str, Any], model: BaseAlgorithm) -> None:
     """InputError unless names, shapes and types are those of the model."""
     _check_network(parts["policy"], model)
-    _check_optimizer(parts["optimizer"], model)
+    for name, optimizer in optimizers_of(model).items():
+        _check_optimizer(parts["optimizers"][name], optimizer)
     observation = model.observation_space.shape or ()
     for name, shape in (("_last_obs", observation), ("_last_episode_starts", ())):
         if parts["observed"][name].shape != (model.n_envs, *shape):
@@ -149,7 +158,7 @@ def check_fits(parts: Mapping[str, Any], model: OnPolicyAlgorithm) -> None:
         raise InputError("the state of NumPy's random generator is damaged")
 
 
-def _check_lstm_states(saved: Mapping[str, Any] | None, model: OnPolicyAlgorithm) -> None:
+def _check_lstm_states(saved: Mapping[str, Any] | None, model: BaseAlgorithm) -> None:
     states: Any = getattr(model, "_last_lstm_states", None)
     if (saved is None) != (states is None):
         raise InputError(
@@ -160,11 +169,11 @@ def _check_lstm_states(saved: Mapping[str, Any] | None, model: OnPolicyAlgorithm
         return
     shape = tuple(states.pi[0].shape)
     for net in ("pi", "vf"):
-        if any(array.shape != shape for array in saved[net]):
+        if [array.shape for array in saved[net]] != [shape, shape]:  # hidden and cell
             raise InputError(f"the LSTM state of {net} does not have shape {shape}")
 
 
-def _check_network(saved: Mapping[str, Any], model: OnPolicyAlgorithm) -> None:
+def _check_network(saved: Mapping[str, Any], model: BaseAlgorithm) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in model.policy.state_dict().items()}
     shapes = {name: array.shape for name, array in saved.items()}
     names = shapes.keys() | expected.keys()
@@ -176,8 +185,8 @@ def _check_network(saved: Mapping[str, Any], model: OnPolicyAlgorithm) -> None:
         )
 
 
-def _check_optimizer(saved: Mapping[str, Any], model: OnPolicyAlgorithm) -> None:
-    own = model.policy.optimizer.state_dict()["param_groups"]
+def _check_optimizer(saved: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    own = optimizer.state_dict()["param_groups"]
     groups = saved["groups"]
     is_same_kind = len(groups) == len(own) and all(
         one.keys() == two.keys()
@@ -187,7 +196,7 @@ def _check_optimizer(saved: Mapping[str, Any], model: OnPolicyAlgorithm) -> None
     )
     if not is_same_kind:
         raise InputError("the checkpoint's optimizer is of another kind than this run's")
-    parameters = [p for group in model.policy.optimizer.param_groups for p in group["params"]]
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for index, entry in saved["state"].items():
         shape = tuple(parameters[int(index)].shape)
         for name, value in entry.items():

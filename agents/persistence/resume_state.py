@@ -1,6 +1,6 @@
-"""The whole state of a PPO run, recurrent or not, between two rollouts: captured and restored.
+"""The whole state of a training run, recurrent or not, between two rollouts: captured and restored.
 
-At the start of a rollout (`on_rollout_start`) the rollout buffer is empty and all parts agree; a
+At the start of a rollout (`on_rollout_start`) a rollout buffer is empty and all parts agree; a
 model rebuilt from the same settings that is given these parts continues as if never stopped.
 """
 
@@ -15,11 +15,16 @@ from typing import Any, Protocol, cast, runtime_checkable
 import numpy as np
 import torch
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnvWrapper, VecMonitor
 
 from agents.persistence.packing import Array, as_array, pack, unpack
-from agents.persistence.resume_checks import check_fits, check_setup, determinism_fingerprint
+from agents.persistence.resume_checks import (
+    check_fits,
+    check_setup,
+    determinism_fingerprint,
+    optimizers_of,
+)
 from conf.errors import InputError
 
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_current_progress_remaining")
@@ -52,7 +57,7 @@ class StatefulCallback(Protocol):
 
 @runtime_checkable
 class StatefulAlgorithm(Protocol):
-    """A PPO with a state of its own."""
+    """An algorithm with a state of its own: noise, a replay buffer."""
 
     def own_state(self) -> dict[str, Any]:
         """Plain data, as for `StatefulEnv.get_state`."""
@@ -78,7 +83,7 @@ class ResumeState:
         return step
 
 
-def capture(model: OnPolicyAlgorithm, callbacks: Mapping[str, StatefulCallback]) -> ResumeState:
+def capture(model: BaseAlgorithm, callbacks: Mapping[str, StatefulCallback]) -> ResumeState:
     """Copy the whole state, at the start of a rollout.
 
     Raises InputError for what cannot be resumed exactly: state-dependent exploration, an
@@ -88,13 +93,11 @@ def capture(model: OnPolicyAlgorithm, callbacks: Mapping[str, StatefulCallback])
         raise InputError("use_sde=True cannot be resumed", "Train with use_sde=False")
     if getattr(model, "_last_obs", None) is None:
         raise InputError("training has not begun", "Save at the start of a rollout")
-    optimizer = model.policy.optimizer.state_dict()
     lstm_states: Any = getattr(model, "_last_lstm_states", None)  # None: not recurrent
-    parts = {
+    parts: dict[str, Any] = {
         "policy": dict(model.policy.state_dict()),
-        "optimizer": {
-            "state": {str(index): entry for index, entry in optimizer["state"].items()},
-            "groups": optimizer["param_groups"],
+        "optimizers": {
+            name: _saved_optimizer(optimizer) for name, optimizer in optimizers_of(model).items()
         },
         "lstm": None if lstm_states is None else lstm_states._asdict(),
         "observed": {name: getattr(model, name) for name in _OBSERVED},
@@ -120,7 +123,7 @@ def capture(model: OnPolicyAlgorithm, callbacks: Mapping[str, StatefulCallback])
 
 def restore(
     state: ResumeState,
-    model: OnPolicyAlgorithm,
+    model: BaseAlgorithm,
     callbacks: Mapping[str, StatefulCallback],
     allow_inexact: bool = False,
 ) -> None:
@@ -134,6 +137,8 @@ def restore(
     """
     try:
         parts = {name: unpack(part, state.arrays) for name, part in state.values.items()}
+        if "optimizer" in parts:  # of earlier versions, which knew only one
+            parts["optimizers"] = {"policy": parts.pop("optimizer")}
         check_setup(parts, model, callbacks, allow_inexact)
         check_fits(parts, model)
         _restore_parts(parts, model, callbacks)
@@ -148,11 +153,12 @@ def restore(
 
 
 def _restore_parts(
-    parts: dict[str, Any], model: OnPolicyAlgorithm, callbacks: Mapping[str, StatefulCallback]
+    parts: dict[str, Any], model: BaseAlgorithm, callbacks: Mapping[str, StatefulCallback]
 ) -> None:
     tensors = {name: torch.from_numpy(array) for name, array in parts["policy"].items()}
     model.policy.load_state_dict(tensors, strict=True)
-    model.policy.optimizer.load_state_dict(_optimizer_state(parts["optimizer"]))
+    for name, optimizer in optimizers_of(model).items():
+        optimizer.load_state_dict(_optimizer_state(parts["optimizers"][name]))
     if parts["lstm"] is not None:
         pi, vf = (
             tuple(torch.from_numpy(array).to(model.device) for array in parts["lstm"][net])
@@ -176,6 +182,12 @@ def _restore_parts(
     _restore_random(parts["random"], model)
 
 
+def _saved_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    state = optimizer.state_dict()
+    entries = {str(index): entry for index, entry in state["state"].items()}
+    return {"state": entries, "groups": state["param_groups"]}
+
+
 def _optimizer_state(saved: dict[str, Any]) -> dict[str, Any]:
     state = {
         int(index): {
@@ -187,7 +199,7 @@ def _optimizer_state(saved: dict[str, Any]) -> dict[str, Any]:
     return {"state": state, "param_groups": saved["groups"]}
 
 
-def _env_layers(model: OnPolicyAlgorithm) -> list[Any]:
+def _env_layers(model: BaseAlgorithm) -> list[Any]:
     """The environment and the wrappers around it, outermost first."""
     layers: list[Any] = [model.get_env()]
     while isinstance(layers[-1], VecEnvWrapper):
@@ -219,7 +231,7 @@ def _restore_layer(layer: Any, state: dict[str, Any]) -> None:
         layer.set_state(state)
 
 
-def _random_states(model: OnPolicyAlgorithm) -> dict[str, Any]:
+def _random_states(model: BaseAlgorithm) -> dict[str, Any]:
     cuda = torch.device(model.device).type == "cuda"
     return {
         "python": random.getstate(),
@@ -229,7 +241,7 @@ def _random_states(model: OnPolicyAlgorithm) -> dict[str, Any]:
     }
 
 
-def _restore_random(states: dict[str, Any], model: OnPolicyAlgorithm) -> None:
+def _restore_random(states: dict[str, Any], model: BaseAlgorithm) -> None:
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     torch.set_rng_state(torch.from_numpy(states["torch"]))

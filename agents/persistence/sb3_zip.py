@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from sb3_contrib.ppo_recurrent.policies import MlpLstmPolicy
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.ppo.basis_policies import BasisHead
 from agents.ppo.columns import used_columns
@@ -25,7 +25,7 @@ _LEAST_LOG_STD = -20.0  # of slots that no book holds
 _FIRST_LAYERS = ("lstm_actor.weight_ih_l0", "lstm_critic.weight_ih_l0", "critic.weight")
 
 
-def export_sb3_zip(model: OnPolicyAlgorithm, path: Path) -> None:
+def export_sb3_zip(model: BaseAlgorithm, path: Path) -> None:
     """Write an SB3 zip that `sb3_contrib.RecurrentPPO.load` reads without this package.
 
     The zip names the stock policy, which the weights fit; nothing is written for policies that it
@@ -49,9 +49,7 @@ def export_sb3_zip(model: OnPolicyAlgorithm, path: Path) -> None:
     write_atomically(path, content.getvalue())
 
 
-def _stock(
-    policy: MlpLstmPolicy, options: dict[str, Any], model: OnPolicyAlgorithm
-) -> MlpLstmPolicy:
+def _stock(policy: MlpLstmPolicy, options: dict[str, Any], model: BaseAlgorithm) -> MlpLstmPolicy:
     """The stock policy that takes all columns and gives the slots, with the same function."""
     weights = {name: weight.detach().cpu() for name, weight in policy.state_dict().items()}
     columns = list(used_columns(policy))

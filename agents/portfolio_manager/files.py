@@ -121,6 +121,8 @@ def load_model(folder: Path, device: str = "cpu") -> Model | None:
             f"{folder} holds a policy, but not a portfolio manager's",
             "Choose another model_path",
         )
+    if not isinstance(loaded.policy, ActorCriticPolicy):
+        raise InputError(f"{folder} holds a policy without the critic that PPO goes on with")
     content = read_bytes(folder / OPTIMIZER, _MAX_OPTIMIZER_BYTES)
     moments = parse_tensors(content, folder / OPTIMIZER, digest)
     metadata: ModelMetadata = build_settings(

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.pathwise.trainer import PathwiseSettings, PathwiseTrainer, make_twin
 from agents.pathwise.twin import Twin
@@ -42,7 +42,7 @@ class PathwiseStage:
         self,
         folder: Path,
         setup: MarketSetup,
-        model: OnPolicyAlgorithm,
+        model: BaseAlgorithm,
         options: PathwiseSettings,
         seed: int,
         *,

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from agents.factory import AgentSettings, PathwiseAgentSettings
+from agents.factory import AgentSettings, PathwiseAgentSettings, RecurrentPPOSettings
+from agents.off_policy.settings import TQCSettings
 from agents.pathwise.trainer import PathwiseSettings
 from callbacks.curriculum import Curriculum, CurriculumSettings, NoCurriculum, Stage
 from conf.errors import InputError
@@ -85,6 +86,10 @@ class RunSettings:
         return 0 if alone else self.top.total_timesteps
 
 
+# Settings of PPO that TQC does not have, as an experiment may give them.
+OF_PPO_ALONE = frozenset(
+    set(RecurrentPPOSettings.__dataclass_fields__) - set(TQCSettings.__dataclass_fields__)
+)
 SECTIONS = (*MARKET_SECTIONS, "agent", "pretrain", "curriculum", "callbacks")
 
 
@@ -101,10 +106,13 @@ def run_settings(config: Mapping[str, Any]) -> RunSettings:
     if pretrain.get("kind") == "none":  # what an experiment says of its own pretraining is left out
         pretrain = {"kind": "none"}
     curriculum = section(config, "curriculum") if "curriculum" in config else {"kind": "none"}
+    agent = section(config, "agent")
+    if agent.get("kind") == "tqc":  # so is what it says of PPO
+        agent = {name: value for name, value in agent.items() if name not in OF_PPO_ALONE}
     result = RunSettings(
         top=checked,
         market=market_settings(config),
-        agent=build_settings(AgentSettings, section(config, "agent"), "agent"),
+        agent=build_settings(AgentSettings, agent, "agent"),
         callbacks=build_settings(CallbackSettings, section(config, "callbacks"), "callbacks"),
         pretrain=build_settings(Pretraining, pretrain, "pretrain"),
         curriculum=build_settings(Curriculum, curriculum, "curriculum"),
@@ -113,6 +121,11 @@ def run_settings(config: Mapping[str, Any]) -> RunSettings:
         raise InputError(
             f"pretrain={result.pretrain.kind} precedes PPO, and agent=pathwise makes no step of it",
             "Leave pretrain=none, or choose agent=recurrent_ppo",
+        )
+    if isinstance(result.agent, TQCSettings) and result.pretrain.kind != "none":
+        raise InputError(
+            f"pretrain={result.pretrain.kind} precedes PPO, and agent=tqc begins without it",
+            "Choose pretrain=none",
         )
     if isinstance(result.curriculum, CurriculumSettings):
         _check_curriculum(result, result.curriculum.stages)

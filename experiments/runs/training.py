@@ -12,10 +12,13 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import CallbackList
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from agents.factory import build_agent, num_parameters
+from agents.factory import build_agent, num_parameters, rollout_size
+from agents.off_policy.policies import acting_part
+from agents.off_policy.settings import TQCSettings
+from agents.off_policy.tqc import BookTQC
 from agents.persistence.checkpoint import list_checkpoints, newest_checkpoint, restore_checkpoint
 from agents.persistence.policy_file import DESCRIPTION, load_policy, policy_step, save_policy
 from agents.persistence.resume_state import StatefulCallback
@@ -190,7 +193,7 @@ def train_agent(job: TrainingJob) -> float | None:
     checkpoints, data = folder / "checkpoints", setup.describe_data()
     model = build_model(setup, job.settings)
     if (folder / START).is_dir():
-        model.policy.load_state_dict(load_policy(folder / START).policy.state_dict())
+        acting_part(model.policy).load_state_dict(load_policy(folder / START).policy.state_dict())
     stage = _pathwise_stage(job, model)
     places = _places(job)
     record_start(folder, job.config, setup.loaded.history.fingerprint)
@@ -241,7 +244,7 @@ def train_agent(job: TrainingJob) -> float | None:
     return None if best is None else setup.criterion.merit(best)
 
 
-def _pathwise_stage(job: TrainingJob, model: OnPolicyAlgorithm) -> PathwiseStage | None:
+def _pathwise_stage(job: TrainingJob, model: BaseAlgorithm) -> PathwiseStage | None:
     """The run's pathwise training; None without one."""
     options = job.settings.pathwise
     if options is None:
@@ -257,7 +260,7 @@ def _pathwise_stage(job: TrainingJob, model: OnPolicyAlgorithm) -> PathwiseStage
     )
 
 
-def build_model(setup: MarketSetup, settings: RunSettings) -> OnPolicyAlgorithm:
+def build_model(setup: MarketSetup, settings: RunSettings) -> BaseAlgorithm:
     """A fresh agent in `num_envs` episodes of the market that it learns in."""
     top, env, (market, window) = settings.top, setup.settings.env, setup.learning
     kernel = open_kernel(market, env, window, top.num_envs, top.seed, risk=setup.training_risk)
@@ -352,7 +355,7 @@ def _checkpointing(
 
 
 def _restore(
-    job: TrainingJob, model: OnPolicyAlgorithm, stateful: Mapping[str, StatefulCallback]
+    job: TrainingJob, model: BaseAlgorithm, stateful: Mapping[str, StatefulCallback]
 ) -> bool:
     """Put the newest checkpoint back, if this is a resume and there is one."""
     checkpoints = job.folder / "checkpoints"
@@ -374,9 +377,7 @@ def _restore(
     return True
 
 
-def _inexact_because(
-    job: TrainingJob, model: OnPolicyAlgorithm, validation: Validation
-) -> str | None:
+def _inexact_because(job: TrainingJob, model: BaseAlgorithm, validation: Validation) -> str | None:
     """Why a run whose settings were changed is not one that always had them; None if it is."""
     if job.allow_inexact:
         return "the device was changed, or an inexact resume was allowed"
@@ -386,9 +387,11 @@ def _inexact_because(
     for name, schedule in schedules_of(agent).items():
         if isinstance(schedule, Linear):
             return f"{name} changes with total_timesteps"
+    if isinstance(agent, TQCSettings) and agent.replay.kind == "prioritised":
+        return "the weights of a prioritised replay change with total_timesteps"
     if isinstance(job.settings.curriculum, CurriculumSettings):
         return "the stages of the curriculum are shares of total_timesteps"
-    rollout, every = model.n_steps * model.n_envs, job.settings.callbacks.validate_every
+    rollout, every = rollout_size(model), job.settings.callbacks.validate_every
     for step in (validation.scored_at, _best_step(job.folder)):
         if step > 0 and step // every == (step - rollout) // every:
             return f"the policy of step {step} was scored because the run ended there"
@@ -402,7 +405,7 @@ def _best_step(folder: Path) -> int:
     return policy_step(load_policy(folder / "best"))
 
 
-def _announce(job: TrainingJob, model: OnPolicyAlgorithm) -> None:
+def _announce(job: TrainingJob, model: BaseAlgorithm) -> None:
     top, folder = job.settings.top, shown_path(job.folder)
     for name, (first, last) in job.setup.describe_data()["splits"].items():
         log.info("%s: %s to %s", name, first, last)
@@ -415,17 +418,19 @@ def _announce(job: TrainingJob, model: OnPolicyAlgorithm) -> None:
         top.seed,
         model.device,
     )
+    if isinstance(model, BookTQC):
+        model.announce()
     log.info("run folder: %s   (watch: tensorboard --logdir %s)", folder, folder)
 
 
 def _finish(
-    job: TrainingJob, model: OnPolicyAlgorithm, validation: Validation, checkpointing: Checkpointing
+    job: TrainingJob, model: BaseAlgorithm, validation: Validation, checkpointing: Checkpointing
 ) -> None:
     """Score, save and export the last policy, and count the best one as a trial."""
     folder, setup = job.folder, job.setup
     validation.finish()
     # Stopped inside a rollout there is no state to resume.
-    if model.num_timesteps % (model.n_steps * model.n_envs) == 0:
+    if model.num_timesteps % rollout_size(model) == 0:
         checkpointing.finish()
     save_policy(model.policy, folder, {**setup.describe_data(), "step": model.num_timesteps})
     # A walk-forward is one trial as a whole, its windows are none.

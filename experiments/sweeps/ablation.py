@@ -22,6 +22,7 @@ from agents.persistence.strict_json import read_json
 from conf.errors import InputError
 from conf.files import write_json
 from conf.settings import build_settings, settings, settings_to_json
+from experiments.environments.opening import section
 from experiments.runs.folder import ABLATION, check_run_name, run_lock, shown_path
 from experiments.runs.merging import merge_runs
 from experiments.runs.parallel import LOCAL, ParallelSettings, run_tasks
@@ -52,6 +53,7 @@ class Technique:
 
     description: Annotated[str, Field(min_length=1)]
     overrides: Annotated[tuple[str, ...], Field(min_length=1)]
+    agent: str | None = None  # the kind of agent that it is of; null: any
 
 
 @settings
@@ -263,6 +265,12 @@ def _check(ablation: Ablation) -> None:
     run_settings(plain)
     composed = {WITHOUT: plain}
     for name, technique in ablation.settings.techniques.items():
+        kind = section(plain, "agent").get("kind")
+        if technique.agent not in (None, kind):
+            raise InputError(
+                f"technique {name} is of agent={technique.agent}, and these runs have agent={kind}",
+                f"Compare with and without it: agent={technique.agent}",
+            )
         try:
             own = composed[name] = configuration(ablation.arguments(name, first))
             run_settings(own)

@@ -34,7 +34,7 @@ HALF = 3 * ROLLOUT
 # Of the state of every agent, those without which a resumed run ends elsewhere.
 PARTS = [
     "policy",
-    "optimizer",
+    "optimizers",
     "observed._last_obs",
     "env",
     "random.python",

@@ -9,6 +9,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from agents.off_policy.policies import SquashedPolicy
 from agents.persistence.architecture import (
     describe_architecture,
     expected_shapes,
@@ -55,6 +56,10 @@ POLICIES = {
     "books": lambda: make(BasisMlpPolicy, BOX, basis=BOOKS),
     "recurrent, books, some columns": lambda: make(
         BasisLstmPolicy, BOX, basis=BOOKS, **SOME, **LSTM
+    ),
+    "squashed": lambda: make(SquashedPolicy, BOX).actor,
+    "squashed, books, some columns": lambda: (
+        make(SquashedPolicy, BOX, basis=BOOKS, net_arch=[], **SOME).actor
     ),
     "recurrent, books, stock": lambda: make(StockBasisLstmPolicy, BOX, basis=BOOKS, **LSTM),
 }
@@ -127,6 +132,28 @@ def test_a_file_of_the_second_format_still_acts_as_it_did():
     assert loaded.metadata == {"features": ["spot", "vol"]}
     expected = [[-0.3960145, 0.3328220], [0.0493295, 0.2219534], [-0.1344308, -0.0177281]]
     np.testing.assert_allclose(act(loaded.policy)[-1], expected, atol=1e-6)
+
+
+def test_a_file_of_the_third_format_still_acts_as_it_did():
+    loaded = load_policy(Path(__file__).parent / "format_3")
+    assert (loaded.policy.used_columns, loaded.policy.basis[1]) == ((1, 4), (0.5, 1.0, 0.0))
+    expected = [[-0.0456296, -0.2974917, 0.1031163], [-0.0557784, -0.1442472, 0.0163452]]
+    np.testing.assert_allclose(act(loaded.policy)[-1][:2], expected, atol=1e-6)
+
+
+def test_critics_are_not_kept(tmp_path):
+    policy = make(SquashedPolicy, BOX)
+    loaded = load_policy(save_policy(policy, tmp_path, {})).policy
+    assert loaded.state_dict().keys() == policy.actor.state_dict().keys()
+    np.testing.assert_array_equal(act(loaded), act(policy))
+
+
+@pytest.mark.parametrize("changes", [{"action_low": [None] * 3}, {"distribution": "dirichlet"}])
+def test_squashed_actions_are_of_a_bounded_box(tmp_path, changes):
+    save_policy(make(SquashedPolicy, BOX), tmp_path, {})
+    redescribe(tmp_path, changes)
+    with pytest.raises(InputError, match=r"bounded box|two or more"):
+        load_policy(tmp_path)
 
 
 FORGERIES = {

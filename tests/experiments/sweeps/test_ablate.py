@@ -112,6 +112,10 @@ REFUSED = {
     "+techniques.typo={description: a, overrides: ['agent.batch_sise=3']}": (
         "technique typo: unknown setting agent.batch_sise. Did you mean agent.batch_size"
     ),
+    "techniques=[prioritised_replay]": (
+        "technique prioritised_replay is of agent=tqc, and these runs have agent=ppo. "
+        "Compare with and without it: agent=tqc"
+    ),
     "+techniques.empty={description: a}": "techniques.overrides is missing",
     "+techniques.without={description: a, overrides: ['seed=1']}": "cannot be named without",
 }
@@ -162,13 +166,17 @@ def test_every_technique_of_the_files_can_be_trained_in_quickstart(command, tmp_
         raise InputError("stopped here")
 
     monkeypatch.setattr(ablate, "train_arms", stop)
-    fitting = [name for name in TECHNIQUES if name != "curriculum_years"]
+    of_tqc = ["prioritised_replay"]
+    fitting = [name for name in TECHNIQUES if name not in ("curriculum_years", *of_tqc)]
     chosen = f"techniques=[{','.join(fitting)}]"
     assert command(ablate, "+exp=quickstart", chosen)[2] == "error: stopped here\n"
     assert opened[0].arms == ("without", *fitting)
     assert opened[0].settings.seeds == (0, 1, 2, 3, 4)
     arguments = opened[0].arguments("larger_batch", 3)
     assert arguments[:4] == ["+exp=quickstart", "pretrain=none", "agent.batch_size=256", "seed=3"]
+    chosen = f"techniques=[{','.join(of_tqc)}]"
+    assert command(ablate, "+exp=quickstart", "agent=tqc", chosen)[2] == "error: stopped here\n"
+    assert opened.pop().arms == ("without", *of_tqc)
     command(ablate, "techniques=[curriculum_years]", "seeds=[7,8]")
     assert opened[1].settings.seeds == (7, 8)
     _, _, err = command(ablate, "+exp=quickstart", "techniques=[curriculum_years]")

@@ -1,0 +1,60 @@
+"""Runs of TQC by the commands: trained, stopped, resumed, evaluated and refused as any other."""
+
+import json
+
+import pytest
+
+from callbacks.validation import Validation
+from experiments import evaluate, train
+from tests.experiments.conftest import TINY
+from tests.experiments.test_curriculum_runs import stop_at
+
+MARKET = [text for text in TINY if not text.startswith("agent.")]
+AGENT = (
+    *("agent=tqc", "agent.rollout_steps=64", "agent.gradient_steps=2", "agent.learning_starts=64"),
+    *("agent.batch_size=32", "agent.net_arch=[8]", "agent.critic_arch=[8]"),
+    *("agent.replay.size=256", "agent.features=[volatility_20d,drawdown]"),
+)
+RUNS = {name: f"outputs/tiny/day/{name}" for name in ("alone", "stopped")}
+
+
+@pytest.mark.parametrize("kind", ["uniform", "prioritised"])
+def test_a_stopped_run_ends_with_the_same_weights(command, tmp_path, monkeypatch, kind):
+    arguments = (*MARKET, *AGENT, f"agent.replay.kind={kind}")
+    assert command(train, *arguments, f"hydra.run.dir={RUNS['alone']}")[0] == 0
+    log = (tmp_path / RUNS["alone"] / "train.log").read_text()
+    assert "replay buffer: 256 transitions, up to 0 MB" in log
+    monkeypatch.setattr(Validation, "_on_step", stop_at(400))
+    assert command(train, *arguments, f"hydra.run.dir={RUNS['stopped']}")[0] == 130
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert command(train, f"resume={RUNS['stopped']}")[0] == 0
+    alone, stopped = (tmp_path / RUNS[name] for name in ("alone", "stopped"))
+    assert "resuming from step_000000384" in (stopped / "train.log").read_text()
+    for name in ("policy.safetensors", "best/policy.safetensors"):
+        assert (stopped / name).read_bytes() == (alone / name).read_bytes()
+    if kind == "prioritised":
+        assert command(train, f"resume={RUNS['stopped']}", "total_timesteps=576")[0] == 0
+        (change,) = json.loads((stopped / "manifest.json").read_text())["changes"]
+        assert "prioritised replay" in change["inexact_because"]
+        return
+    code, out, _ = command(evaluate, f"run={RUNS['alone']}", "report=false", "policy=last")
+    assert code == 0
+    assert "Sharpe" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["pretrain=pathwise"], "agent=tqc begins without it"),
+        (["agent.n_epochs=2"], "agent.n_epochs"),
+        (["agent.replay.kind=greedy"], "agent.replay.kind"),
+        (["agent.replay.alpha=2"], "agent.replay.alpha"),
+        (["agent.replay.size=32"], "does not hold the 64 steps of a rollout"),
+    ],
+)
+def test_what_does_not_go_with_tqc_is_one_line_code_2(command, tmp_path, arguments, complaint):
+    code, _, err = command(train, *MARKET, *AGENT, *arguments)
+    assert (code, err.count("\n")) == (2, 1), err
+    assert complaint in err
+    assert not list(tmp_path.rglob("*.json"))
