@@ -36,6 +36,7 @@ from experiments.reporting.terminal import evaluation_lines, terminal_table
 from experiments.runs.cli import GateFailed, launch
 from experiments.runs.config import config_hash, plain_config
 from experiments.runs.folder import shown_path
+from experiments.runs.trial_ledger import ledger_of, warn_of_defects
 from experiments.statistics.verdict import Outcome
 
 
@@ -60,6 +61,7 @@ def evaluate(config: DictConfig) -> float:
     plain = plain_config(config)
     request: EvaluateSettings = build_settings(EvaluateSettings, own_keys(plain), "evaluate")
     tested = open_run(request.run, request.policy, plain)
+    warn_of_defects(ledger_of(tested.run))
     if isinstance(tested.setup, HedgingSetup):
         return _evaluate_hedge(tested, request)
     evaluation = evaluate_run(

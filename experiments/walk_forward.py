@@ -34,6 +34,7 @@ from experiments.runs.folder import check_run_name, is_walk, run_lock, shown_pat
 from experiments.runs.parallel import PARALLEL_KEYS, parallel_settings
 from experiments.runs.record import write_composition
 from experiments.runs.training import INVOCATION_KEYS, refuse_other_overrides
+from experiments.runs.trial_ledger import ledger_of, warn_of_defects
 from experiments.runs.trials import record_start
 from experiments.statistics.verdict import Outcome
 from experiments.windows.folder import RESULT, WalkForwardRun, open_walk, reopen_walk, resolve_walk
@@ -102,6 +103,7 @@ def finish(walk: WalkForwardRun, request: Invocation) -> None:
     """
     # A few books at a time: handing them to a second core costs more than it brings.
     torch.set_num_threads(1)
+    warn_of_defects(ledger_of(walk.folder))
     windows = []
     for window in walk.windows:
         log.info("testing %s", window.years)

@@ -89,11 +89,14 @@ def add_row(
 
     `is_known` is given all rows and the hashes in the folder, and says whether the row is there
     already; then nothing is added. The ledger is written first: killed in between, a row is there
-    that no folder knows, which is nobody's loss.
+    that no folder knows, which is nobody's loss. Logs a warning where the ledger lacks rows that
+    this folder keeps, and where it is to begin anew among folders that keep some.
     """
     with lock_file(ledger.parent / _LOCK) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits for other writers
         rows, seal = read_rows(ledger), sealed_rows(folder)
+        if not rows or not {row["hash"] for row in rows}.issuperset(seal):
+            warn_of_defects(ledger)
         if is_known(rows, seal):
             return
         rows.append(chained(kind, content, rows[-1]["hash"] if rows else _FIRST))
@@ -165,16 +168,34 @@ def check_ledger(ledger: Path) -> LedgerCheck:
             defects.append(f"{missing} row(s) of {name} are not in the ledger")
         if others:
             defects.append(f"{name} keeps rows of {', '.join(sorted(others))}")
+    folders = sum(map(bool, kept.values()))
+    if folders and not rows and not ledger.exists():
+        defects.insert(
+            0, f"{ledger} is missing, and {folders} run folder(s) keep hashes of its rows"
+        )
     named, kinds = set(owner.values()), [row["kind"] for row in rows]
     return LedgerCheck(
         ledger,
         len(rows),
         kinds.count(STARTED),
         kinds.count(UNPROVEN),
-        sum(map(bool, kept.values())),
+        folders,
         tuple(defects),
         tuple(name for folder, name in names.items() if not kept[folder] and name not in named),
     )
+
+
+def warn_of_defects(ledger: Path) -> None:
+    """Log what `check_ledger` finds, in one line: the number of tries is then too low."""
+    defects = check_ledger(ledger).defects
+    if defects:
+        more = f", and {len(defects) - 1} more defect(s)" if len(defects) > 1 else ""
+        log.warning(
+            "trials are missing, so results look better than they are: %s%s. All of them: "
+            "python -m experiments.certify certificates=[trials]",
+            defects[0],
+            more,
+        )
 
 
 def _noted_rows(manifest: Path) -> list[str]:
