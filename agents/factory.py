@@ -18,6 +18,7 @@ from agents.persistence.architecture import ACTIVATIONS
 from agents.persistence.resume_checks import HYPERPARAMETERS
 from agents.ppo.basis_policies import BasisLstmPolicy, BasisMlpPolicy, StockBasisLstmPolicy
 from agents.ppo.columns import ColumnExtractor, columns_named
+from agents.ppo.curiosity import CuriositySettings
 from agents.ppo.episode_ppo import EpisodePPO, EpisodeRecurrentPPO
 from agents.ppo.policies import MaskedMlpLstmPolicy
 from agents.ppo.recurrent_ppo import FUSED_ADAM, FUSED_DEVICES, SequenceRecurrentPPO
@@ -30,6 +31,7 @@ from agents.ppo.schedules import (
     schedules_of,
     values_of,
 )
+from agents.ppo.self_imitation import SelfImitationSettings
 from agents.ppo.simplex import DistributionName
 from agents.ppo.simplex_policies import (
     SeparateMlpPolicy,
@@ -100,6 +102,8 @@ class _CommonSettings(_NetworkSettings):
     vf_coef: NonNegative = 0.5
     max_grad_norm: Positive = 0.5
     target_kl: Positive | None = None
+    self_imitation: SelfImitationSettings | None = None  # None: only what was just played
+    curiosity: CuriositySettings | None = None  # None: paid by the environment alone
 
 
 def _check_rate(rate: Any, end: float | None) -> None:
@@ -392,12 +396,13 @@ def _market(env: VecEnv, setting: str) -> BookMarket:
 
 
 def _book(env: VecEnv, setting: str) -> BookKernel:
-    if not isinstance(env, KernelVecEnv) or not isinstance(env.kernel, BookKernel):
+    episodes = env.unwrapped
+    if not isinstance(episodes, KernelVecEnv) or not isinstance(episodes.kernel, BookKernel):
         raise InputError(
-            f"{setting} was given for a {type(env).__name__}, which has no market",
+            f"{setting} was given for a {type(episodes).__name__}, which has no market",
             "Train in a book's environment, or leave the setting at its default",
         )
-    return env.kernel
+    return episodes.kernel
 
 
 def _steps_each(rollout_steps: int, num_envs: int) -> int:
