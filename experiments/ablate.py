@@ -2,8 +2,9 @@
 
 Each technique (conf/techniques/*.yaml) is trained with several seeds, and so is the same training
 without it. The verdict is about the difference of their validation scores, seed by seed: *helps*,
-*hurts* or *not shown*. All begin from a cold start of PPO (pretrain=none) unless pretrain is given.
-An ablation that was killed goes on with resume=<its folder>.
+*hurts* or *not shown*. With cumulative=true each technique is on top of those before it, and the
+seeds of the last are merged. All begin from a cold start of PPO (pretrain=none) unless pretrain is
+given. One that was killed goes on with resume=<its folder>.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ log = logging.getLogger(__name__)
 
 RESULT = "ablation"
 _INVOCATION = ("resume", "jobs", "report", *PARALLEL_KEYS)
-_OWN = ("seeds", "level", *_INVOCATION)
+_OF_ABLATION = ("seeds", "level", "cumulative")
+_OWN = (*_OF_ABLATION, *_INVOCATION)
 
 
 @settings
@@ -84,7 +86,7 @@ def _open(plain: Mapping[str, Any], folder: Path) -> Ablation:
         )
         return reopen_ablation(folder)
     techniques = plain.get("techniques") or {}
-    chosen = {"techniques": techniques, "seeds": plain["seeds"], "level": plain["level"]}
+    chosen = {"techniques": techniques} | {name: plain[name] for name in _OF_ABLATION}
     if not techniques:
         raise InputError(
             "there is no technique to judge",

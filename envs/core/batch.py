@@ -22,14 +22,14 @@ from risk.overlay import OverlayResult
 
 
 class StepRecord(NamedTuple):
-    """One executed trade of N books in M instruments; quantities in units."""
+    """One trade of N books in M instruments, planned or executed; quantities in units."""
 
     row: IntArray  # (N,) of the market at the trade: path x T + session
     requested: FloatArray  # (N, M) before the risk module
     quantity: FloatArray  # (N, M) after the trade: held into the next close
     price: FloatArray  # (N, M) dollars a unit
     cost: FloatArray  # (N,) dollars of this trade; what rolling costs later is not among it
-    traded: FloatArray  # (N,) dollars, likewise
+    traded: FloatArray  # (N,) dollars, likewise; 0 as long as it is only planned
     overlay: OverlayResult | None  # what the risk module did, where there is one
 
 

@@ -90,6 +90,7 @@ class BookKernel(BatchKernel):
         # The book held into the last close, for exposures and attribution.
         self.held_quantity: FloatArray = np.zeros((num_envs, instruments))
         self.reward_terms: FloatArray = np.zeros((num_envs, len(self.reward.term_names)))
+        self._nothing_traded: FloatArray = np.zeros(num_envs)
         self._mark, self._aged = as_rows(market.mark), as_rows(market.aged)
         closed = market.market_closed
         self._market_closed = None if closed is None else as_rows(closed)
@@ -138,30 +139,51 @@ class BookKernel(BatchKernel):
         without it a NaN, and always another shape, is an InputError. So is a step beyond the end of
         an episode; a ruined book may go on up to it.
         """
+        return self.settle(self.execute(self.plan(quantity)))
+
+    def plan(self, quantity: FloatArray) -> StepRecord:
+        """The first of the three parts of `trade_to`: what would be traded here, and its cost.
+
+        Of the next close nothing is needed. The risk module takes it as decided.
+        """
         self._check_not_ended()
-        ledger, row = self.ledger, self._row()
         self._check_quantity(quantity)
-        next_row = row + 1
-        before = ledger.equity
+        row = self._row()
         mark = self._mark.take(row, axis=0)
-        cash_return = self.market.cash_return.take(self.session)
         target, overlay = quantity, None
         if self.overlay is not None:
             overlay = self.overlay.apply(quantity, self._risk_book(mark, row))
             target = overlay.quantity
         if self._market_closed is not None:
             target = self._kept_where_closed(target, self._market_closed.take(row))
-        self._change = change = target - ledger.quantity
+        change = target - self.ledger.quantity
         cost = self._cost(change, mark, row)
-        traded = ledger.trade(target, mark, cost)
-        record = StepRecord(row, quantity, target, mark, cost, traded, overlay)
-        self.held_quantity = target
+        return StepRecord(row, quantity, target, mark, cost, self._nothing_traded, overlay)
+
+    def execute(self, record: StepRecord) -> StepRecord:
+        """The second: trade to the record's `quantity` at its `price`, for its `cost`.
+
+        These may be others than planned, as where an order was filled in part or at another price:
+        then `cost` is the commission and what was paid more than `price`.
+        """
+        ledger = self.ledger
+        self._equity_before = ledger.equity
+        self._change = record.quantity - ledger.quantity
+        traded = ledger.trade(record.quantity, record.price, record.cost)
+        self.held_quantity = record.quantity
+        return record._replace(traded=traded)
+
+    def settle(self, record: StepRecord) -> StepResult:
+        """The third: go to the next close, settle what was executed here, reward."""
+        ledger, row, before = self.ledger, record.row, self._equity_before
+        next_row, target, cost, traded = row + 1, record.quantity, record.cost, record.traded
+        cash_return = self.market.cash_return.take(self.session)
         self.session = self.session + 1
         left, closing = self._leaving(target, next_row)
         held_value = ledger.settle(self._aged.take(next_row, axis=0), left, cash_return, closing)
         if closing is not None:
             cost = cost + closing
-            self._change = np.concatenate([change, target * left], axis=-1)
+            self._change = np.concatenate([self._change, target * left], axis=-1)
             closed = np.abs(held_value * left).sum(axis=-1)
             traded = traded + closed
             if self.overlay is not None:

@@ -14,6 +14,7 @@ from conf.errors import InputError
 from conf.types import BoolArray, DateArray, FloatArray
 from envs.core.features import CLIP, Feature
 from envs.market.history import MarketHistory
+from envs.market.scheduled_events import days_to_next
 from envs.options.tape import OptionTape
 
 Block = tuple[tuple[Feature, ...], FloatArray]
@@ -86,6 +87,21 @@ def calendar_block(history: MarketHistory, _: OptionTape) -> Block:
     return features, np.broadcast_to(values, (history.num_paths, *values.shape)).copy()
 
 
+def events_block(history: MarketHistory, _: OptionTape) -> Block:
+    """Calendar days to the Federal Reserve's next decision and the next consumer prices.
+
+    As scheduled: see `envs.market.scheduled_events`, which knows consumer prices from 2007 on. What
+    is not known is as far away as the feature can say.
+    """
+    features = (
+        Feature("days_to_fomc", "events", 30.0, 0, 2, raw="days to the scheduled decision"),
+        Feature("days_to_cpi", "events", 30.0, 0, 2, raw="days to the scheduled report"),
+    )
+    values = np.stack([days_to_next(event, history.dates) for event in ("fomc", "cpi")], axis=-1)
+    known = np.minimum(values, 2 * 30.0)
+    return features, np.broadcast_to(known, (history.num_paths, *known.shape)).copy()
+
+
 def _days_to_friday(dates: DateArray, week: int) -> FloatArray:
     month = dates.astype("datetime64[M]")
     days = np.full(len(dates), -1.0)
@@ -129,4 +145,5 @@ EXTRA_BLOCKS: dict[str, Callable[[MarketHistory, OptionTape], Block]] = {
     "term_structure": term_structure_block,
     "rates": rates_block,
     "calendar": calendar_block,
+    "events": events_block,
 }

@@ -28,6 +28,7 @@ from conf.errors import InputError
 from conf.types import FloatArray
 from risk.metrics import check_level
 
+Scores = Sequence[float | None]
 FEWEST_PAIRS = 2
 _NEGLIGIBLE = 1e-12  # deviation of differences that do not depend on the seed
 
@@ -60,23 +61,24 @@ class PairedEffect:
 
 
 def paired_effects(
-    without: Sequence[float | None],
-    techniques: Mapping[str, Sequence[float | None]],
-    level: float = 0.95,
+    pairs: Mapping[str, tuple[Scores, Scores]], level: float = 0.95
 ) -> tuple[PairedEffect, ...]:
-    """Each technique against `without`, scores (N,) of the same N seeds, more is better.
+    """Each technique, of which there are the scores without it and with it, more is better.
 
-    None is no score. InputError for fewer than two seeds, or another number of them.
+    Both are (N,) by the same N seeds; None is no score. InputError for fewer than two seeds, or
+    another number of them on the other side.
     """
     check_level(level)
-    if len(without) < FEWEST_PAIRS or any(len(s) != len(without) for s in techniques.values()):
-        raise InputError(
-            f"{len(without)} seeds without a technique, with them "
-            f"{sorted({len(scores) for scores in techniques.values()})}",
-            "Give the same two or more",
-        )
-    base = _as_numbers(without)
-    differences = {name: _as_numbers(scores) - base for name, scores in techniques.items()}
+    for name, (without, with_it) in pairs.items():
+        if not FEWEST_PAIRS <= len(without) == len(with_it):
+            raise InputError(
+                f"{name} has {len(with_it)} seeds, and without it there are {len(without)}",
+                "Give the same two or more",
+            )
+    differences = {
+        name: _as_numbers(with_it) - _as_numbers(without)
+        for name, (without, with_it) in pairs.items()
+    }
     tested = {name: t_test(values, level) for name, values in differences.items()}
     adjusted = holm([p_value for *_, p_value in tested.values()])
     results = []

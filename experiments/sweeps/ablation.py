@@ -1,11 +1,15 @@
 """An ablation: the same trainings with a technique and without it, seed by seed.
 
 `ablation.json` holds what is compared and never changes. Each run is an ordinary run folder,
-`<technique>-<seed>`, and `without-<seed>` is what all are compared with.
+`<technique>-<seed>`, and `without-<seed>` is what all are compared with. In a cumulative one each
+technique comes on top of those before it and is compared with them; in the end the seeds of the
+last are merged into one policy, in the run folder `ensemble`.
 """
 
 from __future__ import annotations
 
+import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +22,10 @@ from agents.persistence.strict_json import read_json
 from conf.errors import InputError
 from conf.files import write_json
 from conf.settings import build_settings, settings, settings_to_json
-from experiments.runs.folder import ABLATION, check_run_name, shown_path
+from experiments.runs.folder import ABLATION, check_run_name, run_lock, shown_path
+from experiments.runs.merging import merge_runs
 from experiments.runs.parallel import LOCAL, ParallelSettings, run_tasks
-from experiments.runs.record import load_manifest
+from experiments.runs.record import load_manifest, load_run_config
 from experiments.runs.settings import run_settings
 from experiments.runs.training import validation_scores
 from experiments.statistics.paired_effects import PairedEffect, paired_effects
@@ -29,8 +34,10 @@ from experiments.sweeps.search import train_one
 from experiments.sweeps.space import configuration
 from risk.bootstrap import interquartile_mean
 
+log = logging.getLogger(__name__)
+
 ABLATION_FORMAT = 1
-WITHOUT = "without"
+WITHOUT, ENSEMBLE = "without", "ensemble"
 # By what a policy is judged, of `env` all but what is observed: a technique that changed it, or how
 # many policies a run chooses among, would be judged otherwise than without it.
 _CONDITIONS = ("data", "surface", "costs", "risk", "callbacks", "threads", "experiment", "env")
@@ -54,6 +61,7 @@ class AblationSettings:
     techniques: Annotated[dict[str, Technique], Field(min_length=1)]
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=2)]
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95  # of intervals and verdicts
+    cumulative: bool = False  # each technique on top of those before it
 
     @model_validator(mode="after")
     def _check_names(self) -> AblationSettings:
@@ -61,8 +69,9 @@ class AblationSettings:
             raise ValueError("a seed is named twice")
         for name in self.techniques:
             check_run_name(name)
-        if WITHOUT in self.techniques:
-            raise ValueError(f"{WITHOUT} is the name of what the techniques are compared with")
+        for taken in (WITHOUT, ENSEMBLE):
+            if taken in self.techniques:
+                raise ValueError(f"a technique cannot be named {taken}, which every ablation has")
         return self
 
 
@@ -79,13 +88,21 @@ class Ablation:
         """The techniques, and before them doing without."""
         return (WITHOUT, *self.settings.techniques)
 
+    def before(self, arm: str) -> str:
+        """What a technique is compared with."""
+        arms = self.arms
+        return arms[arms.index(arm) - 1] if self.settings.cumulative else WITHOUT
+
     def run_folder(self, arm: str, seed: int) -> Path:
         """Where a run lives."""
         return self.folder / f"{arm}-{seed}"
 
     def arguments(self, arm: str, seed: int) -> list[str]:
         """What `experiments.train` has to be given to do that run by hand."""
-        own = self.settings.techniques[arm].overrides if arm != WITHOUT else ()
+        own: tuple[str, ...] = ()
+        while arm != WITHOUT:
+            own = (*self.settings.techniques[arm].overrides, *own)
+            arm = self.before(arm)
         return [*self.overrides, *own, f"seed={seed}", "callbacks.progress_bar=false"]
 
 
@@ -96,6 +113,7 @@ class AblationResult:
     scores: Mapping[str, Mapping[str, tuple[float | None, ...]]]  # measure, arm: by seed
     effects: Mapping[str, tuple[PairedEffect, ...]]  # by measure
     cpu_seconds: Mapping[str, float]  # of a run, by arm; mean over seeds
+    ensemble: Mapping[str, float | None] | None  # of the last arm's seeds, by measure; None: none
 
     def summary(self, arm: str, measure: str = SCORE) -> float | None:
         """Interquartile mean over the seeds; None where one has no score."""
@@ -151,7 +169,23 @@ def train_arms(
         for run in runs
     ]
     run_tasks(train_one, tasks, jobs, where, on_run)
+    if ablation.settings.cumulative:
+        _merge_seeds(ablation)
     return read_result(ablation)
+
+
+def _merge_seeds(ablation: Ablation) -> None:
+    """One policy of the last arm's seeds, where they can be merged."""
+    folder = ablation.folder / ENSEMBLE
+    if validation_scores(folder):
+        return
+    shutil.rmtree(folder, ignore_errors=True)  # one that was killed holds nothing
+    runs = [ablation.run_folder(ablation.arms[-1], seed) for seed in ablation.settings.seeds]
+    try:
+        with run_lock(folder):
+            merge_runs(runs, folder, load_run_config(runs[0])["experiment"])
+    except InputError as error:
+        log.warning("there is no ensemble: %s", error.problem)
 
 
 def read_result(ablation: Ablation) -> AblationResult:
@@ -168,8 +202,10 @@ def read_result(ablation: Ablation) -> AblationResult:
     }
     effects = {
         name: paired_effects(
-            by_arm[WITHOUT],
-            {arm: by_arm[arm] for arm in ablation.settings.techniques},
+            {
+                arm: (by_arm[ablation.before(arm)], by_arm[arm])
+                for arm in ablation.settings.techniques
+            },
             ablation.settings.level,
         )
         for name, by_arm in scores.items()
@@ -178,7 +214,9 @@ def read_result(ablation: Ablation) -> AblationResult:
         arm: float(np.mean([_cpu_seconds(ablation.run_folder(arm, seed)) for seed in seeds]))
         for arm in ablation.arms
     }
-    return AblationResult(scores, effects, seconds)
+    merged = validation_scores(ablation.folder / ENSEMBLE)
+    ensemble = {name: merged.get(name) for name in scores} if merged else None
+    return AblationResult(scores, effects, seconds, ensemble)
 
 
 def ablation_numbers(ablation: Ablation, result: AblationResult) -> dict[str, Any]:
@@ -193,6 +231,8 @@ def ablation_numbers(ablation: Ablation, result: AblationResult) -> dict[str, An
         "overrides": list(ablation.overrides),
         "seeds": list(ablation.settings.seeds),
         "level": ablation.settings.level,
+        "cumulative": ablation.settings.cumulative,
+        "ensemble": result.ensemble,
         "cpu_seconds_a_run": dict(result.cpu_seconds),
         "scores": {
             name: {arm: list(values) for arm, values in by_arm.items()}
@@ -221,13 +261,14 @@ def _check(ablation: Ablation) -> None:
     first = ablation.settings.seeds[0]
     plain = configuration(ablation.arguments(WITHOUT, first))
     run_settings(plain)
+    composed = {WITHOUT: plain}
     for name, technique in ablation.settings.techniques.items():
         try:
-            own = configuration(ablation.arguments(name, first))
+            own = composed[name] = configuration(ablation.arguments(name, first))
             run_settings(own)
         except InputError as error:
             raise InputError(f"technique {name}: {error.problem}", error.remedy) from None
-        if own == plain:
+        if own == composed[ablation.before(name)]:
             raise InputError(
                 f"technique {name} changes nothing: {' '.join(technique.overrides)}",
                 "Leave it out, or compare with other settings",

@@ -11,7 +11,7 @@ from experiments.reporting.style import number, shown_name
 from experiments.reporting.terminal import terminal_table
 from experiments.statistics.paired_effects import Effect, PairedEffect
 from experiments.statistics.verdict import Outcome
-from experiments.sweeps.ablation import SCORE, WITHOUT, Ablation, AblationResult
+from experiments.sweeps.ablation import ENSEMBLE, SCORE, WITHOUT, Ablation, AblationResult
 
 TITLES = {
     SCORE: "validation score",
@@ -31,9 +31,9 @@ def terminal_lines(ablation: Ablation, result: AblationResult) -> list[TerminalT
     """Each technique on each measure, and what is to be minded."""
     tables: list[TerminalTable | str] = []
     for measure, effects in result.effects.items():
-        rows = [_row(effect, result, measure) for effect in _by_difference(effects)]
         title = f"{TITLES[measure]}, {len(ablation.settings.seeds)} seeds, {WITHOUT}: "
         summary = _shown(result.summary(WITHOUT, measure))
+        rows = _rows(ablation, effects, result, measure)
         tables.append(terminal_table(title + summary, _columns(ablation), rows))
     return [*tables, *_notes(ablation, result)]
 
@@ -48,11 +48,11 @@ def build_page(ablation: Ablation, result: AblationResult) -> Report:
         Section(
             TITLES[measure].capitalize(),
             (
-                _chart(measure, result, chosen.level),
+                _chart(ablation, measure, result),
                 Table(
                     "With less without, seed by seed",
                     _columns(ablation),
-                    tuple(tuple(_row(e, result, measure)) for e in _by_difference(effects)),
+                    tuple(map(tuple, _rows(ablation, effects, result, measure))),
                 ),
                 Table(
                     "Every seed",
@@ -87,27 +87,45 @@ def build_page(ablation: Ablation, result: AblationResult) -> Report:
 
 def _columns(ablation: Ablation) -> tuple[str, ...]:
     interval = f"{100 * ablation.settings.level:g} % interval"
-    return ("technique", "difference", interval, "p (Holm)", "verdict", "CPU s")
+    return ("technique", "with it", "difference", interval, "p (Holm)", "verdict", "CPU s")
 
 
-def _row(effect: PairedEffect, result: AblationResult, measure: str) -> list[str]:
-    low, high = (f"{end:+.2f}" for end in (effect.low, effect.high))
-    return [
-        effect.name,
-        f"{effect.mean:+.2f}",
-        f"{low} to {high}" if np.isfinite(effect.low) else "-",
-        f"{effect.p_adjusted:.3f}",
-        str(effect.effect) if measure == SCORE else "-",
-        f"{result.cpu_seconds[effect.name]:.0f} ({result.cpu_seconds[WITHOUT]:.0f})",
-    ]
+def _rows(
+    ablation: Ablation, effects: tuple[PairedEffect, ...], result: AblationResult, measure: str
+) -> list[list[str]]:
+    rows = []
+    for effect in _in_order(ablation, effects):
+        low, high = (f"{end:+.2f}" for end in (effect.low, effect.high))
+        before = result.cpu_seconds[ablation.before(effect.name)]
+        rows.append(
+            [
+                effect.name,
+                _shown(result.summary(effect.name, measure)),
+                f"{effect.mean:+.2f}",
+                f"{low} to {high}" if np.isfinite(effect.low) else "-",
+                f"{effect.p_adjusted:.3f}",
+                str(effect.effect) if measure == SCORE else "-",
+                f"{result.cpu_seconds[effect.name]:.0f} ({before:.0f})",
+            ]
+        )
+    if result.ensemble is not None:
+        rows.append([ENSEMBLE, _shown(result.ensemble[measure]), *["-"] * 5])
+    return rows
 
 
-def _by_difference(effects: tuple[PairedEffect, ...]) -> list[PairedEffect]:
+def _in_order(ablation: Ablation, effects: tuple[PairedEffect, ...]) -> list[PairedEffect]:
+    """The best first; steps of a cumulative one as they were taken."""
+    if ablation.settings.cumulative:
+        return list(effects)
     return sorted(effects, key=lambda effect: (np.isnan(effect.mean), -effect.mean))
 
 
 def _notes(ablation: Ablation, result: AblationResult) -> list[str]:
     notes = ["CPU s: of a run; in brackets without. Verdicts go by the validation score."]
+    if ablation.settings.cumulative:
+        notes.append("Each technique is on top of those before it, and compared with them.")
+    if result.ensemble is not None:
+        notes.append(f"{ENSEMBLE}: one policy of the last row's seeds, and so without a verdict.")
     if len(ablation.settings.seeds) < _FEWEST:
         notes.append(f"Fewer than {_FEWEST} seeds show only large differences.")
     for effect in result.effects[SCORE]:
@@ -116,8 +134,8 @@ def _notes(ablation: Ablation, result: AblationResult) -> list[str]:
     return notes
 
 
-def _chart(measure: str, result: AblationResult, level: float) -> Chart:
-    effects = _by_difference(result.effects[measure])
+def _chart(ablation: Ablation, measure: str, result: AblationResult) -> Chart:
+    level, effects = ablation.settings.level, _in_order(ablation, result.effects[measure])
     names = tuple(shown_name(effect.name) for effect in effects)
     numbers = np.array([(e.mean, e.low, e.high) for e in effects]).reshape(-1, 3)
     value, low, high = np.where(np.isfinite(numbers), numbers, np.nan).T

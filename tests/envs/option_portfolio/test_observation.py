@@ -127,11 +127,13 @@ def test_extra_blocks_come_after_the_standard_features():
         "dividend_yield",
         "days_to_expiry_friday",
         "days_to_payrolls",
+        "days_to_fomc",
+        "days_to_cpi",
         "put_call",
     ]
     kernel = kernel_of(with_column, options=options, surface=VixSurface())
     obs = kernel.reset()
-    assert obs.shape == (1, 223)
+    assert obs.shape == (1, 225)
     t = int(kernel.session[0])
     assert obs[0, 213] == pytest.approx(with_column.implied_vol[0, t] / 0.2, rel=1e-6)
 

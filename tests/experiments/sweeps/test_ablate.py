@@ -10,6 +10,7 @@ from conf.errors import InputError
 from experiments import ablate
 from experiments.runs.record import load_manifest, load_run_config
 from experiments.sweeps import search
+from tests.experiments.conftest import TINY
 
 # One asset rises and one falls; without a technique PPO learns next to nothing.
 MARKET = (
@@ -112,7 +113,7 @@ REFUSED = {
         "technique typo: unknown setting agent.batch_sise. Did you mean agent.batch_size"
     ),
     "+techniques.empty={description: a}": "techniques.overrides is missing",
-    "+techniques.without={description: a, overrides: ['seed=1']}": "without is the name of what",
+    "+techniques.without={description: a, overrides: ['seed=1']}": "cannot be named without",
 }
 
 
@@ -122,6 +123,29 @@ def test_a_mistake_is_one_line_code_2_and_nothing_is_trained(command, argument, 
     assert (code, err.count("\n")) == (2, 1), err
     assert REFUSED[argument] in err
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_cumulative_ablation_adds_one_technique_to_the_other(command, tmp_path):
+    """Each is compared with what it comes on top of, and the last one's seeds become one policy."""
+    first = "+techniques.first={description: a, overrides: ['agent.gamma=0.6']}"
+    second = "+techniques.second={description: b, overrides: ['agent.n_epochs=1']}"
+    chosen = (first, second, "seeds=[0,1]", "cumulative=true")
+    assert command(ablate, *TINY, HERE, *chosen)[0] == 0
+    result = result_of(tmp_path)
+    scores, effects = result["scores"]["score"], result["effects"]["score"]
+    steps = [("first", "without"), ("second", "first")]
+    for (name, before), effect in zip(steps, effects, strict=True):
+        by_hand = sum(b - a for a, b in zip(scores[before], scores[name], strict=True)) / 2
+        assert effect["technique"] == name
+        assert effect["difference"] == pytest.approx(by_hand)
+    both = load_run_config(tmp_path / FOLDER / "second-1")["agent"]
+    assert (both["gamma"], both["n_epochs"]) == (0.6, 1)
+    merged = load_manifest(tmp_path / FOLDER / "ensemble")["merged_from"]
+    assert [member["run"].split("/")[-1] for member in merged] == ["second-0", "second-1"]
+    measured = json.loads((tmp_path / FOLDER / "ensemble/best/validation.json").read_text())
+    assert result["ensemble"] == {"score": measured["metrics"]["sharpe"]}
+    assert command(ablate, f"resume={FOLDER}")[0] == 0
+    assert result_of(tmp_path) == result
 
 
 TECHNIQUES = sorted(
