@@ -32,6 +32,7 @@ from agents.pathwise.trainer import PathwiseSettings
 from agents.persistence.architecture import ACTIVATIONS
 from agents.persistence.resume_checks import HYPERPARAMETERS
 from agents.ppo.basis_policies import BasisLstmPolicy, BasisMlpPolicy, StockBasisLstmPolicy
+from agents.ppo.curiosity import CuriositySettings
 from agents.ppo.episode_ppo import EpisodePPO, EpisodeRecurrentPPO
 from agents.ppo.policies import MaskedMlpLstmPolicy
 from agents.ppo.recurrent_ppo import FUSED_ADAM, FUSED_DEVICES, SequenceRecurrentPPO
@@ -44,6 +45,7 @@ from agents.ppo.schedules import (
     schedules_of,
     values_of,
 )
+from agents.ppo.self_imitation import SelfImitationSettings
 from agents.ppo.simplex import DistributionName
 from agents.ppo.simplex_policies import (
     SeparateMlpPolicy,
@@ -87,6 +89,8 @@ class _CommonSettings(_NetworkSettings):
     vf_coef: NonNegative = 0.5
     max_grad_norm: Positive = 0.5
     target_kl: Positive | None = None
+    self_imitation: SelfImitationSettings | None = None  # None: only what was just played
+    curiosity: CuriositySettings | None = None  # None: paid by the environment alone
 
 
 def _check_rate(rate: Any, end: float | None) -> None:

@@ -82,9 +82,10 @@ def market_of(env: VecEnv, setting: str) -> BookMarket:
 
 def book_of(env: VecEnv, setting: str) -> BookKernel:
     """The kernel of an environment of books; InputError for another one, naming the setting."""
-    if not isinstance(env, KernelVecEnv) or not isinstance(env.kernel, BookKernel):
+    episodes = env.unwrapped
+    if not isinstance(episodes, KernelVecEnv) or not isinstance(episodes.kernel, BookKernel):
         raise InputError(
-            f"{setting} was given for a {type(env).__name__}, which has no market",
+            f"{setting} was given for a {type(episodes).__name__}, which has no market",
             "Train in a book's environment, or leave the setting at its default",
         )
-    return env.kernel
+    return episodes.kernel

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
+from agents.ppo.curiosity import CuriousVecEnv
 from conf.errors import InputError
 from envs.core.kernel import BookKernel
 from envs.sb3_vec_env import KernelVecEnv
@@ -36,7 +37,7 @@ class PerformanceCallback(BaseCallback):
         self._finished: list[dict[str, float]] = []
 
     def _on_step(self) -> bool:
-        env: Any = self.training_env
+        env: Any = self.training_env.unwrapped
         kernel = env.kernel if isinstance(env, KernelVecEnv) else None
         if not isinstance(kernel, BookKernel):
             raise InputError("PerformanceCallback needs an environment of books", "Leave it out")
@@ -44,6 +45,10 @@ class PerformanceCallback(BaseCallback):
         for name, term in zip(kernel.reward.term_names, terms, strict=True):
             self._values[f"reward/{name}"].append(float(term))
         reward = float(np.mean(self.locals["rewards"]))
+        if isinstance(self.training_env, CuriousVecEnv):
+            bonus = float(self.training_env.bonus.mean())
+            reward -= bonus
+            self._values["curiosity/bonus"].append(bonus / env.reward_scale)
         self._values["reward/total"].append(reward / env.reward_scale)
         # Finished episodes have already been reset: their books are gone.
         running = ~np.asarray(self.locals["dones"])

@@ -87,7 +87,7 @@ def capture(model: BaseAlgorithm, callbacks: Mapping[str, StatefulCallback]) -> 
     """Copy the whole state, at the start of a rollout.
 
     Raises InputError for what cannot be resumed exactly: state-dependent exploration, an
-    environment that is no `StatefulEnv`, wrappers other than `VecMonitor`.
+    environment or a wrapper that is no `StatefulEnv`, but for `VecMonitor`.
     """
     if model.use_sde:
         raise InputError("use_sde=True cannot be resumed", "Train with use_sde=False")
@@ -203,7 +203,9 @@ def _env_layers(model: BaseAlgorithm) -> list[Any]:
     """The environment and the wrappers around it, outermost first."""
     layers: list[Any] = [model.get_env()]
     while isinstance(layers[-1], VecEnvWrapper):
-        if not isinstance(layers[-1], VecMonitor):
+        # By its class: a wrapper answers for what it wraps.
+        stateful = hasattr(type(layers[-1]), "get_state")
+        if not stateful and not isinstance(layers[-1], VecMonitor):
             raise InputError(
                 f"{type(layers[-1]).__name__} keeps state that a checkpoint does not hold",
                 "Train without that wrapper",

@@ -24,7 +24,9 @@ from agents.persistence.policy_file import DESCRIPTION, load_policy, policy_step
 from agents.persistence.resume_state import StatefulCallback
 from agents.persistence.sb3_zip import export_sb3_zip
 from agents.persistence.strict_json import read_json
+from agents.ppo.curiosity import CuriousVecEnv
 from agents.ppo.schedules import Linear, Schedules, schedules_of
+from agents.ppo.self_imitation import SelfImitation, SelfImitationSettings
 from callbacks.checkpointing import Checkpointing
 from callbacks.curriculum import CurriculumSettings, Places, StagedEpisodes, places_of
 from callbacks.dashboard import Dashboard, make_logger
@@ -199,8 +201,8 @@ def train_agent(job: TrainingJob) -> float | None:
     record_start(folder, job.config, setup.loaded.history.fingerprint)
     with RunRecord(folder, job.config, seed=top.seed, data=data, replaced=job.replaced) as record:
         validation = _validation(job)
-        staged = _curriculum(job, places, validation)
-        stateful: dict[str, StatefulCallback] = {"validation": validation, **staged}
+        staged, imitating = _curriculum(job, places, validation), _self_imitation(job)
+        stateful: dict[str, StatefulCallback] = {"validation": validation, **staged, **imitating}
         checkpointing = _checkpointing(job, stateful, record)
         restored = _restore(job, model, {**stateful, "checkpointing": checkpointing})
         for stages in staged.values():
@@ -217,6 +219,7 @@ def train_agent(job: TrainingJob) -> float | None:
             validation.evaluate(model.num_timesteps)
         progress = Progress(job.settings.steps, job.settings.callbacks.progress_bar)
         callbacks = [
+            *imitating.values(),  # before its policy is scored
             Dashboard(
                 {name: job.config[name] for name in _SHOWN if name in job.config}, setup.criterion
             ),
@@ -265,7 +268,9 @@ def build_model(setup: MarketSetup, settings: RunSettings) -> BaseAlgorithm:
     top, env, (market, window) = settings.top, setup.settings.env, setup.learning
     kernel = open_kernel(market, env, window, top.num_envs, top.seed, risk=setup.training_risk)
     episodes = KernelVecEnv(kernel, getattr(settings.agent, "reward_scale", 1.0))
-    return build_agent(settings.agent, episodes, top.seed, top.device)
+    curiosity = getattr(settings.agent, "curiosity", None)
+    curious = CuriousVecEnv(episodes, curiosity, top.seed) if curiosity is not None else episodes
+    return build_agent(settings.agent, curious, top.seed, top.device)
 
 
 def configure_torch(top: TopLevel) -> None:
@@ -339,6 +344,14 @@ def _curriculum(
     if not isinstance(curriculum, CurriculumSettings):
         return {}
     return {"curriculum": StagedEpisodes(curriculum.stages, places, job.settings.steps, validation)}
+
+
+def _self_imitation(job: TrainingJob) -> dict[str, SelfImitation]:
+    """The callback that learns from kept episodes, by its name in checkpoints; empty without."""
+    options: SelfImitationSettings | None = getattr(job.settings.agent, "self_imitation", None)
+    if options is None or options.weight == 0.0:
+        return {}
+    return {"self_imitation": SelfImitation(options)}
 
 
 def _checkpointing(

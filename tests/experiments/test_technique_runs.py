@@ -1,0 +1,73 @@
+"""Self-imitation and curiosity in runs: killed and resumed they end with equal weights."""
+
+import json
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from callbacks.performance import PerformanceCallback
+from experiments import train
+from tests.experiments.conftest import TINY
+from tests.experiments.test_curriculum_runs import stop_at
+
+BOTH = ("agent.self_imitation={weight:0.3,updates:2}", "agent.curiosity={weight:0.3}")
+
+
+@pytest.fixture
+def trained(command, tmp_path):
+    """Train a run of these settings in a folder of that name; its last weights."""
+
+    def train_run(name, *arguments, code=0):
+        folder = f"outputs/tiny/day/{name}"
+        assert command(train, *TINY, *arguments, f"hydra.run.dir={folder}")[0] == code
+        return (tmp_path / folder / "policy.safetensors").read_bytes() if code == 0 else None
+
+    return train_run
+
+
+def test_a_stopped_run_ends_with_the_same_weights(trained, command, tmp_path, monkeypatch):
+    alone = trained("alone", *BOTH)
+    monkeypatch.setattr(PerformanceCallback, "_on_step", stop_at(400))
+    trained("stopped", *BOTH, code=130)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert command(train, "resume=outputs/tiny/day/stopped")[0] == 0
+    stopped = tmp_path / "outputs" / "tiny" / "day" / "stopped"
+    assert (stopped / "policy.safetensors").read_bytes() == alone
+    # What was made longer is what was longer from the start: PPO's last update was answered too.
+    assert command(train, "resume=outputs/tiny/day/stopped", "total_timesteps=640")[0] == 0
+    longer = trained("longer", *BOTH, "total_timesteps=640")
+    assert (stopped / "policy.safetensors").read_bytes() == longer
+    scores = [
+        scalars(stopped.with_name(name), "validation/sharpe") for name in ("stopped", "longer")
+    ]
+    assert scores[0] == scores[1]
+    assert len(scores[0]) == 3
+
+
+def test_each_changes_the_run_and_a_weight_of_0_changes_nothing(trained, finished_run):
+    plain = (finished_run / "policy.safetensors").read_bytes()
+    off = ("agent.self_imitation={weight:0}", "agent.curiosity=null")
+    assert trained("off", *off) == plain
+    runs = [plain, *(trained(f"one{i}", technique) for i, technique in enumerate(BOTH))]
+    assert len(set(runs)) == len(runs)
+
+
+def test_validation_and_the_dashboard_do_not_see_the_bonus(trained, tmp_path):
+    """With nothing learned, whatever is paid, what is scored is the same."""
+    for name, more in (("paid", BOTH[1:]), ("not", ())):
+        trained(name, "agent.learning_rate=1e-30", "total_timesteps=256", *more)
+    scores, rewards = [], []
+    for name in ("paid", "not"):
+        run = tmp_path / "outputs" / "tiny" / "day" / name
+        scores.append(json.loads((run / "best" / "validation.json").read_text()))
+        rewards.append(scalars(run, "reward/total"))
+    assert scores[0] == scores[1]
+    assert rewards[0] == pytest.approx(rewards[1], abs=1e-5)
+    assert min(scalars(tmp_path / "outputs/tiny/day/paid", "curiosity/bonus")) > 0.0
+
+
+def scalars(run, name):
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    return [event.value for event in events.Scalars(name)]
