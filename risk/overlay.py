@@ -121,6 +121,10 @@ class RiskOverlay:
         """Count dollars (N,) traded since `apply` without a request, as when rolling."""
         self.recent_trades[:, -1] += _finite(dollars)
 
+    def correct_trade(self, dollars: FloatArray) -> None:
+        """Of the last trade these dollars (N,) were really traded: orders were filled otherwise."""
+        self.recent_trades[:, -1] = _finite(dollars)
+
     def nothing_traded(self, books: BoolArray) -> None:
         """Take back the last trade of the masked books (N,): their market was closed."""
         self.recent_trades[books, -1] = 0.0

@@ -193,6 +193,10 @@ class BookKernel(BatchKernel):
         truncated = (self.session >= self.end) & ~ruined
         return StepResult(self._observe(next_row), reward, ruined, truncated, record)
 
+    def trading_cost(self, trade: FloatArray, mark: FloatArray, row: IntArray) -> FloatArray:
+        """Dollars (N,) that it costs to trade quantities (N, M) at `row` (N,) of the market."""
+        return self._cost(trade, mark, row)
+
     def books(self) -> BookState:
         """The books at this close, before they trade."""
         ledger, where = self.ledger, (self.path, self.session, self.start)

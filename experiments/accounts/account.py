@@ -1,0 +1,282 @@
+"""A paper account: its folder, what it was opened with, and its book at the newest session.
+
+`outputs/accounts/<name>/` holds the store of events, the market as it was known at the opening
+(`history.safetensors`), a copy of the policy, and with a simulated broker that one's own books.
+Nothing else is kept: positions, cash and the risk module's memory follow from the events, by taking
+the kernel that the agent was trained in through the sessions anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from agents.persistence.policy_file import DESCRIPTION, WEIGHTS, LoadedPolicy, load_policy
+from agents.policy import PolicyState
+from conf.errors import InputError
+from conf.files import new_folder
+from conf.settings import build_settings, settings, settings_to_json
+from conf.types import FloatArray, ObsArray
+from envs.core.batch import StepRecord, Window
+from envs.core.kernel import BookKernel
+from envs.core.market import BookHistory, BookMarket
+from envs.kernels import open_kernel
+from experiments.accounts.events import Event, EventStore, decoded, encoded
+from experiments.accounts.orders import Execution, total_cost
+from experiments.accounts.recorded import load_history, save_history, session_row, with_sessions
+from experiments.accounts.simulated_broker import Faults
+from experiments.environments.opening import market_settings
+from experiments.evaluation.open_run import TestedRun
+from experiments.runs.folder import shown_path
+
+ACCOUNT_FORMAT = 1
+HISTORY, POLICY = "history.safetensors", "policy"
+
+# Kinds of events.
+OPENED, SESSION, DECISION, ORDER, EXECUTED, ENDED, CLOSED, ALERT = (
+    *("opened", "session", "decision", "order", "execution", "ended", "closed", "alert"),
+)
+
+
+@settings
+class BrokerSettings:
+    """Where orders go: nowhere (`model`: the book trades as in a backtest), or to a broker."""
+
+    kind: Literal["model", "simulated"] = "model"
+    faults: Faults = Field(default_factory=Faults)
+
+
+@settings
+class AccountSettings:
+    """What an account is opened with and keeps."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    broker: BrokerSettings = Field(default_factory=BrokerSettings)
+
+
+@dataclass(frozen=True)
+class Day:
+    """A session of the account: what was asked for, and what was done."""
+
+    session: str
+    requested: FloatArray | None  # (1, M) units; None: nothing was decided, the book was kept
+    executions: Sequence[Execution] | None  # None: as the kernel planned it
+    places: Mapping[str, int]  # order -> instrument
+
+
+class Account:
+    """An account and everything that was recorded of it."""
+
+    def __init__(self, folder: Path, store: EventStore) -> None:
+        self.folder, self.store = folder, store
+        opened = store.events[0] if store.events else None
+        if opened is None or opened.kind != OPENED:
+            raise InputError(
+                f"there is no account {folder.name}", "Open it: give run=<run folder> too"
+            )
+        if opened.content.get("format") != ACCOUNT_FORMAT:
+            raise InputError(
+                f"account {folder.name} has format {opened.content.get('format')}",
+                "Use the version that opened it",
+            )
+        self.opened: Mapping[str, Any] = opened.content
+        self.settings: AccountSettings = build_settings(
+            AccountSettings, dict(self.opened["account"]), "account"
+        )
+        self.market_settings = market_settings(self.opened["config"])
+        self._check_files()
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.settings.name
+
+    @cached_property
+    def policy(self) -> LoadedPolicy:
+        """What decides."""
+        return load_policy(self.folder / POLICY)
+
+    @property
+    def sessions(self) -> list[Event]:
+        """The sessions that the account has seen, the opening one included."""
+        return self.store.of(SESSION)
+
+    def history(self) -> BookHistory:
+        """The market up to the newest session, as it was recorded."""
+        return with_sessions(
+            load_history(self.folder / HISTORY), [e.content["row"] for e in self.sessions]
+        )
+
+    def days(self) -> list[Day]:
+        """Every session, oldest first."""
+        decisions = {e.content["session"]: e.content for e in self.store.of(DECISION)}
+        orders: dict[str, dict[str, int]] = {}
+        for event in self.store.of(ORDER):
+            orders.setdefault(event.content["session"], {})[event.content["id"]] = event.content[
+                "place"
+            ]
+        done: dict[str, dict[str, Execution]] = {}
+        for event in self.store.of(EXECUTED):
+            own = done.setdefault(event.content["order"], {})
+            own[event.content["id"]] = Execution(**event.content)
+        model = self.settings.broker.kind == "model"
+        days = []
+        for event in self.sessions:
+            session = event.content["session"]
+            decision, places = decisions.get(session), orders.get(session, {})
+            requested = None if decision is None else decoded(decision["requested"])
+            executions = [each for order in places for each in done.get(order, {}).values()]
+            days.append(Day(session, requested, None if model else executions, places))
+        return days
+
+    def kernel_at_opening(self) -> tuple[BookKernel, ObsArray, BookMarket]:
+        """A fresh kernel at the account's first session, and what is observed there (1, D)."""
+        history, options = self.history(), self.market_settings
+        market, last = options.build(history), history.num_sessions - 1
+        window = Window(last - 1, last + 1)
+        kernel = open_kernel(market, options.env, window, random_start=False, risk=options.risk)
+        first = last - len(self.sessions) + 1
+        start, path, end = (np.array([value]) for value in (first, 0, last + 1))
+        return kernel, kernel.place(start, path, end), market
+
+    def book(self) -> Book:
+        """The book at the newest session, before it trades."""
+        kernel, observation, market = self.kernel_at_opening()
+        observed = [observation]
+        for day in self.days()[:-1]:
+            observed.append(kernel.settle(traded(kernel, day)).observation)
+        return Book(market, kernel, observed[-1], market.history.num_sessions - 1, observed)
+
+    def _check_files(self) -> None:
+        digests = {HISTORY: self.folder / HISTORY, "policy": self.folder / POLICY / WEIGHTS}
+        for name, path in digests.items():
+            if not path.is_file() or _sha256(path) != self.opened["sha256"][name]:
+                raise InputError(
+                    f"{shown_path(path)} is not what the account was opened with",
+                    "Put the account's folder back from a copy",
+                )
+
+
+@dataclass(frozen=True)
+class Book:
+    """The kernel's book at a session, and what the policy sees there."""
+
+    market: BookMarket
+    kernel: BookKernel
+    observation: ObsArray  # (1, D)
+    session: int  # of the market
+    observed: Sequence[ObsArray]  # of every session of the account, this one the last
+
+    @property
+    def day(self) -> str:
+        """The day of the session."""
+        return str(self.market.history.dates[self.session])
+
+
+def traded(kernel: BookKernel, day: Day) -> StepRecord:
+    """Trade as it was done on that day."""
+    held = kernel.ledger.quantity
+    return as_done(kernel, kernel.plan(held if day.requested is None else day.requested), day)
+
+
+def as_done(kernel: BookKernel, planned: StepRecord, day: Day) -> StepRecord:
+    """Execute what was planned at the newest session as far as it was done."""
+    held, record = kernel.ledger.quantity, planned
+    if day.requested is None:
+        record = planned._replace(quantity=held, cost=np.zeros(1))
+    elif day.executions is not None:
+        quantity = held.copy()
+        for execution in day.executions:
+            quantity[0, day.places[execution.order]] += execution.quantity
+        cost = np.array([total_cost(day.executions, planned.price[0], day.places)])
+        record = planned._replace(quantity=quantity, cost=cost)
+    executed = kernel.execute(record)
+    if kernel.overlay is not None and record is not planned:
+        kernel.overlay.correct_trade(executed.traded)
+    return executed
+
+
+def open_account(
+    folder: Path, store: EventStore, chosen: AccountSettings, tested: TestedRun, first: int
+) -> Account:
+    """Open an account at a session of the run's market; its first decision is made there.
+
+    InputError where the market has more than one path, or too little before that session.
+    """
+    history = tested.setup.history
+    if history.num_paths != 1:
+        raise InputError(
+            f"{history.name} has {history.num_paths} paths, and an account lives on one",
+            "Choose data=sp500, yahoo, csv or a panel of real assets",
+        )
+    if not tested.setup.market.first_usable < first < history.num_sessions:
+        raise InputError(
+            f"the account would begin at session {first} of {history.num_sessions}, and the "
+            f"features need {tested.setup.market.first_usable + 1} before it",
+            "Choose another start=",
+        )
+    if store.events:
+        raise InputError(f"account {folder.name} is open already", "Leave out run=")
+    source = tested.run / "best" if tested.which == "best" else tested.run
+    with new_folder(folder / POLICY) as copy:
+        for name in (WEIGHTS, DESCRIPTION):
+            shutil.copyfile(source / name, copy / name)
+    save_history(history.sessions(0, first), folder / HISTORY)
+    store.append(
+        OPENED,
+        {
+            "format": ACCOUNT_FORMAT,
+            "account": settings_to_json(chosen),
+            "run": "/".join(tested.run.parts[-3:]),
+            "policy": tested.which,
+            "policy_step": tested.step,
+            "config": dict(tested.config),
+            "sha256": {
+                HISTORY: _sha256(folder / HISTORY),
+                "policy": _sha256(folder / POLICY / WEIGHTS),
+            },
+        },
+    )
+    record_session(store, history, first)
+    return Account(folder, store)
+
+
+def record_session(store: EventStore, history: BookHistory, session: int) -> None:
+    """Record what a session brought."""
+    day = str(history.dates[session])
+    store.append(SESSION, {"session": day, "row": session_row(history, session)})
+
+
+def last_state(store: EventStore) -> tuple[PolicyState, str | None]:
+    """The policy's memory after its last decision, and the session of it; None before the first."""
+    decisions = store.of(DECISION)
+    if not decisions:
+        return None, None
+    content = decisions[-1].content
+    return plain_to_state(content["state"]), content["session"]
+
+
+def state_to_plain(state: Any) -> Any:
+    """A policy's memory (arrays in nested tuples, or None) as JSON holds it."""
+    if isinstance(state, tuple):
+        return [state_to_plain(part) for part in state]
+    return None if state is None else encoded(np.asarray(state))
+
+
+def plain_to_state(plain: Any) -> Any:
+    """What `state_to_plain` wrote."""
+    if isinstance(plain, list):
+        return tuple(plain_to_state(part) for part in plain)
+    return None if plain is None else decoded(plain)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,118 @@
+"""What an account and a broker say to each other: orders, executions, positions.
+
+An order has an identifier that follows from the account, the session and the instrument, so sending
+it twice is sending it once, and what became of it can be asked for before anything is sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from conf.types import FloatArray
+from envs.core.market import BookMarket
+from envs.option_portfolio.market import OptionMarket
+
+
+class BrokerSilent(Exception):
+    """The broker did not answer: whether it took what was sent nobody knows."""
+
+
+class OrderStatus(StrEnum):
+    """What a broker says of an order."""
+
+    OPEN = "open"
+    FILLED = "filled"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True)
+class Order:
+    """To buy (or sell, where negative) units of one instrument, good for one session."""
+
+    id: str
+    session: str  # the day on which it was decided
+    place: int  # of the instrument in the book
+    symbol: str  # what the broker knows it by
+    quantity: float  # units
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Part of an order, done."""
+
+    id: str  # the broker's; the same one may be reported twice
+    order: str
+    quantity: float  # units, negative where sold
+    price: float  # dollars a unit
+    commission_usd: float = 0.0
+
+
+class Broker(Protocol):
+    """Where orders go. Every call may raise `BrokerSilent`."""
+
+    def status(self, order: str) -> OrderStatus | None:
+        """What became of an order; None: it was never received."""
+
+    def submit(self, order: Order) -> None:
+        """Send an order; a second time it is the same one."""
+
+    def cancel(self, order: str) -> None:
+        """Let what is open of an order be; an ended one stays as it is."""
+
+    def executions(self, order: str) -> Sequence[Execution]:
+        """All that was done of an order so far."""
+
+    def positions(self) -> Mapping[str, float]:
+        """Units held of each symbol, where it is not 0."""
+
+    def cash(self) -> float:
+        """Dollars."""
+
+
+def order_id(account: str, session: str, symbol: str) -> str:
+    """The same for the same decision, whenever it is asked for; 32 characters."""
+    return hashlib.sha256(f"{account}\n{session}\n{symbol}".encode()).hexdigest()[:32]
+
+
+def symbols_at(market: BookMarket, session: int) -> tuple[str, ...]:
+    """What each instrument of the book is called at a session, M names.
+
+    A contract has the symbol of the Options Clearing Corporation (root, expiry, C or P, strike in
+    thousandths), with the slot before it: two slots may hold the same contract.
+    """
+    if not isinstance(market, OptionMarket):
+        return tuple(market.instruments)
+    tape, strikes = market.tape, market.tape.strike[0, session]
+    expiries = market.history.dates[session].astype("datetime64[D]") + tape.days_to_expiry[
+        session
+    ].astype("timedelta64[D]")
+    return tuple(
+        f"{slot.name}:{occ_symbol('SPX', str(expiry), slot.is_call, strike)}"
+        for slot, expiry, strike in zip(tape.slots, expiries, strikes, strict=True)
+    )
+
+
+def occ_symbol(root: str, expiry: str, is_call: bool, strike: float) -> str:
+    """The 21 characters by which the Options Clearing Corporation knows a contract.
+
+    expiry: YYYY-MM-DD. The strike is rounded to a thousandth of a point.
+    """
+    year, month, day = expiry.split("-")
+    kind = "C" if is_call else "P"
+    return f"{root:<6}{year[2:]}{month}{day}{kind}{round(1000 * strike):08d}"
+
+
+def total_cost(
+    executions: Sequence[Execution], mark: FloatArray, places: Mapping[str, int]
+) -> float:
+    """Dollars paid beyond the book's own prices `mark` (M,), commissions included."""
+    cost = 0.0
+    for execution in executions:
+        beyond = execution.price - float(mark[places[execution.order]])
+        cost += execution.quantity * beyond + execution.commission_usd
+    return cost

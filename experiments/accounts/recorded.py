@@ -1,0 +1,123 @@
+"""The market as an account saw it: what was known when it was opened, and a row for each session.
+
+An account never reads its past from a source again: sources revise what they once said.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from conf.errors import InputError
+from conf.files import write_atomically
+from envs.core.market import BookHistory
+from envs.market.history import MarketHistory
+from envs.market.panel import PanelHistory
+
+_KINDS: dict[str, type[MarketHistory] | type[PanelHistory]] = {
+    "index": MarketHistory,
+    "panel": PanelHistory,
+}
+_EXTRA = "extra:"
+
+
+def save_history(history: BookHistory, path: Path) -> None:
+    """Write one path of market data, all its columns."""
+    kind = next(name for name, type_ in _KINDS.items() if isinstance(history, type_))
+    plain = {
+        column.name: getattr(history, column.name)
+        for column in fields(history)
+        if isinstance(getattr(history, column.name), str | float | tuple)
+    }
+    about = {"kind": kind, "columns": json.dumps(plain)}
+    write_atomically(path, safetensors.numpy.save(_columns(history), metadata=about))
+
+
+def load_history(path: Path) -> BookHistory:
+    """What `save_history` wrote; InputError where it is damaged."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            about = file.metadata()
+            columns = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        kind, plain = _KINDS[about["kind"]], json.loads(about["columns"])
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is not a recorded history: {error}") from None
+    return kind(**plain, **_arguments(columns))
+
+
+def session_row(history: BookHistory, session: int) -> dict[str, Any]:
+    """One session as plain data; floats keep all their bits."""
+    columns = _columns(history)
+    at = slice(session, session + 1)
+    return {name: _at(values, at).ravel().tolist() for name, values in columns.items()}
+
+
+def with_sessions(history: BookHistory, rows: Sequence[Mapping[str, Any]]) -> BookHistory:
+    """The history with these rows after its last session."""
+    if not rows:
+        return history
+    columns = {}
+    for name, values in _columns(history).items():
+        shape = list(values.shape)
+        shape[_time_axis(values)] = 1
+        added = [np.array(row[name], values.dtype).reshape(shape) for row in rows]
+        columns[name] = np.concatenate([values, *added], axis=_time_axis(values))
+    longer: BookHistory = replace(history, **_arguments(columns))
+    return longer
+
+
+def changed_columns(history: BookHistory, other: BookHistory) -> list[str]:
+    """Where `other` says something else of a session that both have: "close of 2020-03-16"."""
+    ours, theirs = history.dates, other.dates
+    common, mine, others = np.intersect1d(ours, theirs, return_indices=True)
+    found = []
+    columns = _columns(other)
+    for name, values in _columns(history).items():
+        if name not in columns:
+            found.append(name)
+            continue
+        a, b = _at(values, mine), _at(columns[name], others)
+        axes = tuple(i for i in range(a.ndim) if i != _time_axis(values))
+        odd = (a != b).any(axis=axes) if axes else a != b
+        found += [f"{name} of {day}" for day in common[odd]]
+    return found
+
+
+def _columns(history: BookHistory) -> dict[str, NDArray[Any]]:
+    columns: dict[str, NDArray[Any]] = {"dates": history.dates.astype(np.int64)}
+    for column in fields(history):
+        values = getattr(history, column.name)
+        if column.name == "extras":
+            columns |= {f"{_EXTRA}{name}": extra for name, extra in values.items()}
+        elif column.name != "dates" and isinstance(values, np.ndarray):
+            columns[column.name] = values
+    return columns
+
+
+def _arguments(columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    extras = {
+        name.removeprefix(_EXTRA): values
+        for name, values in columns.items()
+        if name.startswith(_EXTRA)
+    }
+    arguments: dict[str, Any] = {
+        name: values for name, values in columns.items() if not name.startswith(_EXTRA)
+    }
+    arguments["dates"] = arguments["dates"].astype("datetime64[D]")
+    return arguments | ({"extras": extras} if extras else {})
+
+
+def _time_axis(values: NDArray[Any]) -> int:
+    return 0 if values.ndim == 1 else 1
+
+
+def _at(values: NDArray[Any], sessions: Any) -> NDArray[Any]:
+    return values[sessions] if values.ndim == 1 else values[:, sessions]

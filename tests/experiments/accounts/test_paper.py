@@ -1,0 +1,213 @@
+"""A paper account is the backtest of its sessions, whatever stops it or the broker does."""
+
+import contextlib
+import json
+import shutil
+import sqlite3
+
+import numpy as np
+import pytest
+
+from conf.errors import InputError
+from experiments import paper
+from experiments.accounts.account import (
+    ALERT,
+    CLOSED,
+    ENDED,
+    Account,
+    AccountSettings,
+    open_account,
+)
+from experiments.accounts.events import EventStore, decoded, open_store
+from experiments.accounts.orders import occ_symbol
+from experiments.accounts.recorded import load_history, save_history, session_row, with_sessions
+from experiments.accounts.trading_day import run_session
+from experiments.accounts.verification import verify
+from experiments.evaluation.open_run import open_run
+
+SESSIONS = 8
+
+
+@pytest.fixture
+def tested(finished_run):
+    return open_run(str(finished_run), "best")
+
+
+def play(folder, tested, sessions=SESSIONS, **broker):
+    """An account of so many sessions, each by a fresh object of its own; its last report."""
+    history = tested.setup.history
+    first = history.num_sessions - 60
+    settings = AccountSettings(name="mine", broker=broker)
+    with open_store(folder) as store:
+        open_account(folder, store, settings, tested, first)
+    for session in range(first, first + sessions):
+        with open_store(folder) as store:
+            report = run_session(Account(folder, store), history.sessions(0, session + 1))
+    return report
+
+
+def contents(folder, kind):
+    with open_store(folder) as store:
+        return [event.content for event in store.of(kind)]
+
+
+def equities(folder):
+    return [content["equity_usd"] for content in contents(folder, CLOSED)]
+
+
+def test_an_account_is_the_backtest_of_its_sessions(tested, tmp_path):
+    play(tmp_path, tested)
+    held = [decoded(content["quantity"]) for content in contents(tmp_path, CLOSED)]
+    assert np.abs(held).max() > 0
+    with open_store(tmp_path) as store:
+        result = verify(Account(tmp_path, store))
+    assert (result.sessions, result.decisions, result.backtest_sessions) == (8, 8, 7)
+    assert result.differences == ()
+
+
+def test_called_again_it_does_nothing_and_after_days_off_it_says_what_was_missed(tested, tmp_path):
+    play(tmp_path, tested, 3)
+    history = tested.setup.history
+    last = history.num_sessions - 60 + 2
+    with open_store(tmp_path) as store:
+        before = store.head
+        report = run_session(Account(tmp_path, store), history.sessions(0, last + 1))
+        assert (report.decided, store.head) == (False, before)
+        report = run_session(Account(tmp_path, store), history.sessions(0, last + 4))
+        assert report.missed == [str(day) for day in history.dates[last + 1 : last + 3]]
+        assert verify(Account(tmp_path, store)).differences == ()
+
+
+def test_a_process_that_dies_at_any_event_is_followed_by_one_that_goes_on(
+    tested, tmp_path, monkeypatch
+):
+    """Before or after each of the session's events: the same book, no order twice."""
+    play(tmp_path / "whole", tested, 2, kind="simulated")
+    expected = equities(tmp_path / "whole")
+    append = EventStore.append
+
+    class Killed(Exception):
+        pass
+
+    for moment in range(0, 40, 3):
+        folder, left = tmp_path / str(moment), [moment]
+
+        def counted(store, kind, content, left=left):
+            if left[0] == 0:
+                raise Killed
+            left[0] -= 1
+            return append(store, kind, content)
+
+        play(folder, tested, 1, kind="simulated")
+        monkeypatch.setattr(EventStore, "append", counted)
+        history = tested.setup.history.sessions(0, tested.setup.history.num_sessions - 58)
+        with open_store(folder) as store:
+            account = Account(folder, store)
+            with contextlib.suppress(Killed):
+                run_session(account, history)
+        monkeypatch.setattr(EventStore, "append", append)
+        with open_store(folder) as store:
+            run_session(Account(folder, store), history)
+        assert equities(folder) == expected
+        sent = json.loads((folder / "broker.json").read_text())
+        assert sent["cash"] == json.loads((tmp_path / "whole/broker.json").read_text())["cash"]
+
+
+def test_a_broker_without_faults_gives_the_book_of_the_model(tested, tmp_path):
+    play(tmp_path / "model", tested)
+    play(tmp_path / "broker", tested, kind="simulated")
+    np.testing.assert_allclose(
+        equities(tmp_path / "broker"), equities(tmp_path / "model"), rtol=1e-9
+    )
+    assert contents(tmp_path / "broker", ALERT) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_the_broker_does_its_cash_and_positions_are_those_of_the_book(
+    tested, tmp_path, seed
+):
+    faults = {"rejected": 0.1, "partial": 0.2, "twice": 0.2, "silent": 0.1, "lost": 0.1}
+    play(tmp_path, tested, kind="simulated", faults={**faults, "late": 0.1, "seed": seed})
+    with open_store(tmp_path) as store:
+        account = Account(tmp_path, store)
+        assert verify(account).differences == ()
+        kinds = {event.content["kind"] for event in store.of(ALERT)}
+        ended = [event.content["order"] for event in store.of(ENDED)]
+    assert {"cancelled", "rejected"} & kinds
+    assert contents(tmp_path, ALERT)[-1]["kind"] != "difference"
+    assert len(set(ended)) == len(ended)
+
+
+def test_every_changed_event_and_every_cut_tail_is_found(tested, tmp_path):
+    play(tmp_path, tested, 3)
+    path, original = tmp_path / "events.sqlite", tmp_path / "copy.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        rows = connection.execute("SELECT number, content FROM events").fetchall()
+    shutil.copyfile(path, original)
+    rng = np.random.default_rng(0)
+    for number, text in rows:
+        place = int(rng.integers(len(text)))
+        changed = text[:place] + chr(ord(text[place]) ^ 1) + text[place + 1 :]
+        for statement, values in (
+            ("UPDATE events SET content = ? WHERE number = ?", (changed, number)),
+            ("DELETE FROM events WHERE number >= ?", (number,)),
+        ):
+            shutil.copyfile(original, path)
+            with sqlite3.connect(path) as connection:
+                connection.execute(statement, values)
+            connection.close()
+            with pytest.raises(InputError, match="was damaged or altered"), open_store(tmp_path):
+                pass
+
+
+def test_a_source_that_says_otherwise_opens_nothing(tested, tmp_path):
+    play(tmp_path, tested, 2)
+    history = tested.setup.history
+    at = history.num_sessions - 58
+    row = session_row(history, at - 1)
+    other = with_sessions(history.sessions(0, at - 1), [{**row, "rate": [row["rate"][0] + 0.01]}])
+    later = with_sessions(other, [session_row(history, at)])
+    with open_store(tmp_path) as store:
+        before = decoded(store.of(CLOSED)[-1].content["quantity"])
+        report = run_session(Account(tmp_path, store), later)
+        after = decoded(store.of(CLOSED)[-1].content["quantity"])
+    assert any(f"rate of {history.dates[at - 1]}" in text for text in report.alerts)
+    assert (np.abs(after) <= np.abs(before)).all()
+
+
+def test_a_history_is_recorded_bit_for_bit(tested, tmp_path):
+    history = tested.setup.history
+    save_history(history.sessions(0, 400), tmp_path / "history")
+    rows = [session_row(history, session) for session in range(400, history.num_sessions)]
+    rows = json.loads(json.dumps(rows))
+    assert (
+        with_sessions(load_history(tmp_path / "history"), rows).fingerprint == history.fingerprint
+    )
+
+
+def test_symbols_are_those_of_the_options_clearing_corporation():
+    assert occ_symbol("SPX", "2014-11-22", False, 19.5) == "SPX   141122P00019500"
+    assert occ_symbol("LAMR", "2015-01-17", True, 52.5) == "LAMR  150117C00052500"
+
+
+def test_the_command_opens_decides_and_verifies(command, finished_run, tested, tmp_path):
+    day = tested.setup.history.dates[-60]
+    opening = (f"run={finished_run}", "feed=replay", f"start={day}")
+    code, out, err = command(paper, "account=a", *opening)
+    assert (code, err) == (0, "")
+    assert f"{day}: equity $" in out
+    code, out, _ = command(paper, "account=a", "feed=replay")
+    assert f"{tested.setup.history.dates[-59]}: equity $" in out
+    code, out, _ = command(paper, "account=a", "action=verify")
+    assert code == 0
+    assert "verified: 2 sessions, 2 decisions to the last bit, 1 sessions as in a backtest" in out
+    for arguments, message in (
+        (("account=b",), "there is no account b. Open it: give run=<run folder> too"),
+        (("account=a", *opening), "account a is open already"),
+        (("account=../x", *opening), "account.name"),
+        (("account=c", *opening, "start=1970-01-01"), "Choose another start="),
+    ):
+        code, _, err = command(paper, *arguments)
+        assert (code, err.count("\n")) == (2, 1), err
+        assert message in err
