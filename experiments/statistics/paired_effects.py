@@ -96,14 +96,14 @@ def t_test(differences: FloatArray, level: float) -> tuple[float, float, float, 
     """Mean of the finite differences, ends of its interval, two-sided p-value of mean 0.
 
     NaN, an endless interval and 1 where fewer than two are finite. Differences that are all the
-    same have an interval of no width.
+    same have an interval of no width, and 1 too: without a deviation nothing can be tested.
     """
     known = differences[np.isfinite(differences)]
     if len(known) < FEWEST_PAIRS:
         return (float(known.mean()) if len(known) else math.nan), -math.inf, math.inf, 1.0
     mean, deviation = float(known.mean()), float(known.std(ddof=1))
     if deviation <= _NEGLIGIBLE:
-        return mean, mean, mean, float(abs(mean) <= _NEGLIGIBLE)
+        return mean, mean, mean, 1.0
     error, degrees = deviation / math.sqrt(len(known)), len(known) - 1
     half = float(student.ppf((1.0 + level) / 2.0, degrees)) * error
     p_value = 2.0 * float(student.sf(abs(mean) / error, degrees))

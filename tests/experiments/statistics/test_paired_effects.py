@@ -43,7 +43,7 @@ def test_verdicts_by_hand():
         },
     )
     assert [effect.effect.value for effect in effects] == [
-        *("helps", "hurts", "not shown", "not shown", "helps")
+        *("helps", "hurts", "not shown", "not shown", "not shown")
     ]
     assert (effects[3].mean, effects[3].p_value) == (0.0, 1.0)
 
