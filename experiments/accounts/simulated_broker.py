@@ -46,6 +46,11 @@ class SimulatedBroker:
         self._books: dict[str, Any] = read_json(self._path) if self._path.is_file() else new
         self._prices: Mapping[str, tuple[float, float]] = {}
 
+    @property
+    def settled(self) -> str:
+        """The day of its newest session; empty before the first."""
+        return str(self._books["settled"])
+
     # --- the market's side -----------------------------------------------------------------------
 
     def open_session(

@@ -17,7 +17,7 @@ import numpy as np
 
 from conf.types import FloatArray
 from envs.core.batch import StepRecord
-from envs.core.market import BookHistory
+from envs.core.market import BookHistory, BookMarket
 from experiments.accounts.account import (
     ALERT,
     CLOSED,
@@ -117,14 +117,23 @@ def open_broker(account: Account, book: Book) -> Broker | None:
     quotes = {
         name: (float(p), float(c)) for name, p, c in zip(names, price, unit_cost, strict=True)
     }
-    before = symbols_at(market, t - 1)
-    left = {
-        name: float(value)
-        for name, now, value in zip(before, names, market.aged[0, t], strict=True)
-        if name != now
-    }
-    broker.open_session(book.day, quotes, float(market.cash_return[t - 1]), left)
+    days = market.history.dates.astype(str).tolist()
+    behind = days.index(broker.settled) + 1 if broker.settled else t
+    for session in range(min(behind, t), t + 1):  # missed ones too: a broker misses none
+        interest = float(market.cash_return[session - 1])
+        left = _paid_out(market, session)
+        broker.open_session(days[session], quotes if session == t else {}, interest, left)
     return broker
+
+
+def _paid_out(market: BookMarket, session: int) -> dict[str, float]:
+    """What a unit of each contract that left the book at a session was worth there."""
+    before, now = symbols_at(market, session - 1), symbols_at(market, session)
+    return {
+        name: float(value)
+        for name, after, value in zip(before, now, market.aged[0, session], strict=True)
+        if name != after
+    }
 
 
 def _unit_costs(book: Book) -> FloatArray:

@@ -65,16 +65,21 @@ def test_an_account_is_the_backtest_of_its_sessions(tested, tmp_path):
     assert result.differences == ()
 
 
-def test_called_again_it_does_nothing_and_after_days_off_it_says_what_was_missed(tested, tmp_path):
-    play(tmp_path, tested, 3)
+@pytest.mark.parametrize("kind", ["model", "simulated"])
+def test_called_again_it_does_nothing_and_after_days_off_it_says_what_was_missed(
+    tested, tmp_path, kind
+):
+    """What expired in between was paid out, at the broker too."""
+    play(tmp_path, tested, 3, kind=kind)
     history = tested.setup.history
     last = history.num_sessions - 60 + 2
     with open_store(tmp_path) as store:
         before = store.head
         report = run_session(Account(tmp_path, store), history.sessions(0, last + 1))
         assert (report.decided, store.head) == (False, before)
-        report = run_session(Account(tmp_path, store), history.sessions(0, last + 4))
-        assert report.missed == [str(day) for day in history.dates[last + 1 : last + 3]]
+        report = run_session(Account(tmp_path, store), history.sessions(0, last + 46))
+        assert report.missed == [str(day) for day in history.dates[last + 1 : last + 45]]
+        assert [e.content["kind"] for e in store.of(ALERT)] == ["missed"]
         assert verify(Account(tmp_path, store)).differences == ()
 
 
