@@ -175,11 +175,13 @@ def test_every_technique_of_the_files_can_be_trained_in_quickstart(command, tmp_
     arguments = opened[0].arguments("larger_batch", 3)
     assert arguments[:4] == ["+exp=quickstart", "pretrain=none", "agent.batch_size=256", "seed=3"]
     chosen = f"techniques=[{','.join(of_tqc)}]"
-    assert command(ablate, "+exp=quickstart", "agent=tqc", chosen)[2] == "error: stopped here\n"
+    other = ("agent=tqc", chosen, "hydra.run.dir=outputs/tqc")
+    assert command(ablate, "+exp=quickstart", *other)[2] == "error: stopped here\n"
     assert opened.pop().arms == ("without", *of_tqc)
-    command(ablate, "techniques=[curriculum_years]", "seeds=[7,8]")
+    command(ablate, "techniques=[curriculum_years]", "seeds=[7,8]", "hydra.run.dir=outputs/years")
     assert opened[1].settings.seeds == (7, 8)
-    _, _, err = command(ablate, "+exp=quickstart", "techniques=[curriculum_years]")
+    elsewhere = "hydra.run.dir=outputs/elsewhere"  # two in a second would share a folder
+    _, _, err = command(ablate, "+exp=quickstart", "techniques=[curriculum_years]", elsewhere)
     assert "technique curriculum_years: a curriculum of years was given for simulated worlds" in err
 
 
