@@ -153,7 +153,7 @@ class Account:
         observed = [observation]
         for day in self.days()[:-1]:
             observed.append(kernel.settle(traded(kernel, day)).observation)
-        return Book(market, kernel, observed[-1], market.history.num_sessions - 1, observed)
+        return Book(market, kernel, observed)
 
     def _check_files(self) -> None:
         digests = {HISTORY: self.folder / HISTORY, "policy": self.folder / POLICY / WEIGHTS}
@@ -171,9 +171,17 @@ class Book:
 
     market: BookMarket
     kernel: BookKernel
-    observation: ObsArray  # (1, D)
-    session: int  # of the market
-    observed: Sequence[ObsArray]  # of every session of the account, this one the last
+    observed: Sequence[ObsArray]  # (1, D) at every session of the account, this one the last
+
+    @property
+    def observation(self) -> ObsArray:
+        """What the policy sees at this session, (1, D)."""
+        return self.observed[-1]
+
+    @property
+    def session(self) -> int:
+        """Which session of the market it is: its last."""
+        return self.market.history.num_sessions - 1
 
     @property
     def day(self) -> str:

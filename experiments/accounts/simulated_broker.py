@@ -6,7 +6,6 @@ Faults are drawn from a seed and the order's identifier, so that a drill can be 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -158,4 +157,4 @@ class SimulatedBroker:
         return np.random.default_rng([self._faults.seed, int(order[:15], 16), stream])
 
     def _write(self) -> None:
-        write_json(self._path, json.loads(json.dumps(self._books)))
+        write_json(self._path, self._books)

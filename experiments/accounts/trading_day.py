@@ -92,8 +92,10 @@ def run_session(account: Account, fresh: BookHistory) -> DayReport:
     book = account.book()
     broker = open_broker(account, book)
     if broker is not None:
+        known = len(account.store.of(EXECUTED))
         reasons += _settle_open_orders(account, broker, report)
-        book = account.book()
+        if len(account.store.of(EXECUTED)) > known:
+            book = account.book()
         reasons += _reconcile(account, broker, book, report)
     reasons += _jumps(account, book, report)
     planned = _decided(account, book, reasons)

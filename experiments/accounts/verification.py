@@ -15,6 +15,7 @@ import numpy as np
 
 from agents.policy import RiskManagedPolicy
 from envs.core.batch import Window
+from envs.core.market import BookMarket
 from experiments.accounts.account import CLOSED, DECISION, EXECUTED, ORDER, Account, as_done
 from experiments.accounts.events import decoded
 from experiments.accounts.trading_day import reduced_only
@@ -43,7 +44,7 @@ def verify(account: Account) -> Verification:
     decisions = {e.content["session"]: e.content for e in account.store.of(DECISION)}
     closed = {e.content["session"]: e.content for e in account.store.of(CLOSED)}
     late = _closed_too_early(account)
-    kernel, observation, _ = account.kernel_at_opening()
+    kernel, observation, market = account.kernel_at_opening()
     policy = account.policy.policy
     state, begins, odd = None, np.ones(1, np.bool_), []
     days = account.days()
@@ -75,7 +76,7 @@ def verify(account: Account) -> Verification:
     compared = 0
     if account.settings.broker.kind == "model" and len(decisions) == len(days) > 1:
         compared = len(days) - 1
-        odd += _against_backtest(account)
+        odd += _against_backtest(account, market)
     return Verification(len(days), len(decisions), compared, tuple(odd))
 
 
@@ -105,15 +106,14 @@ def _other_equity(session: str, closed: Mapping[str, Any], equity: float) -> lis
     return [f"{session}: equity is {equity:.9f}, recorded was {was:.9f}"]
 
 
-def _against_backtest(account: Account) -> list[str]:
+def _against_backtest(account: Account, market: BookMarket) -> list[str]:
     """Where the account's book differs from the backtest of the same sessions."""
-    options, history = account.market_settings, account.history()
+    options, last = account.market_settings, market.history.num_sessions
     sessions = [event.content["session"] for event in account.sessions]
-    first = history.num_sessions - len(sessions)
     policy = account.policy.policy
     managed = RiskManagedPolicy(policy, options.risk) if options.risk.enabled else policy
-    window = Window(first, history.num_sessions)
-    backtest = run_backtest(managed, options.build(history), options.env, window)
+    window = Window(last - len(sessions), last)
+    backtest = run_backtest(managed, market, options.env, window)
     held = [decoded(event.content["quantity"])[0] for event in account.store.of(CLOSED)]
     return [
         f"{session}: the backtest holds another book"
