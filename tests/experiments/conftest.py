@@ -86,3 +86,23 @@ def evaluated_run(finished_run, tmp_path_factory) -> Path:
     shutil.copytree(finished_run.parents[2], root / "outputs")
     _call(evaluate, root, f"run={RUN}", "report=false", "resamples=100")
     return root / RUN
+
+
+@pytest.fixture
+def stopped_and_resumed(command, monkeypatch, tmp_path):
+    """Train in a folder, interrupted by a callback after 400 steps, and go on; the folder."""
+
+    def on_step(self):
+        if self.num_timesteps > 400:
+            raise KeyboardInterrupt
+        return True
+
+    def train_twice(folder, arguments, callback):
+        monkeypatch.setattr(callback, "_on_step", on_step)
+        assert command(train, *arguments, f"hydra.run.dir={folder}")[0] == 130
+        monkeypatch.undo()
+        monkeypatch.chdir(tmp_path)
+        assert command(train, f"resume={folder}")[0] == 0
+        return tmp_path / folder
+
+    return train_twice

@@ -20,19 +20,15 @@ RUNS = {name: f"outputs/tiny/day/{name}" for name in ("alone", "stopped", "witho
     ("overrides", "begins"), [(PATHS, 256), (YEARS, 256)], ids=["calm paths", "years"]
 )
 def test_a_stopped_run_ends_with_the_same_weights(
-    command, tmp_path, monkeypatch, overrides, begins
+    command, stopped_and_resumed, tmp_path, overrides, begins
 ):
     kind = "worlds" if overrides is PATHS else "years"
     arguments = (*overrides, f"curriculum={kind}")
     assert command(train, *arguments, f"hydra.run.dir={RUNS['alone']}")[0] == 0
     log = (tmp_path / RUNS["alone"] / "train.log").read_text()
     assert f"step {begins}: stage 2 of the curriculum begins" in log
-    monkeypatch.setattr(StagedEpisodes, "_on_step", stop_at(400))
-    assert command(train, *arguments, f"hydra.run.dir={RUNS['stopped']}")[0] == 130
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
-    assert command(train, f"resume={RUNS['stopped']}")[0] == 0
-    alone, stopped = (tmp_path / RUNS[name] for name in ("alone", "stopped"))
+    alone = tmp_path / RUNS["alone"]
+    stopped = stopped_and_resumed(RUNS["stopped"], arguments, StagedEpisodes)
     weights = (alone / "policy.safetensors").read_bytes()
     assert (stopped / "policy.safetensors").read_bytes() == weights
     others = [text for text in overrides if not text.startswith("curriculum")]
@@ -41,15 +37,6 @@ def test_a_stopped_run_ends_with_the_same_weights(
     assert command(train, f"resume={RUNS['stopped']}", "total_timesteps=640")[0] == 0
     (change,) = json.loads((stopped / "manifest.json").read_text())["changes"]
     assert "shares of total_timesteps" in change["inexact_because"]
-
-
-def stop_at(step):
-    def on_step(self):
-        if self.num_timesteps > step:
-            raise KeyboardInterrupt
-        return True
-
-    return on_step
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import pytest
 from callbacks.validation import Validation
 from experiments import evaluate, train
 from tests.experiments.conftest import TINY
-from tests.experiments.test_curriculum_runs import stop_at
 
 MARKET = [text for text in TINY if not text.startswith("agent.")]
 AGENT = (
@@ -19,17 +18,13 @@ RUNS = {name: f"outputs/tiny/day/{name}" for name in ("alone", "stopped")}
 
 
 @pytest.mark.parametrize("kind", ["uniform", "prioritised"])
-def test_a_stopped_run_ends_with_the_same_weights(command, tmp_path, monkeypatch, kind):
+def test_a_stopped_run_ends_with_the_same_weights(command, stopped_and_resumed, tmp_path, kind):
     arguments = (*MARKET, *AGENT, f"agent.replay.kind={kind}")
     assert command(train, *arguments, f"hydra.run.dir={RUNS['alone']}")[0] == 0
     log = (tmp_path / RUNS["alone"] / "train.log").read_text()
     assert "replay buffer: 256 transitions, up to 0 MB" in log
-    monkeypatch.setattr(Validation, "_on_step", stop_at(400))
-    assert command(train, *arguments, f"hydra.run.dir={RUNS['stopped']}")[0] == 130
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
-    assert command(train, f"resume={RUNS['stopped']}")[0] == 0
-    alone, stopped = (tmp_path / RUNS[name] for name in ("alone", "stopped"))
+    alone = tmp_path / RUNS["alone"]
+    stopped = stopped_and_resumed(RUNS["stopped"], arguments, Validation)
     assert "resuming from step_000000384" in (stopped / "train.log").read_text()
     for name in ("policy.safetensors", "best/policy.safetensors"):
         assert (stopped / name).read_bytes() == (alone / name).read_bytes()

@@ -8,7 +8,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from callbacks.performance import PerformanceCallback
 from experiments import train
 from tests.experiments.conftest import TINY
-from tests.experiments.test_curriculum_runs import stop_at
 
 BOTH = ("agent.self_imitation={weight:0.3,updates:2}", "agent.curiosity={weight:0.3}")
 
@@ -17,25 +16,21 @@ BOTH = ("agent.self_imitation={weight:0.3,updates:2}", "agent.curiosity={weight:
 def trained(command, tmp_path):
     """Train a run of these settings in a folder of that name; its last weights."""
 
-    def train_run(name, *arguments, code=0):
+    def train_run(name, *arguments):
         folder = f"outputs/tiny/day/{name}"
-        assert command(train, *TINY, *arguments, f"hydra.run.dir={folder}")[0] == code
-        return (tmp_path / folder / "policy.safetensors").read_bytes() if code == 0 else None
+        assert command(train, *TINY, *arguments, f"hydra.run.dir={folder}")[0] == 0
+        return (tmp_path / folder / "policy.safetensors").read_bytes()
 
     return train_run
 
 
-def test_a_stopped_run_ends_with_the_same_weights(trained, command, tmp_path, monkeypatch):
+def test_a_stopped_run_ends_with_the_same_weights(trained, command, stopped_and_resumed):
     alone = trained("alone", *BOTH)
-    monkeypatch.setattr(PerformanceCallback, "_on_step", stop_at(400))
-    trained("stopped", *BOTH, code=130)
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
-    assert command(train, "resume=outputs/tiny/day/stopped")[0] == 0
-    stopped = tmp_path / "outputs" / "tiny" / "day" / "stopped"
+    folder = "outputs/tiny/day/stopped"
+    stopped = stopped_and_resumed(folder, (*TINY, *BOTH), PerformanceCallback)
     assert (stopped / "policy.safetensors").read_bytes() == alone
     # What was made longer is what was longer from the start: PPO's last update was answered too.
-    assert command(train, "resume=outputs/tiny/day/stopped", "total_timesteps=640")[0] == 0
+    assert command(train, f"resume={folder}", "total_timesteps=640")[0] == 0
     longer = trained("longer", *BOTH, "total_timesteps=640")
     assert (stopped / "policy.safetensors").read_bytes() == longer
     scores = [
