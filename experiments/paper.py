@@ -2,16 +2,19 @@
 
 An account is opened once with run=; from then on `account=mine` is enough. Each call brings it to
 the newest session and decides there, once: called again it does nothing, called after days off it
-says what was missed. It trades through the kernel that the agent was trained in. action=verify
-plays the whole account again and compares it with what was recorded; action=status shows it.
+says what was missed. every=session goes on for ever, by the exchange's calendar. It trades through
+the kernel that the agent was trained in. action=verify plays the whole account again and compares
+it with what was recorded; action=status shows it.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -25,6 +28,7 @@ from envs.core.market import BookHistory
 from envs.market.splits import Day
 from experiments.accounts.account import (
     ALERT,
+    AT_CLOSE,
     CLOSED,
     Account,
     AccountSettings,
@@ -32,15 +36,19 @@ from experiments.accounts.account import (
     open_account,
 )
 from experiments.accounts.events import STORE, open_store
+from experiments.accounts.schedule import Moment, as_of, moment_at, next_decision
 from experiments.accounts.trading_day import DayReport, run_session
 from experiments.accounts.verification import verify
-from experiments.evaluation.open_run import REPLACEABLE, TestedRun, open_run
+from experiments.environments.opening import market_settings
+from experiments.evaluation.open_run import REPLACEABLE, open_run
 from experiments.reporting.terminal import terminal_table
 from experiments.runs.cli import GateFailed, launch
 from experiments.runs.config import plain_config
-from experiments.runs.folder import run_lock, shown_path
+from experiments.runs.folder import resolve_run, run_lock, shown_path
+from experiments.runs.record import load_run_config
 
 ACCOUNTS = Path("outputs") / "accounts"
+_OLD = dt.timedelta(days=7)  # data that end so long ago are no newest ones
 
 
 @settings
@@ -54,6 +62,9 @@ class PaperSettings:
     feed: Literal["newest", "replay"] = "newest"  # all that the source has, or session by session
     start: Day | None = None  # of the first decision; null: the test split's first, or the newest
     until: Day | None = None  # of a replay: all sessions up to it; null: the next one alone
+    decide: Literal["close", "before_close", "after_close"] = AT_CLOSE  # chosen at the opening
+    minutes: Annotated[int, Field(ge=1, le=180)] = 15  # before the close, or after it
+    every: Literal["session"] | None = None  # keeps running and decides at every session
     broker: BrokerSettings = Field(default_factory=BrokerSettings)
 
 
@@ -64,46 +75,83 @@ def trade(config: DictConfig) -> None:
     own = {name: value for name, value in plain.items() if name not in REPLACEABLE}
     request: PaperSettings = build_settings(PaperSettings, own, "paper")
     chosen = build_settings(
-        AccountSettings, {"name": request.account, "broker": plain["broker"]}, "account"
+        AccountSettings,
+        {"name": request.account, "decide": request.decide, "broker": plain["broker"]},
+        "account",
     )
+    if request.every is not None and request.feed == "replay":
+        raise InputError("a replay has no sessions to wait for", "Leave out every=session")
     folder = ACCOUNTS / chosen.name
     if request.run is None and not (folder / STORE).is_file():
         raise InputError(f"there is no account {chosen.name}", "Open it: give run=<run folder> too")
-    tested = None if request.run is None else open_run(request.run, request.policy, plain)
+    if request.run is not None:
+        _open(folder, chosen, request, plain)
+    while True:
+        with run_lock(folder), open_store(folder) as store:
+            account = Account(folder, store)
+            if request.action == "decide":
+                _decide(account, request)
+            elif request.action == "verify":
+                _verify(account)
+            _show(account)
+            decide = account.settings.decide
+        if request.every is None or request.action != "decide":
+            return
+        _wait(decide, request.minutes)
+
+
+def _open(
+    folder: Path, chosen: AccountSettings, request: PaperSettings, plain: dict[str, Any]
+) -> None:
+    moment = _moment(request, chosen.decide)
+    if moment is not None:
+        data = plain["data"] or load_run_config(resolve_run(str(request.run)))["data"]
+        plain = {**plain, "data": as_of(data, moment)}
+    tested = open_run(str(request.run), request.policy, plain)
+    dates, final = tested.setup.history.dates, moment is None or moment.final
+    if request.start is not None:
+        first = int(np.searchsorted(dates, np.datetime64(request.start)))
+    elif moment is None:
+        first = tested.setup.window("test").start
+    else:
+        first = int(np.searchsorted(dates, np.datetime64(moment.session), "right")) - 1
+        if moment.session - dates[-1].item() > _OLD:
+            raise InputError(
+                f"{tested.setup.history.name} ends on {dates[-1]}, and it is {moment.session}",
+                "Choose data=yahoo or a file that grows, or replay what there is: feed=replay",
+            )
     folder.mkdir(parents=True, exist_ok=True)
     with run_lock(folder), open_store(folder) as store:
-        if tested is None:
-            account = Account(folder, store)
-        else:
-            account = open_account(folder, store, chosen, tested, _first(request, tested))
-        if request.action == "decide":
-            _decide(account, request)
-        elif request.action == "verify":
-            _verify(account)
-        _show(account)
+        open_account(folder, store, chosen, tested, first, final)
 
 
-def _first(request: PaperSettings, tested: TestedRun) -> int:
-    """The session at which the account is opened."""
-    dates = tested.setup.history.dates
-    if request.start is not None:
-        return int(np.searchsorted(dates, np.datetime64(request.start)))
-    return tested.setup.window("test").start if request.feed == "replay" else len(dates) - 1
+def _moment(request: PaperSettings, decide: str) -> Moment | None:
+    """What is to be decided now by the exchange's calendar; None in a replay."""
+    if request.feed == "replay":
+        return None
+    return moment_at(dt.datetime.now(dt.UTC), decide, request.minutes)
 
 
 def _decide(account: Account, request: PaperSettings) -> None:
-    source = account.market_settings.load().history
-    console = Console()
-    for fresh in _fed(account, source, request):
-        report = run_session(account, fresh)
-        console.print(_line(report))
-
-
-def _fed(account: Account, source: BookHistory, request: PaperSettings) -> Iterator[BookHistory]:
-    """The market as it stands at each session that is to be decided."""
-    if request.feed == "newest":
-        yield source
+    console, moment = Console(), _moment(request, account.settings.decide)
+    config = dict(account.opened["config"])
+    if moment is not None:
+        config["data"] = as_of(config["data"], moment)
+    source = market_settings(config).load().history
+    if moment is None:
+        for fresh in _replayed(account, source, request):
+            console.print(_line(run_session(account, fresh)))
         return
+    # A session that has begun and is not to be decided yet is none.
+    stop = int(np.searchsorted(source.dates, np.datetime64(moment.session), "right"))
+    fresh = source.sessions(0, stop)
+    console.print(_line(run_session(account, fresh, moment.session, moment.final)))
+
+
+def _replayed(
+    account: Account, source: BookHistory, request: PaperSettings
+) -> Iterator[BookHistory]:
+    """The market as it stood at each session that is to be decided."""
     seen = np.datetime64(account.sessions[-1].content["session"])
     closed = account.store.of(CLOSED)
     is_closed = bool(closed) and closed[-1].content["session"] == str(seen)
@@ -113,6 +161,13 @@ def _fed(account: Account, source: BookHistory, request: PaperSettings) -> Itera
         last = int(np.searchsorted(source.dates, np.datetime64(request.until), "right")) - 1
     for stop in range(session, min(last, source.num_sessions - 1) + 1):
         yield source.sessions(0, stop + 1)
+
+
+def _wait(decide: str, minutes: int) -> None:
+    until = next_decision(dt.datetime.now(dt.UTC), decide, minutes)
+    Console().print(f"next decision at {until:%Y-%m-%d %H:%M} UTC")
+    while (left := (until - dt.datetime.now(dt.UTC)).total_seconds()) > 0:
+        time.sleep(min(left, 60.0))  # a machine that slept wakes up late, not never
 
 
 def _line(report: DayReport) -> str:

@@ -17,7 +17,7 @@ from pydantic import Field
 from conf.settings import settings
 from conf.types import BoolArray, FloatArray
 from risk.book import Book
-from risk.bounds import RULES, LimitSettings
+from risk.bounds import RULES, LimitSettings, keeps_limits
 from risk.guard import Guard, GuardSettings, Restrictions, appended, restored
 from risk.limits import apply_limits
 from risk.lots import whole_lots
@@ -116,6 +116,16 @@ class RiskOverlay:
             self.guard.state.copy(),
             result.alert,
         )
+
+    def within_limits(self, book: Book) -> FloatArray:
+        """What is left (N, M) of books until they keep every limit; nothing is opened."""
+        held, closed = book.quantity, np.zeros(len(book.equity), np.bool_)
+        result = apply_limits(held, book, self.options.limits, closed)
+        kept = keeps_limits(held, book, self.options.limits) & ~result.alert
+        left = np.where(kept[:, None], held, result.quantity)
+        if self.lot is not None:
+            left = whole_lots(left, book, self.options.limits, self.lot)
+        return left
 
     def record_trade(self, dollars: FloatArray) -> None:
         """Count dollars (N,) traded since `apply` without a request, as when rolling."""

@@ -193,6 +193,17 @@ class BookKernel(BatchKernel):
         truncated = (self.session >= self.end) & ~ruined
         return StepResult(self._observe(next_row), reward, ruined, truncated, record)
 
+    def within_limits(self, quantity: FloatArray) -> FloatArray:
+        """What is left of books `quantity` (N, M) at this close until they keep every limit.
+
+        Limits are shares of the equity that there is here. All of it without a risk module.
+        """
+        if self.overlay is None:
+            return quantity
+        row = self._row()
+        book = self._risk_book(self._mark.take(row, axis=0), row)
+        return self.overlay.within_limits(replace(book, quantity=quantity))
+
     def trading_cost(self, trade: FloatArray, mark: FloatArray, row: IntArray) -> FloatArray:
         """Dollars (N,) that it costs to trade quantities (N, M) at `row` (N,) of the market."""
         return self._cost(trade, mark, row)

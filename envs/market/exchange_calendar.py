@@ -48,5 +48,15 @@ def trading_days(first_day: dt.date, sessions: int) -> DateArray:
     return np.busday_offset(np.datetime64(first_day), steps, roll="forward", holidays=holidays)
 
 
+@lru_cache(maxsize=8)
+def closing_times(start: dt.date, end: dt.date) -> dict[dt.date, dt.datetime]:
+    """When each session from `start` to `end` closes, UTC; some close early."""
+    # Without a day in it the calendar refuses, and so it is asked for a few more.
+    margin = dt.timedelta(days=10)
+    calendar = XNYSExchangeCalendar(start=start - margin, end=end + margin)
+    closes = calendar.schedule["close"].loc[str(start) : str(end)]
+    return {day.date(): close.to_pydatetime() for day, close in closes.items()}
+
+
 def _days(timestamps: pd.DatetimeIndex | list[pd.Timestamp]) -> DateArray:
     return pd.DatetimeIndex(timestamps).to_numpy().astype("datetime64[D]")

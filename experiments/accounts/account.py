@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from agents.persistence.policy_file import DESCRIPTION, WEIGHTS, LoadedPolicy, load_policy
 from agents.policy import PolicyState
@@ -29,6 +29,7 @@ from envs.core.batch import StepRecord, Window
 from envs.core.kernel import BookKernel
 from envs.core.market import BookHistory, BookMarket
 from envs.kernels import open_kernel
+from envs.market.history import MarketHistory
 from experiments.accounts.events import Event, EventStore, decoded, encoded
 from experiments.accounts.orders import Execution, total_cost
 from experiments.accounts.recorded import load_history, save_history, session_row, with_sessions
@@ -37,8 +38,13 @@ from experiments.environments.opening import market_settings
 from experiments.evaluation.open_run import TestedRun
 from experiments.runs.folder import shown_path
 
-ACCOUNT_FORMAT = 1
+ACCOUNT_FORMAT = 2
 HISTORY, POLICY = "history.safetensors", "policy"
+
+# When is decided: at the close itself, as a backtest does, some minutes before it, or after it.
+AT_CLOSE: Final = "close"
+BEFORE_CLOSE: Final = "before_close"
+AFTER_CLOSE: Final = "after_close"
 
 # Kinds of events.
 OPENED, SESSION, DECISION, ORDER, EXECUTED, ENDED, CLOSED, ALERT = (
@@ -51,6 +57,7 @@ class BrokerSettings:
     """Where orders go: nowhere (`model`: the book trades as in a backtest), or to a broker."""
 
     kind: Literal["model", "simulated"] = "model"
+    backup: bool = False  # a second one takes the reductions that the first one does not do
     faults: Faults = Field(default_factory=Faults)
 
 
@@ -59,7 +66,16 @@ class AccountSettings:
     """What an account is opened with and keeps."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    decide: Literal["close", "before_close", "after_close"] = AT_CLOSE
     broker: BrokerSettings = Field(default_factory=BrokerSettings)
+
+    @model_validator(mode="after")
+    def _check(self) -> AccountSettings:
+        if self.decide == AFTER_CLOSE and self.broker.kind == "model":
+            raise ValueError("decide=after_close needs a broker: broker.kind=simulated")
+        if self.broker.backup and self.broker.kind == "model":
+            raise ValueError("broker.backup needs a broker: broker.kind=simulated")
+        return self
 
 
 @dataclass(frozen=True)
@@ -108,6 +124,11 @@ class Account:
     def sessions(self) -> list[Event]:
         """The sessions that the account has seen, the opening one included."""
         return self.store.of(SESSION)
+
+    @property
+    def provisional(self) -> set[str]:
+        """Days that had not ended when recorded: their prices are from before the close."""
+        return {e.content["session"] for e in self.sessions if not e.content["final"]}
 
     def history(self) -> BookHistory:
         """The market up to the newest session, as it was recorded."""
@@ -213,11 +234,17 @@ def as_done(kernel: BookKernel, planned: StepRecord, day: Day) -> StepRecord:
 
 
 def open_account(
-    folder: Path, store: EventStore, chosen: AccountSettings, tested: TestedRun, first: int
+    folder: Path,
+    store: EventStore,
+    chosen: AccountSettings,
+    tested: TestedRun,
+    first: int,
+    final: bool = True,
 ) -> Account:
     """Open an account at a session of the run's market; its first decision is made there.
 
-    InputError where the market has more than one path, or too little before that session.
+    `final` is False where that session has not ended yet. InputError where the market has more than
+    one path or too little before that session, or no opens to trade at.
     """
     history = tested.setup.history
     if history.num_paths != 1:
@@ -231,6 +258,8 @@ def open_account(
             f"features need {tested.setup.market.first_usable + 1} before it",
             "Choose another start=",
         )
+    if chosen.decide == AFTER_CLOSE and not isinstance(history, MarketHistory):
+        raise InputError(f"{history.name} has no opening prices to trade at", "Choose decide=close")
     if store.events:
         raise InputError(f"account {folder.name} is open already", "Leave out run=")
     source = tested.run / "best" if tested.which == "best" else tested.run
@@ -253,14 +282,16 @@ def open_account(
             },
         },
     )
-    record_session(store, history, first)
+    record_session(store, history, first, final)
     return Account(folder, store)
 
 
-def record_session(store: EventStore, history: BookHistory, session: int) -> None:
-    """Record what a session brought."""
-    day = str(history.dates[session])
-    store.append(SESSION, {"session": day, "row": session_row(history, session)})
+def record_session(
+    store: EventStore, history: BookHistory, session: int, final: bool = True
+) -> None:
+    """Record what a session brought, or has brought so far where it is not `final`."""
+    content = {"session": str(history.dates[session]), "row": session_row(history, session)}
+    store.append(SESSION, {**content, "final": final})
 
 
 def last_state(store: EventStore) -> tuple[PolicyState, str | None]:

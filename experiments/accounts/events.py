@@ -103,10 +103,10 @@ def open_store(folder: Path) -> Iterator[EventStore]:
 
 def check_heads(store: EventStore, folder: Path) -> None:
     """InputError where an exported head is not in the store: its end was cut off or replaced."""
-    path = folder / HEADS
+    path, hashes = folder / HEADS, [event.hash for event in store.events]
     for line in path.read_bytes().splitlines() if path.is_file() else []:
         head = parse_json(line, str(path))
-        number, hashes = head.get("number"), [event.hash for event in store.events]
+        number = head.get("number")
         if not isinstance(number, int) or [head.get("hash")] != hashes[number - 1 : number]:
             raise _damaged(
                 folder / STORE, f"the head exported on {head.get('session')} is not in it"

@@ -39,6 +39,8 @@ class Order:
     place: int  # of the instrument in the book
     symbol: str  # what the broker knows it by
     quantity: float  # units
+    round: int = 0  # 1 and up: brings the book back within its limits after partial fills
+    backup: bool = False  # goes to the backup broker: a reduction that the first one did not do
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,50 @@ class Broker(Protocol):
         """Dollars."""
 
 
-def order_id(account: str, session: str, symbol: str) -> str:
-    """The same for the same decision, whenever it is asked for; 32 characters."""
-    return hashlib.sha256(f"{account}\n{session}\n{symbol}".encode()).hexdigest()[:32]
+class BrokerPair:
+    """A broker, and a second one for reductions that the first one did not do.
+
+    What both hold is one book: a position may be long here and short there.
+    """
+
+    def __init__(self, first: Broker, backup: Broker) -> None:
+        self._first, self._backup = first, backup
+
+    def status(self, order: str) -> OrderStatus | None:
+        """What became of an order, at whichever of the two."""
+        known = self._first.status(order)
+        return self._backup.status(order) if known is None else known
+
+    def submit(self, order: Order) -> None:
+        """Send an order to the one that it is for."""
+        (self._backup if order.backup else self._first).submit(order)
+
+    def cancel(self, order: str) -> None:
+        """Let what is open of an order be."""
+        for broker in (self._first, self._backup):
+            if broker.status(order) is not None:
+                broker.cancel(order)
+
+    def executions(self, order: str) -> Sequence[Execution]:
+        """All that was done of an order so far."""
+        return [*self._first.executions(order), *self._backup.executions(order)]
+
+    def positions(self) -> Mapping[str, float]:
+        """Units held of each symbol, at both together."""
+        total = dict(self._first.positions())
+        for symbol, units in self._backup.positions().items():
+            total[symbol] = total.get(symbol, 0.0) + units
+        return {symbol: units for symbol, units in total.items() if units != 0.0}
+
+    def cash(self) -> float:
+        """Dollars at both together."""
+        return self._first.cash() + self._backup.cash()
+
+
+def order_id(account: str, session: str, symbol: str, round_: int = 0) -> str:
+    """The same for the same decision and round, whenever it is asked for; 32 characters."""
+    text = f"{account}\n{session}\n{symbol}\n{round_}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def symbols_at(market: BookMarket, session: int) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ Faults are drawn from a seed and the order's identifier, so that a drill can be 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,8 +19,11 @@ from conf.files import write_json
 from conf.settings import settings
 from experiments.accounts.orders import BrokerSilent, Execution, Order, OrderStatus
 
-BOOKS = "broker.json"
+BOOKS, BACKUP_BOOKS = "broker.json", "backup_broker.json"
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Quotes = Mapping[
+    str, tuple[float, float]
+]  # of each symbol dollars a unit, and the cost to trade it
 
 
 @settings
@@ -36,14 +39,28 @@ class Faults:
     seed: int = 0
 
 
-class SimulatedBroker:
-    """Fills at mark plus or minus what trading costs; holds cash and positions."""
+@dataclass(frozen=True)
+class BrokerSession:
+    """What a session brings to a broker."""
 
-    def __init__(self, folder: Path, cash_usd: float, faults: Faults) -> None:
-        self._path, self._faults = folder / BOOKS, faults
+    day: str
+    quotes: Quotes  # at its close
+    opening: Quotes  # at its open, of what could be ordered the evening before
+    interest: float  # of cash since the session before
+    paid_out: Mapping[str, float]  # dollars a unit of each contract that ended
+
+
+class SimulatedBroker:
+    """Fills at mark plus or minus what trading costs; holds cash and positions.
+
+    With `at_open`, what is ordered is filled at the open of the next session; else at once.
+    """
+
+    def __init__(self, path: Path, cash_usd: float, faults: Faults, at_open: bool = False) -> None:
+        self._path, self._faults, self._at_open = path, faults, at_open
         new: dict[str, Any] = {"cash": cash_usd, "positions": {}, "orders": {}, "settled": ""}
-        self._books: dict[str, Any] = read_json(self._path) if self._path.is_file() else new
-        self._prices: Mapping[str, tuple[float, float]] = {}
+        self._books: dict[str, Any] = read_json(path) if path.is_file() else {**new, "faults": []}
+        self._quotes: Quotes = {}
 
     @property
     def settled(self) -> str:
@@ -52,31 +69,23 @@ class SimulatedBroker:
 
     # --- the market's side -----------------------------------------------------------------------
 
-    def open_session(
-        self,
-        session: str,
-        prices: Mapping[str, tuple[float, float]],
-        interest: float,
-        paid_out: Mapping[str, float],
-    ) -> None:
-        """A new session: cash has earned `interest`, contracts that ended are paid out.
-
-        prices: of each symbol dollars a unit, and what a unit costs to trade; paid_out: what a unit
-        of a contract that ended is worth.
-        """
+    def open_session(self, session: BrokerSession) -> None:
+        """Go to a session: fill at its open what waited for it, pay interest and what ended."""
         books = self._books
-        self._prices = prices
-        if books["settled"] == session:
+        self._quotes = session.quotes
+        if books["settled"] == session.day:
             return
-        if books["settled"]:  # cash that came with the opening has earned nothing yet
-            books["cash"] += books["cash"] * interest
-        for symbol, value in paid_out.items():
-            books["cash"] += books["positions"].pop(symbol, 0.0) * value
         for order in books["orders"].values():
-            if order["status"] == OrderStatus.OPEN:  # it was good for its session alone
-                order["status"] = OrderStatus.CANCELLED
             order["late"] = False
-        books["settled"] = session
+            if "waits" in order:
+                self._fill(Order(**order.pop("waits")), order, session.opening)
+            if order["status"] == OrderStatus.OPEN:  # it was good for one session
+                order["status"] = OrderStatus.CANCELLED
+        if books["settled"]:  # cash that came with the opening has earned nothing yet
+            books["cash"] += books["cash"] * session.interest
+        for symbol, value in session.paid_out.items():
+            books["cash"] += books["positions"].pop(symbol, 0.0) * value
+        books["settled"] = session.day
         self._write()
 
     # --- the account's side ----------------------------------------------------------------------
@@ -87,18 +96,18 @@ class SimulatedBroker:
         return None if known is None else OrderStatus(known["status"])
 
     def submit(self, order: Order) -> None:
-        """Take an order and fill what can be filled."""
-        draws = self._draws(order.id)
+        """Take an order, and fill what can be filled."""
         known = order.id in self._books["orders"]
-        if not known and draws["lost"]:
+        lost, silent = (self._draws(order.id)[name] and not known for name in ("lost", "silent"))
+        if lost and [order.id, "lost"] not in self._books["faults"]:
             # Sent again it arrives: a line that is down does not stay down for one order.
-            self._books.setdefault("lost", []).append(order.id)
-            if self._books["lost"].count(order.id) == 1:
-                self._write()
-                raise BrokerSilent(order.id)
+            self._note(order.id, "lost")
+            self._write()
+            raise BrokerSilent(order.id)
         if not known:
-            self._take(order, draws)
-        if draws["silent"] and not known:
+            self._take(order)
+            self._write()
+        if silent:
             raise BrokerSilent(order.id)
 
     def cancel(self, order: str) -> None:
@@ -106,6 +115,7 @@ class SimulatedBroker:
         known = self._books["orders"].get(order)
         if known is not None and known["status"] == OrderStatus.OPEN:
             known["status"] = OrderStatus.CANCELLED
+            known.pop("waits", None)
             self._write()
 
     def executions(self, order: str) -> Sequence[Execution]:
@@ -124,34 +134,45 @@ class SimulatedBroker:
         """Dollars."""
         return float(self._books["cash"])
 
-    def _take(self, order: Order, draws: Mapping[str, bool]) -> None:
-        books = self._books
-        entry: dict[str, Any] = {"status": OrderStatus.FILLED, "executions": [], "late": False}
-        if draws["rejected"]:
+    def _take(self, order: Order) -> None:
+        entry: dict[str, Any] = {"status": OrderStatus.OPEN, "executions": [], "late": False}
+        self._books["orders"][order.id] = entry
+        if self._draws(order.id)["silent"]:
+            self._note(order.id, "silent")
+        if self._draws(order.id)["rejected"]:
             entry["status"] = OrderStatus.REJECTED
+            self._note(order.id, "rejected")
+        elif self._at_open:
+            entry["waits"] = asdict(order)
         else:
-            share = 1.0
-            if draws["partial"]:
-                share, entry["status"] = self._share(order.id), OrderStatus.OPEN
-            price, unit_cost = self._prices[order.symbol]
-            units = share * order.quantity
-            paid = price + float(np.sign(units)) * unit_cost
-            done = asdict(Execution(f"{order.id}-1", order.id, units, paid))
-            entry["executions"] = [done] * (2 if draws["twice"] else 1)
-            entry["late"] = draws["late"]
-            books["cash"] -= units * paid
-            held = books["positions"].get(order.symbol, 0.0) + units
-            books["positions"][order.symbol] = held
-        books["orders"][order.id] = entry
-        self._write()
+            self._fill(order, entry, self._quotes)
+
+    def _fill(self, order: Order, entry: dict[str, Any], quotes: Quotes) -> None:
+        draws, share = self._draws(order.id), 1.0
+        if draws["partial"]:
+            share = float(self._rng(order.id, 1).random())
+        else:
+            entry["status"] = OrderStatus.FILLED
+        price, unit_cost = quotes[order.symbol]
+        units = share * order.quantity
+        paid = price + float(np.sign(units)) * unit_cost
+        done = asdict(Execution(f"{order.id}-1", order.id, units, paid))
+        entry["executions"] = [done] * (2 if draws["twice"] else 1)
+        entry["late"] = draws["late"]
+        self._books["cash"] -= units * paid
+        held = self._books["positions"].get(order.symbol, 0.0) + units
+        self._books["positions"][order.symbol] = held
+        for name in ("partial", "late", "twice"):
+            if draws[name]:
+                self._note(order.id, name)
+
+    def _note(self, order: str, fault: str) -> None:
+        self._books["faults"].append([order, fault])
 
     def _draws(self, order: str) -> dict[str, bool]:
         rng = self._rng(order)
         chances = {k: v for k, v in asdict(self._faults).items() if k != "seed"}
         return {name: bool(rng.random() < chance) for name, chance in chances.items()}
-
-    def _share(self, order: str) -> float:
-        return float(self._rng(order, 1).random())
 
     def _rng(self, order: str, stream: int = 0) -> np.random.Generator:
         return np.random.default_rng([self._faults.seed, int(order[:15], 16), stream])

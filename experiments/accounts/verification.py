@@ -18,6 +18,7 @@ from envs.core.batch import Window
 from envs.core.market import BookMarket
 from experiments.accounts.account import CLOSED, DECISION, EXECUTED, ORDER, Account, as_done
 from experiments.accounts.events import decoded
+from experiments.accounts.orders import total_cost
 from experiments.accounts.trading_day import reduced_only
 from experiments.backtests.backtest import run_backtest
 
@@ -43,7 +44,7 @@ def verify(account: Account) -> Verification:
     """Play the account again and compare everything that was recorded."""
     decisions = {e.content["session"]: e.content for e in account.store.of(DECISION)}
     closed = {e.content["session"]: e.content for e in account.store.of(CLOSED)}
-    late = _closed_too_early(account)
+    unreported = _unreported_at_close(account)
     kernel, observation, market = account.kernel_at_opening()
     policy = account.policy.policy
     state, begins, odd = None, np.ones(1, np.bool_), []
@@ -68,9 +69,15 @@ def verify(account: Account) -> Verification:
                 "price": planned.price,
             }
             odd += _changed(day.session, recorded, found)
+        before = float(kernel.ledger.equity[0])
         record = as_done(kernel, planned, day)
-        if day.session in closed and day.session not in late:
-            odd += _other_equity(day.session, closed[day.session], float(kernel.ledger.equity[0]))
+        late = unreported.get(day.session, {})
+        if day.session in closed and set(late.values()) <= {day.session}:
+            equity = float(kernel.ledger.equity[0])
+            if late:
+                known = [each for each in day.executions or () if each.id not in late]
+                equity = before - total_cost(known, planned.price[0], day.places)
+            odd += _other_equity(day.session, closed[day.session], equity)
         if day is not days[-1]:
             observation = kernel.settle(record).observation
     compared = 0
@@ -80,14 +87,18 @@ def verify(account: Account) -> Verification:
     return Verification(len(days), len(decisions), compared, tuple(odd))
 
 
-def _closed_too_early(account: Account) -> set[str]:
-    """Sessions that were closed before all that was done up to them was reported."""
+def _unreported_at_close(account: Account) -> dict[str, dict[str, str]]:
+    """By session: what was done by then and reported after it closed (id: session of order)."""
     session_of = {e.content["id"]: e.content["session"] for e in account.store.of(ORDER)}
-    executed = [(e.number, session_of[e.content["order"]]) for e in account.store.of(EXECUTED)]
+    executed = account.store.of(EXECUTED)
+    days = {event.number: session_of[event.content["order"]] for event in executed}
     return {
-        closed.content["session"]
+        (session := closed.content["session"]): {
+            event.content["id"]: days[event.number]
+            for event in executed
+            if event.number > closed.number and days[event.number] <= session
+        }
         for closed in account.store.of(CLOSED)
-        if any(n > closed.number and day <= closed.content["session"] for n, day in executed)
     }
 
 

@@ -98,13 +98,20 @@ class CachedTable:
 
 
 def cached_or_downloaded(
-    path: Path, end: dt.date, download: Callable[[], pd.DataFrame], remedy: str
+    path: Path,
+    end: dt.date,
+    download: Callable[[], pd.DataFrame],
+    remedy: str,
+    as_it_stands: bool = False,
 ) -> CachedTable:
     """The table cached at `path`, or what `download` brings from the network.
 
-    `end`, the last day requested, must be over before the network is asked. Raises InputError,
-    with `remedy` where that error is not `download`'s own.
+    `end`, the last day requested, must be over before the network is asked; `as_it_stands` takes
+    what there is of it and keeps nothing. Raises InputError, with `remedy` where that error is not
+    `download`'s own.
     """
+    if as_it_stands:
+        return CachedTable(path, download(), False, ())
     damage = ""
     notices: tuple[str, ...] = ()
     try:

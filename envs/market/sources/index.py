@@ -67,6 +67,7 @@ class YahooData:
     source: Literal["yahoo"] = "yahoo"
     start: FirstDay = dt.date(2004, 1, 1)
     end: Day = dt.date(2025, 10, 17)  # inclusive
+    as_it_stands: bool = False  # today's session too, before or after its close; not cached
     cache_dir: str | None = None  # null: polyhedgerl under the user's cache folder
     timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 15.0  # in total
     fallback: Literal["sp500"] | None = None  # what to use where Yahoo cannot be reached
@@ -206,7 +207,7 @@ def _load(data: DataSettings) -> tuple[MarketHistory, tuple[str, ...]]:
         return load_embedded(*constants)
     if isinstance(data, FileData):
         return load_file(Path(data.path), *constants)
-    window = YahooWindow(data.start, data.end)
+    window = YahooWindow(data.start, data.end, data.as_it_stands)
     return load_yahoo(window, data.cache_dir, data.timeout_seconds, *constants)
 
 

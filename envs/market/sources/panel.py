@@ -81,6 +81,7 @@ class PanelYahooData:
     )
     start: FirstDay = dt.date(2018, 1, 2)
     end: Day = dt.date(2025, 10, 17)  # inclusive
+    as_it_stands: bool = False  # today's session too, before or after its close; not cached
     incomplete: Incomplete = "error"
     cache_dir: str | None = None  # null: polyhedgerl under the user's cache folder
     timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0  # in total
@@ -202,7 +203,8 @@ def _load_prices(data: PricedSettings) -> tuple[PricedSettings, PanelHistory, tu
         path = Path(data.path).expanduser()
         loaded = load_panel_file(path, data.rate, data.assets, data.incomplete)
         return replace(data, path=str(path.resolve())), *loaded
-    window, limits = YahooWindow(data.start, data.end), (data.cache_dir, data.timeout_seconds)
+    window = YahooWindow(data.start, data.end, data.as_it_stands)
+    limits = data.cache_dir, data.timeout_seconds
     try:
         return data, *load_yahoo_panel(data.tickers, window, *limits, data.rate, data.incomplete)
     except InputError as error:

@@ -37,6 +37,7 @@ class YahooWindow:
 
     start: dt.date
     end: dt.date
+    as_it_stands: bool = False  # today's session too, before or after its close; not cached
 
     @property
     def cache_name(self) -> str:
@@ -67,7 +68,8 @@ def load_yahoo(
         table["vix"] = bars["Close", VIX_SYMBOL]
         return table[table["close"].notna()]  # the sessions of the index
 
-    answer = cached_or_downloaded(folder / window.cache_name, window.end, ask, REMEDY)
+    path = folder / window.cache_name
+    answer = cached_or_downloaded(path, window.end, ask, REMEDY, window.as_it_stands)
     missing = _check_complete(answer.table, window)
     prices = answer.table[["open", "high", "low", "close"]]
     if not ((prices > 0) & (prices < MAX_PRICE)).all(axis=None):
@@ -100,7 +102,7 @@ def _cash_rates(
 
     path = folder / f"yahoo-IRX-{window.start:%Y%m%d}-{window.end:%Y%m%d}.parquet"
     try:
-        answer = cached_or_downloaded(path, window.end, ask, REMEDY)
+        answer = cached_or_downloaded(path, window.end, ask, REMEDY, window.as_it_stands)
         quoted = answer.table["discount"].reindex(table.index)
         known = float(quoted.notna().mean())
         if known < _LEAST_BILL_SHARE or quoted.abs().max() > _MAX_BILL_POINTS:

@@ -44,7 +44,7 @@ def load_yahoo_panel(
         return pd.DataFrame({ticker: bars["Adj Close", ticker] for ticker in tickers})
 
     path = folder / panel_cache_name(tickers, window)
-    answer = cached_or_downloaded(path, window.end, ask, REMEDY)
+    answer = cached_or_downloaded(path, window.end, ask, REMEDY, window.as_it_stands)
     prices, left_out = _on_common_sessions(answer.table[list(tickers)], window)
     complete, gaps = prices.complete(incomplete)
     try:

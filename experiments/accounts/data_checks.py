@@ -1,0 +1,75 @@
+"""What is wrong with the data of a session: where something is, nothing is opened there."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Set
+from typing import NamedTuple
+
+import numpy as np
+
+from conf.types import DateArray
+from envs.core.market import BookHistory
+from envs.market.exchange_calendar import exchange_sessions
+from experiments.accounts.recorded import changed_columns
+
+LARGEST_MOVE = 0.25  # of a price from one session to the next, that a person need not look at
+_COMPARED = 60  # sessions that have to be the exchange's, for gaps to be looked for
+
+
+class Doubt(NamedTuple):
+    """A reason to open nothing."""
+
+    kind: str
+    text: str
+
+
+def doubts(
+    recorded: BookHistory,
+    fresh: BookHistory,
+    provisional: Set[str],
+    since: str,
+    today: dt.date | None,
+) -> list[Doubt]:
+    """What speaks against deciding on `fresh`, of which `recorded` was seen before.
+
+    provisional: recorded sessions that had not ended when they were seen: the source may say
+    otherwise now. today: the exchange's newest session; None where it is not known, as in a replay.
+    """
+    found = []
+    changed = [
+        text for text in changed_columns(recorded, fresh) if text.split()[-1] not in provisional
+    ]
+    reach = (recorded.dates >= fresh.dates[0]) & (recorded.dates <= fresh.dates[-1])
+    changed += [f"no {day}" for day in np.setdiff1d(recorded.dates[reach], fresh.dates)]
+    if changed:
+        found.append(Doubt("contradiction", f"the source now says otherwise: {_few(changed)}"))
+    missing = _missing(recorded.dates[recorded.dates <= np.datetime64(since)], fresh.dates)
+    if missing:
+        found.append(Doubt("gap", f"the source has no {_few(missing)}"))
+    newest = fresh.dates[-1]
+    if today is not None and newest < np.datetime64(today):
+        found.append(Doubt("stale", f"the source ends on {newest}, and it is {today}"))
+    close = fresh.close[0]
+    change = float(np.max(np.abs(close[-1] / close[-2] - 1.0)))
+    if change > LARGEST_MOVE:
+        text = f"a price moved by {100 * change:.0f} % since the session before"
+        found.append(Doubt("jump", text))
+    return found
+
+
+def _missing(decided: DateArray, fresh: DateArray) -> list[str]:
+    """Sessions of the exchange since the last one decided that the source lacks.
+
+    Nothing where the sessions up to there are not the exchange's either, as with coins.
+    """
+    known = decided[-_COMPARED:]
+    if not np.array_equal(known, exchange_sessions(known[0].item(), known[-1].item())):
+        return []
+    since = exchange_sessions(known[-1].item(), max(fresh[-1], known[-1]).item())
+    return [str(day) for day in np.setdiff1d(since, fresh)]
+
+
+def _few(texts: list[str]) -> str:
+    more = f" and {len(texts) - 5} more" if len(texts) > 5 else ""
+    return ", ".join(texts[:5]) + more

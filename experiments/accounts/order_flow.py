@@ -1,0 +1,190 @@
+"""Orders of a session: sent once, asked after, taken in, compared, and repaired.
+
+Everything is recorded before it is acted upon, so a process that dies anywhere is followed by one
+that goes on from there: it asks what became of an order before it sends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from conf.types import FloatArray
+from envs.core.batch import StepRecord
+from experiments.accounts.account import AFTER_CLOSE, ENDED, EXECUTED, ORDER, Account, Book
+from experiments.accounts.orders import (
+    Broker,
+    BrokerSilent,
+    Order,
+    OrderStatus,
+    order_id,
+    symbols_at,
+)
+
+Alert = Callable[[str, str], str]  # kind and text; returns the text
+
+NOTHING = 1e-9  # units that are none
+_SAME_USD = 1e-6  # what cash at the broker may differ by
+_ASKED_AGAIN = 5  # sessions after which executions are no longer asked for
+_TRIES = 3  # of an order about which the broker is silent
+_REPAIRS = 3  # rounds of orders that bring a book back within its limits
+
+
+class OrderFlow:
+    """The orders of an account at its newest session."""
+
+    def __init__(self, account: Account, broker: Broker, alert: Alert) -> None:
+        self._account, self._store = account, account.store
+        self._broker, self._alert = broker, alert
+        self._at_open = account.settings.decide == AFTER_CLOSE
+        self.sent = 0
+
+    def settle_earlier(self) -> list[str]:
+        """Ask what became of the orders of the last sessions; reasons to hold back.
+
+        Also of those that have ended: what was done of a cancelled order may be reported late.
+        """
+        recent = {e.content["session"] for e in self._account.sessions[-_ASKED_AGAIN - 1 : -1]}
+        for event in self._store.of(ORDER):
+            order = Order(**event.content)
+            if order.session not in recent:
+                continue
+            try:
+                if self._broker.status(order.id) is OrderStatus.OPEN:
+                    self._broker.cancel(order.id)
+                self._take_executions(order)
+                self._end(order)
+            except BrokerSilent:
+                return [self._alert("silent", f"no answer about {order.symbol} of {order.session}")]
+        return []
+
+    def reconcile(self, book: Book) -> list[str]:
+        """Compare what the broker holds with the book; reasons to hold back."""
+        ledger, names = book.kernel.ledger, symbols_at(book.market, book.session)
+        ours = {name: q for name, q in zip(names, ledger.quantity[0], strict=True) if q != 0.0}
+        try:
+            theirs, cash = dict(self._broker.positions()), self._broker.cash()
+        except BrokerSilent:
+            return [self._alert("silent", "no answer about positions")]
+        odd = [
+            f"{name}: {theirs.get(name, 0.0):g} at the broker, {ours.get(name, 0.0):g} in the book"
+            for name in sorted(ours.keys() | theirs.keys())
+            if abs(theirs.get(name, 0.0) - ours.get(name, 0.0)) > NOTHING
+        ]
+        if abs(cash - float(ledger.cash[0])) > _SAME_USD:
+            odd.append(f"cash: {cash:.2f} at the broker, {float(ledger.cash[0]):.2f} in the book")
+        if not odd:
+            return []
+        return [self._alert("difference", "; ".join(odd[:5]))]
+
+    def send(self, book: Book, planned: StepRecord) -> None:
+        """Send what was planned, and what brings the book back within its limits after that.
+
+        An order for the next open is not known to be done before that: its limits are seen to then.
+        """
+        held = book.kernel.ledger.quantity[0]
+        self._send_all(self._orders(book, held, planned.quantity[0]))
+        # A process that died among its repairs left some: they come first, as they were recorded.
+        begun = [order for order in self._recorded(book.day) if order.round > 0]
+        self._send_all(begun)
+        first = max((order.round for order in begun), default=0) + 1
+        for round_ in range(first, 0 if self._at_open else _REPAIRS + 1):
+            now = self._held(book)
+            if now is None or np.allclose(now, planned.quantity[0], rtol=0.0, atol=NOTHING):
+                return
+            left = book.kernel.within_limits(now[None])[0]
+            orders = self._orders(book, now, left, round_)
+            if not orders:
+                return
+            text = f"{len(orders)} orders bring the book back within its limits, round {round_}"
+            self._alert("limits", text)
+            self._send_all(orders)
+
+    def _recorded(self, session: str) -> list[Order]:
+        """The orders of a session, as they were recorded."""
+        orders = [Order(**event.content) for event in self._store.of(ORDER)]
+        return [order for order in orders if order.session == session]
+
+    def _orders(
+        self, book: Book, held: FloatArray, target: FloatArray, round_: int = 0
+    ) -> list[Order]:
+        """From what is held to a target (M,): what makes a position smaller goes first."""
+        names, session = symbols_at(book.market, book.session), book.day
+        backup = round_ > 1 and self._account.settings.broker.backup
+        change = target - held
+        orders = [
+            Order(
+                order_id(self._account.name, session, names[i], round_),
+                *(session, i, names[i], float(change[i]), round_, backup),
+            )
+            for i in np.flatnonzero(np.abs(change) > NOTHING).tolist()
+        ]
+        return sorted(orders, key=lambda order: order.quantity * held[order.place] >= 0.0)
+
+    def _held(self, book: Book) -> FloatArray | None:
+        """Units (M,) of each instrument at the broker; None where it does not say."""
+        try:
+            held = self._broker.positions()
+        except BrokerSilent:
+            self._alert("silent", "no answer about positions after the orders")
+            return None
+        names = symbols_at(book.market, book.session)
+        return np.array([held.get(name, 0.0) for name in names])
+
+    def _send_all(self, orders: Sequence[Order]) -> None:
+        recorded = {event.content["id"] for event in self._store.of(ORDER)}
+        for order in orders:
+            if order.id not in recorded:  # what was decided is the same each time it is asked for
+                self._store.append(ORDER, asdict(order))
+        ended = {event.content["order"] for event in self._store.of(ENDED)}
+        for order in orders:
+            if order.id not in ended:
+                self._send(order)
+        self.sent += len(orders)
+
+    def _send(self, order: Order) -> None:
+        for _ in range(_TRIES):
+            try:
+                if self._broker.status(order.id) is None:
+                    self._broker.submit(order)
+                if self._at_open:
+                    return
+                self._take_executions(order)
+                if self._broker.status(order.id) is OrderStatus.OPEN:
+                    self._broker.cancel(order.id)
+                    self._take_executions(order)
+                self._end(order)
+                return
+            except BrokerSilent:
+                self._alert("silent", f"no answer about {order.symbol}: asked again")
+
+    def _take_executions(self, order: Order) -> None:
+        known = {
+            e.content["id"] for e in self._store.of(EXECUTED) if e.content["order"] == order.id
+        }
+        reported = [each for each in self._broker.executions(order.id) if each.id not in known]
+        once = {execution.id: execution for execution in reported}
+        if len(once) < len(reported):
+            self._alert("twice", f"{order.symbol} of {order.session}: an execution came twice")
+        for execution in once.values():
+            self._store.append(EXECUTED, asdict(execution))
+
+    def _end(self, order: Order) -> None:
+        """Record how an order ended, once all that was done of it is known."""
+        if any(event.content["order"] == order.id for event in self._store.of(ENDED)):
+            return
+        done = sum(
+            e.content["quantity"]
+            for e in self._store.of(EXECUTED)
+            if e.content["order"] == order.id
+        )
+        status = self._broker.status(order.id)
+        if status is OrderStatus.FILLED and abs(done - order.quantity) > NOTHING:
+            self._alert("late", f"{order.symbol} is filled, its executions are not reported yet")
+            return
+        how = "never received" if status is None else str(status)
+        self._store.append(ENDED, {"order": order.id, "status": how, "done": done})
+        if status is not OrderStatus.FILLED:
+            self._alert(how, f"{order.symbol}: {done:g} of {order.quantity:g} units done")
