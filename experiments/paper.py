@@ -4,7 +4,8 @@ An account is opened once with run=; from then on `account=mine` is enough. Each
 the newest session and decides there, once: called again it does nothing, called after days off it
 says what was missed. every=session goes on for ever, by the exchange's calendar. It trades through
 the kernel that the agent was trained in. action=verify plays the whole account again and compares
-it with what was recorded; action=status shows it.
+it with what was recorded; action=difference says why it is not the backtest; action=status shows
+it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from experiments.accounts.account import (
     BrokerSettings,
     open_account,
 )
+from experiments.accounts.difference import difference
 from experiments.accounts.events import STORE, open_store
 from experiments.accounts.schedule import Moment, as_of, moment_at, next_decision
 from experiments.accounts.trading_day import DayReport, run_session
@@ -56,7 +58,7 @@ class PaperSettings:
     """What one call does."""
 
     account: Annotated[str, Field(min_length=1)]
-    action: Literal["decide", "verify", "status"] = "decide"
+    action: Literal["decide", "verify", "status", "difference"] = "decide"
     run: str | None = None  # to open the account with
     policy: Literal["best", "last"] = "best"
     feed: Literal["newest", "replay"] = "newest"  # all that the source has, or session by session
@@ -93,6 +95,8 @@ def trade(config: DictConfig) -> None:
                 _decide(account, request)
             elif request.action == "verify":
                 _verify(account)
+            elif request.action == "difference":
+                _show_difference(account)
             _show(account)
             decide = account.settings.decide
         if request.every is None or request.action != "decide":
@@ -188,6 +192,17 @@ def _verify(account: Account) -> None:
         f"verified: {result.sessions} sessions, {result.decisions} decisions to the last bit, "
         f"{result.backtest_sessions} sessions as in a backtest"
     )
+
+
+def _show_difference(account: Account) -> None:
+    newest = dt.date.fromisoformat(account.sessions[-1].content["session"])
+    config = dict(account.opened["config"])
+    config["data"] = as_of(config["data"], Moment(newest, final=True))
+    result = difference(account, market_settings(config).load().history)
+    rows = [["backtest", f"{result.backtest_usd:,.2f}"]]
+    rows += [[cause, f"{dollars:+,.2f}"] for cause, dollars in result.causes_usd.items()]
+    rows += [["account", f"{result.account_usd:,.2f}"]]
+    Console().print(terminal_table(f"equity on {newest}, before its trades", ("", "$"), rows))
 
 
 def _show(account: Account) -> None:

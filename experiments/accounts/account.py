@@ -87,6 +87,13 @@ class Day:
     executions: Sequence[Execution] | None  # None: as the kernel planned it
     places: Mapping[str, int]  # order -> instrument
 
+    def quantity_done(self, held: FloatArray) -> FloatArray:
+        """Units (1, M) after what was done, from what was held before."""
+        quantity = held.copy()
+        for execution in self.executions or ():
+            quantity[0, self.places[execution.order]] += execution.quantity
+        return quantity
+
 
 class Account:
     """An account and everything that was recorded of it."""
@@ -130,14 +137,16 @@ class Account:
         """Days that had not ended when recorded: their prices are from before the close."""
         return {e.content["session"] for e in self.sessions if not e.content["final"]}
 
+    def opening(self) -> BookHistory:
+        """The market before the account's first session."""
+        return load_history(self.folder / HISTORY)
+
     def history(self) -> BookHistory:
         """The market up to the newest session, as it was recorded."""
-        return with_sessions(
-            load_history(self.folder / HISTORY), [e.content["row"] for e in self.sessions]
-        )
+        return with_sessions(self.opening(), [e.content["row"] for e in self.sessions])
 
-    def days(self) -> list[Day]:
-        """Every session, oldest first."""
+    def days(self, before: int | None = None) -> list[Day]:
+        """Every session, oldest first, with what was reported before an event of that number."""
         decisions = {e.content["session"]: e.content for e in self.store.of(DECISION)}
         orders: dict[str, dict[str, int]] = {}
         for event in self.store.of(ORDER):
@@ -146,6 +155,8 @@ class Account:
             ]
         done: dict[str, dict[str, Execution]] = {}
         for event in self.store.of(EXECUTED):
+            if before is not None and event.number > before:
+                break
             own = done.setdefault(event.content["order"], {})
             own[event.content["id"]] = Execution(**event.content)
         model = self.settings.broker.kind == "model"
@@ -158,9 +169,14 @@ class Account:
             days.append(Day(session, requested, None if model else executions, places))
         return days
 
-    def kernel_at_opening(self) -> tuple[BookKernel, ObsArray, BookMarket]:
-        """A fresh kernel at the account's first session, and what is observed there (1, D)."""
-        history, options = self.history(), self.market_settings
+    def kernel_at_opening(
+        self, history: BookHistory | None = None
+    ) -> tuple[BookKernel, ObsArray, BookMarket]:
+        """A fresh kernel at the account's first session, and what is observed there (1, D).
+
+        history: another market up to the newest session than the recorded one.
+        """
+        history, options = history or self.history(), self.market_settings
         market, last = options.build(history), history.num_sessions - 1
         window = Window(last - 1, last + 1)
         kernel = open_kernel(market, options.env, window, random_start=False, risk=options.risk)
@@ -171,9 +187,7 @@ class Account:
     def book(self) -> Book:
         """The book at the newest session, before it trades."""
         kernel, observation, market = self.kernel_at_opening()
-        observed = [observation]
-        for day in self.days()[:-1]:
-            observed.append(kernel.settle(traded(kernel, day)).observation)
+        observed = [observation, *(taken_through(kernel, day) for day in self.days()[:-1])]
         return Book(market, kernel, observed)
 
     def _check_files(self) -> None:
@@ -210,10 +224,11 @@ class Book:
         return str(self.market.history.dates[self.session])
 
 
-def traded(kernel: BookKernel, day: Day) -> StepRecord:
-    """Trade as it was done on that day."""
+def taken_through(kernel: BookKernel, day: Day) -> ObsArray:
+    """Trade as it was done on that day and settle; what is observed then, (1, D)."""
     held = kernel.ledger.quantity
-    return as_done(kernel, kernel.plan(held if day.requested is None else day.requested), day)
+    planned = kernel.plan(held if day.requested is None else day.requested)
+    return kernel.settle(as_done(kernel, planned, day)).observation
 
 
 def as_done(kernel: BookKernel, planned: StepRecord, day: Day) -> StepRecord:
@@ -222,9 +237,7 @@ def as_done(kernel: BookKernel, planned: StepRecord, day: Day) -> StepRecord:
     if day.requested is None:
         record = planned._replace(quantity=held, cost=np.zeros(1))
     elif day.executions is not None:
-        quantity = held.copy()
-        for execution in day.executions:
-            quantity[0, day.places[execution.order]] += execution.quantity
+        quantity = day.quantity_done(held)
         cost = np.array([total_cost(day.executions, planned.price[0], day.places)])
         record = planned._replace(quantity=quantity, cost=cost)
     executed = kernel.execute(record)

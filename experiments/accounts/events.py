@@ -49,7 +49,10 @@ class EventStore:
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection, self._path = connection, path
-        self.events: list[Event] = list(_read(connection, path))
+        self.events: list[Event] = []
+        self._by_kind: dict[str, list[Event]] = {}
+        for event in _read(connection, path):
+            self._keep(event)
 
     @property
     def head(self) -> str:
@@ -65,12 +68,16 @@ class EventStore:
             self._connection.execute(
                 "INSERT INTO events VALUES (?, ?, ?, ?)", (number, kind, text, event.hash)
             )
-        self.events.append(event)
+        self._keep(event)
         return event
 
-    def of(self, *kinds: str) -> list[Event]:
-        """The events of these kinds."""
-        return [event for event in self.events if event.kind in kinds]
+    def of(self, kind: str) -> list[Event]:
+        """The events of a kind."""
+        return self._by_kind.get(kind, [])[:]
+
+    def _keep(self, event: Event) -> None:
+        self.events.append(event)
+        self._by_kind.setdefault(event.kind, []).append(event)
 
     def export_head(self, session: str) -> None:
         """Write the present head beside the store, once a session."""

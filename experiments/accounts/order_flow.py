@@ -6,8 +6,9 @@ that goes on from there: it asks what became of an order before it sends it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Protocol
 
 import numpy as np
 
@@ -23,7 +24,13 @@ from experiments.accounts.orders import (
     symbols_at,
 )
 
-Alert = Callable[[str, str], str]  # kind and text; returns the text
+
+class Alert(Protocol):
+    """Records an alert and returns its text."""
+
+    def __call__(self, kind: str, text: str, order: str | None = None) -> str:
+        """`order` is the one that it is about, if it is about one."""
+
 
 NOTHING = 1e-9  # units that are none
 _SAME_USD = 1e-6  # what cash at the broker may differ by
@@ -158,7 +165,7 @@ class OrderFlow:
                 self._end(order)
                 return
             except BrokerSilent:
-                self._alert("silent", f"no answer about {order.symbol}: asked again")
+                self._alert("silent", f"no answer about {order.symbol}: asked again", order.id)
 
     def _take_executions(self, order: Order) -> None:
         known = {
@@ -167,13 +174,17 @@ class OrderFlow:
         reported = [each for each in self._broker.executions(order.id) if each.id not in known]
         once = {execution.id: execution for execution in reported}
         if len(once) < len(reported):
-            self._alert("twice", f"{order.symbol} of {order.session}: an execution came twice")
+            text = f"{order.symbol} of {order.session}: an execution came twice"
+            self._alert("twice", text, order.id)
+        if once and self._has_ended(order):
+            text = f"{order.symbol} of {order.session}: more was done than was said at its end"
+            self._alert("late", text, order.id)
         for execution in once.values():
             self._store.append(EXECUTED, asdict(execution))
 
     def _end(self, order: Order) -> None:
         """Record how an order ended, once all that was done of it is known."""
-        if any(event.content["order"] == order.id for event in self._store.of(ENDED)):
+        if self._has_ended(order):
             return
         done = sum(
             e.content["quantity"]
@@ -182,9 +193,14 @@ class OrderFlow:
         )
         status = self._broker.status(order.id)
         if status is OrderStatus.FILLED and abs(done - order.quantity) > NOTHING:
-            self._alert("late", f"{order.symbol} is filled, its executions are not reported yet")
+            text = f"{order.symbol} is filled, its executions are not reported yet"
+            self._alert("late", text, order.id)
             return
         how = "never received" if status is None else str(status)
         self._store.append(ENDED, {"order": order.id, "status": how, "done": done})
         if status is not OrderStatus.FILLED:
-            self._alert(how, f"{order.symbol}: {done:g} of {order.quantity:g} units done")
+            text = f"{order.symbol}: {done:g} of {order.quantity:g} units done"
+            self._alert(how, text, order.id)
+
+    def _has_ended(self, order: Order) -> bool:
+        return any(event.content["order"] == order.id for event in self._store.of(ENDED))

@@ -20,6 +20,7 @@ from conf.settings import settings
 from experiments.accounts.orders import BrokerSilent, Execution, Order, OrderStatus
 
 BOOKS, BACKUP_BOOKS = "broker.json", "backup_broker.json"
+_FORGOTTEN = 10  # sessions after which nobody asks for an order
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Quotes = Mapping[
     str, tuple[float, float]
@@ -75,7 +76,9 @@ class SimulatedBroker:
         self._quotes = session.quotes
         if books["settled"] == session.day:
             return
+        books["orders"] = {k: o for k, o in books["orders"].items() if o["age"] < _FORGOTTEN}
         for order in books["orders"].values():
+            order["age"] += 1
             order["late"] = False
             if "waits" in order:
                 self._fill(Order(**order.pop("waits")), order, session.opening)
@@ -135,7 +138,12 @@ class SimulatedBroker:
         return float(self._books["cash"])
 
     def _take(self, order: Order) -> None:
-        entry: dict[str, Any] = {"status": OrderStatus.OPEN, "executions": [], "late": False}
+        entry: dict[str, Any] = {
+            "status": OrderStatus.OPEN,
+            "executions": [],
+            "late": False,
+            "age": 0,
+        }
         self._books["orders"][order.id] = entry
         if self._draws(order.id)["silent"]:
             self._note(order.id, "silent")

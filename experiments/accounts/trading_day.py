@@ -67,12 +67,13 @@ def run_session(
     found = doubts(recorded, fresh, account.provisional, _last_decided(account), today)
     new = np.flatnonzero(fresh.dates > recorded.dates[-1])
     for session in new.tolist():
-        record_session(account.store, fresh, session, final or session != new[-1])
+        ended = final or session < fresh.num_sessions - 1
+        record_session(account.store, fresh, session, ended)
     sessions = [event.content["session"] for event in account.sessions]
     report = DayReport(session=sessions[-1])
 
-    def alert(kind: str, text: str) -> str:
-        return _alert(account, report, kind, text)
+    def alert(kind: str, text: str, order: str | None = None) -> str:
+        return _alert(account, report, kind, text, order)
 
     if any(e.content["session"] == report.session for e in account.store.of(CLOSED)):
         for doubt in found:
@@ -168,9 +169,11 @@ def reduced_only(requested: FloatArray, held: FloatArray) -> FloatArray:
     return reduced(held, np.nan_to_num(requested))
 
 
-def _alert(account: Account, report: DayReport, kind: str, text: str) -> str:
+def _alert(
+    account: Account, report: DayReport, kind: str, text: str, order: str | None = None
+) -> str:
     """Record an alert of this session, once."""
-    content = {"session": report.session, "kind": kind, "text": text}
+    content = {"session": report.session, "kind": kind, "text": text, "order": order}
     if content not in [dict(e.content) for e in account.store.of(ALERT)]:
         account.store.append(ALERT, content)
     report.alerts.append(text)

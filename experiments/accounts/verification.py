@@ -14,9 +14,19 @@ from typing import Any
 import numpy as np
 
 from agents.policy import RiskManagedPolicy
+from conf.types import ObsArray
 from envs.core.batch import Window
+from envs.core.kernel import BookKernel
 from envs.core.market import BookMarket
-from experiments.accounts.account import CLOSED, DECISION, EXECUTED, ORDER, Account, as_done
+from experiments.accounts.account import (
+    CLOSED,
+    DECISION,
+    EXECUTED,
+    ORDER,
+    Account,
+    as_done,
+    taken_through,
+)
 from experiments.accounts.events import decoded
 from experiments.accounts.orders import total_cost
 from experiments.accounts.trading_day import reduced_only
@@ -40,44 +50,62 @@ class Verification:
         return not self.differences
 
 
+class _Reports:
+    """When it was reported what was done of orders."""
+
+    def __init__(self, account: Account) -> None:
+        session_of = {e.content["id"]: e.content["session"] for e in account.store.of(ORDER)}
+        self._events = [
+            (event.number, session_of[event.content["order"]])
+            for event in account.store.of(EXECUTED)
+        ]
+
+    def later(self, number: int, session: str, inclusive: bool = False) -> bool:
+        """Whether after an event something was reported of the sessions before that one.
+
+        `inclusive`: or of that one.
+        """
+        return any(
+            n > number and (day < session or (inclusive and day == session))
+            for n, day in self._events
+        )
+
+
 def verify(account: Account) -> Verification:
     """Play the account again and compare everything that was recorded."""
-    decisions = {e.content["session"]: e.content for e in account.store.of(DECISION)}
-    closed = {e.content["session"]: e.content for e in account.store.of(CLOSED)}
-    unreported = _unreported_at_close(account)
+    decisions = {e.content["session"]: e for e in account.store.of(DECISION)}
+    closed = {e.content["session"]: e for e in account.store.of(CLOSED)}
+    reported = _Reports(account)
     kernel, observation, market = account.kernel_at_opening()
     policy = account.policy.policy
     state, begins, odd = None, np.ones(1, np.bool_), []
     days = account.days()
-    for day in days:
-        action, after = policy.predict(observation, state, begins, deterministic=True)
-        recorded = decisions.get(day.session)
-        if recorded is not None or day is not days[-1]:
+    for place, day in enumerate(days):
+        decision, seen, at = decisions.get(day.session), observation, kernel
+        if decision is not None and reported.later(decision.number, day.session):
+            at, seen = _as_it_was_known(account, place, decision.number)
+        action, after = policy.predict(seen, state, begins, deterministic=True)
+        if decision is not None or day is not days[-1]:
             state, begins = after, np.zeros(1, np.bool_)
-        if recorded is None:
-            planned = kernel.plan(kernel.ledger.quantity)
-        else:
-            requested = kernel.quantity_of(action)
-            if recorded["nothing_opened_because"]:
-                requested = reduced_only(requested, kernel.ledger.quantity)
-            planned = kernel.plan(decoded(recorded["requested"]))
-            found = {
-                "observation": observation,
-                "action": action,
-                "requested": requested,
-                "target": planned.quantity,
-                "price": planned.price,
-            }
-            odd += _changed(day.session, recorded, found)
+        held = kernel.ledger.quantity
+        planned = kernel.plan(held if day.requested is None else day.requested)
+        if decision is not None and day.requested is not None:
+            allowed = planned if at is kernel else at.plan(day.requested)
+            found = {"observation": seen, "action": action, "requested": at.quantity_of(action)}
+            if decision.content["nothing_opened_because"]:
+                found["requested"] = reduced_only(found["requested"], at.ledger.quantity)
+            found |= {"target": allowed.quantity, "price": allowed.price}
+            odd += _changed(day.session, decision.content, found)
         before = float(kernel.ledger.equity[0])
         record = as_done(kernel, planned, day)
-        late = unreported.get(day.session, {})
-        if day.session in closed and set(late.values()) <= {day.session}:
+        close = closed.get(day.session)
+        # What was reported later was not in the equity of that evening.
+        if close is not None and not reported.later(close.number, day.session):
             equity = float(kernel.ledger.equity[0])
-            if late:
-                known = [each for each in day.executions or () if each.id not in late]
+            if reported.later(close.number, day.session, inclusive=True):
+                known = account.days(close.number)[place].executions or ()
                 equity = before - total_cost(known, planned.price[0], day.places)
-            odd += _other_equity(day.session, closed[day.session], equity)
+            odd += _other_equity(day.session, close.content, equity)
         if day is not days[-1]:
             observation = kernel.settle(record).observation
     compared = 0
@@ -87,19 +115,12 @@ def verify(account: Account) -> Verification:
     return Verification(len(days), len(decisions), compared, tuple(odd))
 
 
-def _unreported_at_close(account: Account) -> dict[str, dict[str, str]]:
-    """By session: what was done by then and reported after it closed (id: session of order)."""
-    session_of = {e.content["id"]: e.content["session"] for e in account.store.of(ORDER)}
-    executed = account.store.of(EXECUTED)
-    days = {event.number: session_of[event.content["order"]] for event in executed}
-    return {
-        (session := closed.content["session"]): {
-            event.content["id"]: days[event.number]
-            for event in executed
-            if event.number > closed.number and days[event.number] <= session
-        }
-        for closed in account.store.of(CLOSED)
-    }
+def _as_it_was_known(account: Account, place: int, number: int) -> tuple[BookKernel, ObsArray]:
+    """The book at a session, and what was seen there, from what was reported up to an event."""
+    kernel, observation, _ = account.kernel_at_opening()
+    for day in account.days(number)[:place]:
+        observation = taken_through(kernel, day)
+    return kernel, observation
 
 
 def _changed(session: str, recorded: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:

@@ -13,37 +13,13 @@ from experiments import paper
 from experiments.accounts.account import (
     ALERT,
     CLOSED,
-    ENDED,
     Account,
-    AccountSettings,
-    open_account,
 )
 from experiments.accounts.events import EventStore, decoded, open_store
 from experiments.accounts.orders import occ_symbol
 from experiments.accounts.recorded import load_history, save_history, session_row, with_sessions
 from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify
-from experiments.evaluation.open_run import open_run
-
-SESSIONS = 8
-
-
-@pytest.fixture
-def tested(finished_run):
-    return open_run(str(finished_run), "best")
-
-
-def play(folder, tested, sessions=SESSIONS, **broker):
-    """An account of so many sessions, each by a fresh object of its own; its last report."""
-    history = tested.setup.history
-    first = history.num_sessions - 60
-    settings = AccountSettings(name="mine", broker=broker)
-    with open_store(folder) as store:
-        open_account(folder, store, settings, tested, first)
-    for session in range(first, first + sessions):
-        with open_store(folder) as store:
-            report = run_session(Account(folder, store), history.sessions(0, session + 1))
-    return report
 
 
 def contents(folder, kind):
@@ -55,7 +31,7 @@ def equities(folder):
     return [content["equity_usd"] for content in contents(folder, CLOSED)]
 
 
-def test_an_account_is_the_backtest_of_its_sessions(tested, tmp_path):
+def test_an_account_is_the_backtest_of_its_sessions(play, tested, tmp_path):
     play(tmp_path, tested)
     held = [decoded(content["quantity"]) for content in contents(tmp_path, CLOSED)]
     assert np.abs(held).max() > 0
@@ -67,10 +43,10 @@ def test_an_account_is_the_backtest_of_its_sessions(tested, tmp_path):
 
 @pytest.mark.parametrize("kind", ["model", "simulated"])
 def test_called_again_it_does_nothing_and_after_days_off_it_says_what_was_missed(
-    tested, tmp_path, kind
+    play, tested, tmp_path, kind
 ):
     """What expired in between was paid out, at the broker too."""
-    play(tmp_path, tested, 3, kind=kind)
+    play(tmp_path, tested, 3, broker={"kind": kind})
     history = tested.setup.history
     last = history.num_sessions - 60 + 2
     with open_store(tmp_path) as store:
@@ -84,10 +60,10 @@ def test_called_again_it_does_nothing_and_after_days_off_it_says_what_was_missed
 
 
 def test_a_process_that_dies_at_any_event_is_followed_by_one_that_goes_on(
-    tested, tmp_path, monkeypatch
+    play, tested, tmp_path, monkeypatch
 ):
     """Before or after each of the session's events: the same book, no order twice."""
-    play(tmp_path / "whole", tested, 2, kind="simulated")
+    play(tmp_path / "whole", tested, 2, broker={"kind": "simulated"})
     expected = equities(tmp_path / "whole")
     append = EventStore.append
 
@@ -103,7 +79,7 @@ def test_a_process_that_dies_at_any_event_is_followed_by_one_that_goes_on(
             left[0] -= 1
             return append(store, kind, content)
 
-        play(folder, tested, 1, kind="simulated")
+        play(folder, tested, 1, broker={"kind": "simulated"})
         monkeypatch.setattr(EventStore, "append", counted)
         history = tested.setup.history.sessions(0, tested.setup.history.num_sessions - 58)
         with open_store(folder) as store:
@@ -118,32 +94,16 @@ def test_a_process_that_dies_at_any_event_is_followed_by_one_that_goes_on(
         assert sent["cash"] == json.loads((tmp_path / "whole/broker.json").read_text())["cash"]
 
 
-def test_a_broker_without_faults_gives_the_book_of_the_model(tested, tmp_path):
+def test_a_broker_without_faults_gives_the_book_of_the_model(play, tested, tmp_path):
     play(tmp_path / "model", tested)
-    play(tmp_path / "broker", tested, kind="simulated")
+    play(tmp_path / "broker", tested, broker={"kind": "simulated"})
     np.testing.assert_allclose(
         equities(tmp_path / "broker"), equities(tmp_path / "model"), rtol=1e-9
     )
     assert contents(tmp_path / "broker", ALERT) == []
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_whatever_the_broker_does_its_cash_and_positions_are_those_of_the_book(
-    tested, tmp_path, seed
-):
-    faults = {"rejected": 0.1, "partial": 0.2, "twice": 0.2, "silent": 0.1, "lost": 0.1}
-    play(tmp_path, tested, kind="simulated", faults={**faults, "late": 0.1, "seed": seed})
-    with open_store(tmp_path) as store:
-        account = Account(tmp_path, store)
-        assert verify(account).differences == ()
-        kinds = {event.content["kind"] for event in store.of(ALERT)}
-        ended = [event.content["order"] for event in store.of(ENDED)]
-    assert {"cancelled", "rejected"} & kinds
-    assert contents(tmp_path, ALERT)[-1]["kind"] != "difference"
-    assert len(set(ended)) == len(ended)
-
-
-def test_every_changed_event_and_every_cut_tail_is_found(tested, tmp_path):
+def test_every_changed_event_and_every_cut_tail_is_found(play, tested, tmp_path):
     play(tmp_path, tested, 3)
     path, original = tmp_path / "events.sqlite", tmp_path / "copy.sqlite"
     with sqlite3.connect(path) as connection:
@@ -166,7 +126,7 @@ def test_every_changed_event_and_every_cut_tail_is_found(tested, tmp_path):
                 pass
 
 
-def test_a_source_that_says_otherwise_opens_nothing(tested, tmp_path):
+def test_a_source_that_says_otherwise_opens_nothing(play, tested, tmp_path):
     play(tmp_path, tested, 2)
     history = tested.setup.history
     at = history.num_sessions - 58
@@ -196,7 +156,7 @@ def test_symbols_are_those_of_the_options_clearing_corporation():
     assert occ_symbol("LAMR", "2015-01-17", True, 52.5) == "LAMR  150117C00052500"
 
 
-def test_the_command_opens_decides_and_verifies(command, finished_run, tested, tmp_path):
+def test_the_command_opens_decides_and_verifies(command, finished_run, tested):
     day = tested.setup.history.dates[-60]
     opening = (f"run={finished_run}", "feed=replay", f"start={day}")
     code, out, err = command(paper, "account=a", *opening)

@@ -1,0 +1,163 @@
+"""Whatever a broker does and whenever a process dies: the book is what was done, within limits."""
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from experiments.accounts.account import ALERT, CLOSED, ENDED, ORDER, Account
+from experiments.accounts.events import EventStore, open_store
+from experiments.accounts.orders import symbols_at
+from experiments.accounts.simulated_broker import SimulatedBroker
+from experiments.accounts.trading_day import run_session
+from experiments.accounts.verification import verify
+from experiments.evaluation.open_run import open_run
+
+FAULTS = {"rejected": 0.1, "partial": 0.2, "late": 0.1, "twice": 0.1, "silent": 0.1, "lost": 0.1}
+# What a fault is called in the alert about it.
+ALERTS = {"partial": "cancelled", "lost": "silent"}
+
+
+@pytest.fixture(scope="module")
+def tested(finished_run):
+    """With so little delta allowed that a hedge that is missing breaks the limit."""
+    limits = {"limits": {"max_delta": 0.01, "max_gamma": 0.05}}
+    return open_run(str(finished_run), "best", {"risk": limits})
+
+
+def drill(play, tested, folder, seed, sessions, decide="close"):
+    """An account with a broker full of faults; after each session the limits are looked at."""
+    broken = []
+
+    def within_limits(folder):
+        with open_store(folder) as store:
+            book = Account(folder, store).book()
+        names, kernel = symbols_at(book.market, book.session), book.kernel
+        brokers = [json.loads(path.read_text()) for path in folder.glob("*broker.json")]
+        held = [sum(b["positions"].get(name, 0.0) for b in brokers) for name in names]
+        left = kernel.within_limits(np.array([held]))[0]
+        if not np.allclose(left, held, rtol=0.0, atol=1e-9):
+            broken.append(book.day)
+
+    broker = {"kind": "simulated", "backup": True, "faults": {**FAULTS, "seed": seed}}
+    watch = within_limits if decide == "close" else None
+    play(folder, tested, sessions, watch, decide=decide, broker=broker)
+    assert broken == []
+    with open_store(folder) as store:
+        account = Account(folder, store)
+        result = verify(account)
+        alerts = [event.content for event in store.of(ALERT)]
+        ended = [event.content["order"] for event in store.of(ENDED)]
+        recent = [event.content["session"] for event in account.sessions[-2:]]
+        last = {e.content["id"] for e in store.of(ORDER) if e.content["session"] in recent}
+    assert result.differences == ()
+    assert len(set(ended)) == len(ended)
+    if decide == "close":  # what was filled at the open may be reported later than the positions
+        assert "difference" not in {alert["kind"] for alert in alerts}
+    # Each fault is said once, and nothing else is; of the last sessions not all is known yet.
+    drawn = {
+        (order, ALERTS.get(fault, fault))
+        for path in folder.glob("*broker.json")
+        for order, fault in json.loads(path.read_text())["faults"]
+        if order not in last
+    }
+    said = Counter((a["order"], a["kind"]) for a in alerts if a["order"] and a["order"] not in last)
+    assert set(said) == drawn
+    assert set(said.values()) <= {1}
+
+
+@pytest.mark.parametrize("decide", ["close", "after_close"])
+def test_a_broker_full_of_faults(play, tested, tmp_path, decide):
+    drill(play, tested, tmp_path, 1, 8, decide)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(int(os.environ.get("DRILLS", "20"))))
+def test_many_brokers_full_of_faults(play, tested, tmp_path, seed):
+    drill(play, tested, tmp_path, seed, 60)
+
+
+def test_without_a_backup_what_breaks_a_limit_is_said_and_repaired_as_far_as_can_be(
+    play, tested, tmp_path
+):
+    """Half of all orders are rejected, so that hedges are missing."""
+    faults = {"rejected": 0.5, "seed": 3}
+    play(tmp_path, tested, 6, broker={"kind": "simulated", "faults": faults})
+    with open_store(tmp_path) as store:
+        kinds = {event.content["kind"] for event in store.of(ALERT)}
+        repairs = [e.content for e in store.of(ORDER) if e.content["round"] > 0]
+    assert "limits" in kinds
+    assert repairs
+    assert not any(order["backup"] for order in repairs)
+
+
+def killed(folder, history, persists=None, seconds=None):
+    """A session in a process of its own that is killed at a moment; whether it was."""
+    child = os.fork()
+    if child == 0:
+        left = [persists]
+
+        def counted(function):
+            def persist(*arguments):
+                if left[0] is not None:
+                    if left[0] == 0:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    left[0] -= 1
+                return function(*arguments)
+
+            return persist
+
+        EventStore.append = counted(EventStore.append)
+        SimulatedBroker._write = counted(SimulatedBroker._write)
+        try:
+            with open_store(folder) as store:
+                run_session(Account(folder, store), history)
+        finally:
+            os._exit(0)
+    if seconds is not None:
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.slow
+def test_killed_at_every_persist_point_and_at_200_random_moments(play, tested, tmp_path):
+    """The same book, cash and orders as without; each session by a process of its own."""
+    history = tested.setup.history
+    last = history.num_sessions - 59
+    play(tmp_path / "whole", tested, 2, broker={"kind": "simulated"})
+
+    def state(folder):
+        with open_store(folder) as store:
+            closed = [event.content for event in store.of(CLOSED)]
+            orders = [event.content["id"] for event in store.of(ORDER)]
+        assert len(set(orders)) == len(orders)
+        books = json.loads((folder / "broker.json").read_text())
+        return closed, sorted(orders), books["cash"], books["positions"], sorted(books["orders"])
+
+    expected = state(tmp_path / "whole")
+    fresh = history.sessions(0, last + 1)
+    begun = time.perf_counter()
+    play(tmp_path / "timed", tested, 1, broker={"kind": "simulated"})
+    killed(tmp_path / "timed", fresh)
+    longest = time.perf_counter() - begun
+    rng = np.random.default_rng(0)
+    moments = [{"seconds": s} for s in rng.uniform(0.0, longest, 200)]
+    point, kills = 0, 0
+    while moments or point is not None:
+        by_point = point is not None
+        how = {"persists": point} if by_point else moments.pop()
+        folder = tmp_path / f"{by_point}{point}{len(moments)}"
+        play(folder, tested, 1, broker={"kind": "simulated"})
+        dead = killed(folder, fresh, **how)
+        kills += dead
+        if by_point:
+            point = point + 1 if dead else None
+        with open_store(folder) as store:
+            run_session(Account(folder, store), fresh)
+        assert state(folder) == expected
+    assert kills > 100
