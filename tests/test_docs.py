@@ -3,6 +3,7 @@
 import importlib
 import re
 import shlex
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -199,3 +200,14 @@ def test_every_target_of_make_that_a_document_names_exists(document):
     text = document.read_text()
     asked = re.findall(r"(?:^|`|   )make (?:\w+=\S+ )?([a-z][\w-]*)", text, flags=re.MULTILINE)
     assert set(asked) <= targets
+
+
+def test_the_workflow_does_what_make_does_on_every_python_that_is_supported():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "checks.yml").read_text())
+    job = workflow["jobs"]["checks"]
+    steps = [step["run"] for step in job["steps"] if "run" in step]
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert steps == ["make lint", "make test", "make docs"]
+    assert {step.removeprefix("make ") for step in steps} <= set(targets)
+    oldest = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert f">={job['strategy']['matrix']['python'][0]}" == oldest
