@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,11 @@ def test_the_python_blocks_of_a_page_run_one_after_another(page, tmp_path, monke
             imports = (ast.Import, ast.ImportFrom)
             tree.body = [node for node in tree.body if isinstance(node, imports)]
         exec(compile(tree, page.name, "exec"), names)
+
+
+def test_the_pictures_are_those_that_the_environments_pages_show():
+    pictures = runpy.run_path(str(ROOT / "docs" / "pictures.py"))["PICTURES"]
+    for name in pictures:
+        assert (ROOT / "docs" / "images" / f"{name}.png").is_file()
+        page = (ROOT / "docs" / "environments" / f"{name}.md").read_text()
+        assert f"(../images/{name}.png)" in page
