@@ -4,14 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: train quickstart test test-slow lint tensorboard clean help
+.PHONY: train quickstart test test-slow lint docs docs-serve tensorboard clean help
 
 help:
 	@echo "make quickstart   train for some minutes, then evaluate: the first thing to run"
 	@echo "make train        the production run (+exp=production)"
 	@echo "make test         the test suite        make test-slow   the long learning checks"
 	@echo "make lint         ruff, mypy and the import contracts"
-	@echo "make tensorboard  watch the runs        make clean       remove .venv and caches"
+	@echo "make docs         the site, into site/  make docs-serve  the site while you write it"
+	@echo "make tensorboard  watch the runs        make clean       remove .venv, site and caches"
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "Python 3.11 or newer is needed, this one is %d.%d: make PYTHON=python3.12 ..." % v[:2])'
@@ -24,6 +25,10 @@ $(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
 	@touch $@
 
 train: $(VENV)/.installed
@@ -45,8 +50,14 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build $(ARGS)
+
+docs-serve: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve $(ARGS)
+
 tensorboard: $(VENV)/.installed
 	$(BIN)/tensorboard --logdir outputs
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache build *.egg-info

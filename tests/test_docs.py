@@ -1,68 +1,217 @@
-"""What the documents say is true: the observation table, the commands, the files, the settings."""
+"""What the documents say is true: tables, files, links, commands, settings, targets of make."""
 
+import importlib
 import re
+import shlex
+import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_module
+from markdown.extensions.toc import slugify
+from omegaconf import OmegaConf
 
+import conf
+from envs.allocation.market import allocation_features
+from envs.hedging.market import HedgingSettings
+from envs.hedging.observation import hedging_features
 from envs.market.clock import CLOSED_DAY_WEIGHT, VarianceClock
 from envs.option_portfolio.observation import MARKET, option_features_by, portfolio_features
 from envs.options.chain import ChainSettings, slots
+from experiments.runs.config import plain_config
+from experiments.runs.settings import run_settings
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
+ENVIRONMENTS = DOCS / "environments"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def row(index: str, feature, name: str) -> str:
+def named(document: Path) -> str:
+    return str(document.relative_to(ROOT))
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def cells(feature, name: str) -> str:
     low, high = f"{feature.low:g}", f"{feature.high:g}"
     raw = feature.raw if not feature.center else f"{feature.raw}, minus {feature.center:g}"
-    return f"| {index} | {name} | {raw} | {feature.scale:.4g} | {low} to {high} |"
+    return f"| {name} | {raw} | {feature.scale:.4g} | {low} to {high} |"
 
 
-def observation_table() -> list[str]:
-    rows = [row(str(i), feature, feature.name) for i, feature in enumerate(MARKET)]
+def option_table() -> list[str]:
+    rows = [f"| {i} {cells(feature, feature.name)}" for i, feature in enumerate(MARKET)]
     option = option_features_by(VarianceClock(CLOSED_DAY_WEIGHT, 252.0))
-    rows += [row(f"{7 + j} + 8 k", feature, feature.name) for j, feature in enumerate(option)]
+    rows += [f"| {7 + j} + 8 k {cells(feature, feature.name)}" for j, feature in enumerate(option)]
     portfolio = portfolio_features(slots(ChainSettings()))
     start = 7 + 160
     for i, feature in enumerate(portfolio):
         kind, _, slot = feature.name.partition(".")
         if not slot:
-            rows.append(row(str(start + i), feature, kind))
+            rows.append(f"| {start + i} {cells(feature, kind)}")
         elif slot.startswith("30D_Call_0.90"):
-            rows.append(row(f"{start + i} + k", feature, kind))
+            rows.append(f"| {start + i} + k {cells(feature, kind)}")
     return rows
 
 
-def test_the_readme_lists_every_feature_with_its_scale_and_range():
-    missing = [line for line in observation_table() if line not in README]
-    assert missing == []
+def hedging_table() -> list[str]:
+    options = HedgingSettings()
+    features = hedging_features(options.legs, options.episode.sessions)
+    return [f"| {i} {cells(feature, feature.name)}" for i, feature in enumerate(features)]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+TABLES = {
+    "option_portfolio": option_table(),
+    "portfolio_allocation": [cells(each, each.name) for each in allocation_features(("A",))],
+    "option_hedging": hedging_table(),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_an_environments_page_lists_every_feature_with_its_scale_and_range(name):
+    page = (ENVIRONMENTS / f"{name}.md").read_text()
+    assert [line for line in TABLES[name] if line not in page] == []
+
+
+# --- files and links ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
 def test_every_file_that_a_document_names_exists(document):
-    text = document.read_text()
-    folders = "agents|callbacks|conf|envs|experiments|risk|tests|docs"
-    named = re.findall(rf"`((?:{folders})/[\w./]*)`", text)
-    named += re.findall(r"\]\(((?!http)[\w./]+)\)", text)
-    places = (ROOT, document.parent)
-    missing = [name for name in named if not any((place / name).exists() for place in places)]
-    assert [name for name in missing if "yours" not in name] == []
+    folders = "agents|callbacks|conf|docs|envs|experiments|risk|tests"
+    files = re.findall(rf"`((?:{folders})/[\w./]*)`", document.read_text())
+    assert [name for name in files if "yours" not in name and not (ROOT / name).exists()] == []
+
+
+@cache
+def anchors(document: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", without_code(document.read_text()), flags=re.MULTILINE)
+    plain = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading) for heading in headings]
+    return {slugify(heading.replace("`", ""), "-") for heading in plain}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_every_link_leads_to_a_page_and_a_heading(document):
+    dead = []
+    for link in re.findall(r"\]\(((?!https?:)[^)\s]+)\)", without_code(document.read_text())):
+        path, _, anchor = link.partition("#")
+        target = document.parent / path if path else document
+        is_missing = not target.is_file() or (bool(anchor) and anchor not in anchors(target))
+        dead += [link] if is_missing else []
+    assert dead == []
+
+
+@pytest.mark.parametrize("document", sorted(DOCS.rglob("*.md")), ids=named)
+def test_every_link_into_the_reference_is_documented_there(document):
+    reference = "".join(page.read_text() for page in (DOCS / "api").glob("*.md"))
+    for name in re.findall(r"\]\[([\w.]+)\]", document.read_text()):
+        module, _, member = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), member), name
+        assert f"::: {module}\n" in reference, name
+
+
+def test_the_site_shows_every_page_once_and_no_other():
+    def pages(part) -> list[str]:
+        inner = part.values() if isinstance(part, dict) else part
+        return [part] if isinstance(part, str) else [page for each in inner for page in pages(each)]
+
+    shown = pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
+    assert sorted(shown) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+
+
+# --- commands and settings ------------------------------------------------------------------------
 
 
 def commands() -> list[str]:
     text = "\n".join(document.read_text() for document in DOCUMENTS)
-    return sorted(set(re.findall(r"python -m (experiments\.\w+[^`\n#]*)", text)))
+    joined = re.sub(r"\\\n\s*", "", re.sub(r"^\$.*\nerror: .*$", "", text, flags=re.MULTILINE))
+    found = re.findall(r"python -m (experiments\.\w+[^`\n]*)", joined)
+    return sorted(
+        {shlex.join(shlex.split(re.sub("[<>]", "", each), comments=True)) for each in found}
+    )
+
+
+@pytest.fixture(scope="module")
+def configuration():
+    """Hydra keeps the files that it has read as long as it stays open."""
+    with initialize_config_module("conf", version_base="1.3"):
+        yield
 
 
 @pytest.mark.parametrize("command", commands())
-def test_every_command_of_the_documents_composes(command):
-    module, *overrides = command.replace("\\", " ").split()
+def test_every_command_of_the_documents_composes(configuration, command):
+    module, *overrides = shlex.split(command)
     name = module.removeprefix("experiments.")
-    config = "config" if name == "train" else name
-    overrides = [text.replace("<", "").replace(">", "") for text in overrides if text != "-m"]
-    overrides = [re.sub(r"=(\w+),[\w,]+$", r"=\1", text) for text in overrides]
-    with initialize_config_module("conf", version_base="1.3"):
-        compose(config, overrides=overrides)
+    overrides = [re.sub(r"=(\w+),[\w,]+$", r"=\1", text) for text in overrides if text != "-m"]
+    composed = compose("config" if name == "train" else name, overrides=overrides)
+    if name == "train" and not any(text.startswith("resume=") for text in overrides):
+        values = plain_config(composed)
+        run_settings({key: value for key, value in values.items() if "resume" not in key})
+
+
+@cache
+def known_settings() -> set[str]:
+    """Dotted names in the files of conf/: those of a group begin with its name."""
+
+    def dotted(values, prefix: str) -> set[str]:
+        inner = values.items() if isinstance(values, dict) else ()
+        return {prefix}.union(*(dotted(value, f"{prefix}.{key}") for key, value in inner))
+
+    folder, names = Path(conf.__file__).parent, set()
+    for file in folder.rglob("*.yaml"):
+        values = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+        parts = file.relative_to(folder).parts
+        prefix = "" if parts[0] == "exp" or len(parts) == 1 else f".{parts[0]}"
+        names |= dotted(values, prefix)
+    return {name.removeprefix(".") for name in names}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_every_setting_that_a_document_names_exists(document):
+    prose = without_code(document.read_text())
+    groups = "agent|callbacks|costs|data|env|parallel|pretrain|reward|risk|surface|walk_forward"
+    settings = re.findall(rf"`((?:{groups})(?:\.[a-z_]+)+)[=`]", prose)
+    unknown = {name for name in settings if not name.endswith(".py")} - known_settings()
+    assert {name for name in unknown if "missed_rally" not in name} == set()
+
+
+def test_every_choice_that_the_page_of_commands_offers_exists():
+    page = (DOCS / "howto" / "commands.md").read_text()
+    rows = [*re.findall(r"^\| `(\w+)=` \| (.*) \|$", page, flags=re.MULTILINE)]
+    experiments = page[page.index("| `+exp=` |") : page.index("## Groups")]
+    rows.append(("exp", "".join(re.findall(r"^\| (.*?) \|", experiments, flags=re.MULTILINE)[1:])))
+    folder = Path(conf.__file__).parent
+    for group, choices in rows:
+        offered = set(re.findall(r"`(\w+)`", choices))
+        assert offered <= {file.stem for file in (folder / group).glob("*.yaml")}, group
+    assert len(rows) == 10
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_every_target_of_make_that_a_document_names_exists(document):
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    text = document.read_text()
+    asked = re.findall(r"(?:^|`|   )make (?:\w+=\S+ )?([a-z][\w-]*)", text, flags=re.MULTILINE)
+    assert set(asked) <= targets
+
+
+def test_the_workflow_does_what_make_does_on_every_python_that_is_supported():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "checks.yml").read_text())
+    job = workflow["jobs"]["checks"]
+    steps = [step["run"] for step in job["steps"] if "run" in step]
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert steps == ["make lint", "make test", "make docs"]
+    assert {step.removeprefix("make ") for step in steps} <= set(targets)
+    assert f">={job['strategy']['matrix']['python'][0]}" == PROJECT["requires-python"]
+
+
+def test_the_citation_is_of_this_version():
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == PROJECT["version"]
