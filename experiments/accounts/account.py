@@ -191,7 +191,7 @@ class Account:
         return Book(market, kernel, observed)
 
     def _check_files(self) -> None:
-        digests = {HISTORY: self.folder / HISTORY, "policy": self.folder / POLICY / WEIGHTS}
+        digests = _files(self.folder)
         for name, path in digests.items():
             if not path.is_file() or _sha256(path) != self.opened["sha256"][name]:
                 raise InputError(
@@ -289,10 +289,7 @@ def open_account(
             "policy": tested.which,
             "policy_step": tested.step,
             "config": dict(tested.config),
-            "sha256": {
-                HISTORY: _sha256(folder / HISTORY),
-                "policy": _sha256(folder / POLICY / WEIGHTS),
-            },
+            "sha256": {name: _sha256(path) for name, path in _files(folder).items()},
         },
     )
     record_session(store, history, first, final)
@@ -328,6 +325,16 @@ def plain_to_state(plain: Any) -> Any:
     if isinstance(plain, list):
         return tuple(plain_to_state(part) for part in plain)
     return None if plain is None else decoded(plain)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """What an account keeps beside its events, by name."""
+    policy = folder / POLICY
+    return {
+        HISTORY: folder / HISTORY,
+        "policy": policy / WEIGHTS,
+        "policy_description": policy / DESCRIPTION,
+    }
 
 
 def _sha256(path: Path) -> str:
