@@ -50,8 +50,8 @@ def merge_policies(policies: Sequence[BasePolicy]) -> BasePolicy:
             )
     if architecture["kind"] != "lstm" or architecture["distribution"] != "gaussian":
         raise InputError(
-            f"policies of kind {architecture['kind']} with {architecture['distribution']} actions "
-            "are not merged exactly",
+            f"policies of kind {architecture['kind']} with "
+            f"{architecture.get('distribution', 'gated')} actions are not merged exactly",
             _ON_THEIR_OWN,
         )
     wider = {"lstm_hidden_size": count * architecture["lstm_hidden_size"]}

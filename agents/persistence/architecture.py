@@ -32,8 +32,9 @@ from agents.ppo.simplex_policies import (
     SimplexPolicy,
     StockSimplexLstmPolicy,
 )
+from agents.regimes import Gating, RegimeFilter, RegimePolicy
 from conf.errors import InputError
-from conf.settings import build_settings, settings
+from conf.settings import build_settings, settings, settings_to_json
 from envs.allocation.simplex import Simplex
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -137,9 +138,24 @@ class SquashedMlpArchitecture(_Spaces):
             raise ValueError("squashed actions are gaussian, in a bounded box")
 
 
-Architecture = LstmArchitecture | MlpArchitecture | SquashedMlpArchitecture
+Network = LstmArchitecture | MlpArchitecture | SquashedMlpArchitecture
+
+
+@settings
+class RegimesArchitecture:
+    """Two specialists, and the filter of the regimes that they act in."""
+
+    kind: Literal["regimes"]
+    regimes: RegimeFilter
+    gating: Gating
+    members: Annotated[
+        list[Annotated[Network, Field(discriminator="kind")]], Field(min_length=2, max_length=2)
+    ]
+
+
+Architecture = Network | RegimesArchitecture
 PolicyArchitecture = Annotated[Architecture, Field(discriminator="kind")]
-_KINDS = ("lstm", "mlp", "squashed_mlp")
+_KINDS = ("lstm", "mlp", "squashed_mlp", "regimes")
 
 
 def read_architecture(values: dict[str, Any], where: str) -> Architecture:
@@ -180,6 +196,13 @@ def describe_architecture(policy: BasePolicy) -> dict[str, Any]:
     The stock `MlpLstmPolicy` has the weights of the masked one and computes the same function, so
     both are described alike.
     """
+    if isinstance(policy, RegimePolicy):
+        return {
+            "kind": "regimes",
+            "regimes": settings_to_json(policy.regimes),
+            "gating": policy.gating,
+            "members": [describe_architecture(member) for member in policy.specialists],
+        }
     if type(policy) not in (*_LSTM, *_MLP, SquashedActor):
         raise InputError(
             f"a {type(policy).__name__} cannot be written to a policy file",
@@ -253,6 +276,9 @@ def build_policy(architecture: Architecture) -> BasePolicy:
 
     It leaves the caller's random stream alone.
     """
+    if isinstance(architecture, RegimesArchitecture):
+        members = [build_policy(member) for member in architecture.members]
+        return RegimePolicy(members, architecture.regimes, architecture.gating)
     observation = _box(architecture.observation_low, architecture.observation_high)
     action: spaces.Box = _box(architecture.action_low, architecture.action_high)
     if isinstance(architecture, SquashedMlpArchitecture):
@@ -300,7 +326,7 @@ def _squashed_actor(
         )
 
 
-def _policy_class(architecture: Architecture) -> type[ActorCriticPolicy]:
+def _policy_class(architecture: Network) -> type[ActorCriticPolicy]:
     recurrent = isinstance(architecture, LstmArchitecture)
     if architecture.on_simplex:
         return SimplexLstmPolicy if recurrent else SimplexPolicy

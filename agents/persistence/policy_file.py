@@ -30,8 +30,9 @@ from conf.files import write_atomically, write_json
 WEIGHTS, DESCRIPTION = "policy.safetensors", "policy.json"
 # 1: recurrent policies on a box. 2: also others, and those on the simplex. 3: also those that see
 # some columns of the observation, and those with a basis of books. 4: also actors with a tanh.
-POLICY_FORMAT = 4
-_READABLE_FORMATS = (1, 2, 3, 4)
+# 5: also two specialists by regime.
+POLICY_FORMAT = 5
+_READABLE_FORMATS = (1, 2, 3, 4, 5)
 
 _KEYS = {"format", "architecture", "metadata", "weights_sha256", "checksum"}
 _MAX_DESCRIPTION_BYTES = 4 * 2**20

@@ -141,6 +141,15 @@ def test_a_file_of_the_third_format_still_acts_as_it_did():
     np.testing.assert_allclose(act(loaded.policy)[-1][:2], expected, atol=1e-6)
 
 
+def test_a_file_of_the_fourth_format_is_read_as_it_stands(tmp_path):
+    policy = POLICIES["squashed"]()
+    description = json.loads((save_policy(policy, tmp_path, {}) / DESCRIPTION).read_text())
+    description["format"] = 4
+    description["checksum"] = _checksum(description)
+    (tmp_path / DESCRIPTION).write_text(json.dumps(description))
+    assert np.array_equal(act(load_policy(tmp_path).policy), act(policy))
+
+
 def test_critics_are_not_kept(tmp_path):
     policy = make(SquashedPolicy, BOX)
     loaded = load_policy(save_policy(policy, tmp_path, {})).policy
