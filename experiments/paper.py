@@ -3,7 +3,8 @@
 An account is opened once with run=; from then on `account=mine` is enough. Each call brings it to
 the newest session and decides there, once: called again it does nothing, called after days off it
 says what was missed. It trades through the kernel that the agent was trained in. action=verify
-plays the whole account again and compares it with what was recorded; action=status shows it.
+plays the whole account again and compares it with what was recorded; action=judge says what its
+record proves, and recommends; action=status shows it.
 """
 
 from __future__ import annotations
@@ -32,6 +33,13 @@ from experiments.accounts.account import (
     open_account,
 )
 from experiments.accounts.events import STORE, open_store
+from experiments.accounts.judging import (
+    Ramp,
+    StageName,
+    judge,
+    judgement_lines,
+    record_judgement,
+)
 from experiments.accounts.trading_day import DayReport, run_session
 from experiments.accounts.verification import verify
 from experiments.evaluation.open_run import REPLACEABLE, TestedRun, open_run
@@ -48,13 +56,15 @@ class PaperSettings:
     """What one call does."""
 
     account: Annotated[str, Field(min_length=1)]
-    action: Literal["decide", "verify", "status"] = "decide"
+    action: Literal["decide", "verify", "judge", "status"] = "decide"
     run: str | None = None  # to open the account with
     policy: Literal["best", "last"] = "best"
     feed: Literal["newest", "replay"] = "newest"  # all that the source has, or session by session
     start: Day | None = None  # of the first decision; null: the test split's first, or the newest
     until: Day | None = None  # of a replay: all sessions up to it; null: the next one alone
     broker: BrokerSettings = Field(default_factory=BrokerSettings)
+    stage: StageName | None = None  # that it is judged at; null: as before, at first paper
+    stages: Ramp
 
 
 def trade(config: DictConfig) -> None:
@@ -80,6 +90,8 @@ def trade(config: DictConfig) -> None:
             _decide(account, request)
         elif request.action == "verify":
             _verify(account)
+        elif request.action == "judge":
+            _judge(account, request)
         _show(account)
 
 
@@ -133,6 +145,14 @@ def _verify(account: Account) -> None:
         f"verified: {result.sessions} sessions, {result.decisions} decisions to the last bit, "
         f"{result.backtest_sessions} sessions as in a backtest"
     )
+
+
+def _judge(account: Account, request: PaperSettings) -> None:
+    judgement = judge(account, request.stages, request.stage)
+    record_judgement(account, judgement)
+    console = Console()
+    for line in judgement_lines(judgement, request.stages):
+        console.print(line)
 
 
 def _show(account: Account) -> None:

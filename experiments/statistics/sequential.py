@@ -6,25 +6,23 @@ probability of at most `level`, however often it is looked at (J. Ville, Étude 
 de collectif, 1939; betting on means: I. Waudby-Smith and A. Ramdas, Estimating means of bounded
 random variables by betting, Journal of the Royal Statistical Society B 86, 2024).
 
-With z = excess return / a scale known the day before and s the null's Sharpe ratio a day, a bet on a
-Sharpe ratio above s pays y = z − s h(z), one on a ratio below it −y. E[y] <= 0 (or >= 0) under the
-null needs h on the right side of the true volatility, in units of the scale:
+With z = excess return / a scale known the day before and s the null's Sharpe ratio a day, a bet
+that the Sharpe ratio is above s pays y = z − s h(z), a bet that it is below pays −y. For neither to
+earn under the null, E[h] has to be on the right side of the true volatility (in scales):
 
-- where volatility must not be underestimated, h = (z² + 1) / 2 >= |z|, so E[h] >= √E[z²];
-- where it must not be overestimated, h = √(π/2) |z| / √(1 + s²). E|z| <= √(2/π) √E[z²] for the normal
-  distribution and all its mixtures over scales, Student's t among them: for tails as thin as the
-  normal's or fatter. As s² (1 + d²) <= d² (1 + s²) for all |d| >= |s|, the mean is right at every
-  Sharpe ratio d under the null, not at its edge alone.
+- not below it: h = (z² + 1) / 2, as E[h] >= √E[z²] (arithmetic and geometric mean);
+- not above it: h = √(π/2) |z| / √(1 + s²). E|z| <= √(2/π) √E[z²] for the normal distribution and
+  its mixtures over scales, Student's t among them: for tails as thin as the normal's or fatter. As
+  s² (1 + d²) <= d² (1 + s²) where |d| >= |s|, this holds at every Sharpe ratio d under the null.
 
-Wealth is the mean over bets of every size up to 1 / `LARGEST_LOSS`, as in T. Cover, Universal
-portfolios, Mathematical Finance 1 (1991); no size has to be guessed.
+Wealth is the mean over bets of all sizes up to 1 / `LARGEST_LOSS`, so no size has to be guessed (T.
+Cover, Universal portfolios, Mathematical Finance 1, 1991).
 
-**What the guarantee rests on.** (1) Under the null the Sharpe ratio given the past is on its side of
-s each day; volatility may change as it likes. (2) No day takes more than `LARGEST_LOSS` scales from
-a bet. Without such a bound no test of a mean exists: losses that are rare enough are in no record.
-A bet that loses more ends at 0; a law with E[(−y − 10)+] = b beyond the bound raises the false-alarm
-rate over T days to at most level · exp(b T / 10): b is 2e-5 for Student's t(4). (3) Of the second
-kind of h alone: tails as above.
+**What the guarantee rests on.** (1) Under the null the Sharpe ratio given the past is on its side
+of s each day; volatility may change as it likes. (2) No day takes more than `LARGEST_LOSS` scales
+from a bet. Without a bound no test of a mean exists: losses that are rare enough are in no record.
+A bet that loses more ends at 0; where E[(y + 10)⁻] = b, the false-alarm rate over T days is at most
+level · exp(b T / 10), and b is 2.5e-4 for Student's t(4). (3) For the second h: tails as above.
 """
 
 from __future__ import annotations
@@ -65,13 +63,13 @@ class SharpeTest:
         """The wealth at which the null is rejected."""
         return 1.0 / self.level
 
-    def wealth(
-        self, excess: ArrayLike, sessions_per_year: float = SESSIONS_PER_YEAR
-    ) -> FloatArray:
+    def wealth(self, excess: ArrayLike, sessions_per_year: float = SESSIONS_PER_YEAR) -> FloatArray:
         """The e-process after each of the daily excess returns (..., T), the same shape."""
         days = checked_series("excess", excess)
         z, sign = _standardised(days), 1.0 if self.shows == "above" else -1.0
-        payoff = sign * (z - _volatility_part(z, self.null_sharpe / math.sqrt(sessions_per_year), sign))
+        payoff = sign * (
+            z - _volatility_part(z, self.null_sharpe / math.sqrt(sessions_per_year), sign)
+        )
         payoff = np.minimum(payoff, LARGEST_LOSS)  # a single day proves nothing
         wealth = np.empty_like(days)
         bets = np.ones((*days.shape[:-1], _SIZES.size))
@@ -85,13 +83,15 @@ class SharpeTest:
     def first_alarm(
         self, excess: ArrayLike, sessions_per_year: float = SESSIONS_PER_YEAR
     ) -> FloatArray:
-        """After how many of the sessions (..., T) the null is rejected, (...); infinite if never."""
+        """The session (...), from 1 on, of (..., T) that rejects the null; infinite if none."""
         return first(self.wealth(excess, sessions_per_year) >= self.threshold)
 
 
 # Decided in advance, as every verdict is.
 PROMOTION = SharpeTest(0.0, "above")
 DEMOTION = SharpeTest(0.8, "below")
+# True Sharpe ratio -> years until PROMOTION has found half of such agents; see `triggers.py`.
+MEDIAN_YEARS = {0.5: 22.4, 1.0: 5.5, 1.5: 2.9}
 
 
 def first(alarms: ArrayLike) -> FloatArray:

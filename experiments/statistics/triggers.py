@@ -60,7 +60,9 @@ def sharpe_above(
 def drawdown_below(excess: ArrayLike, limit: float) -> BoolArray:
     """Whether the curve of the record (..., T) never fell by `limit` from a peak."""
     growth = np.cumprod(1.0 + np.asarray(excess, np.float64), axis=-1)
-    return np.asarray(max_drawdown(np.concatenate([np.ones_like(growth[..., :1]), growth], -1)) < limit)
+    return np.asarray(
+        max_drawdown(np.concatenate([np.ones_like(growth[..., :1]), growth], -1)) < limit
+    )
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ def alarm_rates(
         found: dict[str, list[FloatArray]] = {name: [] for name in RULES}
         for begin in range(0, paths, _AT_ONCE):
             size = min(_AT_ONCE, paths - begin)
-            noise = rng.standard_normal((size, sessions)) if draw is None else draw(rng, size, sessions)
+            noise = (
+                rng.standard_normal((size, sessions)) if draw is None else draw(rng, size, sessions)
+            )
             record = noise + sharpe / math.sqrt(SESSIONS_PER_YEAR)
             for name, rule in RULES.items():
                 found[name].append(rule(record))
