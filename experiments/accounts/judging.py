@@ -21,16 +21,17 @@ from rich.table import Table
 
 from conf.errors import InputError
 from conf.settings import settings
-from conf.types import BoolArray, FloatArray
+from conf.types import FloatArray
 from envs.core.market import cash_returns
 from experiments.accounts.account import ALERT, CLOSED, Account, as_done
 from experiments.accounts.orders import total_cost
 from experiments.accounts.verification import verify
+from experiments.reporting.style import compact_dollars
 from experiments.reporting.terminal import terminal_table
 from experiments.statistics.sequential import DEMOTION, MEDIAN_YEARS, PROMOTION, SharpeTest
-from experiments.statistics.triggers import drawdown_below, recent_sharpe, sharpe_above
+from experiments.statistics.triggers import deepest_fall
 from risk.metrics import (
-    max_drawdown,
+    SESSIONS_PER_YEAR,
     sessions_per_year,
     sharpe_ratio,
     simple_returns,
@@ -46,6 +47,7 @@ Count = Annotated[int, Field(ge=1)]
 _RAMP: tuple[StageName, ...] = ("paper", "small", "moderate", "full")
 _GOOD_SHARPE = 1.5  # a year: the agent that a criterion should not miss
 _PATHS = 4000  # behind an error rate
+_MEETS = {">": np.greater, "<": np.less, ">=": np.greater_equal}
 _OF_THE_MARKET = "jump"  # the alert that is no failure
 
 
@@ -84,9 +86,11 @@ class Ramp:
 class Record(NamedTuple):
     """What the account earned at its stage, from close to close."""
 
+    since: str
     session: str  # the newest
     equity_usd: FloatArray  # (T + 1,)
-    excess: FloatArray  # (T,) over cash; a return over missed sessions is one
+    returns: FloatArray  # (T,); over missed sessions one
+    excess: FloatArray  # (T,) over cash
     year: float  # sessions
 
 
@@ -112,8 +116,8 @@ class Judgement:
     criteria: tuple[Criterion, ...]  # the last one is the trigger of retraining
     promotion: tuple[float, float]  # wealth of the e-process, now and at its highest
     demotion: tuple[float, float]
-    documented: Literal["promote", "hold", "retrain"]
-    recommended: Literal["promote", "hold", "demote"]
+    documented: str  # promote, hold or retrain
+    recommended: str  # promote, hold or demote
 
 
 def judge(account: Account, ramp: Ramp, stage: StageName | None = None) -> Judgement:
@@ -121,17 +125,16 @@ def judge(account: Account, ramp: Ramp, stage: StageName | None = None) -> Judge
     judged = account.store.of(JUDGED)
     if stage is None:
         stage = judged[-1].content["stage"] if judged else "paper"
-    since = _since(account, stage)
-    record = stage_record(account, since)
-    criteria = (*_criteria(account, getattr(ramp, stage), record, since), _trigger(ramp, record))
+    record = stage_record(account, _since(account, stage))
+    criteria = tuple(_criteria(account, ramp, stage, record))
     promotion, demotion = (_wealth(test, record) for test in (PROMOTION, DEMOTION))
     met = [criterion.outcome for criterion in criteria]
-    promoted = "promote" if promotion[1] >= PROMOTION.threshold else "hold"
     passed = "promote" if set(met) == {"met"} else "hold"
+    promoted = "promote" if promotion[1] >= PROMOTION.threshold else "hold"
     return Judgement(
         session=record.session,
         stage=stage,
-        since=since,
+        since=record.since,
         sessions=record.excess.size,
         criteria=criteria,
         promotion=promotion,
@@ -162,8 +165,9 @@ def stage_record(account: Account, since: str) -> Record:
     growth = np.cumsum(np.log1p(cash_returns(history)))
     at = np.searchsorted(history.dates, days.astype("datetime64[D]"))
     cash = np.expm1(np.diff(growth[at - 1]))
-    excess = simple_returns(equity) - cash if len(closes) > 1 else np.zeros(0)
-    return Record(closed[-1]["session"], equity, excess, sessions_per_year(history.dates))
+    returns = simple_returns(equity) if len(closes) > 1 else np.zeros(0)
+    year, newest = sessions_per_year(history.dates), closed[-1]["session"]
+    return Record(since, newest, equity, returns, returns - cash, year)
 
 
 def _since(account: Account, stage: StageName) -> str:
@@ -186,68 +190,64 @@ def _wealth(test: SharpeTest, record: Record) -> tuple[float, float]:
 # --- the documented criteria ---------------------------------------------------------------------
 
 
-def _criteria(account: Account, stage: Stage, record: Record, since: str) -> Iterator[Criterion]:
+def _criteria(account: Account, ramp: Ramp, name: StageName, record: Record) -> Iterator[Criterion]:
+    """What the stage asks for, then the trigger of retraining."""
+    stage: Stage = getattr(ramp, name)
     low, high = stage.capital_usd
-    equity, early, most = record.equity_usd[0], *(round(m * record.year / 12) for m in stage.months)
-    shown = f"${low:,.0f} to ${high:,.0f}"
-    capital = _outcome(low <= equity <= high)
-    yield Criterion("capital", shown, f"${equity:,.0f}", capital, "-")
-    too_early = record.excess.size < early
-    asked, measured = f"{stage.months[0]} months", f"{record.excess.size} of {early} sessions"
-    yield Criterion("time", asked, measured, "too early" if too_early else "met", "nothing")
-    recent, length = record.excess[-most:], int(np.clip(record.excess.size, early, most))
-
-    def by_returns(
-        name: str, asked: str, measured: str, meets: Callable[[FloatArray], BoolArray]
-    ) -> Criterion:
-        outcome: Outcome = "too early" if too_early else _outcome(bool(meets(recent)))
-        return Criterion(name, asked, measured, outcome, _errors(meets, record, length))
-
+    equity, count = record.equity_usd[0], record.excess.size
+    asked = f"{compact_dollars(low)} to {compact_dollars(high)}"
+    yield Criterion("capital", asked, f"${equity:,.0f}", _outcome(low <= equity <= high), "-")
+    window = tuple(round(months * record.year / 12.0) for months in stage.months)
+    time: Outcome = "met" if count >= window[0] else "too early"
+    asked, measured = f"{stage.months[0]} months", f"{count} of {window[0]} sessions"
+    yield Criterion("time", asked, measured, time, "nothing")
+    year, excess = record.year, record.excess
+    sharpe = partial(sharpe_ratio, risk_free=0.0, sessions_per_year=year)
     if stage.min_sharpe is not None:
-        value = f"{sharpe_ratio(recent, 0.0, record.year):.2f}" if recent.size > 1 else "-"
-        meets = partial(sharpe_above, target=stage.min_sharpe, sessions_per_year=record.year)
-        yield by_returns("Sharpe ratio", f"> {stage.min_sharpe:g}", value, meets)
+        yield _of_returns("Sharpe ratio", excess, year, sharpe, ">", stage.min_sharpe, window)
     if stage.max_drawdown is not None:
-        fall = _percent(float(max_drawdown(record.equity_usd[-most - 1 :])))
-        meets = partial(drawdown_below, limit=stage.max_drawdown)
-        yield by_returns("drawdown", f"< {_percent(stage.max_drawdown)}", fall, meets)
+        limit, fall = stage.max_drawdown, deepest_fall
+        yield _of_returns("drawdown", record.returns, year, fall, "<", limit, window)
     if stage.no_failures:
-        yield _failures(account, since)
+        yield _failures(account, record.since)
     if stage.cost_tolerance is not None:
-        yield _costs(account, stage.cost_tolerance, since)
+        yield _costs(account, stage.cost_tolerance, record.since)
     if stage.as_backtest:
         result = verify(account)
-        measured = f"{len(result.differences)} differences in {result.decisions} decisions"
-        proves = f"that it is its own code; {result.backtest_sessions} sessions as in a backtest"
+        measured = f"{len(result.differences)} differences"
+        proves = f"{result.decisions} decisions, {result.backtest_sessions} backtested"
         yield Criterion("backtest", "as tested", measured, _outcome(result.holds), proves)
+    limit, last = ramp.retraining.min_sharpe, ramp.retraining.sessions
+    title = f"Sharpe ratio, {last} sessions"
+    yield _of_returns(title, excess, year, sharpe, ">=", limit, (last, last))
 
 
-def _trigger(ramp: Ramp, record: Record) -> Criterion:
-    limit, window = ramp.retraining.min_sharpe, ramp.retraining.sessions
-
-    def meets(excess: FloatArray) -> BoolArray:
-        return np.asarray(recent_sharpe(excess, window, record.year)[..., -1] >= limit)
-
-    name, asked = f"Sharpe ratio, {window} sessions", f"not < {limit:g}"
-    proves = _errors(meets, record, window)
-    if record.excess.size < window:
-        return Criterion(name, asked, "-", "too early", proves)
-    value = recent_sharpe(record.excess[-window:], window, record.year)[-1]
-    return Criterion(name, asked, f"{value:.2f}", _outcome(bool(meets(record.excess))), proves)
-
-
-def _errors(meets: Callable[[FloatArray], BoolArray], record: Record, length: int) -> str:
-    """How often normal records as long and as volatile as this one are judged wrongly."""
+def _of_returns(
+    name: str,
+    returns: FloatArray,
+    year: float,
+    measure: Callable[[FloatArray], FloatArray],
+    sign: str,
+    limit: float,
+    window: tuple[int, ...],
+) -> Criterion:
+    """A bound on a measure of the newest returns: the fewest and the most that count."""
+    least, most = window
+    meets, asked = _MEETS[sign], f"{sign} {limit:g}"
+    count, recent = returns.size, returns[-most:]
+    if count < 2:
+        return Criterion(name, asked, "-", "too early", "nothing")
+    value, deviation = float(measure(recent)), recent.std(ddof=1)
+    outcome = _outcome(bool(meets(value, limit))) if count >= least else "too early"
+    # How many normal records, as long and as volatile as this one, meet it.
+    length = int(np.clip(count, least, most))
     noise = np.random.default_rng(0).standard_normal((_PATHS, length))
-    deviation = record.excess.std(ddof=1) if record.excess.size > 1 else 0.0
     lucky, good = (
-        float(meets(deviation * (noise + sharpe / np.sqrt(record.year))).mean())
+        100.0 * meets(measure(deviation * (noise + sharpe / np.sqrt(year))), limit).mean()
         for sharpe in (0.0, _GOOD_SHARPE)
     )
-    if not deviation > 0.0:
-        return "nothing yet: it has shown no risk"
-    missed = f"missed by {_percent(1.0 - good)} at a true {_GOOD_SHARPE:g}"
-    return f"met by {_percent(lucky)} without skill, {missed}"
+    proves = f"met by {lucky:.0f} % without skill, {good:.0f} % at {_GOOD_SHARPE:g}"
+    return Criterion(name, asked, f"{value:.2f}", outcome, proves)
 
 
 def _failures(account: Account, since: str) -> Criterion:
@@ -263,7 +263,7 @@ def _failures(account: Account, since: str) -> Criterion:
 
 def _costs(account: Account, tolerance: float, since: str) -> Criterion:
     """What was paid for the trades that were done, beside what the kernel takes for them."""
-    asked = f"as expected, {_percent(tolerance)}"
+    asked = f"within {100 * tolerance:.0f} %"
     if account.settings.broker.kind == "model":
         return Criterion("costs", asked, "the model's", "met", "nothing: there is no broker")
     kernel, _, _ = account.kernel_at_opening()
@@ -287,10 +287,6 @@ def _outcome(met: bool) -> Outcome:
     return "met" if met else "not met"
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
-
-
 # --- for the terminal ----------------------------------------------------------------------------
 
 
@@ -301,19 +297,17 @@ def judgement_lines(judgement: Judgement, ramp: Ramp) -> Iterator[Table | str]:
     rows = [(c.name, c.asked, c.measured, c.outcome, c.proves) for c in judgement.criteria]
     yield terminal_table(title, columns, rows)
     yield f"by the documented criteria: {judgement.documented}"
-    for name, test, (now, highest) in (
-        ("promotion", PROMOTION, judgement.promotion),
-        ("demotion", DEMOTION, judgement.demotion),
-    ):
-        yield (
-            f"{name}, that the Sharpe ratio is {test.shows} {test.null_sharpe:g}: e-process "
-            f"{now:.3g}, highest {highest:.3g} of {test.threshold:g}"
-        )
-    times = ", ".join(f"{years:g} at {sharpe:g}" for sharpe, years in MEDIAN_YEARS.items())
-    yield f"years until half of all agents are promoted, by their true Sharpe ratio: {times}"
+    tests = (PROMOTION, judgement.promotion), (DEMOTION, judgement.demotion)
+    for test, (now, highest) in tests:
+        claim = f"a Sharpe ratio {test.shows} {test.null_sharpe:g}"
+        yield f"{claim}: e-process {now:.3g}, highest {highest:.3g} of {test.threshold:g}"
+    for sharpe, years in MEDIAN_YEARS.items():
+        sessions = f"{years * SESSIONS_PER_YEAR:,.0f} sessions"
+        yield f"at a true {sharpe:g} half are promoted within {years:g} years, {sessions}"
     place = _RAMP.index(judgement.stage)
     words = {"hold": "hold", "demote": "demote: retrain, and back to paper"}
     if place + 1 < len(_RAMP):
         low, high = getattr(ramp, _RAMP[place + 1]).capital_usd
-        words["promote"] = f"promote to {_RAMP[place + 1]}, ${low:,.0f} to ${high:,.0f}"
+        amounts = f"{compact_dollars(low)} to {compact_dollars(high)}"
+        words["promote"] = f"promote to {_RAMP[place + 1]}, {amounts}"
     yield f"recommended: {words.get(judgement.recommended, 'promote beyond these stages')}"
