@@ -63,6 +63,12 @@ class Stage:
     cost_tolerance: Positive | None = None  # share of the costs that were expected
     as_backtest: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("capital_usd", "months"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise InputError(f"{name} is [{low}, {high}]", "Give the lower number first")
+
 
 @settings
 class Retraining:
@@ -246,7 +252,7 @@ def _of_returns(
         100.0 * meets(measure(deviation * (noise + sharpe / np.sqrt(year))), limit).mean()
         for sharpe in (0.0, _GOOD_SHARPE)
     )
-    proves = f"met by {lucky:.0f} % without skill, {good:.0f} % at {_GOOD_SHARPE:g}"
+    proves = f"met by {lucky:.0f} % without skill, {good:.0f} % at a true {_GOOD_SHARPE:g}"
     return Criterion(name, asked, f"{value:.2f}", outcome, proves)
 
 

@@ -46,8 +46,7 @@ class AlarmRate:
 
     rule: str
     sharpe: float
-    half_a_year: float  # share of paths on which it has acted by then
-    year: float
+    year: float  # share of paths on which it has acted by then
     horizon: float
     median_years: float  # infinite where it acts on fewer than half
 
@@ -70,10 +69,10 @@ def alarm_rates(
                 found[name].append(rule(record))
         for name, parts in found.items():
             at = np.concatenate(parts)
-            early, year, end = (float((at <= limit).mean()) for limit in (126, 252, sessions))
+            year, horizon = (float((at <= last).mean()) for last in (SESSIONS_PER_YEAR, sessions))
             # The lower median: the mean of the middle two would be NaN between two infinities.
             median = float(np.sort(at)[(paths - 1) // 2]) / SESSIONS_PER_YEAR
-            rows.append(AlarmRate(name, sharpe, early, year, end, median))
+            rows.append(AlarmRate(name, sharpe, year, horizon, median))
     return rows
 
 
