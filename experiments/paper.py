@@ -4,8 +4,8 @@ An account is opened once with run=; from then on `account=mine` is enough. Each
 the newest session and decides there, once: called again it does nothing, called after days off it
 says what was missed. every=session goes on for ever, by the exchange's calendar. It trades through
 the kernel that the agent was trained in. action=verify plays the whole account again and compares
-it with what was recorded; action=difference says why it is not the backtest; action=status shows
-it.
+it with what was recorded; action=difference says why it is not the backtest; action=judge says what
+its record proves, and recommends; action=status shows it.
 """
 
 from __future__ import annotations
@@ -39,6 +39,13 @@ from experiments.accounts.account import (
 from experiments.accounts.difference import difference
 from experiments.accounts.events import STORE, open_store
 from experiments.accounts.schedule import Moment, as_of, moment_at, next_decision
+from experiments.accounts.judging import (
+    Ramp,
+    StageName,
+    judge,
+    judgement_lines,
+    record_judgement,
+)
 from experiments.accounts.trading_day import DayReport, run_session
 from experiments.accounts.verification import verify
 from experiments.environments.opening import market_settings
@@ -58,7 +65,7 @@ class PaperSettings:
     """What one call does."""
 
     account: Annotated[str, Field(min_length=1)]
-    action: Literal["decide", "verify", "status", "difference"] = "decide"
+    action: Literal["decide", "verify", "difference", "judge", "status"] = "decide"
     run: str | None = None  # to open the account with
     policy: Literal["best", "last"] = "best"
     feed: Literal["newest", "replay"] = "newest"  # all that the source has, or session by session
@@ -68,6 +75,8 @@ class PaperSettings:
     minutes: Annotated[int, Field(ge=1, le=180)] = 15  # before the close, or after it
     every: Literal["session"] | None = None  # keeps running and decides at every session
     broker: BrokerSettings = Field(default_factory=BrokerSettings)
+    stage: StageName | None = None  # that it is judged at; null: as before, at first paper
+    stages: Ramp
 
 
 def trade(config: DictConfig) -> None:
@@ -91,12 +100,8 @@ def trade(config: DictConfig) -> None:
     while True:
         with run_lock(folder), open_store(folder) as store:
             account = Account(folder, store)
-            if request.action == "decide":
-                _decide(account, request)
-            elif request.action == "verify":
-                _verify(account)
-            elif request.action == "difference":
-                _show_difference(account)
+            if request.action != "status":
+                _ACTIONS[request.action](account, request)
             _show(account)
             decide = account.settings.decide
         if request.every is None or request.action != "decide":
@@ -181,7 +186,7 @@ def _line(report: DayReport) -> str:
     return f"{report.session}: equity ${report.equity_usd:,.2f}, {report.orders} orders{missed}"
 
 
-def _verify(account: Account) -> None:
+def _verify(account: Account, _: PaperSettings) -> None:
     result = verify(account)
     console = Console()
     for text in result.differences[:20]:
@@ -194,7 +199,7 @@ def _verify(account: Account) -> None:
     )
 
 
-def _show_difference(account: Account) -> None:
+def _show_difference(account: Account, _: PaperSettings) -> None:
     newest = dt.date.fromisoformat(account.sessions[-1].content["session"])
     config = dict(account.opened["config"])
     config["data"] = as_of(config["data"], Moment(newest, final=True))
@@ -203,6 +208,14 @@ def _show_difference(account: Account) -> None:
     rows += [[cause, f"{dollars:+,.2f}"] for cause, dollars in result.causes_usd.items()]
     rows += [["account", f"{result.account_usd:,.2f}"]]
     Console().print(terminal_table(f"equity on {newest}, before its trades", ("", "$"), rows))
+
+
+def _judge(account: Account, request: PaperSettings) -> None:
+    judgement = judge(account, request.stages, request.stage)
+    record_judgement(account, judgement)
+    console = Console()
+    for line in judgement_lines(judgement, request.stages):
+        console.print(line)
 
 
 def _show(account: Account) -> None:
@@ -219,6 +232,14 @@ def _show(account: Account) -> None:
             f"{event.content['session']} {event.content['kind']}: {event.content['text']}"
         )
     console.print(f"in {shown_path(account.folder)}")
+
+
+_ACTIONS = {
+    "decide": _decide,
+    "verify": _verify,
+    "difference": _show_difference,
+    "judge": _judge,
+}
 
 
 def main() -> int:
