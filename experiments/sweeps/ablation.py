@@ -25,7 +25,7 @@ from conf.settings import build_settings, settings, settings_to_json
 from experiments.environments.opening import section
 from experiments.runs.folder import ABLATION, check_run_name, run_lock, shown_path
 from experiments.runs.merging import merge_runs
-from experiments.runs.parallel import LOCAL, ParallelSettings, run_tasks
+from experiments.runs.parallel import Workers, run_tasks
 from experiments.runs.record import load_manifest, load_run_config
 from experiments.runs.settings import run_settings
 from experiments.runs.training import validation_scores
@@ -159,10 +159,7 @@ def reopen_ablation(folder: Path) -> Ablation:
 
 
 def train_arms(
-    ablation: Ablation,
-    jobs: int,
-    where: ParallelSettings = LOCAL,
-    on_run: Callable[[], object] = lambda: None,
+    ablation: Ablation, workers: Workers, on_run: Callable[[], object] = lambda: None
 ) -> AblationResult:
     """Do all runs that are not done, and compare; `on_run` is called after each."""
     runs = [(arm, seed) for seed in ablation.settings.seeds for arm in ablation.arms]
@@ -170,7 +167,7 @@ def train_arms(
         (str(ablation.run_folder(*run).absolute()), configuration(ablation.arguments(*run)))
         for run in runs
     ]
-    run_tasks(train_one, tasks, jobs, where, on_run)
+    run_tasks(train_one, tasks, workers, on_run)
     if ablation.settings.cumulative:
         _merge_seeds(ablation)
     return read_result(ablation)

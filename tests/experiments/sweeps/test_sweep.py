@@ -12,6 +12,7 @@ import pytest
 
 from conf.errors import InputError
 from experiments import sweep, train
+from experiments.runs.parallel import Workers
 from experiments.runs.record import load_run_config
 from experiments.runs.training import validation_score
 from experiments.runs.trial_ledger import check_ledger, read_rows
@@ -90,7 +91,7 @@ def trials_of(opened) -> list:
 def test_a_sweep_stopped_after_any_run_ends_with_the_same_trials(tmp_path, played):
     played(None)
     whole = begin_sweep(tmp_path / "whole", [], settings(), None)
-    search(whole, 1)
+    search(whole, Workers())
     expected = trials_of(whole)
     assert len(expected) == 14
     assert {state for _, state, *_ in expected} == {"COMPLETE", "PRUNED"}
@@ -100,10 +101,10 @@ def test_a_sweep_stopped_after_any_run_ends_with_the_same_trials(tmp_path, playe
         opened = begin_sweep(folder, [], settings(), None)
         played(left)
         with pytest.raises(Stopped):
-            search(opened, 1)
+            search(opened, Workers())
         played(None)
         opened = reopen_sweep(folder, None)
-        search(opened, 1)
+        search(opened, Workers())
         assert trials_of(opened) == expected
     assert value_of(ranked(whole)[0]) == max(value for _, _, value, *_ in expected if value)
 
@@ -111,15 +112,15 @@ def test_a_sweep_stopped_after_any_run_ends_with_the_same_trials(tmp_path, playe
 def test_a_trial_is_drawn_the_same_where_it_was_killed_between_two_values(tmp_path, played):
     played(None)
     whole = begin_sweep(tmp_path / "whole", [], settings(), None)
-    search(whole, 1)
+    search(whole, Workers())
     cut = begin_sweep(tmp_path / "cut", [], settings(), None)
-    search(cut, 1)
+    search(cut, Workers())
     journal = tmp_path / "cut" / "study.journal"
     lines = journal.read_bytes().splitlines(keepends=True)
     for keep in range(3, len(lines), 2):
         journal.write_bytes(b"".join(lines[:keep]))
         again = reopen_sweep(tmp_path / "cut", None)
-        search(again, 1)
+        search(again, Workers())
         assert trials_of(again) == trials_of(whole), keep
 
 
@@ -128,7 +129,7 @@ def test_the_score_is_the_mean_of_the_middle_half_and_a_ruined_seed_is_never_pas
 ):
     done = played(None)
     opened = begin_sweep(tmp_path, [], settings(seeds=[0, 1, 2, 7], prune=False), None)
-    search(opened, 1)
+    search(opened, Workers())
     assert len(done) == 14 * 4
     for trial in opened.study.trials:
         scores = scores_of(trial)
@@ -141,7 +142,7 @@ def test_the_score_is_the_mean_of_the_middle_half_and_a_ruined_seed_is_never_pas
 def test_seeds_of_a_trial_below_the_median_are_spared(tmp_path, played):
     done = played(None)
     opened = begin_sweep(tmp_path, [], settings(trials=30), None)
-    search(opened, 1)
+    search(opened, Workers())
     pruned = [t for t in opened.study.trials if value_of(t) is None and t.params["a.count"] < 9]
     assert pruned
     assert all(len(scores_of(trial)) == 1 for trial in pruned)
@@ -198,7 +199,7 @@ def test_a_database_keeps_the_records_of_several_sweeps_in_the_place_of_journals
     played(None)
     storage = f"sqlite:///{tmp_path / 'record.db'}"
     opened = begin_sweep(tmp_path / "a", ["data.path=/there/x.csv"], settings(trials=3), storage)
-    search(opened, 1)
+    search(opened, Workers())
     again = reopen_sweep(tmp_path / "a", storage)
     assert trials_of(again) == trials_of(opened)
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["sweep.json"]
