@@ -228,10 +228,7 @@ def open_workers(where: ParallelSettings, jobs: int) -> Iterator[Workers]:
         elif where.backend == "ray":
             ray = _extra("ray", "ray")
             if not ray.is_initialized():
-                if where.address is not None:
-                    _find_ray(where.address)
-                # Until this process ends: to begin takes Ray some seconds.
-                ray.init(where.address, log_to_driver=False, logging_level=logging.ERROR)
+                _begin_ray(ray, where.address)
             _extra("ray.util.joblib", "ray").register_ray()
             yield Workers(jobs, "ray", {}, (ray.exceptions.RayError,))
         else:
@@ -252,17 +249,19 @@ def _find_scheduler(distributed: Any, address: str) -> None:
         raise _unreachable("dask", address, error) from None
 
 
-def _find_ray(address: str) -> None:
-    """InputError where nobody listens: Ray itself would try for minutes."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
+def _begin_ray(ray: Any, address: str | None) -> None:
+    """Until this process ends: to begin takes Ray some seconds. InputError where none answers."""
+    host, colon, port = (address or "").rpartition("://")[2].rpartition(":")
     try:
-        socket.create_connection((host, int(port)), _WAIT_FOR_ANSWER).close()
-    except (OSError, ValueError) as error:
+        if colon:  # where nobody listens Ray itself would try for minutes
+            socket.create_connection((host, int(port)), _WAIT_FOR_ANSWER).close()
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, ValueError, RuntimeError) as error:
         raise _unreachable("ray", address, error) from None
 
 
-def _unreachable(backend: str, address: str, error: Exception) -> InputError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+def _unreachable(backend: str, address: str | None, error: Exception) -> InputError:
+    reason = str(error).partition("\n")[0] or type(error).__name__
     remedy = {
         "dask": f"Start one (dask scheduler), or give its address: tcp://<host>:8786, or {SLURM}",
         "ray": "Start one (ray start --head), or give its address: <host>:6379",

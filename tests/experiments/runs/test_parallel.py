@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from conf.errors import InputError
+from experiments import ablate, monte_carlo, sweep, walk_forward
 from experiments.runs.parallel import Workers, open_workers, parallel_settings, run_tasks
+from tests.experiments.conftest import TINY
 
 
 def drawn(seed: int) -> np.ndarray:
@@ -151,10 +153,9 @@ def test_settings_that_do_not_go_together_are_refused(given, words):
         parallel_settings({"parallel": given})
 
 
-def opened(backend, address=None, jobs=2):
-    return open_workers(
-        parallel_settings({"parallel": {"backend": backend, "address": address}}), jobs
-    )
+def opened(backend, address=None):
+    where = parallel_settings({"parallel": {"backend": backend, "address": address}})
+    return open_workers(where, 2)
 
 
 def test_missing_packages_and_an_address_where_nobody_answers_are_said(monkeypatch):
@@ -164,8 +165,9 @@ def test_missing_packages_and_an_address_where_nobody_answers_are_said(monkeypat
         words = f"no dask cluster answers at parallel.address={address}: {why}.* Start one"
         with pytest.raises(InputError, match=words), opened("dask", address):
             pass
+    # Ray itself is not asked where nobody listens.
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False))
-    for address in ("127.0.0.1:9", "nowhere"):
+    for address in ("127.0.0.1:9", "nowhere:ray"):
         words = rf"no ray cluster answers at parallel.address={address}.*\(ray start --head\)"
         with pytest.raises(InputError, match=words), opened("ray", address):
             pass
@@ -175,6 +177,23 @@ def test_missing_packages_and_an_address_where_nobody_answers_are_said(monkeypat
     pytest.importorskip("dask_jobqueue")
     with pytest.raises(InputError, match=r"SLURM for workers: .*cores"), opened("dask", "slurm"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        (sweep, TINY),
+        (ablate, (*TINY, "techniques=[larger_batch]")),
+        (walk_forward, (*TINY, "data.sessions=1400")),
+        (monte_carlo, ("run=nowhere",)),
+    ],
+)
+def test_a_cluster_is_reached_before_anything_is_written(command, tmp_path, module, arguments):
+    where = ("parallel.backend=dask", "parallel.address=nowhere")
+    code, _, err = command(module, *arguments, *where)
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith(("error: no dask cluster answers", "error: parallel.backend=dask needs"))
+    assert not list(tmp_path.glob("outputs/*"))
 
 
 @pytest.fixture
