@@ -1,6 +1,8 @@
 """A sweep: checked before it runs, the same whenever it is killed, and every start is counted."""
 
+import io
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -52,12 +54,13 @@ def played(monkeypatch):
     """Runs whose score is known, and which can be stopped after any number of them."""
     done = []
 
-    def play(tasks, left=None):
+    def play(tasks, on_done, left):
         scores = []
         for folder, config in tasks:
             if left is not None and len(done) >= left:
                 raise Stopped
             done.append(Path(folder).name)
+            on_done()
             rate, count = config["a.rate"], config["a.count"]
             scores.append(None if count == 9 else count - abs(rate - 0.01) + config["seed"] / 100)
         return scores
@@ -74,7 +77,7 @@ def played(monkeypatch):
         done.clear()
         monkeypatch.setattr(
             "experiments.sweeps.search.run_tasks",
-            lambda _, tasks, *rest: play(tasks, left),
+            lambda _, tasks, workers, on_done: play(tasks, on_done, left),
         )
         return done
 
@@ -103,9 +106,12 @@ def test_a_sweep_stopped_after_any_run_ends_with_the_same_trials(tmp_path, playe
         with pytest.raises(Stopped):
             search(opened, Workers())
         played(None)
-        opened = reopen_sweep(folder, None)
-        search(opened, Workers())
+        opened, steps = reopen_sweep(folder, None), []
+        search(opened, Workers(), steps.append)
         assert trials_of(opened) == expected
+        assert (
+            sum(steps) == 14 * 3
+        )  # those spared and those of before too: the bar comes to its end
     assert value_of(ranked(whole)[0]) == max(value for _, _, value, *_ in expected if value)
 
 
@@ -155,14 +161,27 @@ def test_seeds_of_a_trial_below_the_median_are_spared(tmp_path, played):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"space": {}}, "sweep.space"),
-        ({"space": {"a": {"kind": "float", "low": 2, "high": 1}}}, "low 2 must be below high 1"),
+        ({"space": {}}, r"sweep.space is empty. Say what is searched: \+sweep.space.agent"),
+        ({"space": {"a": {}}}, "sweep.space is empty"),
+        ({"space": None}, "sweep.space is empty"),
+        (
+            {"space": {"a": {"rate": {"kind": "float", "low": 2, "high": 1}}}},
+            "the settings of sweep.space.a.rate do not go together: low 2 must be below high 1",
+        ),
+        ({"space": {"a": {"kind": "integer", "low": 1}}}, "setting sweep.space.a.high is missing"),
+        ({"space": {"a": {"low": 1, "high": 2}}}, "sweep.space.a.low = 1 is no dimension"),
         ({"space": {"a": {"kind": "float", "low": 0, "high": 1, "log": True}}}, "above 0"),
         ({"space": {"a": {"kind": "integer", "low": 1, "high": 4.5}}}, "must be whole numbers"),
         ({"space": {"a": {"kind": "choice", "values": [1, 1]}}}, "must be different"),
-        ({"space": {"a": {"kind": "normal", "mean": 0}}}, "sweep.space"),
+        ({"space": {"a": {"kind": "normal", "mean": 0}}}, "sweep.space.a = .* is no dimension"),
+        ({"space": {"a": {"kind": "choice", "values": [1]}}}, "a.values = .* give at least 2"),
+        (
+            {"space": {"a": {"kind": "choice", "values": [[1], [2]]}}},
+            'a.values.0 = .* is not valid: write a number, true, false, null or "text"',
+        ),
         ({"space": {"seed": {"kind": "integer", "low": 1, "high": 4}}}, "seed is no dimension"),
         ({"seeds": [1, 1]}, "a seed is named twice"),
+        ({"seeds": []}, r"setting sweep.seeds = \[\] is not valid: give at least 1"),
     ],
 )
 def test_an_impossible_space_is_refused(changes, words):
@@ -250,6 +269,20 @@ def test_a_finished_run_is_left_as_it_is_and_one_of_other_settings_is_refused(fi
     assert (finished_run / "manifest.json").read_bytes() == before
     with pytest.raises(InputError, match="holds a run with other settings"):
         train_one((str(finished_run), {**config, "seed": 99}))
+
+
+def test_a_run_logs_into_its_folder_and_only_warnings_go_to_the_terminal(tmp_path, monkeypatch):
+    def speak(folder, config):
+        logging.getLogger("x").info("step 1")
+        logging.getLogger("x").warning("odd")
+
+    monkeypatch.setattr("experiments.sweeps.search.train_in", speak)
+    terminal = logging.StreamHandler(io.StringIO())
+    monkeypatch.setattr(logging.root, "handlers", [terminal])
+    train_one((str(tmp_path / "run"), {}))
+    assert terminal.stream.getvalue() == "odd\n"
+    assert terminal.level == logging.NOTSET
+    assert "INFO step 1" in (tmp_path / "run" / "train.log").read_text()
 
 
 def test_a_run_that_diverges_is_a_try_without_a_score_and_one_that_cannot_begin_is_a_mistake(
