@@ -27,12 +27,11 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from agents.persistence.strict_json import read_json
-from conf.errors import InputError
+from conf.errors import Diverged, InputError
 from conf.files import write_json
 from conf.settings import settings_to_json
-from experiments.runs.folder import MANIFEST, SWEEP, log_into, shown_path
+from experiments.runs.folder import SWEEP, log_into, shown_path
 from experiments.runs.parallel import Workers, run_tasks
-from experiments.runs.record import load_manifest
 from experiments.runs.training import train_in
 from experiments.sweeps.arguments import portable_override
 from experiments.sweeps.space import (
@@ -185,12 +184,8 @@ def train_one(task: tuple[str, dict[str, Any]]) -> float | None:
     with log_into(folder / "train.log"):
         try:
             return train_in(folder, config)
-        except InputError:
-            # A run that failed is a try; one that could not begin is a mistake.
-            begun = (folder / MANIFEST).is_file()
-            if begun and load_manifest(folder).get("status") == "failed":
-                return None
-            raise
+        except Diverged:
+            return None  # a try, where every other error is a mistake
 
 
 def _pruned(sweep: Sweep, first: int, scores: Mapping[int, float | None]) -> set[int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conf.errors import InputError
+from conf.errors import Diverged, InputError
 from experiments import sweep, train
 from experiments.runs.parallel import Workers
 from experiments.runs.record import load_run_config
@@ -285,18 +285,22 @@ def test_a_run_logs_into_its_folder_and_only_warnings_go_to_the_terminal(tmp_pat
     assert "INFO step 1" in (tmp_path / "run" / "train.log").read_text()
 
 
-def test_a_run_that_diverges_is_a_try_without_a_score_and_one_that_cannot_begin_is_a_mistake(
+def test_a_run_that_diverges_is_a_try_without_a_score_and_every_other_error_is_a_mistake(
     tmp_path, finished_run, monkeypatch
 ):
-    def diverge(folder, config):
-        raise InputError("a gradient is not finite")
+    error = Diverged("a gradient is not finite")
 
-    monkeypatch.setattr("experiments.sweeps.search.train_in", diverge)
-    with pytest.raises(InputError, match="gradient"):
-        train_one((str(tmp_path / "new"), {}))
+    def fail(folder, config):
+        raise error
+
+    monkeypatch.setattr("experiments.sweeps.search.train_in", fail)
+    assert train_one((str(tmp_path / "new"), {})) is None
+    # As on a worker with another processor, where the run cannot go on.
+    error = InputError("the checkpoint was made elsewhere")
     manifest = json.loads((finished_run / "manifest.json").read_text())
     (tmp_path / "new" / "manifest.json").write_text(json.dumps(manifest | {"status": "failed"}))
-    assert train_one((str(tmp_path / "new"), {})) is None
+    with pytest.raises(InputError, match="elsewhere"):
+        train_one((str(tmp_path / "new"), {}))
 
 
 SMALL = (
