@@ -14,11 +14,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.persistence.checkpoint import newest_checkpoint
 from agents.persistence.resume_checks import optimizers_of
-from conf.errors import InputError
+from conf.errors import Diverged, InputError
 
 
 class DivergenceCallback(BaseCallback):
-    """Raises InputError when an observation, a reward, an action or a gradient is not finite.
+    """Raises Diverged when an observation, a reward, an action or a gradient is not finite.
 
     A loss that is not finite has such a gradient. Gradients are checked before each step of the
     optimiser, so the weights, and with them every checkpoint, stay finite.
@@ -70,11 +70,11 @@ def explained_divergence(model: BaseAlgorithm, checkpoints: Path) -> Iterator[No
         raise divergence(model, checkpoints, "the policy's output is not finite") from error
 
 
-def divergence(model: BaseAlgorithm, checkpoints: Path, what: str) -> InputError:
+def divergence(model: BaseAlgorithm, checkpoints: Path, what: str) -> Diverged:
     """The error that names what went wrong and the last good checkpoint."""
     newest = newest_checkpoint(checkpoints)
     last = f"The last good checkpoint is {newest.name}" if newest else "No checkpoint was saved yet"
-    return InputError(
+    return Diverged(
         f"training diverged after step {model.num_timesteps}: {what}",
         f"{last}; lower agent.learning_rate or agent.max_grad_norm and start again",
     )

@@ -22,6 +22,10 @@ class InputError(ValueError):
         return (type(self), (self.problem, self.remedy))
 
 
+class Diverged(InputError):
+    """A training whose numbers are not finite any more: a result of its settings."""
+
+
 def checked_number(name: str, value: object) -> float:
     """A finite number of any numeric type, NumPy's included, as float; InputError otherwise."""
     try:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast, dataclass_transform
 
 from pydantic import (
@@ -62,7 +62,7 @@ def build_settings(kind: Any, values: Mapping[str, Any], where: str) -> Any:
     try:
         built = TypeAdapter(kind).validate_python(dict(values))
     except ValidationError as error:
-        raise _explain(error, where, kind) from None
+        raise _explain(error, where, kind, values) from None
     _refuse_flags_as_numbers(values, built, where)
     return built
 
@@ -86,12 +86,10 @@ def settings_to_json(used: object) -> dict[str, Any]:
     return plain
 
 
-def _explain(error: ValidationError, where: str, kind: Any) -> InputError:
+def _explain(error: ValidationError, where: str, kind: Any, values: object) -> InputError:
     first, known = error.errors(include_url=False)[0], _known_keys(kind)
     location = first["loc"]
-    # As written in a configuration: without the names of a union's members.
-    inside = [str(part) for part in location[:-1] if isinstance(part, int) or part in known]
-    path = ".".join([where, *inside, *map(str, location[-1:])])
+    path = ".".join([where, *_as_written(location, values, known)])
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(known)}"
@@ -99,11 +97,27 @@ def _explain(error: ValidationError, where: str, kind: Any) -> InputError:
     if first["type"] in ("missing", "missing_argument"):
         return InputError(f"setting {path} is missing", f"Give it a value: {path}=...")
     message = re.sub(r"^Value error, ", "", first["msg"])
+    if first["type"] == "too_short":
+        message = f"give at least {first['ctx']['min_length']}"
     if first["type"] == "value_error" and _is_section(first["input"], known):
         # The message names the settings in conflict; printing the whole section would bury it.
-        section = ".".join([where, *(str(part) for part in location if part in known)])
-        return InputError(f"the settings of {section} do not go together: {message}")
+        return InputError(f"the settings of {path} do not go together: {message}")
     return InputError(f"setting {path} = {first['input']!r} is not valid: {message}")
+
+
+def _as_written(
+    location: Sequence[str | int], values: object, known: Collection[str]
+) -> Iterator[str]:
+    """The parts of pydantic's location that stand in a configuration.
+
+    The names of a union's members are left out.
+    """
+    for part in location:
+        given = isinstance(values, Mapping) and part in values
+        if given or isinstance(part, int) or part in known:
+            yield str(part)
+        if given or (isinstance(values, list | tuple) and isinstance(part, int)):
+            values = cast(Any, values)[part]
 
 
 def _is_section(value: object, known: list[str]) -> bool:

@@ -28,7 +28,7 @@ from experiments.reporting.page import write_report
 from experiments.runs.cli import launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import ABLATION, run_lock, shown_path
-from experiments.runs.parallel import PARALLEL_KEYS, parallel_settings
+from experiments.runs.parallel import PARALLEL_KEYS, open_workers, parallel_settings
 from experiments.runs.training import refuse_other_overrides
 from experiments.sweeps.ablation import (
     Ablation,
@@ -63,12 +63,12 @@ def ablate(config: DictConfig) -> None:
     given = {name: plain[name] for name in Invocation.__dataclass_fields__}
     request: Invocation = build_settings(Invocation, given, "ablate")
     where, folder = parallel_settings(plain), Path(HydraConfig.get().runtime.output_dir)
-    with run_lock(folder):
+    with run_lock(folder), open_workers(where, request.jobs) as workers:
         ablation = _open(plain, folder)
         runs = len(ablation.arms) * len(ablation.settings.seeds)
         log.info("%d runs in %s", runs, shown_path(folder))
         with tqdm(total=runs, unit="run", disable=None) as bar:
-            result = train_arms(ablation, request.jobs, where, bar.update)
+            result = train_arms(ablation, workers, bar.update)
         with new_folder(folder / RESULT) as temporary:
             write_json(temporary / "ablation.json", ablation_numbers(ablation, result))
             if request.report:

@@ -28,7 +28,7 @@ from experiments.reporting.page import write_report
 from experiments.runs.cli import launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import shown_path
-from experiments.runs.parallel import LOCAL, ParallelSettings
+from experiments.runs.parallel import ParallelSettings, open_workers
 from experiments.simulation.models import MODELS, FittedModel, ModelName, fit_models
 from experiments.simulation.page import build_page, terminal_tables
 from experiments.simulation.statistics import ModelResult, book_risks
@@ -50,7 +50,7 @@ class MonteCarloSettings:
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95  # of the intervals
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000  # of the bootstrap
     jobs: Annotated[int, Field(ge=1, le=1024)] = 2
-    parallel: ParallelSettings = LOCAL
+    parallel: ParallelSettings = ParallelSettings()
     report: bool = True  # the page and its pictures
 
 
@@ -60,19 +60,19 @@ def monte_carlo(config: DictConfig) -> float:
     request: MonteCarloSettings = build_settings(MonteCarloSettings, own_keys(plain), "monte_carlo")
     if len(set(request.models)) < len(request.models):
         raise InputError("a model is named twice", "Name each once: models=[gbm,bootstrap]")
-    run = open_run(request.run, request.policy, plain)
-    setup = option_setup(run.setup)
-    models = fit_models(setup.loaded, request.models)
-    simulated = simulate_years(
-        models,
-        run.policy,
-        request.beside,
-        setup.settings,
-        request.paths,
-        request.seed,
-        request.jobs,
-        request.parallel,
-    )
+    with open_workers(request.parallel, request.jobs) as workers:
+        run = open_run(request.run, request.policy, plain)
+        setup = option_setup(run.setup)
+        models = fit_models(setup.loaded, request.models)
+        simulated = simulate_years(
+            models,
+            run.policy,
+            request.beside,
+            setup.settings,
+            request.paths,
+            request.seed,
+            workers,
+        )
     results = [_result(*pair, request) for pair in zip(models, simulated, strict=True)]
     numbers = {name: getattr(request, name) for name in ("paths", "seed", "level")}
     header = {**run.header(), **numbers}

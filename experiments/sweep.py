@@ -26,7 +26,7 @@ from experiments.environments.opening import section
 from experiments.runs.cli import launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import SWEEP, run_lock, shown_path
-from experiments.runs.parallel import PARALLEL_KEYS, parallel_settings
+from experiments.runs.parallel import PARALLEL_KEYS, open_workers, parallel_settings
 from experiments.runs.training import refuse_other_overrides
 from experiments.sweeps.arguments import of_runs, prepared
 from experiments.sweeps.page import terminal_lines, write_page
@@ -61,7 +61,7 @@ def sweep(config: DictConfig) -> float | None:
     given = {name: plain[name] for name in Invocation.__dataclass_fields__}
     request: Invocation = build_settings(Invocation, given, "sweep")
     where, folder = parallel_settings(plain), Path(HydraConfig.get().runtime.output_dir)
-    with run_lock(folder):
+    with run_lock(folder), open_workers(where, request.jobs) as workers:
         if plain["resume"] is not None:
             refuse_other_overrides(
                 _INVOCATION, "A sweep keeps its own settings; start a new one to change them"
@@ -75,7 +75,7 @@ def sweep(config: DictConfig) -> float | None:
         log.info("%d trials in %s", opened.settings.trials, shown_path(folder))
         runs = opened.settings.trials * len(opened.settings.seeds)
         with tqdm(total=runs, unit="run", disable=None) as bar:
-            search(opened, request.jobs, where, bar.update)
+            search(opened, workers, bar.update)
         write_json(folder / RESULT, sweep_numbers(opened))
         page = write_page(opened)
     return _print(opened, page)

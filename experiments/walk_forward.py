@@ -31,7 +31,7 @@ from experiments.reporting.terminal import performance_table, verdict_text
 from experiments.runs.cli import GateFailed, launch, quoted
 from experiments.runs.config import plain_config
 from experiments.runs.folder import check_run_name, is_walk, run_lock, shown_path
-from experiments.runs.parallel import PARALLEL_KEYS, parallel_settings
+from experiments.runs.parallel import PARALLEL_KEYS, Workers, open_workers, parallel_settings
 from experiments.runs.record import write_composition
 from experiments.runs.training import INVOCATION_KEYS, refuse_other_overrides
 from experiments.runs.trial_ledger import ledger_of, warn_of_defects
@@ -41,7 +41,7 @@ from experiments.windows.folder import RESULT, WalkForwardRun, open_walk, reopen
 from experiments.windows.page import build_walk_report, terminal_table
 from experiments.windows.results import record_walk, write_result
 from experiments.windows.stitching import WalkForwardResult, run_test, stitch_windows
-from experiments.windows.training import train_windows
+from experiments.windows.training import check_workers, train_windows
 from experiments.windows.windows import find_window
 
 log = logging.getLogger(__name__)
@@ -71,25 +71,29 @@ def walk_forward(config: DictConfig) -> None:
     chosen = {name: section_settings.pop(name) for name in _INVOCATION if name in section_settings}
     request: Invocation = build_settings(Invocation, chosen, "walk_forward")
     where = parallel_settings(plain)
-    walk = _open(plain, section_settings, request)
-    log.info("%d windows in %s", len(walk.windows), shown_path(walk.folder))
-    with ExitStack() as locks:
+    jobs = request.jobs if request.window is None else 1
+    with ExitStack() as opened:
+        workers = Workers()
+        if not request.stitch_only:
+            workers = opened.enter_context(open_workers(where, jobs))
+        walk = _open(plain, section_settings, request, workers)
+        log.info("%d windows in %s", len(walk.windows), shown_path(walk.folder))
         if request.window is None:
-            locks.enter_context(run_lock(walk.folder))
-            windows, jobs = walk.unfinished, request.jobs
+            opened.enter_context(run_lock(walk.folder))
+            windows = walk.unfinished
         else:
-            windows, jobs = (find_window(walk.windows, request.window),), 1
+            windows = (find_window(walk.windows, request.window),)
         if plain["resume"] is None:
             write_composition(Path(HydraConfig.get().runtime.output_dir), config)
         if not request.stitch_only:
             record_start(walk.folder, walk.config, walk.setup.loaded.history.fingerprint)
             inexact = bool(plain["allow_inexact_resume"])
-            train_windows(walk, windows, jobs, where, allow_inexact=inexact)
+            train_windows(walk, windows, workers, allow_inexact=inexact)
         if not _is_complete(walk, request):
             return
         if request.window is not None:
             try:
-                locks.enter_context(run_lock(walk.folder))
+                opened.enter_context(run_lock(walk.folder))
             except InputError:
                 log.info("all windows are finished; another process puts them together")
                 return
@@ -117,14 +121,19 @@ def finish(walk: WalkForwardRun, request: Invocation) -> None:
 
 
 def _open(
-    plain: Mapping[str, Any], section_settings: Mapping[str, Any], request: Invocation
+    plain: Mapping[str, Any],
+    section_settings: Mapping[str, Any],
+    request: Invocation,
+    workers: Workers,
 ) -> WalkForwardRun:
     if plain["resume"] is not None:
         refuse_other_overrides(
             (*INVOCATION_KEYS, *PARALLEL_KEYS, *(f"walk_forward.{name}" for name in _INVOCATION)),
             "A walk-forward keeps its own settings; start a new one to change them",
         )
-        return reopen_walk(resolve_walk(plain["resume"]))
+        walk = reopen_walk(resolve_walk(plain["resume"]))
+        check_workers(walk.request.retrain, workers)
+        return walk
     others = (*INVOCATION_KEYS, "walk_forward", "parallel")
     config = {name: value for name, value in plain.items() if name not in others}
     hydra = HydraConfig.get()
@@ -133,6 +142,7 @@ def _open(
         folder = Path(hydra.sweep.dir).absolute()  # all jobs work on one walk-forward
     if request.stitch_only and not is_walk(folder):
         raise InputError("there is nothing yet to be put together", "Give resume=<its folder>")
+    check_workers(section_settings.get("retrain"), workers)
     return open_walk(config, section_settings, folder, request.window)
 
 

@@ -27,7 +27,7 @@ from agents.pathwise.option_book import OptionTwin
 from agents.pathwise.twin import Books, Days, Earned, Twin
 from agents.ppo.columns import used_columns
 from agents.ppo.short_lstm import LstmState
-from conf.errors import InputError
+from conf.errors import Diverged, InputError
 from conf.settings import settings
 from conf.types import IntArray
 from envs.allocation.market import AllocationSettings, PanelMarket
@@ -144,7 +144,7 @@ class PathwiseTrainer:
         return self._days * self.options.stretches
 
     def update(self) -> Update:
-        """Draw stretches, follow the gradient one step; InputError if it is not finite."""
+        """Draw stretches, follow the gradient one step; Diverged if it is not finite."""
         rate = self._set_rate()
         days = self.draw()
         earned = roll_out(self.policy, self.twins[0], days)
@@ -160,7 +160,7 @@ class PathwiseTrainer:
         for name in ("objective", "grad_norm"):
             if not math.isfinite(getattr(result, name)):
                 what = {"grad_norm": "a gradient"}.get(name, "the objective")
-                raise InputError(
+                raise Diverged(
                     f"pathwise training diverged after update {self.updates_done}: {what} is not "
                     "finite",
                     "Lower its learning_rate or max_grad_norm and start again",

@@ -13,6 +13,7 @@ from envs.options.tape import build_tape
 from experiments.benchmarks.rows import Row, at_least, at_most
 from experiments.benchmarks.settings import Bench
 from experiments.benchmarks.timing import in_turn, seconds_of
+from experiments.runs.parallel import Workers
 from experiments.simulation.models import fit_models
 from experiments.simulation.years import YEAR_SESSIONS, simulate_years
 
@@ -66,7 +67,9 @@ def monte_carlo_rows(bench: Bench) -> list[Row]:
 
     def simulate() -> float:
         return seconds_of(
-            lambda: simulate_years([model], policy, (), raw, request.paths, 0, request.threads)
+            lambda: simulate_years(
+                [model], policy, (), raw, request.paths, 0, Workers(request.threads)
+            )
         )
 
     seconds = in_turn({"years": simulate}, request.repeats, warm_up=False)["years"]

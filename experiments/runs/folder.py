@@ -161,15 +161,22 @@ class PortableFormatter(logging.Formatter):
 
 @contextmanager
 def log_into(path: Path) -> Iterator[None]:
-    """Write what is logged while the block runs into a file too, as a worker has to."""
+    """Write what is logged while the block runs into a file; elsewhere only warnings go.
+
+    So it is in workers, and in this process a run of many does not fill the terminal.
+    """
     handler = logging.FileHandler(path, delay=True)
     handler.setFormatter(PortableFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-    level = logging.root.level
+    level, levels = logging.root.level, {other: other.level for other in logging.root.handlers}
+    for other in levels:
+        other.setLevel(max(other.level, logging.WARNING))
     logging.root.addHandler(handler)
     logging.root.setLevel(logging.INFO)
     try:
         yield
     finally:
+        for other in levels:
+            other.setLevel(levels[other])
         logging.root.setLevel(level)
         logging.root.removeHandler(handler)
         handler.close()

@@ -8,19 +8,23 @@ to itself. What a worker held when it died is submitted again.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import logging
 import os
+import socket
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from joblib import Parallel, delayed, parallel_config
+from pydantic import model_validator
 
 from conf.errors import InputError
 from conf.settings import build_settings, settings
@@ -35,6 +39,7 @@ SLURM = "slurm"  # as the address: dask-jobqueue asks for the workers as its own
 _DEATHS = 3  # of workers in a row, with nothing finished in between
 _WATCH_SECONDS = 1.0
 _WAIT_FOR_WORKERS = 600  # seconds
+_WAIT_FOR_ANSWER = 10  # seconds
 
 # Two trainings in one process would share torch's generators.
 _alone = threading.Lock()
@@ -48,13 +53,21 @@ class ParallelSettings:
     # Of the Dask scheduler (tcp://host:8786, or slurm) or the Ray cluster; null: Ray begins one.
     address: str | None = None
 
-    @property
-    def is_remote(self) -> bool:
-        """Whether the workers may be those of other machines."""
-        return self.backend != "loky"
+    @model_validator(mode="after")
+    def _check_address(self) -> ParallelSettings:
+        if self.backend == "loky" and self.address is not None:
+            raise ValueError(
+                f"address={self.address} is that of a cluster, and backend=loky are processes of "
+                "this machine; give backend=dask or backend=ray, or leave the address away"
+            )
+        if self.backend == "dask" and self.address is None:
+            raise ValueError(
+                "backend=dask needs the address of its scheduler; give "
+                f"address=tcp://<host>:8786, or address={SLURM}"
+            )
+        return self
 
 
-LOCAL = ParallelSettings()
 PARALLEL_KEYS = ("parallel.backend", "parallel.address")
 
 
@@ -66,21 +79,42 @@ def parallel_settings(plain: Mapping[str, Any]) -> ParallelSettings:
     return checked
 
 
+def _of_this_machine() -> dict[str, Any]:
+    return {"initializer": _end_with, "initargs": (os.getpid(),)}
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Where tasks are done, and how many at a time: by default on this machine, one by one.
+
+    Those of a cluster are opened by `open_workers`.
+    """
+
+    jobs: int = 1
+    backend: str = "loky"
+    options: Mapping[str, Any] = field(default_factory=_of_this_machine)  # joblib's
+    lost: tuple[type[Exception], ...] = (BrokenExecutor,)  # the errors that say a worker died
+
+    @property
+    def is_this_process(self) -> bool:
+        """Whether tasks are done one after another in this process."""
+        return self.backend == "loky" and self.jobs == 1
+
+
 def run_tasks(
     function: Callable[[Task], Result],
     tasks: Sequence[Task],
-    jobs: int,
-    where: ParallelSettings = LOCAL,
+    workers: Workers,
     on_done: Callable[[], object] = lambda: None,
 ) -> list[Result]:
-    """`function(task)` for every task, in the order of the tasks, at most `jobs` at a time.
+    """`function(task)` for every task, in the order of the tasks, as many at a time as `workers`.
 
     `loky` with one job runs them in this process; `dask` uses all workers that the scheduler has.
     Function, tasks and results are pickled; workers go to the working directory of the caller,
     which has to be there. `on_done` is called here after each task. Once a failure is known no
     further task is handed out and those that were, up to twice `jobs`, are waited for; then it is
     raised, of several that of the earliest task, with a note that says which one it was. Raises
-    InputError where workers die one after another, and where an extra or an address is missing.
+    InputError where workers die one after another, and where none comes.
     """
     results: dict[int, Result] = {}
     failures: dict[int, Exception] = {}
@@ -88,8 +122,8 @@ def run_tasks(
     # Asked here: torch keeps the number by thread, and joblib hands tasks out from others.
     circumstances = (torch.get_num_threads(), os.getcwd(), os.getpid())
     # Ray gives no result before the last one is there.
-    kind = "list" if where.backend == "ray" else "generator_unordered"
-    with _backend(where, jobs) as lost:
+    kind = "list" if workers.backend == "ray" else "generator_unordered"
+    with parallel_config(workers.backend, **workers.options):
         while len(results) < len(tasks) and not failures:
             before = len(results)
             missing = [number for number in range(len(tasks)) if number not in results]
@@ -98,7 +132,7 @@ def run_tasks(
                 for number in missing
                 if not failures
             )
-            parallel = Parallel(jobs, batch_size=1, pre_dispatch="n_jobs", return_as=kind)
+            parallel = Parallel(workers.jobs, batch_size=1, pre_dispatch="n_jobs", return_as=kind)
             try:
                 for number, result, failure in parallel(calls):
                     if failure is None:
@@ -107,9 +141,14 @@ def run_tasks(
                         continue
                     failure.add_note(f"in task {number + 1} of {len(tasks)}")
                     failures[number] = failure
-            except lost as death:
+            except workers.lost as death:
                 deaths = 1 if len(results) > before else deaths + 1
                 _report_death(death, len(tasks) - len(results), deaths)
+            except TimeoutError:  # of tasks none is raised here
+                raise InputError(
+                    f"no worker came to the scheduler within {_WAIT_FOR_WORKERS} s",
+                    "Start some (dask worker <address>), then go on with resume=",
+                ) from None
     if failures:
         raise failures[min(failures)]
     return [results[number] for number in range(len(tasks))]
@@ -142,8 +181,6 @@ class _Call(Generic[Task, Result]):
 
     def __call__(self) -> tuple[int, Result | None, Exception | None]:
         with _alone:
-            if os.getppid() == self._caller:
-                _end_with(self._caller)
             if os.getcwd() != self._directory:
                 os.chdir(self._directory)
             torch.set_num_threads(self._threads)
@@ -156,51 +193,82 @@ class _Call(Generic[Task, Result]):
 
 
 def _end_with(caller: int) -> None:
-    """End this worker once its caller is gone: killed, it could not tell its workers."""
+    """End this worker once its caller is gone: killed, it could not tell its workers.
+
+    Called as the worker begins, since one that never gets a task would wait for minutes.
+    """
 
     def watch() -> None:
         while os.getppid() == caller:
             time.sleep(_WATCH_SECONDS)
         os._exit(1)
 
-    name = "caller-watch"
-    if not any(thread.name == name for thread in threading.enumerate()):
-        threading.Thread(target=watch, name=name, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
-def _backend(where: ParallelSettings, jobs: int) -> Iterator[tuple[type[Exception], ...]]:
-    """Let joblib use a backend while the block runs; gives the errors that say a worker died."""
+def open_workers(where: ParallelSettings, jobs: int) -> Iterator[Workers]:
+    """The workers of a backend, reached before anything is written, while the block runs.
+
+    Raises InputError where packages are missing and where the address is that of no cluster.
+    """
     with ExitStack() as stack:
         if where.backend == "dask":
             distributed = _extra("distributed", "dask")
-            if where.address is None:
-                raise InputError(
-                    "parallel.backend=dask has no scheduler",
-                    f"Give parallel.address=tcp://<host>:8786, or parallel.address={SLURM}",
-                )
             address: Any = where.address
             if address == SLURM:
                 address = stack.enter_context(_slurm())
                 address.scale(jobs)
+            else:
+                _find_scheduler(distributed, address)
             client = stack.enter_context(distributed.Client(address, set_as_default=False))
-            stack.enter_context(
-                parallel_config(
-                    "dask", client=client, wait_for_workers_timeout=_WAIT_FOR_WORKERS, pure=False
-                )
-            )
-            yield (distributed.KilledWorker,)
+            waiting = {"wait_for_workers_timeout": _WAIT_FOR_WORKERS}
+            options = {"client": client, "pure": False, **waiting}
+            yield Workers(jobs, "dask", options, (distributed.KilledWorker,))
         elif where.backend == "ray":
             ray = _extra("ray", "ray")
             if not ray.is_initialized():
-                # Until this process ends: to begin takes Ray some seconds.
-                ray.init(where.address, log_to_driver=False, logging_level=logging.ERROR)
+                _begin_ray(ray, where.address)
             _extra("ray.util.joblib", "ray").register_ray()
-            stack.enter_context(parallel_config("ray"))
-            yield (ray.exceptions.RayError,)
+            yield Workers(jobs, "ray", {}, (ray.exceptions.RayError,))
         else:
-            stack.enter_context(parallel_config("loky"))
-            yield (BrokenExecutor,)
+            yield Workers(jobs)
+
+
+def _find_scheduler(distributed: Any, address: str) -> None:
+    """InputError where none answers. A client that fails would complain again as it is deleted."""
+
+    async def connect() -> None:
+        options = distributed.Security().get_connection_args("client")
+        comm = await distributed.comm.connect(address, timeout=_WAIT_FOR_ANSWER, **options)
+        await comm.close()
+
+    try:
+        asyncio.run(connect())
+    except Exception as error:  # of another service's answer anything may be made
+        raise _unreachable("dask", address, error) from None
+
+
+def _begin_ray(ray: Any, address: str | None) -> None:
+    """Until this process ends: to begin takes Ray some seconds. InputError where none answers."""
+    host, colon, port = (address or "").rpartition("://")[2].rpartition(":")
+    try:
+        if colon:  # where nobody listens Ray itself would try for minutes
+            socket.create_connection((host, int(port)), _WAIT_FOR_ANSWER).close()
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _unreachable("ray", address, error) from None
+
+
+def _unreachable(backend: str, address: str | None, error: Exception) -> InputError:
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    remedy = {
+        "dask": f"Start one (dask scheduler), or give its address: tcp://<host>:8786, or {SLURM}",
+        "ray": "Start one (ray start --head), or give its address: <host>:6379",
+    }[backend]
+    return InputError(
+        f"no {backend} cluster answers at parallel.address={address}: {reason}", remedy
+    )
 
 
 def _slurm() -> Any:

@@ -197,7 +197,7 @@ def train_agent(job: TrainingJob) -> float | None:
     if (folder / START).is_dir():
         acting_part(model.policy).load_state_dict(load_policy(folder / START).policy.state_dict())
     stage = _pathwise_stage(job, model)
-    places = _places(job)
+    places = episode_places(job.settings, setup)
     record_start(folder, job.config, setup.loaded.history.fingerprint)
     with RunRecord(folder, job.config, seed=top.seed, data=data, replaced=job.replaced) as record:
         validation = _validation(job)
@@ -326,9 +326,12 @@ def _validation(job: TrainingJob) -> Validation:
     )
 
 
-def _places(job: TrainingJob) -> list[Places]:
-    """Where the episodes of each stage begin; none without a curriculum."""
-    curriculum, setup = job.settings.curriculum, job.setup
+def episode_places(settings: RunSettings, setup: MarketSetup) -> list[Places]:
+    """Where the episodes of each stage begin; none without a curriculum.
+
+    InputError where what is trained on does not reach for a stage.
+    """
+    curriculum = settings.curriculum
     if not isinstance(curriculum, CurriculumSettings):
         return []
     market, window = setup.learning

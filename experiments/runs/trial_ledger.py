@@ -33,6 +33,7 @@ ROOT = "outputs"
 FORMER = "trials.parquet"  # of earlier versions: results alone, without hashes
 SEAL = "trial.json"  # in a run folder: the hashes of its rows
 SEAL_FORMAT = 1
+INTENT = "trial.pending"  # in a run folder: the hash of the row that is about to be written
 NOTED = "trial"  # in the manifest: the same hashes, as far as they were known when it was written
 
 # Kinds of rows. Unproven ones were taken over from a ledger without hashes.
@@ -88,20 +89,33 @@ def add_row(
     """Add a row about the run in `folder`, and its hash to that folder; safe among processes.
 
     `is_known` is given all rows and the hashes in the folder, and says whether the row is there
-    already; then nothing is added. The ledger is written first: killed in between, a row is there
-    that no folder knows, which is nobody's loss. Logs a warning where the ledger lacks rows that
-    this folder keeps, and where it is to begin anew among folders that keep some.
+    already; then nothing is added. The folder first says which row it will be: whenever a call is
+    killed, the next one takes up a row that reached the ledger. Logs a warning where the ledger
+    lacks rows that this folder keeps, and where it is to begin anew among folders that keep some.
     """
     with lock_file(ledger.parent / _LOCK) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits for other writers
         rows, seal = read_rows(ledger), sealed_rows(folder)
-        if not rows or not {row["hash"] for row in rows}.issuperset(seal):
+        hashes, intent = {row["hash"] for row in rows}, folder / INTENT
+        if not rows or not hashes.issuperset(seal):
             warn_of_defects(ledger)
+        if intent.is_file():  # a call before was killed; did its row reach the ledger?
+            pending = intent.read_text(encoding="ascii", errors="replace")
+            if pending in hashes and pending not in seal:
+                seal = _sealed(folder, (*seal, pending))
+            intent.unlink()
         if is_known(rows, seal):
             return
-        rows.append(chained(kind, content, rows[-1]["hash"] if rows else _FIRST))
-        write_atomically(ledger, b"".join(_line(row) + b"\n" for row in rows))
-        write_json(folder / SEAL, {"format": SEAL_FORMAT, "rows": [*seal, rows[-1]["hash"]]})
+        row = chained(kind, content, rows[-1]["hash"] if rows else _FIRST)
+        write_atomically(intent, row["hash"].encode())
+        write_atomically(ledger, b"".join(_line(row) + b"\n" for row in (*rows, row)))
+        _sealed(folder, (*seal, row["hash"]))
+        intent.unlink()
+
+
+def _sealed(folder: Path, rows: tuple[str, ...]) -> tuple[str, ...]:
+    write_json(folder / SEAL, {"format": SEAL_FORMAT, "rows": rows})
+    return rows
 
 
 def chained(kind: str, content: Mapping[str, Any], previous: str) -> Row:

@@ -22,7 +22,7 @@ from envs.option_portfolio.market import OptionMarketSettings, build_option_mark
 from experiments.backtests.backtest import Backtest
 from experiments.evaluation.open_run import CASH, pick, run_beside
 from experiments.evaluation.split import INDEX
-from experiments.runs.parallel import LOCAL, ParallelSettings, run_tasks
+from experiments.runs.parallel import Workers, run_tasks
 from experiments.simulation.models import FittedModel
 from risk import metrics
 from risk.bootstrap import equity_curve
@@ -62,8 +62,7 @@ def simulate_years(
     settings: OptionMarketSettings,
     paths: int,
     seed: int,
-    jobs: int = 1,
-    where: ParallelSettings = LOCAL,
+    workers: Workers,
 ) -> list[SimulatedYears]:
     """A year of every book on each of `paths` paths of each model.
 
@@ -90,7 +89,7 @@ def simulate_years(
 
     # A core for each chunk wastes less than two cores for each matrix product.
     with torch_threads(1):
-        done = iter(run_tasks(simulate, chunks, jobs, where))
+        done = iter(run_tasks(simulate, chunks, workers))
     return [_together([next(done) for _ in sizes]) for _ in models]
 
 

@@ -12,6 +12,7 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,13 +23,14 @@ from agents.persistence.strict_json import read_json
 from conf.errors import InputError
 from conf.files import write_json
 from conf.settings import build_settings, settings, settings_to_json
-from experiments.environments.opening import section
+from experiments.environments.opening import open_market, section
+from experiments.environments.setup import MarketSetup
 from experiments.runs.folder import ABLATION, check_run_name, run_lock, shown_path
 from experiments.runs.merging import merge_runs
-from experiments.runs.parallel import LOCAL, ParallelSettings, run_tasks
+from experiments.runs.parallel import Workers, run_tasks
 from experiments.runs.record import load_manifest, load_run_config
-from experiments.runs.settings import run_settings
-from experiments.runs.training import validation_scores
+from experiments.runs.settings import RunSettings, run_settings
+from experiments.runs.training import episode_places, validation_scores
 from experiments.statistics.paired_effects import PairedEffect, paired_effects
 from experiments.sweeps.arguments import portable_override
 from experiments.sweeps.search import train_one
@@ -159,10 +161,7 @@ def reopen_ablation(folder: Path) -> Ablation:
 
 
 def train_arms(
-    ablation: Ablation,
-    jobs: int,
-    where: ParallelSettings = LOCAL,
-    on_run: Callable[[], object] = lambda: None,
+    ablation: Ablation, workers: Workers, on_run: Callable[[], object] = lambda: None
 ) -> AblationResult:
     """Do all runs that are not done, and compare; `on_run` is called after each."""
     runs = [(arm, seed) for seed in ablation.settings.seeds for arm in ablation.arms]
@@ -170,7 +169,7 @@ def train_arms(
         (str(ablation.run_folder(*run).absolute()), configuration(ablation.arguments(*run)))
         for run in runs
     ]
-    run_tasks(train_one, tasks, jobs, where, on_run)
+    run_tasks(train_one, tasks, workers, on_run)
     if ablation.settings.cumulative:
         _merge_seeds(ablation)
     return read_result(ablation)
@@ -262,7 +261,9 @@ def ablation_numbers(ablation: Ablation, result: AblationResult) -> dict[str, An
 def _check(ablation: Ablation) -> None:
     first = ablation.settings.seeds[0]
     plain = configuration(ablation.arguments(WITHOUT, first))
-    run_settings(plain)
+    settings = run_settings(plain)
+    setup = cache(lambda: open_market(settings.market))  # of all runs
+    _check_curriculum(settings, setup)
     composed = {WITHOUT: plain}
     for name, technique in ablation.settings.techniques.items():
         kind = section(plain, "agent").get("kind")
@@ -273,7 +274,7 @@ def _check(ablation: Ablation) -> None:
             )
         try:
             own = composed[name] = configuration(ablation.arguments(name, first))
-            run_settings(own)
+            _check_curriculum(run_settings(own), setup)
         except InputError as error:
             raise InputError(f"technique {name}: {error.problem}", error.remedy) from None
         if own == composed[ablation.before(name)]:
@@ -287,6 +288,12 @@ def _check(ablation: Ablation) -> None:
                 f"technique {name} changes {changed[0]}, by which policies are judged",
                 "Compare techniques of learning; to compare markets use experiments.compare",
             )
+
+
+def _check_curriculum(settings: RunSettings, setup: Callable[[], MarketSetup]) -> None:
+    """InputError where the market has no room for a stage; it is only opened if there are any."""
+    if settings.curriculum.kind != "none":
+        episode_places(settings, setup())
 
 
 def _judging(config: Mapping[str, Any], key: str) -> Any:

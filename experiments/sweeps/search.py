@@ -27,12 +27,11 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from agents.persistence.strict_json import read_json
-from conf.errors import InputError
+from conf.errors import Diverged, InputError
 from conf.files import write_json
 from conf.settings import settings_to_json
-from experiments.runs.folder import MANIFEST, SWEEP, log_into, shown_path
-from experiments.runs.parallel import LOCAL, ParallelSettings, run_tasks
-from experiments.runs.record import load_manifest
+from experiments.runs.folder import SWEEP, log_into, shown_path
+from experiments.runs.parallel import Workers, run_tasks
 from experiments.runs.training import train_in
 from experiments.sweeps.arguments import portable_override
 from experiments.sweeps.space import (
@@ -113,22 +112,24 @@ def reopen_sweep(folder: Path, storage: str | None) -> Sweep:
 
 
 def search(
-    sweep: Sweep,
-    jobs: int,
-    where: ParallelSettings = LOCAL,
-    on_run: Callable[[], object] = lambda: None,
+    sweep: Sweep, workers: Workers, on_runs: Callable[[int], object] = lambda _: None
 ) -> None:
-    """Do all trials that are not done; `on_run` is called after each run."""
+    """Do all trials that are not done; `on_runs` is told of runs as they need doing no more.
+
+    That is how many were done, spared, or done by an earlier call: in the end all of all trials.
+    """
     chosen = sweep.settings
     for first in range(0, chosen.trials, chosen.together):
         numbers = range(first, min(first + chosen.together, chosen.trials))
         waiting = _ask(sweep, numbers)
+        on_runs((len(numbers) - len(waiting)) * len(chosen.seeds))
         if not waiting:
             continue
-        scores = _train(sweep, waiting, chosen.seeds[:1], jobs, where, on_run)
+        scores = _train(sweep, waiting, chosen.seeds[:1], workers, on_runs)
         pruned = _pruned(sweep, first, {number: scores[number][0] for number in waiting})
+        on_runs(len(pruned) * (len(chosen.seeds) - 1))
         others = [number for number in waiting if number not in pruned]
-        more = _train(sweep, others, chosen.seeds[1:], jobs, where, on_run)
+        more = _train(sweep, others, chosen.seeds[1:], workers, on_runs)
         for number in waiting:
             _tell(sweep, number, [*scores[number], *more.get(number, [])], number in pruned)
 
@@ -160,9 +161,8 @@ def _train(
     sweep: Sweep,
     numbers: Sequence[int],
     seeds: Sequence[int],
-    jobs: int,
-    where: ParallelSettings,
-    on_run: Callable[[], object],
+    workers: Workers,
+    on_runs: Callable[[int], object],
 ) -> dict[int, list[float | None]]:
     """The validation scores by trial, in the order of the seeds; None for a run that was ruined."""
     runs = [(number, seed) for number in numbers for seed in seeds]
@@ -170,7 +170,7 @@ def _train(
         (str(sweep.run_folder(*run).absolute()), configuration(sweep.arguments(*run)))
         for run in runs
     ]
-    scores = run_tasks(train_one, tasks, jobs, where, on_run)
+    scores = run_tasks(train_one, tasks, workers, lambda: on_runs(1))
     found: dict[int, list[float | None]] = {number: [] for number in numbers}
     for (number, _), score in zip(runs, scores, strict=True):
         found[number].append(score)
@@ -184,12 +184,8 @@ def train_one(task: tuple[str, dict[str, Any]]) -> float | None:
     with log_into(folder / "train.log"):
         try:
             return train_in(folder, config)
-        except InputError:
-            # A run that failed is a try; one that could not begin is a mistake.
-            begun = (folder / MANIFEST).is_file()
-            if begun and load_manifest(folder).get("status") == "failed":
-                return None
-            raise
+        except Diverged:
+            return None  # a try, where every other error is a mistake
 
 
 def _pruned(sweep: Sweep, first: int, scores: Mapping[int, float | None]) -> set[int]:

@@ -14,7 +14,7 @@ from optuna.distributions import (
 from pydantic import Field, model_validator
 
 from conf.errors import InputError
-from conf.settings import build_settings, settings
+from conf.settings import build_settings, in_one_message, settings
 from experiments.runs.cli import compose_settings
 from experiments.runs.config import plain_config
 from experiments.runs.settings import run_settings
@@ -60,7 +60,10 @@ class Choice:
     """One of some values; a list is written as text, as on the command line: "[64,64]"."""
 
     kind: Literal["choice"]
-    values: Annotated[tuple[Value, ...], Field(min_length=2)]
+    values: Annotated[
+        tuple[Annotated[Value, in_one_message('a number, true, false, null or "text"')], ...],
+        Field(min_length=2),
+    ]
 
     @model_validator(mode="after")
     def _different(self) -> Choice:
@@ -80,6 +83,8 @@ class Choice:
 
 
 Dimension = Annotated[Range | Choice, Field(discriminator="kind")]
+_KINDS = ("float", "integer", "choice")
+_EXAMPLE = "agent.learning_rate={kind: float, low: 1e-5, high: 1e-3, log: true}"
 
 
 @settings
@@ -106,8 +111,17 @@ class SweepSettings:
 
 def sweep_settings(values: Mapping[str, Any]) -> SweepSettings:
     """The section `sweep`, checked; its space may be nested as the settings are."""
-    space = values.get("space")
-    flat = dict(_flattened(space, "")) if isinstance(space, Mapping) else space
+    space = values.get("space") or {}
+    flat = dict(_flattened(space, "")) if isinstance(space, Mapping) else {"": space}
+    if not flat:
+        raise InputError("sweep.space is empty", f"Say what is searched: +sweep.space.{_EXAMPLE}")
+    for name, value in flat.items():
+        if not isinstance(value, Mapping) or value["kind"] not in _KINDS:
+            path = ".".join(filter(None, ("sweep.space", name)))
+            raise InputError(
+                f"{path} = {value!r} is no dimension of a search",
+                f"Write {_EXAMPLE}, kind: integer, or {{kind: choice, values: [a, b]}}",
+            )
     checked: SweepSettings = build_settings(SweepSettings, {**values, "space": flat}, "sweep")
     return checked
 

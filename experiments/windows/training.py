@@ -10,7 +10,7 @@ from agents.persistence.policy_file import DESCRIPTION, WEIGHTS
 from conf.errors import InputError
 from conf.files import new_folder, remove_leftovers
 from experiments.runs.folder import MANIFEST, log_into, run_lock, shown_path
-from experiments.runs.parallel import LOCAL, ParallelSettings, run_tasks
+from experiments.runs.parallel import Workers, run_tasks
 from experiments.runs.training import (
     START,
     TrainingJob,
@@ -26,17 +26,25 @@ log = logging.getLogger(__name__)
 LOG = "walk_forward.log"  # as Hydra names that of the command
 
 
+def check_workers(retrain: object, workers: Workers) -> None:
+    """InputError where windows would be trained together of which each waits for the one before."""
+    if retrain == "fine_tune" and not workers.is_this_process:
+        raise InputError(
+            "windows that are fine-tuned follow one another",
+            "Use walk_forward.jobs=1 and no other parallel.backend",
+        )
+
+
 def train_windows(
     walk: WalkForwardRun,
     windows: Sequence[YearWindow],
-    jobs: int,
-    where: ParallelSettings = LOCAL,
+    workers: Workers,
     *,
     allow_inexact: bool = False,
 ) -> None:
-    """Train these windows, `jobs` of them at a time."""
-    if windows and (jobs > 1 or where.is_remote):
-        _train_in_workers(walk, windows, jobs, where, allow_inexact)
+    """Train these windows, as many at a time as there are workers."""
+    if windows and not workers.is_this_process:
+        _train_in_workers(walk, windows, workers, allow_inexact)
         return
     for window in windows:
         train_window(walk, window, allow_inexact=allow_inexact)
@@ -73,22 +81,13 @@ def train_window(walk: WalkForwardRun, window: YearWindow, *, allow_inexact: boo
 
 
 def _train_in_workers(
-    walk: WalkForwardRun,
-    windows: Sequence[YearWindow],
-    jobs: int,
-    where: ParallelSettings,
-    allow_inexact: bool,
+    walk: WalkForwardRun, windows: Sequence[YearWindow], workers: Workers, allow_inexact: bool
 ) -> None:
     """Train each window in a worker, which logs into the walk-forward's log.
 
     A worker that is killed is replaced, and the window goes on from its newest checkpoint.
     InputError with the reason of the first window that failed.
     """
-    if walk.request.retrain == "fine_tune":
-        raise InputError(
-            "windows that are fine-tuned follow one another",
-            "Use walk_forward.jobs=1 and no other parallel.backend",
-        )
     folder = walk.folder
 
     def train(year: int) -> None:
@@ -104,7 +103,7 @@ def _train_in_workers(
                 ) from None
             log.info("window %s is finished", window.name)
 
-    run_tasks(train, [window.first_test for window in windows], jobs, where)
+    run_tasks(train, [window.first_test for window in windows], workers)
 
 
 def _start_from(walk: WalkForwardRun, previous: YearWindow, window: YearWindow) -> None:

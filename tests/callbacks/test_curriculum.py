@@ -156,7 +156,7 @@ def test_what_the_data_does_not_cover_is_refused(stage, complaint):
 @pytest.mark.parametrize(
     ("stages", "complaint"),
     [
-        ([{}], "at least 2 items"),
+        ([{}], "give at least 2"),
         ([{}, {}], "a stage before the last one has no end"),
         ([{"until": 0.5}, {"until": 0.8}], "the last stage goes on to the end"),
         ([{"until": 0.5}, {"until": 0.4}, {}], "do not rise from stage to stage"),

@@ -1,7 +1,9 @@
 """The ledger of trials: written at launch, and nothing can be taken back."""
 
 import json
+import os
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,6 +20,7 @@ from experiments.runs.trial_ledger import (
     check_ledger,
     content_of,
     read_rows,
+    sealed_rows,
 )
 from experiments.runs.trials import read_trials, record_start, record_trial, trials_on
 from tests.experiments.runs.test_trials import DATA, trial
@@ -58,14 +61,49 @@ def test_to_go_on_is_no_new_start_but_to_begin_anew_under_the_name_is(outputs):
     assert trials_on(outputs / "trials.jsonl", DATA, "validation").num_trials == 9 + 4
 
 
-def test_killed_between_ledger_and_folder_the_file_stays_whole(outputs, monkeypatch):
-    monkeypatch.setattr("experiments.runs.trial_ledger.write_json", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        start(outputs, "quick/a")
-    monkeypatch.undo()
-    start(outputs, "quick/b")
-    check = check_ledger(outputs / "trials.jsonl")
-    assert (check.rows, check.started, check.folders, check.defects) == (2, 2, 1, ())
+def killed_before(step, work):
+    """Whether `work` was killed, in a process of its own, before its step-th change of a file."""
+    child = os.fork()
+    if child == 0:
+        left = step
+
+        def count(change):
+            def changed(*args, **options):
+                nonlocal left
+                left -= 1
+                if left < 0:
+                    os._exit(9)
+                return change(*args, **options)
+
+            return changed
+
+        for name in ("replace", "unlink"):
+            setattr(Path, name, count(getattr(Path, name)))
+        work()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_killed_at_any_moment_of_its_launch_a_run_counts_once(outputs):
+    """Also where another run begins before it goes on, and where it is killed as it does."""
+    ledger = outputs / "trials.jsonl"
+    for step in range(100):
+        name = f"quick/{step}"
+        killed = killed_before(step, lambda: start(outputs, name))  # noqa: B023
+        start(outputs, f"quick/other-{step}")
+        for again in range(100):
+            if not killed_before(again, lambda: start(outputs, name)):  # noqa: B023
+                break
+        start(outputs, name)
+        started = [row["run"] for row in read_rows(ledger)]
+        assert started.count(name) == 1
+        assert len(sealed_rows(outputs / name)) == 1
+        if not killed:
+            break
+    assert step > 5  # intent, ledger and seal were each renamed, and leftovers removed
+    assert check_ledger(ledger).defects == ()
+    assert not list(outputs.rglob("*.pending"))
 
 
 def edited(lines, rng):

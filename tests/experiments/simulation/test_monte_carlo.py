@@ -25,6 +25,7 @@ from envs.options.surface import FlatSurface, VixSurface
 from experiments import monte_carlo
 from experiments.reporting.page import render
 from experiments.reporting.style import number
+from experiments.runs.parallel import Workers
 from experiments.simulation import models as monte_carlo_models
 from experiments.simulation import statistics as monte_carlo_statistics
 from experiments.simulation import years as monte_carlo_years
@@ -146,7 +147,7 @@ def test_a_degenerate_heston_fit_is_warned_of_in_log_and_page(
 def test_years_of_cash_and_index_are_those_of_the_model(models: dict[str, FittedModel]) -> None:
     model = models["gbm"]
     off = replace(settings(), risk=RiskSettings(enabled=False))
-    years = simulate_years([model], Cash(), (), off, 200, 0)[0].books
+    years = simulate_years([model], Cash(), (), off, 200, 0, Workers())[0].books
     length = 1.0  # to the day, for 252 sessions
     np.testing.assert_allclose(years["cash"].total_return, np.expm1(model.rate * length), rtol=1e-9)
     np.testing.assert_allclose(years["policy"].total_return, years["cash"].total_return, rtol=1e-9)
@@ -163,7 +164,7 @@ def test_252_sessions_are_a_year_under_every_model(
     name: str, models: dict[str, FittedModel]
 ) -> None:
     off = replace(settings(), risk=RiskSettings(enabled=False))
-    cash = simulate_years([models[name]], Cash(), (), off, 2, 0)[0].books["cash"]
+    cash = simulate_years([models[name]], Cash(), (), off, 2, 0, Workers())[0].books["cash"]
     years = np.log1p(cash.total_return) / models[name].rate
     np.testing.assert_allclose(years, 1.0, atol=2 / 365)
 
@@ -174,7 +175,7 @@ def test_no_book_beats_cash_where_the_market_is_fair(models: dict[str, FittedMod
     free = replace(OptionPortfolioSettings(), costs={"kind": "flat", "rate_bps": 0.0})
     fair_settings = replace(settings(FlatSurface()), env=free, risk=RiskSettings(enabled=False))
     policy, beside = RandomPolicy(20, 1), ("put_write",)
-    years = simulate_years([fair], policy, beside, fair_settings, 250, 3)[0].books
+    years = simulate_years([fair], policy, beside, fair_settings, 250, 3, Workers())[0].books
     for name in ("policy", "put_write", "buy_and_hold"):
         excess = years[name].total_return - years["cash"].total_return
         assert abs(excess.mean()) < 4 * excess.std() / np.sqrt(250), name
@@ -185,13 +186,15 @@ def test_years_do_not_depend_on_the_number_of_processes_nor_on_the_other_models(
 ) -> None:
     monkeypatch.setattr(monte_carlo_years, "CHUNK", 5)
     bootstrap, gbm = models["bootstrap"], models["gbm"]
-    (alone,) = simulate_years([bootstrap], Cash(), ("put_write",), settings(), 12, 5)
-    _, beside = simulate_years([gbm, bootstrap], Cash(), ("put_write",), settings(), 12, 5, jobs=2)
+    (alone,) = simulate_years([bootstrap], Cash(), ("put_write",), settings(), 12, 5, Workers())
+    _, beside = simulate_years(
+        [gbm, bootstrap], Cash(), ("put_write",), settings(), 12, 5, Workers(2)
+    )
     assert list(alone.books) == ["policy", "managed", "put_write", "buy_and_hold", "cash"]
     for name, years in alone.books.items():
         assert len(years.sharpe) == 12
         assert np.array_equal(years.sharpe, beside.books[name].sharpe), name
-    (other,) = simulate_years([bootstrap], Cash(), (), settings(), 12, 6)
+    (other,) = simulate_years([bootstrap], Cash(), (), settings(), 12, 6, Workers())
     index = "buy_and_hold"
     assert not np.array_equal(other.books[index].sharpe, alone.books[index].sharpe)
 

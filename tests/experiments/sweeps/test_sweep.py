@@ -1,6 +1,8 @@
 """A sweep: checked before it runs, the same whenever it is killed, and every start is counted."""
 
+import io
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -10,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from conf.errors import InputError
+from conf.errors import Diverged, InputError
 from experiments import sweep, train
+from experiments.runs.parallel import Workers
 from experiments.runs.record import load_run_config
 from experiments.runs.training import validation_score
 from experiments.runs.trial_ledger import check_ledger, read_rows
@@ -51,12 +54,13 @@ def played(monkeypatch):
     """Runs whose score is known, and which can be stopped after any number of them."""
     done = []
 
-    def play(tasks, left=None):
+    def play(tasks, on_done, left):
         scores = []
         for folder, config in tasks:
             if left is not None and len(done) >= left:
                 raise Stopped
             done.append(Path(folder).name)
+            on_done()
             rate, count = config["a.rate"], config["a.count"]
             scores.append(None if count == 9 else count - abs(rate - 0.01) + config["seed"] / 100)
         return scores
@@ -73,7 +77,7 @@ def played(monkeypatch):
         done.clear()
         monkeypatch.setattr(
             "experiments.sweeps.search.run_tasks",
-            lambda _, tasks, *rest: play(tasks, left),
+            lambda _, tasks, workers, on_done: play(tasks, on_done, left),
         )
         return done
 
@@ -90,7 +94,7 @@ def trials_of(opened) -> list:
 def test_a_sweep_stopped_after_any_run_ends_with_the_same_trials(tmp_path, played):
     played(None)
     whole = begin_sweep(tmp_path / "whole", [], settings(), None)
-    search(whole, 1)
+    search(whole, Workers())
     expected = trials_of(whole)
     assert len(expected) == 14
     assert {state for _, state, *_ in expected} == {"COMPLETE", "PRUNED"}
@@ -100,26 +104,29 @@ def test_a_sweep_stopped_after_any_run_ends_with_the_same_trials(tmp_path, playe
         opened = begin_sweep(folder, [], settings(), None)
         played(left)
         with pytest.raises(Stopped):
-            search(opened, 1)
+            search(opened, Workers())
         played(None)
-        opened = reopen_sweep(folder, None)
-        search(opened, 1)
+        opened, steps = reopen_sweep(folder, None), []
+        search(opened, Workers(), steps.append)
         assert trials_of(opened) == expected
+        assert (
+            sum(steps) == 14 * 3
+        )  # those spared and those of before too: the bar comes to its end
     assert value_of(ranked(whole)[0]) == max(value for _, _, value, *_ in expected if value)
 
 
 def test_a_trial_is_drawn_the_same_where_it_was_killed_between_two_values(tmp_path, played):
     played(None)
     whole = begin_sweep(tmp_path / "whole", [], settings(), None)
-    search(whole, 1)
+    search(whole, Workers())
     cut = begin_sweep(tmp_path / "cut", [], settings(), None)
-    search(cut, 1)
+    search(cut, Workers())
     journal = tmp_path / "cut" / "study.journal"
     lines = journal.read_bytes().splitlines(keepends=True)
     for keep in range(3, len(lines), 2):
         journal.write_bytes(b"".join(lines[:keep]))
         again = reopen_sweep(tmp_path / "cut", None)
-        search(again, 1)
+        search(again, Workers())
         assert trials_of(again) == trials_of(whole), keep
 
 
@@ -128,7 +135,7 @@ def test_the_score_is_the_mean_of_the_middle_half_and_a_ruined_seed_is_never_pas
 ):
     done = played(None)
     opened = begin_sweep(tmp_path, [], settings(seeds=[0, 1, 2, 7], prune=False), None)
-    search(opened, 1)
+    search(opened, Workers())
     assert len(done) == 14 * 4
     for trial in opened.study.trials:
         scores = scores_of(trial)
@@ -141,7 +148,7 @@ def test_the_score_is_the_mean_of_the_middle_half_and_a_ruined_seed_is_never_pas
 def test_seeds_of_a_trial_below_the_median_are_spared(tmp_path, played):
     done = played(None)
     opened = begin_sweep(tmp_path, [], settings(trials=30), None)
-    search(opened, 1)
+    search(opened, Workers())
     pruned = [t for t in opened.study.trials if value_of(t) is None and t.params["a.count"] < 9]
     assert pruned
     assert all(len(scores_of(trial)) == 1 for trial in pruned)
@@ -154,14 +161,27 @@ def test_seeds_of_a_trial_below_the_median_are_spared(tmp_path, played):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"space": {}}, "sweep.space"),
-        ({"space": {"a": {"kind": "float", "low": 2, "high": 1}}}, "low 2 must be below high 1"),
+        ({"space": {}}, r"sweep.space is empty. Say what is searched: \+sweep.space.agent"),
+        ({"space": {"a": {}}}, "sweep.space is empty"),
+        ({"space": None}, "sweep.space is empty"),
+        (
+            {"space": {"a": {"rate": {"kind": "float", "low": 2, "high": 1}}}},
+            "the settings of sweep.space.a.rate do not go together: low 2 must be below high 1",
+        ),
+        ({"space": {"a": {"kind": "integer", "low": 1}}}, "setting sweep.space.a.high is missing"),
+        ({"space": {"a": {"low": 1, "high": 2}}}, "sweep.space.a.low = 1 is no dimension"),
         ({"space": {"a": {"kind": "float", "low": 0, "high": 1, "log": True}}}, "above 0"),
         ({"space": {"a": {"kind": "integer", "low": 1, "high": 4.5}}}, "must be whole numbers"),
         ({"space": {"a": {"kind": "choice", "values": [1, 1]}}}, "must be different"),
-        ({"space": {"a": {"kind": "normal", "mean": 0}}}, "sweep.space"),
+        ({"space": {"a": {"kind": "normal", "mean": 0}}}, "sweep.space.a = .* is no dimension"),
+        ({"space": {"a": {"kind": "choice", "values": [1]}}}, "a.values = .* give at least 2"),
+        (
+            {"space": {"a": {"kind": "choice", "values": [[1], [2]]}}},
+            'a.values.0 = .* is not valid: write a number, true, false, null or "text"',
+        ),
         ({"space": {"seed": {"kind": "integer", "low": 1, "high": 4}}}, "seed is no dimension"),
         ({"seeds": [1, 1]}, "a seed is named twice"),
+        ({"seeds": []}, r"setting sweep.seeds = \[\] is not valid: give at least 1"),
     ],
 )
 def test_an_impossible_space_is_refused(changes, words):
@@ -198,7 +218,7 @@ def test_a_database_keeps_the_records_of_several_sweeps_in_the_place_of_journals
     played(None)
     storage = f"sqlite:///{tmp_path / 'record.db'}"
     opened = begin_sweep(tmp_path / "a", ["data.path=/there/x.csv"], settings(trials=3), storage)
-    search(opened, 1)
+    search(opened, Workers())
     again = reopen_sweep(tmp_path / "a", storage)
     assert trials_of(again) == trials_of(opened)
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["sweep.json"]
@@ -251,18 +271,36 @@ def test_a_finished_run_is_left_as_it_is_and_one_of_other_settings_is_refused(fi
         train_one((str(finished_run), {**config, "seed": 99}))
 
 
-def test_a_run_that_diverges_is_a_try_without_a_score_and_one_that_cannot_begin_is_a_mistake(
+def test_a_run_logs_into_its_folder_and_only_warnings_go_to_the_terminal(tmp_path, monkeypatch):
+    def speak(folder, config):
+        logging.getLogger("x").info("step 1")
+        logging.getLogger("x").warning("odd")
+
+    monkeypatch.setattr("experiments.sweeps.search.train_in", speak)
+    terminal = logging.StreamHandler(io.StringIO())
+    monkeypatch.setattr(logging.root, "handlers", [terminal])
+    train_one((str(tmp_path / "run"), {}))
+    assert terminal.stream.getvalue() == "odd\n"
+    assert terminal.level == logging.NOTSET
+    assert "INFO step 1" in (tmp_path / "run" / "train.log").read_text()
+
+
+def test_a_run_that_diverges_is_a_try_without_a_score_and_every_other_error_is_a_mistake(
     tmp_path, finished_run, monkeypatch
 ):
-    def diverge(folder, config):
-        raise InputError("a gradient is not finite")
+    error = Diverged("a gradient is not finite")
 
-    monkeypatch.setattr("experiments.sweeps.search.train_in", diverge)
-    with pytest.raises(InputError, match="gradient"):
-        train_one((str(tmp_path / "new"), {}))
+    def fail(folder, config):
+        raise error
+
+    monkeypatch.setattr("experiments.sweeps.search.train_in", fail)
+    assert train_one((str(tmp_path / "new"), {})) is None
+    # As on a worker with another processor, where the run cannot go on.
+    error = InputError("the checkpoint was made elsewhere")
     manifest = json.loads((finished_run / "manifest.json").read_text())
     (tmp_path / "new" / "manifest.json").write_text(json.dumps(manifest | {"status": "failed"}))
-    assert train_one((str(tmp_path / "new"), {})) is None
+    with pytest.raises(InputError, match="elsewhere"):
+        train_one((str(tmp_path / "new"), {}))
 
 
 SMALL = (

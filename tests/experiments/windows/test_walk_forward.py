@@ -373,6 +373,14 @@ def test_a_mistake_is_one_line_and_code_2(command, argument, tmp_path):
     assert not list(tmp_path.glob("outputs/*"))
 
 
+def test_fine_tuned_windows_are_not_trained_together_and_nothing_is_written(command, tmp_path):
+    together = ("walk_forward.retrain=fine_tune", "walk_forward.jobs=2")
+    code, _, err = command(walk_forward, *QUICK, *together)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "windows that are fine-tuned follow one another. Use walk_forward.jobs=1" in err
+    assert not list(tmp_path.glob("outputs/*"))
+
+
 def test_a_folder_that_holds_another_walk_forward_is_not_written_into(command, walked):
     before = {path: path.read_bytes() for path in walked.rglob("*.json")}
     code, _, err = command(walk_forward, *QUICK, f"hydra.run.dir={walked}", "seed=4")
