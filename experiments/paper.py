@@ -38,7 +38,6 @@ from experiments.accounts.account import (
 )
 from experiments.accounts.difference import difference
 from experiments.accounts.events import STORE, open_store
-from experiments.accounts.schedule import Moment, as_of, moment_at, next_decision
 from experiments.accounts.judging import (
     Ramp,
     StageName,
@@ -46,6 +45,7 @@ from experiments.accounts.judging import (
     judgement_lines,
     record_judgement,
 )
+from experiments.accounts.schedule import Moment, as_of, moment_at, next_decision
 from experiments.accounts.trading_day import DayReport, run_session
 from experiments.accounts.verification import verify
 from experiments.environments.opening import market_settings
