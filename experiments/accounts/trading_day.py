@@ -33,6 +33,7 @@ from experiments.accounts.account import (
     state_to_plain,
 )
 from experiments.accounts.events import decoded, encoded
+from experiments.accounts.halts import as_halted, halt_reasons
 from experiments.accounts.orders import (
     Broker,
     BrokerSilent,
@@ -82,7 +83,7 @@ def run_session(account: Account, fresh: BookHistory) -> DayReport:
     report.missed = [str(fresh.dates[session]) for session in new[:-1]]
     if any(e.content["session"] == report.session for e in account.store.of(CLOSED)):
         return report
-    reasons: list[str] = []
+    reasons = halt_reasons(account.folder, account.store, report.session)
     if report.missed:
         _alert(account, report, "missed", f"no decision on {', '.join(report.missed)}")
     if changed:
@@ -163,7 +164,7 @@ def _decided(account: Account, book: Book, reasons: Sequence[str]) -> StepRecord
     action, after = policy.predict(book.observation, state, begins, deterministic=True)
     requested = kernel.quantity_of(action)
     if reasons:
-        requested = reduced_only(requested, kernel.ledger.quantity)
+        requested = reduced_only(as_halted(requested, reasons), kernel.ledger.quantity)
     planned = kernel.plan(requested)
     bound = [] if planned.overlay is None else planned.overlay.bound[0].astype(int).tolist()
     content = {

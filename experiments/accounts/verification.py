@@ -18,8 +18,9 @@ from envs.core.batch import Window
 from envs.core.market import BookMarket
 from experiments.accounts.account import CLOSED, DECISION, EXECUTED, ORDER, Account, as_done
 from experiments.accounts.events import decoded
+from experiments.accounts.halts import as_halted
 from experiments.accounts.trading_day import reduced_only
-from experiments.backtests.backtest import run_backtest
+from experiments.backtests.backtest import Backtest, run_backtest
 
 EQUITY_TOLERANCE = 1e-9
 
@@ -57,8 +58,9 @@ def verify(account: Account) -> Verification:
             planned = kernel.plan(kernel.ledger.quantity)
         else:
             requested = kernel.quantity_of(action)
-            if recorded["nothing_opened_because"]:
-                requested = reduced_only(requested, kernel.ledger.quantity)
+            reasons = recorded["nothing_opened_because"]
+            if reasons:
+                requested = reduced_only(as_halted(requested, reasons), kernel.ledger.quantity)
             planned = kernel.plan(decoded(recorded["requested"]))
             found = {
                 "observation": observation,
@@ -75,8 +77,12 @@ def verify(account: Account) -> Verification:
             observation = kernel.settle(record).observation
     compared = 0
     if account.settings.broker.kind == "model" and len(decisions) == len(days) > 1:
-        compared = len(days) - 1
-        odd += _against_backtest(account, market)
+        # What was held back on a session is no longer the backtest from there on.
+        held_back = (
+            i for i, d in enumerate(days) if decisions[d.session]["nothing_opened_because"]
+        )
+        compared = next(held_back, len(days) - 1)
+        odd += _against_backtest(account, market, compared)
     return Verification(len(days), len(decisions), compared, tuple(odd))
 
 
@@ -106,14 +112,19 @@ def _other_equity(session: str, closed: Mapping[str, Any], equity: float) -> lis
     return [f"{session}: equity is {equity:.9f}, recorded was {was:.9f}"]
 
 
-def _against_backtest(account: Account, market: BookMarket) -> list[str]:
-    """Where the account's book differs from the backtest of the same sessions."""
+def backtest_of(account: Account, market: BookMarket) -> Backtest:
+    """The backtest of the account's sessions, two or more: what it would hold without a broker."""
     options, last = account.market_settings, market.history.num_sessions
-    sessions = [event.content["session"] for event in account.sessions]
     policy = account.policy.policy
     managed = RiskManagedPolicy(policy, options.risk) if options.risk.enabled else policy
-    window = Window(last - len(sessions), last)
-    backtest = run_backtest(managed, market, options.env, window)
+    window = Window(last - len(account.sessions), last)
+    return run_backtest(managed, market, options.env, window)
+
+
+def _against_backtest(account: Account, market: BookMarket, compared: int) -> list[str]:
+    """Where the account's book differs from the backtest of the same first sessions."""
+    sessions = [event.content["session"] for event in account.sessions[:compared]]
+    backtest = backtest_of(account, market)
     held = [decoded(event.content["quantity"])[0] for event in account.store.of(CLOSED)]
     return [
         f"{session}: the backtest holds another book"
