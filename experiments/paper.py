@@ -32,9 +32,11 @@ from experiments.accounts.account import (
     open_account,
 )
 from experiments.accounts.events import STORE, open_store
+from experiments.accounts.halts import halt_on_signal
 from experiments.accounts.trading_day import DayReport, run_session
 from experiments.accounts.verification import verify
 from experiments.evaluation.open_run import REPLACEABLE, TestedRun, open_run
+from experiments.monitoring.watch import show_decision
 from experiments.reporting.terminal import terminal_table
 from experiments.runs.cli import GateFailed, launch
 from experiments.runs.config import plain_config
@@ -71,13 +73,14 @@ def trade(config: DictConfig) -> None:
         raise InputError(f"there is no account {chosen.name}", "Open it: give run=<run folder> too")
     tested = None if request.run is None else open_run(request.run, request.policy, plain)
     folder.mkdir(parents=True, exist_ok=True)
-    with run_lock(folder), open_store(folder) as store:
+    with run_lock(folder), halt_on_signal(folder), open_store(folder) as store:
         if tested is None:
             account = Account(folder, store)
         else:
             account = open_account(folder, store, chosen, tested, _first(request, tested))
         if request.action == "decide":
             _decide(account, request)
+            show_decision(account, replayed=request.feed == "replay")
         elif request.action == "verify":
             _verify(account)
         _show(account)

@@ -30,7 +30,6 @@ PERIODS: tuple[Period, ...] = ("daily", "weekly", "monthly", "quarterly")
 Share = Annotated[float, Field(gt=0.0)]
 Sessions = Annotated[int, Field(ge=2)]
 
-UNDECIDED = "undecided"  # the dead man's alert
 _MONTH = 20  # sessions
 _LEAST_SPREAD = 1e-3  # of an action
 _TOO_FEW = "too few sessions"
@@ -76,6 +75,7 @@ class Check:
     level: Level
     found: str  # the number, with its unit
     bound: str  # what it is held against
+    session: str = ""  # that it is about, where that is not the newest
 
 
 def daily(view: AccountView, undecided: list[str], options: CheckSettings) -> Iterator[Check]:
@@ -84,7 +84,8 @@ def daily(view: AccountView, undecided: list[str], options: CheckSettings) -> It
     last = f"last on {view.decided[-1]}" if view.decided else "never"
     found = f"nothing was decided on {late}" if undecided else last
     bound = "every session of the exchange"
-    yield Check("daily", UNDECIDED, "decided in time", _level(alert=bool(undecided)), found, bound)
+    level, missed = _level(alert=bool(undecided)), (undecided or [""])[-1]
+    yield Check("daily", "undecided", "decided in time", level, found, bound, missed)
 
     shift, warning, alert = view.drift_share, options.drift_warning, options.drift_alert
     level = _level(abs(shift) > warning, abs(shift) > alert)
@@ -194,11 +195,8 @@ def _behaviour(view: AccountView, options: CheckSettings) -> Check:
     return _measured("weekly", "behaviour", "change of the model's mean action", found, far, bound)
 
 
-def monthly(view: AccountView, has_report: bool, options: CheckSettings) -> Iterator[Check]:
-    """The month's report, benchmarks, a stress test of the book, and whether to retrain."""
-    found = "written" if has_report else "missing: action=report writes it"
-    yield Check("monthly", "report", "full report", _level(not has_report), found, "one a month")
-
+def monthly(view: AccountView, options: CheckSettings) -> Iterator[Check]:
+    """Benchmarks, a stress test of the book, and whether to retrain."""
     total = float(view.equity[-1] / view.initial_usd - 1.0)
     cash, index = (float(np.prod(1.0 + x) - 1.0) for x in (view.risk_free, view.index_return))
     bound = f"cash {percent(cash, plus=True)}, index {percent(index, plus=True)}"
@@ -216,9 +214,9 @@ def monthly(view: AccountView, has_report: bool, options: CheckSettings) -> Iter
     known = len(recent) == days and bool(np.isfinite(recent).all())
     below = int((recent < least).sum())
     level = _level(alert=known and below == days)
-    found = f"below on {below} of {days} sessions" if known else _TOO_FEW
-    bound = f"Sharpe ratio ≥ {least:g} once in {days} sessions"
-    yield Check("monthly", "retrain", "performance, or retrain", level, found, bound)
+    found = f"Sharpe ratio below {least:g} on {below} of {days} sessions" if known else _TOO_FEW
+    found += ": retrain" if level is Level.ALERT else ""
+    yield Check("monthly", "retrain", "performance", level, found, "not on all of them")
 
 
 def quarterly(view: AccountView, differences: int, options: CheckSettings) -> Iterator[Check]:

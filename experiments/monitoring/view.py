@@ -300,10 +300,10 @@ def _limits(overlay: RiskOverlay, quantity: FloatArray, before: Book) -> tuple[U
         "gross": ("gross value", limits.max_gross),
         "cash": ("invested", None if limits.min_cash is None else 1.0 - limits.min_cash),
         "delta": ("delta", limits.max_delta),
-        "gamma": ("gamma, for 1 %", limits.max_gamma),
+        "gamma": ("gamma, 1 %", limits.max_gamma),
         "vega": ("vega, a point", limits.max_vega),
         "margin": ("margin", limits.max_margin),
-        "turnover": ("turnover of a month", limits.max_monthly_turnover),
+        "turnover": ("turnover, month", limits.max_monthly_turnover),
     }
     return tuple(
         Use(title, used[name], bound)
@@ -330,10 +330,10 @@ def _breakers(overlay: RiskOverlay, kernel: BookKernel) -> tuple[Use, ...]:
         series = (guard.returns[0, -beta_window:], guard.index_returns[0, -beta_window:])
         beta = float(np.nan_to_num(metrics.slope(*series)))
     bounds = (
-        ("loss of the day, to reduce", loss, options.reduce_at_daily_loss),
-        ("loss of the day, to close", loss, options.close_at_daily_loss),
-        ("drawdown, to halt", fall, options.halt_at_drawdown),
-        ("volatility, to scale down", volatility, options.max_volatility),
-        ("beta, to close", beta, options.max_beta),
+        ("loss, reduces", loss, options.reduce_at_daily_loss),
+        ("loss, closes", loss, options.close_at_daily_loss),
+        ("drawdown, halts", fall, options.halt_at_drawdown),
+        ("volatility, scales", volatility, options.max_volatility),
+        ("beta, closes", beta, options.max_beta),
     )
     return tuple(Use(name, used, bound) for name, used, bound in bounds if bound is not None)
