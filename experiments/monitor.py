@@ -26,7 +26,7 @@ from conf.errors import InputError
 from conf.settings import build_settings, settings
 from experiments.accounts.account import Account, AccountSettings
 from experiments.accounts.events import STORE, open_store
-from experiments.accounts.halts import ask_to_halt, halt_reasons, resume
+from experiments.accounts.halts import HALT, ask_to_halt, halt_reasons, resume
 from experiments.monitoring.checks import PERIODS, Check, CheckSettings, Level
 from experiments.monitoring.notify import VARIABLE, addresses, send_alerts
 from experiments.monitoring.serving import LOOPBACK, open_server
@@ -35,6 +35,7 @@ from experiments.monitoring.watch import due, evening_of, record, renew, run_che
 from experiments.runs.cli import GateFailed, launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import run_lock, shown_path
+from risk.guard import GuardState
 
 ACCOUNTS = Path("outputs") / "accounts"  # as of experiments.paper
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ALERT: "bold red"}
@@ -70,9 +71,11 @@ def monitor(config: DictConfig) -> None:
         _halt(folder, request)
     elif request.action == "resume":
         with _opened(folder) as account:
-            session = account.sessions[-1].content["session"]
-            if not resume(folder, account.store, session, request.why):
+            view = read_account(account)
+            asked = view.halt is not None or (folder / HALT).exists()
+            if not asked and view.guard != GuardState.HALTED.name:
                 raise InputError(f"account {account.name} is not halted")
+            resume(folder, account.store, view.session, request.why)
             _say(f"account {account.name} trades again from its next decision on")
     else:
         _check(folder, request)

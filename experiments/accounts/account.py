@@ -30,6 +30,7 @@ from envs.core.kernel import BookKernel
 from envs.core.market import BookHistory, BookMarket
 from envs.kernels import open_kernel
 from experiments.accounts.events import Event, EventStore, decoded, encoded
+from experiments.accounts.halts import reset_guard
 from experiments.accounts.orders import Execution, total_cost
 from experiments.accounts.recorded import load_history, save_history, session_row, with_sessions
 from experiments.accounts.simulated_broker import Faults
@@ -153,6 +154,7 @@ class Account:
         observed = [observation]
         for day in self.days()[:-1]:
             observed.append(kernel.settle(traded(kernel, day)).observation)
+            reset_guard(kernel, self.store, day.session)
         return Book(market, kernel, observed)
 
     def _check_files(self) -> None:

@@ -22,11 +22,11 @@ import numpy as np
 
 from conf.files import write_json
 from conf.types import FloatArray
-from experiments.accounts.account import ALERT
+from envs.core.kernel import BookKernel
 from experiments.accounts.events import Event, EventStore
 
 HALT = "HALT"
-HALTED, RESUMED = "halted", "resumed"  # kinds of events
+HALTED, RESUMED, ALERT = "halted", "resumed", "alert"  # kinds of events; the last also of others
 REDUCE, FLATTEN = "reduce", "flatten"
 REASONS = {REDUCE: "halted: nothing is opened", FLATTEN: "halted: everything is closed"}
 
@@ -70,15 +70,22 @@ def halt_reasons(folder: Path, store: EventStore, session: str) -> list[str]:
     return [] if present is None else [REASONS[present.content["mode"]]]
 
 
-def resume(folder: Path, store: EventStore, session: str, why: str = "") -> bool:
-    """Let the account trade again from its next decision on; False where it was not halted."""
+def resume(folder: Path, store: EventStore, session: str, why: str = "") -> None:
+    """Let the account trade again from the decision after `session` on, its newest.
+
+    The risk module's guard is reset too, where it halted the book.
+    """
     halt_reasons(folder, store, session)
-    if halted(store) is None:
-        return False
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     store.append(RESUMED, {"session": session, "why": why, "at": now})
     (folder / HALT).unlink(missing_ok=True)
-    return True
+
+
+def reset_guard(kernel: BookKernel, store: EventStore, session: str) -> None:
+    """In a replay that has left `session`: end a halt by the guard where a person resumed there."""
+    resumed = any(event.content["session"] == session for event in store.of(RESUMED))
+    if kernel.overlay is not None and resumed:
+        kernel.overlay.reset(np.ones(kernel.num_envs, np.bool_))
 
 
 def as_halted(requested: FloatArray, reasons: Sequence[str]) -> FloatArray:

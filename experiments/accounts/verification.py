@@ -18,7 +18,7 @@ from envs.core.batch import Window
 from envs.core.market import BookMarket
 from experiments.accounts.account import CLOSED, DECISION, EXECUTED, ORDER, Account, as_done
 from experiments.accounts.events import decoded
-from experiments.accounts.halts import as_halted
+from experiments.accounts.halts import RESUMED, as_halted, reset_guard
 from experiments.accounts.trading_day import reduced_only
 from experiments.backtests.backtest import Backtest, run_backtest
 
@@ -75,13 +75,14 @@ def verify(account: Account) -> Verification:
             odd += _other_equity(day.session, closed[day.session], float(kernel.ledger.equity[0]))
         if day is not days[-1]:
             observation = kernel.settle(record).observation
+            reset_guard(kernel, account.store, day.session)
     compared = 0
     if account.settings.broker.kind == "model" and len(decisions) == len(days) > 1:
-        # What was held back on a session is no longer the backtest from there on.
-        held_back = (
-            i for i, d in enumerate(days) if decisions[d.session]["nothing_opened_because"]
-        )
-        compared = next(held_back, len(days) - 1)
+        # What was held back, or released by a person, is no longer the backtest from there on.
+        resumed = {event.content["session"] for event in account.store.of(RESUMED)}
+        apart = [i for i, d in enumerate(days) if decisions[d.session]["nothing_opened_because"]]
+        apart += [i + 1 for i, d in enumerate(days) if d.session in resumed]
+        compared = min([*apart, len(days) - 1])
         odd += _against_backtest(account, market, compared)
     return Verification(len(days), len(decisions), compared, tuple(odd))
 

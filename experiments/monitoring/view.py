@@ -30,7 +30,7 @@ from experiments.accounts.account import (
     traded,
 )
 from experiments.accounts.events import Event, decoded
-from experiments.accounts.halts import halted
+from experiments.accounts.halts import halted, reset_guard
 from experiments.accounts.orders import symbols_at
 from experiments.accounts.verification import backtest_of
 from risk import metrics
@@ -171,6 +171,7 @@ def read_account(account: Account) -> AccountView:
             played.orders[:0] = _model_trades(market, day, held, record)
         if day is not days[-1]:
             kernel.settle(record)
+            reset_guard(kernel, store, day.session)
             played.exposures.append({k: float(v[0]) for k, v in kernel.exposures().items()})
     n, quantity, options = len(days), kernel.ledger.quantity, account.market_settings
     window = Window(last + 1 - n, last + 1) if n > 1 else None

@@ -12,13 +12,15 @@ from experiments.accounts.halts import HALT, HALTED, ask_to_halt, halt_on_signal
 from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify
 from experiments.evaluation.open_run import open_run
+from experiments.monitoring.view import read_account
 from tests.experiments.accounts.test_paper import play
 
 
 @pytest.fixture
-def going_on(finished_run, tmp_path):
+def going_on(finished_run, tmp_path, request):
     """An account of three sessions; gives its folder and a function for the next session."""
-    tested = open_run(str(finished_run), "best")
+    risk = {"guard": {"halt_at_drawdown": getattr(request, "param", 0.2)}}
+    tested = open_run(str(finished_run), "best", {"risk": risk})
     play(tmp_path, tested, 3)
     stops = iter(range(tested.setup.history.num_sessions - 56, tested.setup.history.num_sessions))
 
@@ -41,8 +43,8 @@ def test_a_touched_file_lets_positions_shrink_until_a_person_resumes(going_on):
     assert decide()[1] == reasons
     with open_store(folder) as store:
         assert len(store.of(HALTED)) == 1
-        assert resume(folder, store, "2020-01-01")
-        assert not resume(folder, store, "2020-01-01")
+        resume(folder, store, store.of(CLOSED)[-1].content["session"])
+        assert halted(store) is None
     held, reasons = decide()
     assert reasons == []
     assert (np.abs(held[-1]) > np.abs(held[-2])).any()
@@ -84,3 +86,20 @@ def test_a_signal_leaves_the_file(tmp_path):
         os.kill(os.getpid(), signal.SIGUSR1)
     assert '"by": "signal"' in (tmp_path / HALT).read_text()
     assert signal.getsignal(signal.SIGUSR1) is before
+
+
+@pytest.mark.parametrize("going_on", [1e-6], indirect=True)
+def test_a_person_releases_what_the_guard_halted(going_on):
+    """It is halted again by its next loss: here sessions of any loss close the book."""
+    folder, decide = going_on
+    with open_store(folder) as store:
+        before = read_account(Account(folder, store))
+        assert (before.guard, before.positions) == ("HALTED", ())
+        resume(folder, store, before.session)
+    held, reasons = decide()
+    assert reasons == []
+    assert np.abs(held[-1]).max() > 0
+    with open_store(folder) as store:
+        account = Account(folder, store)
+        assert verify(account).differences == ()
+        assert read_account(account).equity_after == store.of(CLOSED)[-1].content["equity_usd"]
