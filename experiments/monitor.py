@@ -27,7 +27,7 @@ from conf.settings import build_settings, settings
 from experiments.accounts.account import Account, AccountSettings
 from experiments.accounts.events import STORE, open_store
 from experiments.accounts.halts import HALT, ask_to_halt, halt_reasons, resume
-from experiments.monitoring.checks import PERIODS, Check, CheckSettings, Level
+from experiments.monitoring.checks import PERIODS, Check, CheckSettings, Level, Period
 from experiments.monitoring.notify import VARIABLE, addresses, send_alerts
 from experiments.monitoring.serving import LOOPBACK, open_server
 from experiments.monitoring.view import read_account
@@ -110,7 +110,7 @@ def _check(folder: Path, request: MonitorSettings) -> None:
         periods = PERIODS if every else due(account)
         checks = run_checks(account, view, periods, now, request.checks, request.decided_by)
         view = record(account, view, checks)
-        others = [p for p in ("daily", "weekly") if p not in periods]
+        others: tuple[Period, ...] = () if "weekly" in periods else ("weekly",)
         shown = [*checks, *run_checks(account, view, others, now, request.checks)]
         renew(account, view, shown, now)
         if request.action == "report" or "monthly" in periods:

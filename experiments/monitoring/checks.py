@@ -122,7 +122,7 @@ def _use(key: str, title: str, uses: Sequence[Use], options: CheckSettings) -> C
         return Check("daily", key, title, Level.OK, "no risk module", bound)
     most = max(uses, key=lambda use: use.share)
     level = _level(most.share > options.near_limit, most.share > 1.0 + 1e-6)
-    return Check("daily", key, title, level, f"{percent(most.share, 0)} used, {most.name}", bound)
+    return Check("daily", key, title, level, f"{percent(most.share, 0)} used ({most.name})", bound)
 
 
 def _state(view: AccountView) -> Check:
@@ -152,7 +152,7 @@ def _regime(view: AccountView, options: CheckSettings) -> Check:
 def _trades(view: AccountView) -> Check:
     orders = [order for order in view.orders if order.session == view.session]
     odd = sorted({order.end for order in orders} - {"filled", MODEL})
-    found = f"{len(orders)}, cost {dollars(float(view.cost[-1]), 2)}"
+    found = f"{len(orders)} orders, cost {dollars(float(view.cost[-1]), 2)}"
     found += f"; not done in full: {', '.join(odd)}" if odd else ""
     bound = f"all done, for {dollars(view.planned_cost, 2)}"
     return Check("daily", "trades", "executed trades", _level(bool(odd)), found, bound)
