@@ -26,7 +26,7 @@ from conf.errors import InputError
 from conf.settings import build_settings, settings
 from experiments.accounts.account import Account, AccountSettings
 from experiments.accounts.events import STORE, open_store
-from experiments.accounts.halts import HALT, ask_to_halt, halt_reasons, resume
+from experiments.accounts.halts import HALT, ask_to_halt, halt_on_signal, halt_reasons, resume
 from experiments.monitoring.checks import PERIODS, Check, CheckSettings, Level, Period
 from experiments.monitoring.notify import VARIABLE, addresses, send_alerts
 from experiments.monitoring.serving import LOOPBACK, open_server
@@ -84,7 +84,7 @@ def monitor(config: DictConfig) -> None:
 @contextmanager
 def _opened(folder: Path) -> Iterator[Account]:
     """The account, once no other process writes into it."""
-    with run_lock(folder, wait=True), open_store(folder) as store:
+    with run_lock(folder, wait=True), halt_on_signal(folder), open_store(folder) as store:
         yield Account(folder, store)
 
 

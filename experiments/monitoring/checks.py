@@ -206,7 +206,8 @@ def monthly(view: AccountView, options: CheckSettings) -> Iterator[Check]:
 
     loss, most = view.scan_loss, options.max_scan_loss
     title, bound = "stress: worst of 16 moves of the market", f"≤ {percent(most, 0)} of equity"
-    yield _measured("monthly", "stress", title, percent(loss), loss > most, bound)
+    found = percent(loss) if math.isfinite(loss) else "no options"
+    yield Check("monthly", "stress", title, _level(loss > most), found, bound)
 
     rolling = rolling_sharpe(view.returns, view.risk_free, options.window, view.sessions_per_year)
     days, least = options.degraded_sessions, options.min_sharpe

@@ -168,35 +168,27 @@ def _uses_chart(uses: Sequence[Use]) -> Chart:
 
 
 def _positions(view: AccountView) -> Iterator[Item]:
-    if view.greeks:
-        equity = float(view.equity[-1])
-        greeks = tuple(
-            (shown_name(name), dollars(value, 2), percent(value / equity, 2), _GREEKS[name])
+    equity, loss, options = float(view.equity[-1]), view.scan_loss, "vega" in view.greeks
+    if options:
+        rows = [
+            (name, dollars(value, 2), percent(value / equity, 2), _GREEKS[name])
             for name, value in view.greeks.items()
-        )
-        loss = view.scan_loss
-        stress = (
-            ("worst of 16 moves", dollars(-loss * equity, 2), percent(-loss, 2), "stress test"),
-        )
-        rows = greeks + (stress if math.isfinite(loss) else ())
-        yield Table("Greeks of the book", ("measure", "dollars", "of equity", "unit"), rows)
+        ]
+        rows.append(("worst of 16 moves", dollars(-loss * equity, 2), percent(-loss, 2), "stress"))
+        columns: tuple[str, ...] = ("measure", "dollars", "of equity", "unit")
+        yield Table("Greeks of the book", columns, tuple(rows))
     if not view.positions:
         yield Text("Nothing is held.")
         return
-    held = tuple(
-        (
-            contract(p.symbol),
-            dollars(p.value_usd, 2),
-            dollars(p.delta_usd),
-            dollars(p.gamma_usd),
-            dollars(p.vega_usd, 2),
-            number(p.quantity, 3),
-            number(p.price_usd),
-        )
-        for p in sorted(view.positions, key=lambda p: -abs(p.value_usd))
-    )
-    columns = ("held", "value", "delta", "gamma", "vega", "units", "price, $")
-    yield Table(f"Positions after the trades of {view.session}", columns, held)
+    held = []
+    for p in sorted(view.positions, key=lambda p: -abs(p.value_usd)):
+        greeks = (dollars(p.delta_usd), dollars(p.gamma_usd), dollars(p.vega_usd, 2))
+        own = greeks if options else (percent(p.value_usd / equity),)
+        traded = (number(p.quantity, 3), number(p.price_usd))
+        held.append((contract(p.symbol), dollars(p.value_usd, 2), *own, *traded))
+    own_columns = ("delta", "gamma", "vega") if options else ("of equity",)
+    columns = ("held", "value", *own_columns, "units", "price, $")
+    yield Table(f"Positions after the trades of {view.session}", columns, tuple(held))
 
 
 def contract(symbol: str) -> str:
