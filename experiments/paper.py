@@ -38,6 +38,7 @@ from experiments.accounts.account import (
 )
 from experiments.accounts.difference import difference
 from experiments.accounts.events import STORE, open_store
+from experiments.accounts.halts import halt_on_signal
 from experiments.accounts.judging import (
     Ramp,
     StageName,
@@ -50,6 +51,7 @@ from experiments.accounts.trading_day import DayReport, run_session
 from experiments.accounts.verification import verify
 from experiments.environments.opening import market_settings
 from experiments.evaluation.open_run import REPLACEABLE, open_run
+from experiments.monitoring.watch import show_decision
 from experiments.reporting.terminal import terminal_table
 from experiments.runs.cli import GateFailed, launch
 from experiments.runs.config import plain_config
@@ -98,7 +100,7 @@ def trade(config: DictConfig) -> None:
     if request.run is not None:
         _open(folder, chosen, request, plain)
     while True:
-        with run_lock(folder), open_store(folder) as store:
+        with run_lock(folder), halt_on_signal(folder), open_store(folder) as store:
             account = Account(folder, store)
             if request.action != "status":
                 _ACTIONS[request.action](account, request)
@@ -150,11 +152,13 @@ def _decide(account: Account, request: PaperSettings) -> None:
     if moment is None:
         for fresh in _replayed(account, source, request):
             console.print(_line(run_session(account, fresh)))
+        show_decision(account, replayed=True)
         return
     # A session that has begun and is not to be decided yet is none.
     stop = int(np.searchsorted(source.dates, np.datetime64(moment.session), "right"))
     fresh = source.sessions(0, stop)
     console.print(_line(run_session(account, fresh, moment.session, moment.final)))
+    show_decision(account, replayed=False)
 
 
 def _replayed(

@@ -213,6 +213,11 @@ class BookKernel(BatchKernel):
         ledger, where = self.ledger, (self.path, self.session, self.start)
         return BookState(self.options, *where, ledger.quantity, ledger.cash, ledger.equity)
 
+    def risk_book(self) -> Book:
+        """The books at this close as the risk module sees them; InputError where none can be."""
+        row = self._row()
+        return self._risk_book(self._mark.take(row, axis=0), row)
+
     def episode_summary(self, index: int) -> dict[str, float]:
         """Reward, length, return, Sharpe, drawdown, turnover and costs of a finished episode."""
         initial = self.options.initial_equity_usd

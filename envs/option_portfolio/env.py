@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 from gymnasium import spaces
@@ -28,18 +29,22 @@ class OptionPortfolioKernel(BookKernel):
     options: OptionPortfolioSettings
 
     def _prepare(self) -> None:
-        market, overlay = self.market, self.overlay
+        market = self.market
         sizing = at_price_level(self.options.sizing, float(market.history.close[0, 0]))
         self.options = replace(self.options, sizing=sizing)
         self.action_space = spaces.Box(-1.0, 1.0, (market.tape.num_slots,), dtype=np.float32)
-        if overlay is not None:
-            needs_scan = overlay.options.limits.max_margin is not None
-            self._risk_view = RiskView(market, overlay.options.scan if needs_scan else None)
         self._rows = market.rows
         self._rolled = np.ascontiguousarray(market.tape.rolled)  # or `take` copies all of it
         self._observation = BookObservation(
             market.observed, self._rows, self.options.initial_equity_usd
         )
+
+    @cached_property
+    def _risk_view(self) -> RiskView:
+        scan = None
+        if self.overlay is not None and self.overlay.options.limits.max_margin is not None:
+            scan = self.overlay.options.scan
+        return RiskView(self.market, scan)
 
     def exposures(self) -> dict[str, FloatArray]:
         """Greeks (N,) of the book held into the last close, as of the close before it.

@@ -38,18 +38,19 @@ class RiskView:
         )
 
 
-def scan_market(market: OptionMarket, options: ScanSettings) -> FloatArray:
+def scan_market(
+    market: OptionMarket, options: ScanSettings, sessions: slice = slice(None)
+) -> FloatArray:
     """What a unit of each contract gains in each margin scenario, (P, T, M, 16) dollars."""
     tape, history = market.tape, market.history
-    by_session = (slice(None), None, None)
+    by_session = (sessions, None, None)
     rate, dividend_yield = history.rate[by_session], history.dividend_yield[by_session]
-    tau = (tape.days_to_expiry / DAYS_PER_YEAR)[:, :, None]
+    tau = (tape.days_to_expiry[sessions] / DAYS_PER_YEAR)[:, :, None]
+    strike, is_call = tape.strike[:, sessions, :, None], tape.is_call[:, None]
+    vol_scale, mark = tape.vol_scale[sessions, :, None], tape.mark[:, sessions]
 
     def reprice(spot: FloatArray, vol: FloatArray) -> FloatArray:
-        strike, is_call = tape.strike[..., None], tape.is_call[:, None]
-        return price(
-            spot, strike, tau, vol * tape.vol_scale[..., None], rate, dividend_yield, is_call
-        )
+        return price(spot, strike, tau, vol * vol_scale, rate, dividend_yield, is_call)
 
-    spot = np.broadcast_to(history.close[:, :, None], tape.mark.shape)
-    return scan_gains(reprice, spot, tape.vol, tape.mark, options)
+    spot = np.broadcast_to(history.close[:, sessions, None], mark.shape)
+    return scan_gains(reprice, spot, tape.vol[:, sessions], mark, options)

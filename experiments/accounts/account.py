@@ -31,6 +31,7 @@ from envs.core.market import BookHistory, BookMarket
 from envs.kernels import open_kernel
 from envs.market.history import MarketHistory
 from experiments.accounts.events import Event, EventStore, decoded, encoded
+from experiments.accounts.halts import release_guard, resumed_sessions
 from experiments.accounts.orders import Execution, total_cost
 from experiments.accounts.recorded import load_history, save_history, session_row, with_sessions
 from experiments.accounts.simulated_broker import Faults
@@ -86,6 +87,7 @@ class Day:
     requested: FloatArray | None  # (1, M) units; None: nothing was decided, the book was kept
     executions: Sequence[Execution] | None  # None: as the kernel planned it
     places: Mapping[str, int]  # order -> instrument
+    resumed: bool = False  # a person let it trade again after this session
 
     def quantity_done(self, held: FloatArray) -> FloatArray:
         """Units (1, M) after what was done, from what was held before."""
@@ -159,14 +161,15 @@ class Account:
                 break
             own = done.setdefault(event.content["order"], {})
             own[event.content["id"]] = Execution(**event.content)
-        model = self.settings.broker.kind == "model"
+        model, resumed = self.settings.broker.kind == "model", resumed_sessions(self.store)
         days = []
         for event in self.sessions:
             session = event.content["session"]
             decision, places = decisions.get(session), orders.get(session, {})
             requested = None if decision is None else decoded(decision["requested"])
             executions = [each for order in places for each in done.get(order, {}).values()]
-            days.append(Day(session, requested, None if model else executions, places))
+            done_of = None if model else executions
+            days.append(Day(session, requested, done_of, places, session in resumed))
         return days
 
     def kernel_at_opening(
@@ -228,7 +231,15 @@ def taken_through(kernel: BookKernel, day: Day) -> ObsArray:
     """Trade as it was done on that day and settle; what is observed then, (1, D)."""
     held = kernel.ledger.quantity
     planned = kernel.plan(held if day.requested is None else day.requested)
-    return kernel.settle(as_done(kernel, planned, day)).observation
+    return settled(kernel, as_done(kernel, planned, day), day)
+
+
+def settled(kernel: BookKernel, executed: StepRecord, day: Day) -> ObsArray:
+    """Settle what was executed on that day; what is observed then, (1, D)."""
+    observation = kernel.settle(executed).observation
+    if day.resumed:
+        release_guard(kernel)
+    return observation
 
 
 def as_done(kernel: BookKernel, planned: StepRecord, day: Day) -> StepRecord:

@@ -71,9 +71,10 @@ class EventStore:
         self._keep(event)
         return event
 
-    def of(self, kind: str) -> list[Event]:
-        """The events of a kind."""
-        return self._by_kind.get(kind, [])[:]
+    def of(self, *kinds: str) -> list[Event]:
+        """The events of these kinds."""
+        found = [event for kind in kinds for event in self._by_kind.get(kind, ())]
+        return sorted(found, key=lambda event: event.number) if len(kinds) > 1 else found
 
     def _keep(self, event: Event) -> None:
         self.events.append(event)

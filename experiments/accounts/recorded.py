@@ -39,7 +39,9 @@ def save_history(history: BookHistory, path: Path) -> None:
         if isinstance(getattr(history, column.name), str | float | tuple)
     }
     about = {"kind": kind, "columns": json.dumps(plain)}
-    write_atomically(path, safetensors.numpy.save(_columns(history), metadata=about))
+    # The library writes memory as it lies: an array in another order would come back scrambled.
+    columns = {name: np.ascontiguousarray(values) for name, values in _columns(history).items()}
+    write_atomically(path, safetensors.numpy.save(columns, metadata=about))
 
 
 def load_history(path: Path) -> BookHistory:

@@ -34,6 +34,7 @@ from experiments.accounts.account import (
 from experiments.accounts.brokers import open_broker
 from experiments.accounts.data_checks import doubts
 from experiments.accounts.events import decoded, encoded
+from experiments.accounts.halts import as_halted, halt_reasons
 from experiments.accounts.order_flow import OrderFlow
 from risk.book import reduced
 
@@ -83,7 +84,8 @@ def run_session(
     report.missed = _missed(account)
     if report.missed:
         alert("missed", f"no decision on {', '.join(report.missed)}")
-    reasons = [alert(*doubt) for doubt in found]
+    reasons = halt_reasons(account.folder, account.store, report.session)
+    reasons += [alert(*doubt) for doubt in found]
     # What was done on earlier sessions and not reported then belongs to the book that comes now.
     book = account.book()
     broker = open_broker(account, book)
@@ -136,7 +138,7 @@ def _decided(account: Account, book: Book, reasons: Sequence[str]) -> StepRecord
     action, after = policy.predict(book.observation, state, begins, deterministic=True)
     requested = kernel.quantity_of(action)
     if reasons:
-        requested = reduced_only(requested, kernel.ledger.quantity)
+        requested = reduced_only(as_halted(requested, reasons), kernel.ledger.quantity)
     planned = kernel.plan(requested)
     bound = [] if planned.overlay is None else planned.overlay.bound[0].astype(int).tolist()
     content = {

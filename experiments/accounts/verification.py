@@ -7,7 +7,7 @@ tested is what trades.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,13 +24,16 @@ from experiments.accounts.account import (
     EXECUTED,
     ORDER,
     Account,
+    Day,
     as_done,
+    settled,
     taken_through,
 )
 from experiments.accounts.events import decoded
+from experiments.accounts.halts import as_halted
 from experiments.accounts.orders import total_cost
 from experiments.accounts.trading_day import reduced_only
-from experiments.backtests.backtest import run_backtest
+from experiments.backtests.backtest import Backtest, run_backtest
 
 EQUITY_TOLERANCE = 1e-9
 
@@ -92,8 +95,9 @@ def verify(account: Account) -> Verification:
         if decision is not None and day.requested is not None:
             allowed = planned if at is kernel else at.plan(day.requested)
             found = {"observation": seen, "action": action, "requested": at.quantity_of(action)}
-            if decision.content["nothing_opened_because"]:
-                found["requested"] = reduced_only(found["requested"], at.ledger.quantity)
+            if reasons := decision.content["nothing_opened_because"]:
+                asked = as_halted(found["requested"], reasons)
+                found["requested"] = reduced_only(asked, at.ledger.quantity)
             found |= {"target": allowed.quantity, "price": allowed.price}
             odd += _changed(day.session, decision.content, found)
         before = float(kernel.ledger.equity[0])
@@ -107,12 +111,24 @@ def verify(account: Account) -> Verification:
                 equity = before - total_cost(known, planned.price[0], day.places)
             odd += _other_equity(day.session, close.content, equity)
         if day is not days[-1]:
-            observation = kernel.settle(record).observation
-    compared = 0
-    if account.settings.broker.kind == "model" and len(decisions) == len(days) > 1:
-        compared = len(days) - 1
-        odd += _against_backtest(account, market)
+            observation = settled(kernel, record, day)
+    compared = _sessions_as_in_a_backtest(account, days)
+    if compared:
+        odd += _against_backtest(account, market, compared)
     return Verification(len(days), len(decisions), compared, tuple(odd))
+
+
+def _sessions_as_in_a_backtest(account: Account, days: Sequence[Day]) -> int:
+    """How many sessions have to be a backtest's: up to the first that was held back or resumed."""
+    reasons = {
+        e.content["session"]: e.content["nothing_opened_because"]
+        for e in account.store.of(DECISION)
+    }
+    if account.settings.broker.kind != "model" or len(reasons) < len(days):
+        return 0
+    apart = [i for i, day in enumerate(days) if reasons[day.session]]
+    apart += [i + 1 for i, day in enumerate(days) if day.resumed]
+    return min([*apart, len(days) - 1])
 
 
 def _as_it_was_known(account: Account, place: int, number: int) -> tuple[BookKernel, ObsArray]:
@@ -138,14 +154,19 @@ def _other_equity(session: str, closed: Mapping[str, Any], equity: float) -> lis
     return [f"{session}: equity is {equity:.9f}, recorded was {was:.9f}"]
 
 
-def _against_backtest(account: Account, market: BookMarket) -> list[str]:
-    """Where the account's book differs from the backtest of the same sessions."""
+def backtest_of(account: Account, market: BookMarket) -> Backtest:
+    """The backtest of the account's sessions, two or more: what it would hold without a broker."""
     options, last = account.market_settings, market.history.num_sessions
-    sessions = [event.content["session"] for event in account.sessions]
     policy = account.policy.policy
     managed = RiskManagedPolicy(policy, options.risk) if options.risk.enabled else policy
-    window = Window(last - len(sessions), last)
-    backtest = run_backtest(managed, market, options.env, window)
+    window = Window(last - len(account.sessions), last)
+    return run_backtest(managed, market, options.env, window)
+
+
+def _against_backtest(account: Account, market: BookMarket, compared: int) -> list[str]:
+    """Where the account's book differs from the backtest of the same first sessions."""
+    sessions = [event.content["session"] for event in account.sessions[:compared]]
+    backtest = backtest_of(account, market)
     held = [decoded(event.content["quantity"])[0] for event in account.store.of(CLOSED)]
     return [
         f"{session}: the backtest holds another book"

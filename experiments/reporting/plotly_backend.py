@@ -156,7 +156,10 @@ def _x_axis(chart: Chart) -> Json:
     if isinstance(first, Bars) and not first.horizontal:
         return {**axis, "type": "category", "showgrid": False}
     axis |= {"type": "linear", **_TICKS[chart.x_unit]}
-    return axis | {"range": _with_margins(first.values)} if isinstance(first, Bars) else axis
+    if not isinstance(first, Bars):
+        return axis
+    marks = [mark.value for mark in chart.panels[-1].marks if mark.axis == "x"]
+    return axis | {"range": _with_margins(np.append(first.values, np.array(marks, np.float64)))}
 
 
 def _y_axis(panel: Panel, domain: tuple[float, float]) -> Json:

@@ -38,10 +38,13 @@ class OutcomeStyle:
     hollow: bool
 
 
-OUTCOME_STYLES = {
+OUTCOME_STYLES = {  # of comparisons, and of checks
     Outcome.OUTPERFORMS.value: OutcomeStyle("#0f7350", "#e3f3ec", "✓", "circle", "o", False),
     Outcome.UNDERPERFORMS.value: OutcomeStyle("#b3261e", "#fbe9e7", "✕", "diamond", "D", False),
     Outcome.INCONCLUSIVE.value: OutcomeStyle("#96640a", "#fdf3dc", "≈", "square", "s", True),
+    "OK": OutcomeStyle("#0f7350", "#e3f3ec", "✓", "circle", "o", False),
+    "WARNING": OutcomeStyle("#96640a", "#fdf3dc", "!", "square", "s", True),
+    "ALERT": OutcomeStyle("#b3261e", "#fbe9e7", "✕", "diamond", "D", False),
 }
 _NO_VERDICT = OutcomeStyle("#4a5563", "#eef1f4", "–", "circle", "o", True)
 

@@ -1,0 +1,105 @@
+"""A file, a signal and a command stop an account; only a person lets it go on."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from experiments.accounts.account import CLOSED, DECISION, Account
+from experiments.accounts.events import decoded, open_store
+from experiments.accounts.halts import HALT, HALTED, ask_to_halt, halt_on_signal, halted, resume
+from experiments.accounts.trading_day import run_session
+from experiments.accounts.verification import verify
+from experiments.evaluation.open_run import open_run
+from experiments.monitoring.view import read_account
+from tests.experiments.accounts.test_paper import play
+
+
+@pytest.fixture
+def going_on(finished_run, tmp_path, request):
+    """An account of three sessions; gives its folder and a function for the next session."""
+    risk = {"guard": {"halt_at_drawdown": getattr(request, "param", 0.2)}}
+    tested = open_run(str(finished_run), "best", {"risk": risk})
+    play(tmp_path, tested, 3)
+    stops = iter(range(tested.setup.history.num_sessions - 56, tested.setup.history.num_sessions))
+
+    def decide():
+        with open_store(tmp_path) as store:
+            run_session(Account(tmp_path, store), tested.setup.history.sessions(0, next(stops)))
+            reasons = store.of(DECISION)[-1].content["nothing_opened_because"]
+            return [decoded(e.content["quantity"])[0] for e in store.of(CLOSED)], reasons
+
+    return tmp_path, decide
+
+
+def test_a_touched_file_lets_positions_shrink_until_a_person_resumes(going_on):
+    folder, decide = going_on
+    (folder / HALT).touch()
+    held, reasons = decide()
+    assert reasons == ["halted: nothing is opened"]
+    assert (np.abs(held[-1]) <= np.abs(held[-2])).all()
+    (folder / HALT).unlink()  # which ends nothing
+    assert decide()[1] == reasons
+    with open_store(folder) as store:
+        assert len(store.of(HALTED)) == 1
+        resume(folder, store, store.of(CLOSED)[-1].content["session"])
+        assert halted(store) is None
+    held, reasons = decide()
+    assert reasons == []
+    assert (np.abs(held[-1]) > np.abs(held[-2])).any()
+    with open_store(folder) as store:
+        result = verify(Account(folder, store))
+    assert (result.differences, result.backtest_sessions) == ((), 3)
+
+
+def test_flatten_closes_everything_and_is_stricter_than_reduce(going_on):
+    folder, decide = going_on
+    ask_to_halt(folder, "command")
+    decide()
+    ask_to_halt(folder, "command", "flatten", "a test")
+    held, reasons = decide()
+    assert reasons == ["halted: everything is closed"]
+    assert np.abs(held[-2]).max() > 0
+    assert (held[-1] == 0.0).all()
+    with open_store(folder) as store:
+        assert [e.content["mode"] for e in store.of(HALTED)] == ["reduce", "flatten"]
+        assert verify(Account(folder, store)).differences == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "mode"),
+    [(b"", "reduce"), (b"\xff\xfe", "reduce"), (b"FLATTEN now", "flatten"), (b"[1]", "reduce")],
+)
+def test_the_file_halts_whatever_it_holds(going_on, text, mode):
+    folder, decide = going_on
+    (folder / HALT).write_bytes(text)
+    decide()
+    with open_store(folder) as store:
+        assert halted(store).content["mode"] == mode
+        assert halted(store).content["by"] == "file"
+
+
+def test_a_signal_leaves_the_file(tmp_path):
+    before = signal.getsignal(signal.SIGUSR1)
+    with halt_on_signal(tmp_path):
+        os.kill(os.getpid(), signal.SIGUSR1)
+    assert '"by": "signal"' in (tmp_path / HALT).read_text()
+    assert signal.getsignal(signal.SIGUSR1) is before
+
+
+@pytest.mark.parametrize("going_on", [1e-6], indirect=True)
+def test_a_person_releases_what_the_guard_halted(going_on):
+    """It is halted again by its next loss: here sessions of any loss close the book."""
+    folder, decide = going_on
+    with open_store(folder) as store:
+        before = read_account(Account(folder, store))
+        assert (before.guard, before.positions) == ("HALTED", ())
+        resume(folder, store, before.session)
+    held, reasons = decide()
+    assert reasons == []
+    assert np.abs(held[-1]).max() > 0
+    with open_store(folder) as store:
+        account = Account(folder, store)
+        assert verify(account).differences == ()
+        assert read_account(account).equity_after == store.of(CLOSED)[-1].content["equity_usd"]
