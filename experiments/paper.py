@@ -5,7 +5,8 @@ the newest session and decides there, once: called again it does nothing, called
 says what was missed. every=session goes on for ever, by the exchange's calendar. It trades through
 the kernel that the agent was trained in. action=verify plays the whole account again and compares
 it with what was recorded; action=difference says why it is not the backtest; action=judge says what
-its record proves, and recommends; action=status shows it.
+its record proves, and recommends; action=contracts says what its slots buy in listed contracts, and
+with run= opens nothing; action=status shows it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,20 +23,15 @@ import torch
 from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
+from rich.table import Table
 
 from conf.errors import InputError
 from conf.settings import build_settings, settings
-from envs.core.market import BookHistory
+from envs.core.market import BookHistory, EquityUsd
 from envs.market.splits import Day
-from experiments.accounts.account import (
-    ALERT,
-    AT_CLOSE,
-    CLOSED,
-    Account,
-    AccountSettings,
-    BrokerSettings,
-    open_account,
-)
+from experiments.accounts.account import ALERT, CLOSED, Account, open_account
+from experiments.accounts.brokers import check_broker
+from experiments.accounts.contract_tables import contract_lines, listings
 from experiments.accounts.difference import difference
 from experiments.accounts.events import STORE, open_store
 from experiments.accounts.halts import halt_on_signal
@@ -47,6 +43,7 @@ from experiments.accounts.judging import (
     record_judgement,
 )
 from experiments.accounts.schedule import Moment, as_of, moment_at, next_decision
+from experiments.accounts.settings import AT_CLOSE, AccountSettings, BrokerSettings
 from experiments.accounts.trading_day import DayReport, run_session
 from experiments.accounts.verification import verify
 from experiments.environments.opening import market_settings
@@ -59,6 +56,7 @@ from experiments.runs.folder import resolve_run, run_lock, shown_path
 from experiments.runs.record import load_run_config
 
 ACCOUNTS = Path("outputs") / "accounts"
+_TABLE_COLUMNS = 110  # characters: no symbol of a contract is cut
 _OLD = dt.timedelta(days=7)  # data that end so long ago are no newest ones
 
 
@@ -67,7 +65,7 @@ class PaperSettings:
     """What one call does."""
 
     account: Annotated[str, Field(min_length=1)]
-    action: Literal["decide", "verify", "difference", "judge", "status"] = "decide"
+    action: Literal["decide", "verify", "difference", "judge", "contracts", "status"] = "decide"
     run: str | None = None  # to open the account with
     policy: Literal["best", "last"] = "best"
     feed: Literal["newest", "replay"] = "newest"  # all that the source has, or session by session
@@ -76,6 +74,7 @@ class PaperSettings:
     decide: Literal["close", "before_close", "after_close"] = AT_CLOSE  # chosen at the opening
     minutes: Annotated[int, Field(ge=1, le=180)] = 15  # before the close, or after it
     every: Literal["session"] | None = None  # keeps running and decides at every session
+    equity_usd: EquityUsd | None = None  # to open with; null: what the agent was trained with
     broker: BrokerSettings = Field(default_factory=BrokerSettings)
     stage: StageName | None = None  # that it is judged at; null: as before, at first paper
     stages: Ramp
@@ -87,10 +86,9 @@ def trade(config: DictConfig) -> None:
     plain = plain_config(config)
     own = {name: value for name, value in plain.items() if name not in REPLACEABLE}
     request: PaperSettings = build_settings(PaperSettings, own, "paper")
-    chosen = build_settings(
-        AccountSettings,
-        {"name": request.account, "decide": request.decide, "broker": plain["broker"]},
-        "account",
+    about = {key: plain[key] for key in ("decide", "equity_usd", "broker")}
+    chosen: AccountSettings = build_settings(
+        AccountSettings, {"name": request.account, **about}, "account"
     )
     if request.every is not None and request.feed == "replay":
         raise InputError("a replay has no sessions to wait for", "Leave out every=session")
@@ -99,6 +97,8 @@ def trade(config: DictConfig) -> None:
         raise InputError(f"there is no account {chosen.name}", "Open it: give run=<run folder> too")
     if request.run is not None:
         _open(folder, chosen, request, plain)
+        if request.action == "contracts":
+            return
     while True:
         with run_lock(folder), halt_on_signal(folder), open_store(folder) as store:
             account = Account(folder, store)
@@ -131,6 +131,14 @@ def _open(
                 f"{tested.setup.history.name} ends on {dates[-1]}, and it is {moment.session}",
                 "Choose data=yahoo or a file that grows, or replay what there is: feed=replay",
             )
+    if request.action == "contracts" or chosen.broker.root is not None:
+        found = listings(chosen, tested.config, tested.setup.history.sessions(0, first + 1))
+        _print(contract_lines(chosen, found))
+        if chosen.broker.contracts != "model":
+            found[chosen.broker.contracts].check()
+    if request.action == "contracts":
+        return
+    check_broker(chosen, chosen.market(tested.config).env.initial_equity_usd)
     folder.mkdir(parents=True, exist_ok=True)
     with run_lock(folder), open_store(folder) as store:
         open_account(folder, store, chosen, tested, first, final)
@@ -144,6 +152,7 @@ def _moment(request: PaperSettings, decide: str) -> Moment | None:
 
 
 def _decide(account: Account, request: PaperSettings) -> None:
+    check_broker(account.settings)
     console, moment = Console(), _moment(request, account.settings.decide)
     config = dict(account.opened["config"])
     if moment is not None:
@@ -222,6 +231,19 @@ def _judge(account: Account, request: PaperSettings) -> None:
         console.print(line)
 
 
+def _contracts(account: Account, _: PaperSettings) -> None:
+    closed = account.store.of(CLOSED)
+    equity = float(closed[-1].content["equity_usd"]) if closed else None
+    found = listings(account.settings, account.opened["config"], account.history(), equity)
+    _print(contract_lines(account.settings, found))
+
+
+def _print(lines: Iterable[Table | str]) -> None:
+    console = Console(width=max(Console().width, _TABLE_COLUMNS))
+    for line in lines:
+        console.print(line)
+
+
 def _show(account: Account) -> None:
     closed = account.store.of(CLOSED)
     rows = [
@@ -243,6 +265,7 @@ _ACTIONS = {
     "verify": _verify,
     "difference": _show_difference,
     "judge": _judge,
+    "contracts": _contracts,
 }
 
 

@@ -12,6 +12,8 @@ from conf.settings import settings
 from conf.types import BoolArray, DateArray, FloatArray, IntArray
 from envs.market.exchange_calendar import scheduled_holidays
 
+WEEKLY_DAYS = 35  # exchanges list five Fridays in a row; farther out third Fridays
+
 
 @settings
 class ChainSettings:
@@ -19,6 +21,8 @@ class ChainSettings:
 
     `roll: expiry` lists contracts that live until they expire. `roll: daily` re-strikes every
     slot at each close to constant maturity; both legs of that roll are traded and charged.
+    `expiries: listed` takes the nearest day on which exchanges list contracts: Fridays up to
+    `WEEKLY_DAYS` ahead, third Fridays beyond; the day before where a holiday falls on it.
     """
 
     maturities_days: Annotated[
@@ -28,11 +32,20 @@ class ChainSettings:
         tuple[Annotated[float, Field(ge=0.2, le=5.0)], ...], Field(min_length=1, max_length=25)
     ] = (0.90, 0.95, 1.00, 1.05, 1.10)
     roll: Literal["expiry", "daily"] = "expiry"
+    strike_step: Annotated[float, Field(ge=0.0)] = 0.0  # index points between strikes; 0: any
+    expiries: Literal["any", "listed"] = "any"
+
+    def strikes(self, wanted: FloatArray) -> FloatArray:
+        """The nearest strikes that there are, of the same shape, in index points."""
+        step = self.strike_step
+        return np.maximum(np.round(wanted / step), 1.0) * step if step > 0.0 else wanted
 
     @property
     def longest_life_days(self) -> int:
         """How long a contract can live, in calendar days: what an embargo has to cover."""
-        return max(self.maturities_days)
+        longest = max(self.maturities_days)
+        monthly = self.expiries == "listed" and longest > WEEKLY_DAYS
+        return longest + 17 if monthly else longest  # third Fridays are up to 35 days apart
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,7 @@ def list_contracts(chain: ChainSettings, dates: DateArray) -> Listings:
     scheduled to be open; the contract settles at the first session on or after it. The rule uses
     no later session's date, and the exchange's regular holidays are known years ahead.
     """
-    calendars = [_calendar_of(days, dates, chain.roll) for days in chain.maturities_days]
+    calendars = [_calendar_of(days, dates, chain) for days in chain.maturities_days]
     listed_at, expiry, days_to_expiry, aged_days, rolled = (
         np.stack(column, axis=1) for column in zip(*calendars, strict=True)
     )
@@ -95,17 +108,22 @@ def list_contracts(chain: ChainSettings, dates: DateArray) -> Listings:
 
 
 def _calendar_of(
-    maturity_days: int, dates: DateArray, roll: str
+    maturity_days: int, dates: DateArray, chain: ChainSettings
 ) -> tuple[IntArray, DateArray, FloatArray, FloatArray, BoolArray]:
     """Columns of `Listings` for one maturity, without `expired`."""
     day = dates.astype("datetime64[D]").astype(np.int64)
-    if roll == "daily":
+    if chain.roll == "daily":
         listed_at, expiry = np.arange(len(day)), day + maturity_days
     else:
-        nominal = dates.astype("datetime64[D]") + np.timedelta64(maturity_days, "D")
-        last = nominal[-1] + np.timedelta64(7, "D")
-        holidays = scheduled_holidays(nominal[0].item(), last.item())
-        opened = np.busday_offset(nominal, 0, roll="forward", holidays=holidays)
+        nominal = (day + maturity_days).astype("datetime64[D]")
+        if chain.expiries == "listed":
+            nominal = _nearest_listed(nominal, third=maturity_days > WEEKLY_DAYS)
+        week = np.timedelta64(7, "D")
+        holidays = scheduled_holidays((nominal[0] - week).item(), (nominal[-1] + week).item())
+        if chain.expiries == "listed":
+            opened = np.busday_offset(nominal, 0, roll="backward", holidays=holidays)
+        else:
+            opened = np.busday_offset(nominal, 0, roll="forward", holidays=holidays)
         expiry = opened.astype(np.int64)  # of a contract listed at each session
         listed_at = np.zeros(len(day), dtype=np.int64)
         for t in range(1, len(day)):
@@ -116,3 +134,13 @@ def _calendar_of(
     aged_days = (expiry[before] - day).astype(np.float64)
     days = expiry[listed_at].astype("datetime64[D]")
     return listed_at, days, days_left, aged_days, listed_at != before
+
+
+def _nearest_listed(days: DateArray, *, third: bool) -> DateArray:
+    """The nearest Friday, or third Friday of a month, to each of the days (T,)."""
+    if not third:
+        return np.busday_offset(days - np.timedelta64(3, "D"), 0, roll="forward", weekmask="Fri")
+    months = days.astype("datetime64[M]")[:, None] + np.arange(-1, 2)
+    fridays = np.busday_offset(months, 2, roll="forward", weekmask="Fri")
+    nearest = np.abs(fridays - days[:, None]).argmin(axis=1)
+    return np.take_along_axis(fridays, nearest[:, None], axis=1)[:, 0]

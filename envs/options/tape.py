@@ -88,7 +88,7 @@ def build_tape(
     drivers = surface.drivers(history.implied_vol)
     surface.check_calendar(drivers)
     spot, rate, dividend_yield = history.close, history.rate, history.dividend_yield
-    strike = spot[:, by_slot.listed_at] * moneyness
+    strike = chain.strikes(spot[:, by_slot.listed_at] * moneyness)
     tau = by_slot.days_to_expiry / DAYS_PER_YEAR
 
     carry = rate - dividend_yield

@@ -11,72 +11,40 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field, model_validator
 
 from agents.persistence.policy_file import DESCRIPTION, WEIGHTS, LoadedPolicy, load_policy
 from agents.policy import PolicyState
 from conf.errors import InputError
 from conf.files import new_folder
-from conf.settings import build_settings, settings, settings_to_json
+from conf.settings import build_settings, settings_to_json
 from conf.types import FloatArray, ObsArray
 from envs.core.batch import StepRecord, Window
 from envs.core.kernel import BookKernel
 from envs.core.market import BookHistory, BookMarket
 from envs.kernels import open_kernel
 from envs.market.history import MarketHistory
+from experiments.accounts.deliveries import SHARES, Beside, beside_the_book, days_beside
 from experiments.accounts.events import Event, EventStore, decoded, encoded
 from experiments.accounts.halts import release_guard, resumed_sessions
 from experiments.accounts.orders import Execution, total_cost
 from experiments.accounts.recorded import load_history, save_history, session_row, with_sessions
-from experiments.accounts.simulated_broker import Faults
-from experiments.environments.opening import market_settings
+from experiments.accounts.settings import AFTER_CLOSE, AccountSettings
 from experiments.evaluation.open_run import TestedRun
 from experiments.runs.folder import shown_path
 
 ACCOUNT_FORMAT = 2
 HISTORY, POLICY = "history.safetensors", "policy"
 
-# When is decided: at the close itself, as a backtest does, some minutes before it, or after it.
-AT_CLOSE: Final = "close"
-BEFORE_CLOSE: Final = "before_close"
-AFTER_CLOSE: Final = "after_close"
-
 # Kinds of events.
 OPENED, SESSION, DECISION, ORDER, EXECUTED, ENDED, CLOSED, ALERT = (
     *("opened", "session", "decision", "order", "execution", "ended", "closed", "alert"),
 )
-
-
-@settings
-class BrokerSettings:
-    """Where orders go: nowhere (`model`: the book trades as in a backtest), or to a broker."""
-
-    kind: Literal["model", "simulated"] = "model"
-    backup: bool = False  # a second one takes the reductions that the first one does not do
-    faults: Faults = Field(default_factory=Faults)
-
-
-@settings
-class AccountSettings:
-    """What an account is opened with and keeps."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-    decide: Literal["close", "before_close", "after_close"] = AT_CLOSE
-    broker: BrokerSettings = Field(default_factory=BrokerSettings)
-
-    @model_validator(mode="after")
-    def _check(self) -> AccountSettings:
-        if self.decide == AFTER_CLOSE and self.broker.kind == "model":
-            raise ValueError("decide=after_close needs a broker: broker.kind=simulated")
-        if self.broker.backup and self.broker.kind == "model":
-            raise ValueError("broker.backup needs a broker: broker.kind=simulated")
-        return self
 
 
 @dataclass(frozen=True)
@@ -88,12 +56,15 @@ class Day:
     executions: Sequence[Execution] | None  # None: as the kernel planned it
     places: Mapping[str, int]  # order -> instrument
     resumed: bool = False  # a person let it trade again after this session
+    beside: Beside = field(default_factory=Beside)
 
     def quantity_done(self, held: FloatArray) -> FloatArray:
         """Units (1, M) after what was done, from what was held before."""
         quantity = held.copy()
         for execution in self.executions or ():
             quantity[0, self.places[execution.order]] += execution.quantity
+        for place, units in self.beside.assigned:
+            quantity[0, place] += units
         return quantity
 
 
@@ -116,7 +87,8 @@ class Account:
         self.settings: AccountSettings = build_settings(
             AccountSettings, dict(self.opened["account"]), "account"
         )
-        self.market_settings = market_settings(self.opened["config"])
+        self.root = self.settings.broker.root
+        self.market_settings = self.settings.market(self.opened["config"])
         self._check_files()
 
     @property
@@ -162,14 +134,20 @@ class Account:
             own = done.setdefault(event.content["order"], {})
             own[event.content["id"]] = Execution(**event.content)
         model, resumed = self.settings.broker.kind == "model", resumed_sessions(self.store)
+        sessions = [event.content["session"] for event in self.sessions]
+        besides = days_beside(self.store, sessions, self.root, orders, done, before)
         days = []
-        for event in self.sessions:
-            session = event.content["session"]
+        for session, beside in zip(sessions, besides, strict=True):
             decision, places = decisions.get(session), orders.get(session, {})
             requested = None if decision is None else decoded(decision["requested"])
-            executions = [each for order in places for each in done.get(order, {}).values()]
-            done_of = None if model else executions
-            days.append(Day(session, requested, done_of, places, session in resumed))
+            executions = [
+                each
+                for order, place in places.items()
+                for each in done.get(order, {}).values()
+                if place != SHARES
+            ]
+            executed = None if model else executions
+            days.append(Day(session, requested, executed, places, session in resumed, beside))
         return days
 
     def kernel_at_opening(
@@ -242,15 +220,22 @@ def settled(kernel: BookKernel, executed: StepRecord, day: Day) -> ObsArray:
     return observation
 
 
-def as_done(kernel: BookKernel, planned: StepRecord, day: Day) -> StepRecord:
-    """Execute what was planned at the newest session as far as it was done."""
+def done_of(kernel: BookKernel, planned: StepRecord, day: Day) -> StepRecord:
+    """What was planned at the newest session, as far as it was done and before it is executed."""
     held, record = kernel.ledger.quantity, planned
     if day.requested is None:
-        record = planned._replace(quantity=held, cost=np.zeros(1))
+        record = planned._replace(quantity=day.quantity_done(held), cost=np.zeros(1))
     elif day.executions is not None:
-        quantity = day.quantity_done(held)
         cost = np.array([total_cost(day.executions, planned.price[0], day.places)])
-        record = planned._replace(quantity=quantity, cost=cost)
+        record = planned._replace(quantity=day.quantity_done(held), cost=cost)
+    if day.beside == Beside():
+        return record
+    return record._replace(cost=record.cost + beside_the_book(record, day.beside, kernel.market))
+
+
+def as_done(kernel: BookKernel, planned: StepRecord, day: Day) -> StepRecord:
+    """Execute what was planned at the newest session as far as it was done."""
+    record = done_of(kernel, planned, day)
     executed = kernel.execute(record)
     if kernel.overlay is not None and record is not planned:
         kernel.overlay.correct_trade(executed.traded)

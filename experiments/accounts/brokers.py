@@ -2,52 +2,76 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from conf.errors import InputError
 from conf.types import FloatArray
 from envs.core.market import BookMarket
 from envs.market.clock import DAYS_PER_YEAR
 from envs.option_portfolio.market import OptionMarket, OptionMarketSettings
 from envs.options.black_scholes import price
-from experiments.accounts.account import AFTER_CLOSE, Account, Book
+from experiments.accounts.account import Account, Book
+from experiments.accounts.listed import Root, contract_of
+from experiments.accounts.listed_broker import ListedBroker
 from experiments.accounts.orders import Broker, BrokerPair, symbols_at
+from experiments.accounts.settings import AFTER_CLOSE, AccountSettings
 from experiments.accounts.simulated_broker import (
     BACKUP_BOOKS,
     BOOKS,
     BrokerSession,
     Faults,
     Quotes,
+    Shares,
     SimulatedBroker,
 )
+
+if TYPE_CHECKING:
+    from experiments.accounts.alpaca_broker import AlpacaBroker
+
+_SHARE_COST_USD = 0.01  # what the simulated broker takes for a share, dollars
 
 
 def open_broker(account: Account, book: Book) -> Broker | None:
     """The account's broker at the newest session; None where the kernel itself trades."""
     chosen, options = account.settings.broker, account.market_settings
+    root = account.root
     if chosen.kind == "model":
         return None
+    if chosen.kind == "alpaca" and root is not None:
+        return ListedBroker(open_alpaca(account.settings), root, account, book)
     at_open = account.settings.decide == AFTER_CLOSE
     cash, folder = options.env.initial_equity_usd, account.folder
-    first = SimulatedBroker(folder / BOOKS, cash, chosen.faults, at_open)
-    backup = SimulatedBroker(folder / BACKUP_BOOKS, 0.0, Faults(), at_open)
-    for broker in (first, backup) if chosen.backup else (first,):
-        _bring_up_to_date(broker, account, book)
-    return BrokerPair(first, backup) if chosen.backup else first
+    first = SimulatedBroker(folder / BOOKS, cash, chosen.faults, at_open, root is not None)
+    backup = SimulatedBroker(folder / BACKUP_BOOKS, 0.0, Faults(), at_open, root is not None)
+    for each in (first, backup) if chosen.backup else (first,):
+        _bring_up_to_date(each, account, book)
+    broker = BrokerPair(first, backup) if chosen.backup else first
+    return broker if root is None else ListedBroker(broker, root, account, book)
 
 
 def _bring_up_to_date(broker: SimulatedBroker, account: Account, book: Book) -> None:
     """Take it through the sessions since its last one, missed ones too: a broker misses none."""
-    market, newest = book.market, book.session
+    market, newest, root = book.market, book.session, account.root
+    ratio, history = 0.0 if root is None else root.ratio, market.history
+    close, opening = (
+        ratio * getattr(history, name, history.close)[0] for name in ("close", "open")
+    )
     days = market.history.dates.astype(str).tolist()
     behind = days.index(broker.settled) + 1 if broker.settled else newest
     for t in range(min(behind, newest), newest + 1):
         broker.open_session(
             BrokerSession(
                 days[t],
-                quotes=_quotes(book, t, market.mark[0, t]),
-                opening=_quotes(book, t - 1, opening_marks(account, market, t)),
+                quotes=_quotes(book, t, market.mark[0, t], root, close[t]),
+                opening=_quotes(book, t - 1, opening_marks(account, market, t), root, opening[t]),
                 interest=float(market.cash_return[t - 1]),
-                paid_out=_paid_out(market, t),
+                paid_out=_paid_out(market, t, root),
+                shares=None
+                if root is None or not root.american
+                else Shares(root.name, days[t - 1], float(close[t - 1])),
             )
         )
 
@@ -71,20 +95,74 @@ def opening_marks(account: Account, market: BookMarket, session: int) -> FloatAr
     return price(spot, strike, tau, vol, rate, dividends, tape.is_call)
 
 
-def _quotes(book: Book, session: int, mark: FloatArray) -> Quotes:
-    """Of each instrument of a session its mark, and dollars that trading a unit costs."""
-    names, rows = symbols_at(book.market, session), np.array([session])
+def _quotes(
+    book: Book, session: int, mark: FloatArray, root: Root | None, share_usd: float
+) -> Quotes:
+    """Of each instrument of a session its mark, and dollars that trading a unit costs.
+
+    Of listed contracts, and of a root's shares, for one of them.
+    """
+    names, rows = symbols_at(book.market, session, root), np.array([session])
     units = np.eye(len(names))[:, None]
     close = book.market.mark[0, session][None]
     costs = [float(book.kernel.trading_cost(unit, close, rows)[0]) for unit in units]
-    return {name: (float(p), cost) for name, p, cost in zip(names, mark, costs, strict=True)}
+    quotes = {name: (float(p), cost) for name, p, cost in zip(names, mark, costs, strict=True)}
+    if root is None:
+        return quotes
+    lot = root.lot
+    listed = {contract_of(name): (lot * p, lot * cost) for name, (p, cost) in quotes.items()}
+    return {**listed, root.name: (float(share_usd), _SHARE_COST_USD)}
 
 
-def _paid_out(market: BookMarket, session: int) -> dict[str, float]:
-    """What a unit of each contract that left the book at a session was worth there."""
-    before, now = symbols_at(market, session - 1), symbols_at(market, session)
+def _paid_out(market: BookMarket, session: int, root: Root | None) -> dict[str, float]:
+    """What a unit, or a listed contract, that left the book at a session was worth there."""
+    before, now = (symbols_at(market, at, root) for at in (session - 1, session))
+    lot = 1.0 if root is None else root.lot
     return {
-        name: float(value)
+        (name if root is None else contract_of(name)): lot * float(value)
         for name, after, value in zip(before, now, market.aged[0, session], strict=True)
         if name != after
     }
+
+
+def check_broker(chosen: AccountSettings, equity_usd: float | None = None) -> None:
+    """InputError where the account's broker cannot be traded with, or must not.
+
+    equity_usd: with which the account is about to be opened; the broker has to hold just that.
+    """
+    broker = chosen.broker
+    if broker.kind == "alpaca":
+        open_alpaca(chosen).check(equity_usd, broker.adjust_usd)
+    elif broker.live:
+        raise InputError(
+            "live=true is for a real broker", "Give broker.kind=alpaca, or leave it out"
+        )
+
+
+def open_alpaca(chosen: AccountSettings) -> AlpacaBroker:
+    """A paper account; with real money only where a person has typed that it shall be."""
+    broker, typed = chosen.broker, f"trade {chosen.name} with real money"
+    if broker.root is None:
+        raise InputError(
+            "Alpaca trades whole listed contracts", "Give broker.contracts=SPX, XSP or SPY"
+        )
+    if broker.adjust_usd == 0.0:
+        raise InputError(
+            "broker.adjust_usd is 0, and Alpaca pays no interest as the book's cash earns it",
+            "Give the gap of cash a session that the book may take over, as broker.adjust_usd=100",
+        )
+    if broker.live and (broker.confirm != typed or broker.alpaca.url is not None):
+        raise InputError(
+            "trading with real money is a person's decision, and it was not confirmed",
+            f"Open the account with broker.confirm='{typed}', or leave out broker.live",
+        )
+    try:
+        from experiments.accounts.alpaca_broker import AlpacaBroker
+    except ImportError as error:
+        raise InputError(
+            f"Alpaca needs alpaca-py, which cannot be imported: {error}",
+            "Install the extra: pip install 'polyhedgerl[alpaca]'",
+        ) from None
+    # What is sent after the close waits for the open, and nobody for it.
+    patience_s = 0.0 if chosen.decide == AFTER_CLOSE else broker.alpaca.patience_s
+    return AlpacaBroker(replace(broker.alpaca, patience_s=patience_s), live=broker.live)

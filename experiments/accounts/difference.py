@@ -17,6 +17,7 @@ from conf.types import BoolArray, ObsArray
 from envs.core.kernel import BookKernel
 from envs.core.market import BookHistory
 from experiments.accounts.account import Account, Day, taken_through
+from experiments.accounts.deliveries import Beside
 from experiments.accounts.recorded import session_row, with_sessions
 
 # In this order they take the place of the backtest's. decision: another one than at the close
@@ -46,7 +47,7 @@ def difference(account: Account, final: BookHistory) -> Difference:
         {**row, **{name: last[name] for name in _VOLATILITY if name in row}}
         for row, last in zip(seen, ended, strict=True)
     ]
-    as_asked = [replace(day, executions=None) for day in days]
+    as_asked = [replace(day, executions=None, beside=Beside()) for day in days]
     without_fees = [
         replace(day, executions=[replace(each, commission_usd=0.0) for each in day.executions])
         if day.executions is not None

@@ -14,7 +14,9 @@ import numpy as np
 
 from conf.types import FloatArray
 from envs.core.batch import StepRecord
-from experiments.accounts.account import AFTER_CLOSE, ENDED, EXECUTED, ORDER, Account, Book
+from experiments.accounts.account import ENDED, EXECUTED, ORDER, Account, Book
+from experiments.accounts.listed import by_symbol
+from experiments.accounts.listed_broker import adjusted, in_parts, share_orders, take_deliveries
 from experiments.accounts.orders import (
     Broker,
     BrokerSilent,
@@ -23,6 +25,7 @@ from experiments.accounts.orders import (
     order_id,
     symbols_at,
 )
+from experiments.accounts.settings import AFTER_CLOSE
 
 
 class Alert(Protocol):
@@ -48,10 +51,11 @@ class OrderFlow:
         self._at_open = account.settings.decide == AFTER_CLOSE
         self.sent = 0
 
-    def settle_earlier(self) -> list[str]:
+    def settle_earlier(self, book: Book) -> list[str]:
         """Ask what became of the orders of the last sessions; reasons to hold back.
 
-        Also of those that have ended: what was done of a cancelled order may be reported late.
+        Also of those that have ended: what was done of a cancelled order may be reported late. And
+        what became of contracts that were exercised.
         """
         recent = {e.content["session"] for e in self._account.sessions[-_ASKED_AGAIN - 1 : -1]}
         for event in self._store.of(ORDER):
@@ -65,12 +69,17 @@ class OrderFlow:
                 self._end(order)
             except BrokerSilent:
                 return [self._alert("silent", f"no answer about {order.symbol} of {order.session}")]
+        try:
+            for text in take_deliveries(self._account, self._broker, book):
+                self._alert("delivery", text)
+        except BrokerSilent:
+            return [self._alert("silent", "no answer about deliveries")]
         return []
 
     def reconcile(self, book: Book) -> list[str]:
         """Compare what the broker holds with the book; reasons to hold back."""
-        ledger, names = book.kernel.ledger, symbols_at(book.market, book.session)
-        ours = {name: q for name, q in zip(names, ledger.quantity[0], strict=True) if q != 0.0}
+        root, ledger = self._account.root, book.kernel.ledger
+        ours = by_symbol(symbols_at(book.market, book.session, root), ledger.quantity[0], root)
         try:
             theirs, cash = dict(self._broker.positions()), self._broker.cash()
         except BrokerSilent:
@@ -80,7 +89,8 @@ class OrderFlow:
             for name in sorted(ours.keys() | theirs.keys())
             if abs(theirs.get(name, 0.0) - ours.get(name, 0.0)) > NOTHING
         ]
-        if abs(cash - float(ledger.cash[0])) > _SAME_USD:
+        gap = cash - float(ledger.cash[0])
+        if abs(gap) > _SAME_USD and not adjusted(self._account, gap):
             odd.append(f"cash: {cash:.2f} at the broker, {float(ledger.cash[0]):.2f} in the book")
         if not odd:
             return []
@@ -92,7 +102,8 @@ class OrderFlow:
         An order for the next open is not known to be done before that: its limits are seen to then.
         """
         held = book.kernel.ledger.quantity[0]
-        self._send_all(self._orders(book, held, planned.quantity[0]))
+        shares = share_orders(self._account, book)
+        self._send_all([*shares, *self._orders(book, held, planned.quantity[0])])
         # A process that died among its repairs left some: they come first, as they were recorded.
         begun = [order for order in self._recorded(book.day) if order.round > 0]
         self._send_all(begun)
@@ -118,7 +129,8 @@ class OrderFlow:
         self, book: Book, held: FloatArray, target: FloatArray, round_: int = 0
     ) -> list[Order]:
         """From what is held to a target (M,): what makes a position smaller goes first."""
-        names, session = symbols_at(book.market, book.session), book.day
+        root, session = self._account.root, book.day
+        names = symbols_at(book.market, book.session, root)
         backup = round_ > 1 and self._account.settings.broker.backup
         change = target - held
         orders = [
@@ -128,7 +140,8 @@ class OrderFlow:
             )
             for i in np.flatnonzero(np.abs(change) > NOTHING).tolist()
         ]
-        return sorted(orders, key=lambda order: order.quantity * held[order.place] >= 0.0)
+        orders.sort(key=lambda order: order.quantity * held[order.place] >= 0.0)
+        return orders if root is None else in_parts(orders, held)
 
     def _held(self, book: Book) -> FloatArray | None:
         """Units (M,) of each instrument at the broker; None where it does not say."""
@@ -137,6 +150,9 @@ class OrderFlow:
         except BrokerSilent:
             self._alert("silent", "no answer about positions after the orders")
             return None
+        if self._account.root is not None:  # slots may share a contract: by what was done of each
+            done = self._account.days()[-1].quantity_done(book.kernel.ledger.quantity)
+            return np.asarray(done[0])
         names = symbols_at(book.market, book.session)
         return np.array([held.get(name, 0.0) for name in names])
 

@@ -15,6 +15,7 @@ from typing import Protocol
 from conf.types import FloatArray
 from envs.core.market import BookMarket
 from envs.option_portfolio.market import OptionMarket
+from experiments.accounts.listed import INDEX, Root
 
 
 class BrokerSilent(Exception):
@@ -54,6 +55,16 @@ class Execution:
     commission_usd: float = 0.0
 
 
+@dataclass(frozen=True)
+class Delivery:
+    """An option on shares that was exercised, by the account at expiry or against it."""
+
+    id: str  # the broker's; the same one may be reported twice
+    day: str  # on which it happened; early exercise: the night after that day
+    symbol: str  # of the contract
+    contracts: float  # change of the position: positive where the account was assigned
+
+
 class Broker(Protocol):
     """Where orders go. Every call may raise `BrokerSilent`."""
 
@@ -74,6 +85,9 @@ class Broker(Protocol):
 
     def cash(self) -> float:
         """Dollars."""
+
+    def deliveries(self) -> Sequence[Delivery]:
+        """Contracts that became shares lately."""
 
 
 class BrokerPair:
@@ -115,6 +129,10 @@ class BrokerPair:
         """Dollars at both together."""
         return self._first.cash() + self._backup.cash()
 
+    def deliveries(self) -> Sequence[Delivery]:
+        """Contracts that became shares, at either."""
+        return [*self._first.deliveries(), *self._backup.deliveries()]
+
 
 def order_id(account: str, session: str, symbol: str, round_: int = 0) -> str:
     """The same for the same decision and round, whenever it is asked for; 32 characters."""
@@ -122,8 +140,10 @@ def order_id(account: str, session: str, symbol: str, round_: int = 0) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def symbols_at(market: BookMarket, session: int) -> tuple[str, ...]:
+def symbols_at(market: BookMarket, session: int, root: Root | None = None) -> tuple[str, ...]:
     """What each instrument of the book is called at a session, M names.
+
+    Without a root contracts are the model's, on the index itself.
 
     A contract has the symbol of the Options Clearing Corporation (root, expiry, C or P, strike in
     thousandths), with the slot before it: two slots may hold the same contract.
@@ -134,20 +154,11 @@ def symbols_at(market: BookMarket, session: int) -> tuple[str, ...]:
     expiries = market.history.dates[session].astype("datetime64[D]") + tape.days_to_expiry[
         session
     ].astype("timedelta64[D]")
+    symbol = (root or INDEX).symbol
     return tuple(
-        f"{slot.name}:{occ_symbol('SPX', str(expiry), slot.is_call, strike)}"
+        f"{slot.name}:{symbol(str(expiry), slot.is_call, strike)}"
         for slot, expiry, strike in zip(tape.slots, expiries, strikes, strict=True)
     )
-
-
-def occ_symbol(root: str, expiry: str, is_call: bool, strike: float) -> str:
-    """The 21 characters by which the Options Clearing Corporation knows a contract.
-
-    expiry: YYYY-MM-DD. The strike is rounded to a thousandth of a point.
-    """
-    year, month, day = expiry.split("-")
-    kind = "C" if is_call else "P"
-    return f"{root:<6}{year[2:]}{month}{day}{kind}{round(1000 * strike):08d}"
 
 
 def total_cost(

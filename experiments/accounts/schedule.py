@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from envs.market.exchange_calendar import closing_times
-from experiments.accounts.account import BEFORE_CLOSE
+from experiments.accounts.settings import BEFORE_CLOSE
 
 _SEARCHED = dt.timedelta(days=15)  # longer than the exchange was ever closed but in 1914
 

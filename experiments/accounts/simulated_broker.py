@@ -6,6 +6,7 @@ Faults are drawn from a seed and the order's identifier, so that a drill can be 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from pydantic import Field
 from agents.persistence.strict_json import read_json
 from conf.files import write_json
 from conf.settings import settings
-from experiments.accounts.orders import BrokerSilent, Execution, Order, OrderStatus
+from experiments.accounts.deliveries import exercised
+from experiments.accounts.listed import read_symbol
+from experiments.accounts.orders import BrokerSilent, Delivery, Execution, Order, OrderStatus
 
 BOOKS, BACKUP_BOOKS = "broker.json", "backup_broker.json"
 _FORGOTTEN = 10  # sessions after which nobody asks for an order
@@ -37,7 +40,17 @@ class Faults:
     twice: Share = 0.0  # the same execution is reported twice
     silent: Share = 0.0  # it was taken, but no answer comes back
     lost: Share = 0.0  # it never arrived, and no answer comes back
+    assigned: Share = 0.0  # of short contracts on shares that are in the money, each night
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What contracts are paid out in, where it is not cash."""
+
+    symbol: str
+    day: str  # the session before
+    before: float  # dollars a share at its close
 
 
 @dataclass(frozen=True)
@@ -49,16 +62,26 @@ class BrokerSession:
     opening: Quotes  # at its open, of what could be ordered the evening before
     interest: float  # of cash since the session before
     paid_out: Mapping[str, float]  # dollars a unit of each contract that ended
+    shares: Shares | None = None  # that contracts are paid in, and assigned in the night before
 
 
 class SimulatedBroker:
     """Fills at mark plus or minus what trading costs; holds cash and positions.
 
-    With `at_open`, what is ordered is filled at the open of the next session; else at once.
+    With `at_open`, what is ordered is filled at the open of the next session; else at once. With
+    `whole`, nothing but whole contracts is filled.
     """
 
-    def __init__(self, path: Path, cash_usd: float, faults: Faults, at_open: bool = False) -> None:
-        self._path, self._faults, self._at_open = path, faults, at_open
+    def __init__(
+        self,
+        path: Path,
+        cash_usd: float,
+        faults: Faults,
+        at_open: bool = False,
+        whole: bool = False,
+    ) -> None:
+        self._path, self._faults = path, faults
+        self._at_open, self._whole = at_open, whole
         new: dict[str, Any] = {"cash": cash_usd, "positions": {}, "orders": {}, "settled": ""}
         self._books: dict[str, Any] = read_json(path) if path.is_file() else {**new, "faults": []}
         self._quotes: Quotes = {}
@@ -76,6 +99,8 @@ class SimulatedBroker:
         self._quotes = session.quotes
         if books["settled"] == session.day:
             return
+        if session.shares is not None:
+            self._assign(session.shares)
         books["orders"] = {k: o for k, o in books["orders"].items() if o["age"] < _FORGOTTEN}
         for order in books["orders"].values():
             order["age"] += 1
@@ -87,7 +112,12 @@ class SimulatedBroker:
         if books["settled"]:  # cash that came with the opening has earned nothing yet
             books["cash"] += books["cash"] * session.interest
         for symbol, value in session.paid_out.items():
-            books["cash"] += books["positions"].pop(symbol, 0.0) * value
+            held = books["positions"].get(symbol, 0.0)
+            if session.shares is not None and value > 0.0:
+                self._deliver(symbol, -held, session.day, session.shares)
+            else:
+                books["cash"] += held * value
+            books["positions"].pop(symbol, None)
         books["settled"] = session.day
         self._write()
 
@@ -137,6 +167,32 @@ class SimulatedBroker:
         """Dollars."""
         return float(self._books["cash"])
 
+    def deliveries(self) -> Sequence[Delivery]:
+        """Contracts that became shares, all of them."""
+        return [Delivery(**each) for each in self._books.get("deliveries", [])]
+
+    def _assign(self, shares: Shares) -> None:
+        """Exercise short contracts in the money against the account, overnight."""
+        for symbol, held in sorted(self._books["positions"].items()):
+            contract = read_symbol(symbol)
+            if contract is None or held >= 0.0 or contract.in_the_money(shares.before) == 0.0:
+                continue
+            night = zlib.crc32(f"{shares.day} {symbol}".encode())
+            chance, share = np.random.default_rng([self._faults.seed, night]).random(2)
+            if chance < self._faults.assigned:
+                self._deliver(symbol, float(np.ceil(share * -held)), shares.day, shares)
+
+    def _deliver(self, symbol: str, contracts: float, day: str, shares: Shares) -> None:
+        contract, positions = read_symbol(symbol), self._books["positions"]
+        if contract is None or contracts == 0.0:
+            return
+        delivered, usd = exercised(contract, contracts)
+        positions[symbol] += contracts
+        positions[shares.symbol] = positions.get(shares.symbol, 0.0) + delivered
+        self._books["cash"] += usd
+        done = asdict(Delivery(f"{self._path.stem} {day} {symbol}", day, symbol, contracts))
+        self._books.setdefault("deliveries", []).append(done)
+
     def _take(self, order: Order) -> None:
         entry: dict[str, Any] = {
             "status": OrderStatus.OPEN,
@@ -163,9 +219,10 @@ class SimulatedBroker:
             entry["status"] = OrderStatus.FILLED
         price, unit_cost = quotes[order.symbol]
         units = share * order.quantity
+        units = float(np.trunc(units)) if self._whole else units
         paid = price + float(np.sign(units)) * unit_cost
         done = asdict(Execution(f"{order.id}-1", order.id, units, paid))
-        entry["executions"] = [done] * (2 if draws["twice"] else 1)
+        entry["executions"] = [done] * (2 if draws["twice"] else 1) if units else []
         entry["late"] = draws["late"]
         self._books["cash"] -= units * paid
         held = self._books["positions"].get(order.symbol, 0.0) + units

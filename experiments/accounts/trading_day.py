@@ -23,7 +23,6 @@ from experiments.accounts.account import (
     ALERT,
     CLOSED,
     DECISION,
-    EXECUTED,
     Account,
     Book,
     as_done,
@@ -91,9 +90,9 @@ def run_session(
     broker = open_broker(account, book)
     flow = None if broker is None else OrderFlow(account, broker, alert)
     if flow is not None:
-        known = len(account.store.of(EXECUTED))
-        reasons += flow.settle_earlier()
-        if len(account.store.of(EXECUTED)) > known:
+        known = account.store.head
+        reasons += flow.settle_earlier(book)
+        if account.store.head != known:
             book = account.book()
         reasons += flow.reconcile(book)
     planned = _decided(account, book, reasons)

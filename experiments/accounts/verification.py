@@ -26,12 +26,13 @@ from experiments.accounts.account import (
     Account,
     Day,
     as_done,
+    done_of,
     settled,
     taken_through,
 )
+from experiments.accounts.deliveries import DELIVERED
 from experiments.accounts.events import decoded
 from experiments.accounts.halts import as_halted
-from experiments.accounts.orders import total_cost
 from experiments.accounts.trading_day import reduced_only
 from experiments.backtests.backtest import Backtest, run_backtest
 
@@ -62,6 +63,8 @@ class _Reports:
             (event.number, session_of[event.content["order"]])
             for event in account.store.of(EXECUTED)
         ]
+        delivered = account.store.of(DELIVERED)
+        self._events += [(event.number, event.content["session"]) for event in delivered]
 
     def later(self, number: int, session: str, inclusive: bool = False) -> bool:
         """Whether after an event something was reported of the sessions before that one.
@@ -100,16 +103,15 @@ def verify(account: Account) -> Verification:
                 found["requested"] = reduced_only(asked, at.ledger.quantity)
             found |= {"target": allowed.quantity, "price": allowed.price}
             odd += _changed(day.session, decision.content, found)
-        before = float(kernel.ledger.equity[0])
+        close, before = closed.get(day.session), float(kernel.ledger.equity[0])
+        known = day
+        if close is not None and reported.later(close.number, day.session, inclusive=True):
+            known = account.days(close.number)[place]
+        cost = float(done_of(kernel, planned, known).cost[0])
         record = as_done(kernel, planned, day)
-        close = closed.get(day.session)
         # What was reported later was not in the equity of that evening.
         if close is not None and not reported.later(close.number, day.session):
-            equity = float(kernel.ledger.equity[0])
-            if reported.later(close.number, day.session, inclusive=True):
-                known = account.days(close.number)[place].executions or ()
-                equity = before - total_cost(known, planned.price[0], day.places)
-            odd += _other_equity(day.session, close.content, equity)
+            odd += _other_equity(day.session, close.content, before - cost)
         if day is not days[-1]:
             observation = settled(kernel, record, day)
     compared = _sessions_as_in_a_backtest(account, days)

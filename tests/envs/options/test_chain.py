@@ -66,3 +66,25 @@ def test_the_calendar_uses_no_later_date():
     part = list_contracts(ChainSettings(), dates[:77])
     for name in ("listed_at", "days_to_expiry", "aged_days", "rolled", "expired"):
         np.testing.assert_array_equal(getattr(whole, name)[:77], getattr(part, name))
+
+
+def test_listed_expiries_are_fridays_and_farther_out_third_fridays():
+    """Good Friday of 2019 was the third Friday of April: those contracts ended the day before."""
+    dates = weekdays(200, "2019-02-15")
+    listings = list_contracts(ChainSettings(expiries="listed"), dates)
+    for t, day in enumerate(dates):
+        weekly, monthly = listings.expiry[t]
+        assert (np.is_busday(weekly, weekmask="Fri")) or str(weekly) == "2019-04-18"
+        third = np.busday_offset(monthly.astype("datetime64[M]"), 2, "forward", weekmask="Fri")
+        assert monthly == third or str(monthly) == "2019-04-18"
+        if listings.listed_at[t, 0] == t:
+            assert abs((weekly - day).astype(int) - 30) <= 4
+        if listings.listed_at[t, 1] == t:
+            assert abs((monthly - day).astype(int) - 60) <= 18
+    assert "2019-04-18" in listings.expiry[:, 1].astype(str)
+
+
+def test_strikes_lie_on_the_grid_nearest_to_the_moneyness():
+    chain = ChainSettings(strike_step=5.0)
+    assert chain.strikes(np.array([[1002.4, 1002.6, 1.0]])).tolist() == [[1000.0, 1005.0, 5.0]]
+    assert ChainSettings().strikes(np.array([1002.4])).tolist() == [1002.4]

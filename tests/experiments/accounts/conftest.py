@@ -1,7 +1,8 @@
 import pytest
 
-from experiments.accounts.account import Account, AccountSettings, open_account
+from experiments.accounts.account import Account, open_account
 from experiments.accounts.events import open_store
+from experiments.accounts.settings import AccountSettings
 from experiments.accounts.trading_day import run_session
 from experiments.evaluation.open_run import open_run
 

@@ -16,7 +16,7 @@ from experiments.accounts.account import (
     Account,
 )
 from experiments.accounts.events import EventStore, decoded, open_store
-from experiments.accounts.orders import occ_symbol
+from experiments.accounts.listed import occ_symbol
 from experiments.accounts.recorded import load_history, save_history, session_row, with_sessions
 from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify

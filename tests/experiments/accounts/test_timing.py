@@ -9,11 +9,12 @@ import pytest
 from conf.errors import InputError
 from conf.settings import build_settings
 from envs.options.black_scholes import price
-from experiments.accounts.account import ALERT, CLOSED, SESSION, Account, AccountSettings
+from experiments.accounts.account import ALERT, CLOSED, SESSION, Account
 from experiments.accounts.brokers import opening_marks
 from experiments.accounts.data_checks import doubts
 from experiments.accounts.events import decoded, open_store
 from experiments.accounts.schedule import moment_at, next_decision
+from experiments.accounts.settings import AccountSettings
 from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify
 
