@@ -146,8 +146,8 @@ class Account:
                 for each in done.get(order, {}).values()
                 if place != SHARES
             ]
-            executed = None if model else executions
-            days.append(Day(session, requested, executed, places, session in resumed, beside))
+            done_of_it = None if model else executions
+            days.append(Day(session, requested, done_of_it, places, session in resumed, beside))
         return days
 
     def kernel_at_opening(
@@ -207,14 +207,18 @@ class Book:
 
 def taken_through(kernel: BookKernel, day: Day) -> ObsArray:
     """Trade as it was done on that day and settle; what is observed then, (1, D)."""
+    return settled(kernel, executed(kernel, day), day)
+
+
+def executed(kernel: BookKernel, day: Day) -> StepRecord:
+    """Trade as it was done on that day."""
     held = kernel.ledger.quantity
-    planned = kernel.plan(held if day.requested is None else day.requested)
-    return settled(kernel, as_done(kernel, planned, day), day)
+    return as_done(kernel, kernel.plan(held if day.requested is None else day.requested), day)
 
 
-def settled(kernel: BookKernel, executed: StepRecord, day: Day) -> ObsArray:
-    """Settle what was executed on that day; what is observed then, (1, D)."""
-    observation = kernel.settle(executed).observation
+def settled(kernel: BookKernel, record: StepRecord, day: Day) -> ObsArray:
+    """Settle what was done on that day; what is observed then, (1, D)."""
+    observation = kernel.settle(record).observation
     if day.resumed:
         release_guard(kernel)
     return observation
@@ -236,10 +240,10 @@ def done_of(kernel: BookKernel, planned: StepRecord, day: Day) -> StepRecord:
 def as_done(kernel: BookKernel, planned: StepRecord, day: Day) -> StepRecord:
     """Execute what was planned at the newest session as far as it was done."""
     record = done_of(kernel, planned, day)
-    executed = kernel.execute(record)
+    done = kernel.execute(record)
     if kernel.overlay is not None and record is not planned:
-        kernel.overlay.correct_trade(executed.traded)
-    return executed
+        kernel.overlay.correct_trade(done.traded)
+    return done
 
 
 def open_account(

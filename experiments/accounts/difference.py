@@ -41,9 +41,10 @@ def difference(account: Account, final: BookHistory) -> Difference:
 
     final: the source's last word on the account's sessions.
     """
-    days, seen = account.days(), [event.content["row"] for event in account.sessions]
+    days = account.days()
+    seen: list[Mapping[str, Any]] = [event.content["row"] for event in account.sessions]
     ended = [_last_word(row, final) for row in seen]
-    mixed = [
+    mixed: list[Mapping[str, Any]] = [
         {**row, **{name: last[name] for name in _VOLATILITY if name in row}}
         for row, last in zip(seen, ended, strict=True)
     ]

@@ -27,10 +27,11 @@ from experiments.accounts.account import (
     ORDER,
     Account,
     Day,
-    traded,
+    executed,
+    settled,
 )
 from experiments.accounts.events import Event, decoded
-from experiments.accounts.halts import halted, reset_guard
+from experiments.accounts.halts import halted
 from experiments.accounts.orders import symbols_at
 from experiments.accounts.verification import backtest_of
 from risk import metrics
@@ -164,14 +165,13 @@ def read_account(account: Account) -> AccountView:
         before = kernel.risk_book() if not isinstance(market, HedgingMarket) else None
         played.equity.append(float(kernel.ledger.equity[0]))
         recent, held = kernel.ledger, kernel.ledger.quantity
-        record = traded(kernel, day)
+        record = executed(kernel, day)
         played.traded.append(float(record.traded[0]))
         played.costs.append(float(recent.costs[0]))
         if len(days) - len(played.equity) < ORDER_SESSIONS and day.executions is None:
             played.orders[:0] = _model_trades(market, day, held, record)
         if day is not days[-1]:
-            kernel.settle(record)
-            reset_guard(kernel, store, day.session)
+            settled(kernel, record, day)
             played.exposures.append({k: float(v[0]) for k, v in kernel.exposures().items()})
     n, quantity, options = len(days), kernel.ledger.quantity, account.market_settings
     window = Window(last + 1 - n, last + 1) if n > 1 else None
