@@ -1,7 +1,7 @@
 """Goals of episodes: a return over the last sessions, and a drawdown that is not to be exceeded.
 
 Both are part of the observation, what was reached and what is desired, and what a step is paid for
-them is a function of these alone. So a learner may ask what it would have been paid for other goals.
+them is a function of these alone: a learner may ask what other goals would have paid.
 """
 
 from __future__ import annotations
