@@ -44,8 +44,8 @@ class HindsightReplay(HerReplayBuffer):
         **options: Any,
     ) -> None:
         low, high = _split(observation_space.low), _split(observation_space.high)
-        parts = {name: spaces.Box(low[name], high[name]) for name in _PARTS}
-        super().__init__(buffer_size, spaces.Dict(parts), action_space, env, **options)
+        parts = spaces.Dict({name: spaces.Box(low[name], high[name]) for name in _PARTS})
+        super().__init__(buffer_size, parts, action_space, env, **options)
         episodes: Any = env.unwrapped
         self._reward_scale = float(episodes.reward_scale)
         # The arrays (rows, N, D) that the parts are views of.

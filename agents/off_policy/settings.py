@@ -175,7 +175,7 @@ def _check_hindsight(options: TQCSettings, env: VecEnv, seen: dict[str, Any]) ->
     if not (weights.goal_return or weights.goal_drawdown):
         raise InputError(
             f"{setting} would change no reward: the weights of goals are 0",
-            "Set reward.weights.goal_return=5 or reward.weights.goal_drawdown",
+            "Choose reward=goal",
         )
     names = [feature.name for feature in book.market.features]
     columns = seen.get("features_extractor_kwargs", {}).get("columns", range(len(names)))
