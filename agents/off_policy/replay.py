@@ -6,14 +6,18 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 
+from agents.off_policy.hindsight import HindsightReplay
 from agents.off_policy.sum_tree import SumTree
 from conf.errors import InputError
 from conf.types import FloatArray, IntArray
 
 _ROWS = ("observations", "actions", "rewards", "dones", "timeouts")
+# Of hindsight, also rows: where each transition's episode begins and how long it is.
+_EPISODES = ("ep_start", "ep_length")
 
 
 class Draw(NamedTuple):
@@ -77,7 +81,13 @@ class PrioritisedReplay(ReplayBuffer):
 
 def replay_bytes(buffer: ReplayBuffer) -> int:
     """The memory of a full buffer."""
-    return sum(getattr(buffer, name).nbytes for name in (*_ROWS, "next_observations"))
+    return sum(array.nbytes for array in _arrays(buffer).values())
+
+
+def _arrays(buffer: ReplayBuffer) -> dict[str, NDArray[Any]]:
+    """By name, of all rows, with flat observations."""
+    flat = buffer.flat if isinstance(buffer, HindsightReplay) else {}
+    return {name: getattr(buffer, name) for name in (*_ROWS, "next_observations")} | flat
 
 
 def replay_state(buffer: ReplayBuffer) -> dict[str, Any]:
@@ -85,9 +95,9 @@ def replay_state(buffer: ReplayBuffer) -> dict[str, Any]:
 
     Of the next observations those that are not the ones of the next row: half of the size.
     """
-    size = buffer.size()
-    state: dict[str, Any] = {name: getattr(buffer, name)[:size] for name in _ROWS}
-    following = buffer.next_observations[:size]
+    size, arrays = buffer.size(), _arrays(buffer)
+    state: dict[str, Any] = {name: arrays[name][:size] for name in _ROWS}
+    following = arrays["next_observations"][:size]
     differs = np.ones(following.shape[:2], np.bool_)
     differs[:-1] = (following[:-1] != state["observations"][1:]).any(axis=-1)
     state |= {"differs": differs, "next_observations": following[differs]}
@@ -95,23 +105,26 @@ def replay_state(buffer: ReplayBuffer) -> dict[str, Any]:
     if isinstance(buffer, PrioritisedReplay):
         weights = buffer.tree.weights[: size * buffer.n_envs]
         state |= {"priorities": weights, "largest": buffer.largest}
+    if isinstance(buffer, HindsightReplay):
+        state |= {name: getattr(buffer, name)[:size] for name in _EPISODES}
+        state["begun"] = buffer._current_ep_start
     return state
 
 
 def load_replay_state(buffer: ReplayBuffer, state: dict[str, Any]) -> None:
     """Fill an empty buffer with what `replay_state` gave; InputError where it does not fit."""
-    size = len(state["rewards"])
+    size, arrays = len(state["rewards"]), _arrays(buffer)
     fits = size == (buffer.buffer_size if state["full"] else state["pos"]) <= buffer.buffer_size
     for name in _ROWS:
-        fits = fits and state[name].shape[1:] == getattr(buffer, name).shape[1:]
+        fits = fits and state[name].shape[1:] == arrays[name].shape[1:]
     if not fits:
         raise InputError(
             f"the checkpoint's {size} rows of replay do not fit {buffer.buffer_size} of this run",
             "Resume with the agent.replay that the run was started with",
         )
     for name in _ROWS:
-        getattr(buffer, name)[:size] = state[name]
-    following = buffer.next_observations[:size]
+        arrays[name][:size] = state[name]
+    following = arrays["next_observations"][:size]
     following[:-1] = state["observations"][1:]
     following[state["differs"]] = state["next_observations"]
     buffer.pos, buffer.full = state["pos"], state["full"]
@@ -119,3 +132,7 @@ def load_replay_state(buffer: ReplayBuffer, state: dict[str, Any]) -> None:
         weights = cast(FloatArray, state["priorities"])
         buffer.tree.set(np.arange(len(weights)), weights)
         buffer.largest = state["largest"]
+    if isinstance(buffer, HindsightReplay):
+        for name in _EPISODES:
+            getattr(buffer, name)[:size] = state[name]
+        buffer._current_ep_start[:] = state["begun"]

@@ -14,9 +14,11 @@ from agents.network import (
     SeenAndHeld,
     Share,
     Width,
+    book_of,
     held_by,
     seen_by,
 )
+from agents.off_policy.hindsight import HindsightReplay
 from agents.off_policy.policies import SquashedPolicy
 from agents.off_policy.replay import PrioritisedReplay
 from agents.off_policy.tqc import BookTQC
@@ -24,6 +26,7 @@ from agents.persistence.architecture import ACTIVATIONS
 from conf.errors import InputError
 from conf.settings import settings, settings_to_json
 from envs.allocation.simplex import Simplex
+from envs.core.goal import DESIRED
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -32,11 +35,14 @@ Count = Annotated[int, Field(ge=1)]
 class ReplaySettings:
     """Which transitions are kept, and which are learned from."""
 
-    kind: Literal["uniform", "prioritised"] = "uniform"
+    kind: Literal["uniform", "prioritised", "hindsight"] = "uniform"
     size: Annotated[int, Field(ge=1, le=10**7)] = 100_000  # transitions, over all episodes
-    alpha: Share = 0.6  # of prioritised, as is the rest; 0: uniform
+    alpha: Share = 0.6  # of prioritised, as are the next two; 0: uniform
     beta: Share = 0.4  # of importance weights at the start; 1 at the end
     epsilon: Positive = 0.01  # added to absolute TD errors, in units of the scaled reward
+    n_sampled_goal: Count = 4  # of hindsight: transitions with another goal for each with its own
+    # Of hindsight: which of the goals that the episode reached; later ones, the last, or any.
+    strategy: Literal["future", "final", "episode"] = "future"
 
 
 @settings
@@ -98,10 +104,7 @@ def build_tqc(options: TQCSettings, env: VecEnv, seed: int, device: str) -> Book
             "of a rollout",
             "Choose a larger buffer",
         )
-    buffer: dict[str, Any] = {}
-    if replay.kind == "prioritised":
-        buffer["replay_buffer_class"] = PrioritisedReplay
-        buffer["replay_buffer_kwargs"] = {"alpha": replay.alpha, "epsilon": replay.epsilon}
+    seen = seen_by(options.features, env)
     network: dict[str, Any] = {
         "activation_fn": ACTIVATIONS[options.activation],
         "net_arch": {"pi": list(options.net_arch), "qf": list(options.critic_arch)},
@@ -123,10 +126,74 @@ def build_tqc(options: TQCSettings, env: VecEnv, seed: int, device: str) -> Book
         gradient_steps=options.gradient_steps,
         ent_coef=f"auto_{options.temperature_init}",
         top_quantiles_to_drop_per_net=options.drop_quantiles,
-        policy_kwargs=network | seen_by(options.features, env) | held_by(options.basis, env),
+        policy_kwargs=network | seen | held_by(options.basis, env),
         beta=replay.beta,
-        replay=settings_to_json(replay),
+        replay=_said_of(replay),
         seed=seed,
         device=device,
-        **buffer,
+        **_buffer(options, env, seen),
     )
+
+
+def _said_of(replay: ReplaySettings) -> dict[str, Any]:
+    """What a checkpoint says of it; those of other kinds say nothing of hindsight, as earlier."""
+    plain = settings_to_json(replay)
+    of_hindsight = ("n_sampled_goal", "strategy")
+    return {k: v for k, v in plain.items() if replay.kind == "hindsight" or k not in of_hindsight}
+
+
+def _buffer(options: TQCSettings, env: VecEnv, seen: dict[str, Any]) -> dict[str, Any]:
+    """The class of the buffer, and its own options; none for Stable-Baselines3's."""
+    replay = options.replay
+    if replay.kind == "prioritised":
+        return {
+            "replay_buffer_class": PrioritisedReplay,
+            "replay_buffer_kwargs": {"alpha": replay.alpha, "epsilon": replay.epsilon},
+        }
+    if replay.kind == "hindsight":
+        _check_hindsight(options, env, seen)
+        return {
+            "replay_buffer_class": HindsightReplay,
+            "replay_buffer_kwargs": {
+                "n_sampled_goal": replay.n_sampled_goal,
+                "goal_selection_strategy": replay.strategy,
+            },
+        }
+    return {}
+
+
+def _check_hindsight(options: TQCSettings, env: VecEnv, seen: dict[str, Any]) -> None:
+    """InputError without a goal that is seen and paid for, or where no episode would be whole."""
+    setting = "agent.replay.kind=hindsight"
+    book = book_of(env, setting)
+    if book.options.goal is None:
+        raise InputError(
+            f"{setting} learns from other goals, and there is none",
+            "Set env.observation.goal={sessions: 21} in an option book",
+        )
+    weights = book.options.reward.weights
+    if not (weights.goal_return or weights.goal_drawdown):
+        raise InputError(
+            f"{setting} would change no reward: the weights of goals are 0",
+            "Choose reward=goal",
+        )
+    names = [feature.name for feature in book.market.features]
+    columns = seen.get("features_extractor_kwargs", {}).get("columns", range(len(names)))
+    hidden = [goal.name for goal in DESIRED if names.index(goal.name) not in columns]
+    if hidden:
+        raise InputError(
+            f"agent.features does not show {hidden[0]}, which {setting} changes",
+            'Add "goal.*" and "reached.*" to agent.features',
+        )
+    whole = book.options.episode.sessions * env.num_envs
+    if options.learning_starts < whole:
+        raise InputError(
+            f"agent.learning_starts = {options.learning_starts} comes before the end of the first "
+            f"episodes, from which {setting} learns",
+            f"Choose agent.learning_starts={whole} or more",
+        )
+    if options.replay.size < 2 * whole:
+        raise InputError(
+            f"agent.replay.size = {options.replay.size} does not always hold a whole episode",
+            f"Choose agent.replay.size={2 * whole} or more",
+        )

@@ -33,6 +33,11 @@ class OptionTwin(Twin):
                 "env.sizing.fractional is false, and whole contracts have no gradient",
                 "Train with fractional contracts, or by PPO",
             )
+        if options.goal is not None:
+            raise InputError(
+                "env.observation.goal is set, and pathwise training knows no goals",
+                "Train with pretrain=none and agent=ppo, recurrent_ppo or tqc",
+            )
         super().__init__(market, options, cost_multiple)
         self.sizing = at_price_level(options.sizing, float(market.history.close[0, 0]))
         self._rows, block = market.rows, market.observed.portfolio

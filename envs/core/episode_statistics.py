@@ -82,6 +82,13 @@ class EpisodeStatistics(SavedArrays):
         ratio = mean / (np.sqrt(np.maximum(variance, 0.0)) + SHARPE_STD_FLOOR)
         return np.where(count > MIN_RETURNS_FOR_SHARPE, ratio * self._annual, 0.0)
 
+    def recent_return(self, sessions: int, env_indices: slice | IntArray = ALL) -> FloatArray:
+        """Sum of the excess returns of the last `sessions` <= 60, of these episodes (K,)."""
+        recent, count = self.recent[env_indices], self.count[env_indices].astype(np.int64)
+        place = (count[:, None] - 1 - np.arange(sessions)) % ROLLING_SESSIONS
+        total: FloatArray = np.take_along_axis(recent, place, axis=-1).sum(axis=-1)
+        return total
+
     def recent_volatility(self, risk_free: FloatArray) -> FloatArray:
         """Standard deviation (ddof=1) of the last K <= 60 returns, daily, (N,); 0 before five.
 

@@ -331,6 +331,7 @@ class BookKernel(BatchKernel):
             episode_sharpe=statistics.episode_sharpe(),
             market_correlation=statistics.market_correlation,
             recent_volatility=self._recent_volatility,
+            goal_gaps=self._goal_gaps,
         )
         reward, self.reward_terms = self.reward.evaluate(step)
         ruined = ledger.equity < self.options.episode.ruin_share * self.options.initial_equity_usd
@@ -346,6 +347,9 @@ class BookKernel(BatchKernel):
     def _recent_volatility(self) -> FloatArray:
         since = self.session[:, None] - 1 - np.arange(VOLATILITY_SESSIONS)
         return self.statistics.recent_volatility(self.market.cash_return.take(np.maximum(since, 0)))
+
+    def _goal_gaps(self) -> FloatArray:
+        return np.zeros((self.num_envs, 2))  # as long as there are no goals
 
     # --- episodes and state ----------------------------------------------------------------------
 

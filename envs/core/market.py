@@ -7,13 +7,14 @@ from typing import Annotated, Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from conf.settings import settings
 from conf.types import BoolArray, FloatArray
 from envs.core.batch import Window
 from envs.core.costs import CostSettings, RealisticCosts
 from envs.core.features import Feature
+from envs.core.goal import GoalSettings
 from envs.core.reward import RewardSettings
 from envs.market.clock import DAYS_PER_YEAR
 from envs.market.history import MarketHistory
@@ -45,6 +46,21 @@ class BookOptions:
     def lot(self) -> float | None:
         """Units that can only be traded together; None for any fraction of one."""
         return None
+
+    @property
+    def goal(self) -> GoalSettings | None:
+        """What episodes are to reach; None where they have no goal."""
+        return None
+
+    @model_validator(mode="after")
+    def _check_goal(self) -> Self:
+        weights = self.reward.weights
+        if self.goal is None and (weights.goal_return or weights.goal_drawdown):
+            raise ValueError(
+                "reward.weights.goal_return or goal_drawdown is not 0, and there is no goal: set "
+                "env.observation.goal of an option book"
+            )
+        return self
 
 
 BookHistory = MarketHistory | PanelHistory  # P paths over T sessions

@@ -43,6 +43,8 @@ class RewardWeights:
     volatility: NonNegative = 0.0
     deep_drawdown: NonNegative = 0.0
     crra: NonNegative = 0.0
+    goal_return: NonNegative = 0.0
+    goal_drawdown: NonNegative = 0.0
 
     @classmethod
     def only(cls, **weights: float) -> RewardWeights:
@@ -90,6 +92,8 @@ class Step(NamedTuple):
     market_correlation: Callable[[], FloatArray]
     # (N,) standard deviation of the last 20 daily returns, likewise; 0 before there are five
     recent_volatility: Callable[[], FloatArray]
+    # (N, 2) shortfall of return below the goal, excess of drawdown over it; where there is a goal
+    goal_gaps: Callable[[], FloatArray]
 
 
 def sharpe(step: Step, _: RewardSettings) -> FloatArray:
@@ -171,6 +175,8 @@ TERMS: dict[str, Callable[[Step, RewardSettings], FloatArray]] = {
     "volatility": lambda step, _: -step.recent_volatility(),
     "deep_drawdown": deep_drawdown,
     "crra": crra,
+    "goal_return": lambda step, _: -step.goal_gaps()[:, 0],
+    "goal_drawdown": lambda step, _: -step.goal_gaps()[:, 1],
 }
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
 from conf.types import BoolArray, FloatArray, IntArray, ObsArray
+from envs.core.batch import SavedArrays
 from envs.core.episode_statistics import ALL
+from envs.core.goal import Goals, goal_gaps, goal_reward
 from envs.core.kernel import BookKernel
 from envs.core.market import as_rows
 from envs.option_portfolio.market import OptionMarket, OptionPortfolioSettings
@@ -17,6 +20,7 @@ from envs.option_portfolio.observation import BookObservation
 from envs.option_portfolio.risk_view import RiskView
 from envs.option_portfolio.sizing import at_price_level, target_quantity
 from risk.book import Book
+from risk.overlay import RiskOverlay
 
 
 class OptionPortfolioKernel(BookKernel):
@@ -33,6 +37,8 @@ class OptionPortfolioKernel(BookKernel):
         sizing = at_price_level(self.options.sizing, float(market.history.close[0, 0]))
         self.options = replace(self.options, sizing=sizing)
         self.action_space = spaces.Box(-1.0, 1.0, (market.tape.num_slots,), dtype=np.float32)
+        goal = self.options.goal
+        self.goals = None if goal is None else Goals(self.num_envs, goal)
         self._rows = market.rows
         self._rolled = np.ascontiguousarray(market.tape.rolled)  # or `take` copies all of it
         self._observation = BookObservation(
@@ -102,5 +108,28 @@ class OptionPortfolioKernel(BookKernel):
     def _observe(self, row: IntArray, env_indices: slice | IntArray = ALL) -> ObsArray:
         since_start = self.session[env_indices] - self.start[env_indices]
         return self._observation.observe(
-            row, since_start, self.ledger, self.statistics, env_indices
+            row, since_start, self.ledger, self.statistics, env_indices, self.goals
         )
+
+    # --- goals -----------------------------------------------------------------------------------
+
+    def compute_reward(self, reached: ObsArray, desired: ObsArray, infos: Any) -> FloatArray:
+        """What of the reward (K,) depends on the goal; goals (K, 2) as they are observed.
+
+        Under the name that gymnasium's environments with goals have it.
+        """
+        return goal_reward(reached, desired, self.options.reward.weights)
+
+    def _goal_gaps(self) -> FloatArray:
+        if self.goals is None:
+            return super()._goal_gaps()
+        return goal_gaps(self.goals.reached(self.ledger, self.statistics, ALL), self.goals.desired)
+
+    def _open(self, mask: BoolArray) -> None:
+        super()._open(mask)
+        if self.goals is not None and self.random_start:
+            self.goals.draw(mask, self.rng)
+
+    def _parts(self) -> dict[str, SavedArrays | RiskOverlay]:
+        goals = {} if self.goals is None else {"goals.": self.goals}
+        return {**super()._parts(), **goals}

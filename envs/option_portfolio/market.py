@@ -15,6 +15,7 @@ from conf.types import BoolArray, FloatArray
 from envs.core.batch import Window
 from envs.core.costs import AnyCosts
 from envs.core.features import Feature
+from envs.core.goal import GoalSettings
 from envs.core.market import BookOptions, MarketSettings, as_rows, cash_returns
 from envs.market.clock import DAYS_PER_YEAR
 from envs.market.history import MarketHistory
@@ -48,6 +49,11 @@ class OptionPortfolioSettings(BookOptions):
     chain: ChainSettings = Field(default_factory=ChainSettings)
     sizing: SizingSettings = Field(default_factory=SizingSettings)
     observation: ObservationSettings = Field(default_factory=ObservationSettings)
+
+    @property
+    def goal(self) -> GoalSettings | None:
+        """What episodes are to reach, and see; None where they have no goal."""
+        return self.observation.goal
 
     @property
     def lot(self) -> float | None:

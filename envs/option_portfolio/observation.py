@@ -13,6 +13,7 @@ from conf.settings import settings
 from conf.types import BoolArray, FloatArray, IntArray, ObsArray
 from envs.core.episode_statistics import EpisodeStatistics
 from envs.core.features import CLIP, Feature, Scaling
+from envs.core.goal import GOAL, Goals, GoalSettings
 from envs.core.ledger import Ledger
 from envs.core.reward import diversification_of
 from envs.market.clock import VarianceClock
@@ -28,6 +29,7 @@ class ObservationSettings:
     """Which extra blocks follow the standard 213 features."""
 
     extra_blocks: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    goal: GoalSettings | None = None  # a block of its own behind them; None: episodes have no goal
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class MarketObservation:
     @property
     def portfolio(self) -> slice:
         """Where the portfolio block stands in the observation."""
-        return slice(self.before.shape[-1], len(self.features) - self.after.shape[-1])
+        start = self.before.shape[-1]
+        return slice(start, start + sum(item.block == "portfolio" for item in self.features))
 
 
 MARKET = (
@@ -117,7 +120,8 @@ def observe_market(
         features=MARKET
         + option_features
         + portfolio_features(tape.slots)
-        + tuple(feature for features, _ in blocks for feature in features),
+        + tuple(feature for features, _ in blocks for feature in features)
+        + (() if options.goal is None else GOAL),
         before=before,
         after=np.concatenate([np.empty((paths, sessions, 0), np.float32), *after], axis=-1),
         log_price=log_price,
@@ -196,6 +200,7 @@ class BookObservation:
         ledger: Ledger,
         statistics: EpisodeStatistics,
         env_indices: slice | IntArray,
+        goals: Goals | None,
     ) -> ObsArray:
         """What K episodes see at `row` (K,), `since_start` (K,) sessions into them."""
         rows, block = self._rows, self._block
@@ -204,8 +209,11 @@ class BookObservation:
         log_move = rows.log_price.take(row) - rows.log_price.take(row - since_start)
         feature = MARKET[0]
         obs[:, 0] = np.minimum(np.maximum(log_move / feature.scale, feature.low), feature.high)
-        if rows.after.shape[-1]:
-            obs[:, block.stop :] = rows.after.take(row, axis=0)
+        after = block.stop + rows.after.shape[-1]
+        if after > block.stop:
+            obs[:, block.stop : after] = rows.after.take(row, axis=0)
+        if goals is not None:
+            obs[:, after:] = goals.observe(ledger, statistics, env_indices)
 
         quantity, equity = ledger.quantity[env_indices], ledger.equity[env_indices]
         worth = np.maximum(equity, 1e-3 * self._initial_equity)

@@ -14,15 +14,22 @@ AGENT = (
     *("agent.batch_size=32", "agent.net_arch=[8]", "agent.critic_arch=[8]"),
     *("agent.replay.size=256", "agent.features=[volatility_20d,drawdown]"),
 )
+GOAL = (
+    *("env.observation.goal={sessions:10}", "reward.weights.goal_return=5"),
+    *("agent.features=[volatility_20d,drawdown,goal.*,reached.*]", "agent.learning_starts=160"),
+    *("agent.replay.size=320", "agent.replay.kind=hindsight"),
+)
 RUNS = {name: f"outputs/tiny/day/{name}" for name in ("alone", "stopped")}
 
 
-@pytest.mark.parametrize("kind", ["uniform", "prioritised"])
+@pytest.mark.parametrize("kind", ["uniform", "prioritised", "hindsight"])
 def test_a_stopped_run_ends_with_the_same_weights(command, stopped_and_resumed, tmp_path, kind):
-    arguments = (*MARKET, *AGENT, f"agent.replay.kind={kind}")
+    own = GOAL if kind == "hindsight" else (f"agent.replay.kind={kind}",)
+    arguments = (*MARKET, *AGENT, *own)
     assert command(train, *arguments, f"hydra.run.dir={RUNS['alone']}")[0] == 0
     log = (tmp_path / RUNS["alone"] / "train.log").read_text()
-    assert "replay buffer: 256 transitions, up to 0 MB" in log
+    size = "320 transitions, up to 1 MB" if kind == "hindsight" else "256 transitions, up to 0 MB"
+    assert f"replay buffer: {size}" in log
     alone = tmp_path / RUNS["alone"]
     stopped = stopped_and_resumed(RUNS["stopped"], arguments, Validation)
     assert "resuming from step_000000384" in (stopped / "train.log").read_text()
@@ -46,6 +53,11 @@ def test_a_stopped_run_ends_with_the_same_weights(command, stopped_and_resumed, 
         (["agent.replay.kind=greedy"], "agent.replay.kind"),
         (["agent.replay.alpha=2"], "agent.replay.alpha"),
         (["agent.replay.size=32"], "does not hold the 64 steps of a rollout"),
+        (["agent.replay.kind=hindsight"], "learns from other goals, and there is none"),
+        (["agent.replay.strategy=past"], "agent.replay.strategy"),
+        ([*GOAL, "agent.learning_starts=64"], "Choose agent.learning_starts=160 or more"),
+        ([*GOAL, "env.observation.goal=null"], "there is no goal: set env.observation.goal"),
+        (["env.observation.goal={days:1}"], "env.observation.goal.days"),
     ],
 )
 def test_what_does_not_go_with_tqc_is_one_line_code_2(command, tmp_path, arguments, complaint):

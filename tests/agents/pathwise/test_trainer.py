@@ -22,7 +22,9 @@ from envs.allocation.market import AllocationSettings, build_panel_market
 from envs.allocation.simplex import Simplex
 from envs.core.batch import Window
 from envs.core.costs import FlatCosts
+from envs.core.goal import GoalSettings
 from envs.kernels import open_kernel
+from envs.option_portfolio.observation import ObservationSettings
 from experiments.runs.settings import PathwisePretraining
 from tests.agents.pathwise.test_twin import allocation_case, option_case
 from tests.panels import panel_of
@@ -217,6 +219,13 @@ def test_whole_contracts_are_refused(option_market):
     whole_contracts = replace(options, sizing=replace(options.sizing, fractional=False))
     with pytest.raises(InputError, match="no gradient"):
         make_twin(market, whole_contracts, 1.0)
+
+
+def test_goals_are_refused(option_market):
+    market, options = option_market
+    with_goal = replace(options, observation=ObservationSettings(goal=GoalSettings()))
+    with pytest.raises(InputError, match="pathwise training knows no goals"):
+        make_twin(market, with_goal, 1.0)
 
 
 def test_a_gradient_that_is_not_finite_stops_the_training(option_market):

@@ -20,6 +20,7 @@ def a_step(**changes) -> Step:
         "trades": lambda: np.array([7.0]),
         "market_correlation": lambda: np.array([-0.5]),
         "recent_volatility": lambda: np.array([0.013]),
+        "goal_gaps": lambda: np.array([[0.004, 0.03]]),
     }
     return Step(**{**values, **{k: np.asarray(v, float) for k, v in changes.items()}})
 
@@ -40,6 +41,8 @@ BY_HAND = {
     "volatility": -0.013,
     "deep_drawdown": -0.1,
     "crra": (1 - 1.02**-4) / 4,
+    "goal_return": -0.004,
+    "goal_drawdown": -0.03,
 }
 
 

@@ -174,7 +174,7 @@ def test_every_technique_of_the_files_can_be_trained_in_quickstart(command, tmp_
     monkeypatch.setattr(ablate, "train_arms", stop)
     # To simulate the worlds takes seconds.
     monkeypatch.setattr(ablation, "episode_places", lambda *_: [])
-    of_tqc = ["prioritised_replay"]
+    of_tqc = ["hindsight", "prioritised_replay"]
     fitting = [name for name in TECHNIQUES if name not in ("curriculum_years", *of_tqc)]
     chosen = f"techniques=[{','.join(fitting)}]"
     assert command(ablate, "+exp=quickstart", chosen)[2] == "error: stopped here\n"
