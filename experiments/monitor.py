@@ -24,9 +24,10 @@ from rich.table import Table
 
 from conf.errors import InputError
 from conf.settings import build_settings, settings
-from experiments.accounts.account import Account, AccountSettings
+from experiments.accounts.account import Account
 from experiments.accounts.events import STORE, open_store
 from experiments.accounts.halts import HALT, ask_to_halt, halt_on_signal, halt_reasons, resume
+from experiments.accounts.settings import AccountSettings
 from experiments.monitoring.checks import PERIODS, Check, CheckSettings, Level, Period
 from experiments.monitoring.notify import VARIABLE, addresses, send_alerts
 from experiments.monitoring.serving import LOOPBACK, open_server
