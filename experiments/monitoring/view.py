@@ -169,7 +169,7 @@ def read_account(account: Account) -> AccountView:
         played.traded.append(float(record.traded[0]))
         played.costs.append(float(recent.costs[0]))
         if len(days) - len(played.equity) < ORDER_SESSIONS and day.executions is None:
-            played.orders[:0] = _model_trades(market, day, held, record)
+            played.orders[:0] = _model_trades(account, market, day, held, record)
         if day is not days[-1]:
             settled(kernel, record, day)
             played.exposures.append({k: float(v[0]) for k, v in kernel.exposures().items()})
@@ -201,7 +201,7 @@ def read_account(account: Account) -> AccountView:
         planned_cost=newest.get("cost_usd", float("nan")),
         equity_after=float(kernel.ledger.equity[0]),
         cash=float(kernel.ledger.cash[0]),
-        positions=_positions(market, last, quantity, before),
+        positions=_positions(account, market, last, quantity, before),
         greeks={} if before is None else _greeks(market, last, quantity, before),
         scan_loss=_scan_loss(market, last, quantity, equity[-1], options.risk),
         limits=() if overlay is None or before is None else _limits(overlay, quantity, before),
@@ -232,9 +232,10 @@ class _Played:
 
 
 def _model_trades(
-    market: BookMarket, day: Day, held: FloatArray, record: StepRecord
+    account: Account, market: BookMarket, day: Day, held: FloatArray, record: StepRecord
 ) -> Iterator[SentOrder]:
-    change, names = record.quantity[0] - held[0], symbols_at(market, int(record.row[0]))
+    change = record.quantity[0] - held[0]
+    names = symbols_at(market, int(record.row[0]), account.root)
     for i in np.flatnonzero(np.abs(change) > _NOTHING).tolist():
         size, price = float(change[i]), float(record.price[0, i])
         yield SentOrder(day.session, names[i], size, size, price, MODEL)
@@ -259,9 +260,9 @@ def _orders(account: Account) -> Iterator[SentOrder]:
 
 
 def _positions(
-    market: BookMarket, session: int, quantity: FloatArray, book: Book | None
+    account: Account, market: BookMarket, session: int, quantity: FloatArray, book: Book | None
 ) -> tuple[Position, ...]:
-    names, price = symbols_at(market, session), market.mark[0, session]
+    names, price = symbols_at(market, session, account.root), market.mark[0, session]
     nothing = np.zeros_like(price)
     greeks = (nothing,) * 3 if book is None else (book.delta[0], book.gamma[0], book.vega[0])
     return tuple(
