@@ -57,10 +57,11 @@ class OrderFlow:
         Also of those that have ended: what was done of a cancelled order may be reported late. And
         what became of contracts that were exercised.
         """
-        recent = {e.content["session"] for e in self._account.sessions[-_ASKED_AGAIN - 1 : -1]}
+        sessions = [event.content["session"] for event in self._account.sessions]
+        recent, newest = set(sessions[-_ASKED_AGAIN - 1 : -1]), sessions[-1]
         for event in self._store.of(ORDER):
             order = Order(**event.content)
-            if order.session not in recent:
+            if order.session == newest or (order.session not in recent and self._has_ended(order)):
                 continue
             try:
                 if self._broker.status(order.id) is OrderStatus.OPEN:

@@ -23,7 +23,7 @@ from experiments.accounts.listed import read_symbol
 from experiments.accounts.orders import BrokerSilent, Delivery, Execution, Order, OrderStatus
 
 BOOKS, BACKUP_BOOKS = "broker.json", "backup_broker.json"
-_FORGOTTEN = 10  # sessions after which nobody asks for an order
+_FORGOTTEN = 10  # sessions after which an order that was asked for is forgotten
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Quotes = Mapping[
     str, tuple[float, float]
@@ -101,7 +101,8 @@ class SimulatedBroker:
             return
         if session.shares is not None:
             self._assign(session.shares)
-        books["orders"] = {k: o for k, o in books["orders"].items() if o["age"] < _FORGOTTEN}
+        known = books["orders"].items()
+        books["orders"] = {k: o for k, o in known if o["age"] < _FORGOTTEN or not o["asked"]}
         for order in books["orders"].values():
             order["age"] += 1
             order["late"] = False
@@ -156,6 +157,7 @@ class SimulatedBroker:
         known = self._books["orders"].get(order)
         if known is None or known["late"]:
             return ()
+        known["asked"] = True
         return [Execution(**each) for each in known["executions"]]
 
     def positions(self) -> Mapping[str, float]:
@@ -199,6 +201,7 @@ class SimulatedBroker:
             "executions": [],
             "late": False,
             "age": 0,
+            "asked": False,
         }
         self._books["orders"][order.id] = entry
         if self._draws(order.id)["silent"]:

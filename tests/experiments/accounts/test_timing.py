@@ -154,3 +154,14 @@ def test_sessions_that_the_source_lacks_are_found():
 def test_what_cannot_be_is_refused(chosen, message):
     with pytest.raises(InputError, match=message):
         build_settings(AccountSettings, {"name": "x", **chosen}, "account")
+
+
+def test_after_days_off_what_was_filled_at_the_open_after_the_last_decision_is_taken_in(
+    play, tested, tmp_path
+):
+    play(tmp_path, tested, 2, decide="after_close", broker={"kind": "simulated"})
+    history = tested.setup.history
+    with open_store(tmp_path) as store:
+        run_session(Account(tmp_path, store), history.sessions(0, history.num_sessions - 40))
+        assert [event.content["kind"] for event in store.of(ALERT)] == ["missed"]
+        assert verify(Account(tmp_path, store)).differences == ()
