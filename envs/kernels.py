@@ -28,6 +28,8 @@ from envs.option_portfolio.market import (
 from envs.options.surface import SurfaceSettings
 from risk.overlay import RiskSettings
 
+Plain = Mapping[str, Any] | None  # settings as in conf/
+
 _KERNELS: Mapping[tuple[type, type], type[BookKernel]] = {
     (OptionMarket, OptionPortfolioSettings): OptionPortfolioKernel,
     (PanelMarket, AllocationSettings): AllocationKernel,
@@ -59,9 +61,9 @@ def open_kernel(
 def make_option_portfolio(
     num_envs: int | None = None,
     split: str = "train",
-    data: Mapping[str, Any] | None = None,
-    surface: Mapping[str, Any] | None = None,
-    env: Mapping[str, Any] | None = None,
+    data: Plain = None,
+    surface: Plain = None,
+    env: Plain = None,
     render_mode: None = None,
 ) -> KernelEnv | KernelVectorEnv:
     """The option book as a gymnasium environment, or as a vector environment of `num_envs`.
@@ -70,19 +72,14 @@ def make_option_portfolio(
     defaults (embedded S&P 500, volatility driven by VIX, realistic costs). Raises InputError for
     settings that are not valid.
     """
-    settings = OptionMarketSettings(
-        data=build_settings(DataSettings, {"source": "sp500", **(data or {})}, "data"),
-        surface=build_settings(SurfaceSettings, {"kind": "vix", **(surface or {})}, "surface"),
-        env=build_settings(OptionPortfolioSettings, env or {}, "env"),
-    )
-    return _make(settings, split, num_envs)
+    return _make(_option_settings(data, surface, env), split, num_envs)
 
 
 def make_portfolio_allocation(
     num_envs: int | None = None,
     split: str = "train",
-    data: Mapping[str, Any] | None = None,
-    env: Mapping[str, Any] | None = None,
+    data: Plain = None,
+    env: Plain = None,
     render_mode: None = None,
 ) -> KernelEnv | KernelVectorEnv:
     """The allocation as a gymnasium environment, or as a vector environment of `num_envs`.
@@ -90,18 +87,14 @@ def make_portfolio_allocation(
     `data` and `env` are plain settings as in conf/; each defaults to its class's defaults (ten
     simulated assets, costs of 10 bp). Raises InputError for settings that are not valid.
     """
-    settings = AllocationMarketSettings(
-        data=build_settings(PanelSettings, {"source": "panel_simulated", **(data or {})}, "data"),
-        env=build_settings(AllocationSettings, env or {}, "env"),
-    )
-    return _make(settings, split, num_envs)
+    return _make(_allocation_settings(data, env), split, num_envs)
 
 
 def make_option_hedging(
     num_envs: int | None = None,
     split: str = "train",
-    data: Mapping[str, Any] | None = None,
-    env: Mapping[str, Any] | None = None,
+    data: Plain = None,
+    env: Plain = None,
     render_mode: None = None,
 ) -> KernelEnv | KernelVectorEnv:
     """Hedging as a gymnasium environment, or as a vector environment of `num_envs`.
@@ -110,11 +103,49 @@ def make_option_hedging(
     simulated path, a call of 20 sessions, costs of 1 %). Raises InputError for settings that are
     not valid.
     """
-    settings = HedgingMarketSettings(
+    return _make(_hedging_settings(data, env), split, num_envs)
+
+
+def make_option_market(
+    data: Plain = None, surface: Plain = None, env: Plain = None
+) -> OptionMarket:
+    """The market of `make_option_portfolio` alone: history, priced chain, unit costs. Shared."""
+    market: OptionMarket = _load(_option_settings(data, surface, env))[1]
+    return market
+
+
+def make_allocation_market(data: Plain = None, env: Plain = None) -> PanelMarket:
+    """The market of `make_portfolio_allocation` alone. Shared."""
+    market: PanelMarket = _load(_allocation_settings(data, env))[1]
+    return market
+
+
+def make_hedging_market(data: Plain = None, env: Plain = None) -> HedgingMarket:
+    """The market of `make_option_hedging` alone: liabilities, listed options, costs. Shared."""
+    market: HedgingMarket = _load(_hedging_settings(data, env))[1]
+    return market
+
+
+def _option_settings(data: Plain, surface: Plain, env: Plain) -> OptionMarketSettings:
+    return OptionMarketSettings(
+        data=build_settings(DataSettings, {"source": "sp500", **(data or {})}, "data"),
+        surface=build_settings(SurfaceSettings, {"kind": "vix", **(surface or {})}, "surface"),
+        env=build_settings(OptionPortfolioSettings, env or {}, "env"),
+    )
+
+
+def _allocation_settings(data: Plain, env: Plain) -> AllocationMarketSettings:
+    return AllocationMarketSettings(
+        data=build_settings(PanelSettings, {"source": "panel_simulated", **(data or {})}, "data"),
+        env=build_settings(AllocationSettings, env or {}, "env"),
+    )
+
+
+def _hedging_settings(data: Plain, env: Plain) -> HedgingMarketSettings:
+    return HedgingMarketSettings(
         data=build_settings(DataSettings, {"source": "synthetic", **(data or {})}, "data"),
         env=build_settings(HedgingSettings, env or {}, "env"),
     )
-    return _make(settings, split, num_envs)
 
 
 def _make(
@@ -127,7 +158,7 @@ def _make(
 
 
 @lru_cache(maxsize=4)
-def _load(settings: MarketSettings) -> tuple[Loaded[Any, Any], BookMarket]:
+def _load(settings: MarketSettings) -> tuple[Loaded[Any, Any], Any]:
     """A market is immutable, so environments with the same settings share it."""
     loaded = settings.load()
     return loaded, settings.build(loaded.history)
