@@ -1,10 +1,15 @@
-"""Judge techniques: `python -m experiments.ablate +exp=quickstart techniques=[larger_batch,...]`.
+"""Judge techniques: does each help, hurt, or is neither shown?
 
 Each technique (conf/techniques/*.yaml) is trained with several seeds, and so is the same training
 without it. The verdict is about the difference of their validation scores, seed by seed: *helps*,
 *hurts* or *not shown*. With cumulative=true each technique is on top of those before it, and the
 seeds of the last are merged. All begin from a cold start of PPO (pretrain=none) unless pretrain is
 given. One that was killed goes on with resume=<its folder>.
+
+Examples:
+    python -m experiments.ablate +exp=quickstart techniques=[larger_batch]
+    python -m experiments.ablate techniques=[curiosity] seeds=[0,1,2] jobs=2
+    python -m experiments.ablate resume=outputs/quickstart/<ablation>/<time>
 """
 
 from __future__ import annotations

@@ -1,8 +1,13 @@
-"""Certificates of what must hold: `python -m experiments.certify`; of a run too with `run=`.
+"""Certify that nothing leaks and that runs repeat.
 
-Each is PASS or FAIL with its number: look-ahead, martingale, canaries, ledger replay,
-determinism and the chain of the trials. `form=short` takes a minute,
-`certificates=[ledger,martingale]` makes those two.
+Each certificate is PASS or FAIL with its number: look-ahead, martingale, canaries, ledger replay,
+determinism and the chain of the trials; those of a run too with `run=`. `form=short` takes a
+minute.
+
+Examples:
+    python -m experiments.certify form=short
+    python -m experiments.certify run=outputs/production/<date>/<time>
+    python -m experiments.certify certificates=[ledger,martingale]
 """
 
 from __future__ import annotations

@@ -1,8 +1,13 @@
-"""Evaluate a trained policy: `python -m experiments.evaluate run=outputs/production/<date>/<time>`.
+"""Evaluate a trained policy: verdict and report.
 
 It is compared with every baseline on the same days, without and with the risk module; the verdict,
 its evidence and a report go to `evaluation/` in the run folder. Another market can replace the
-run's own: data=csv data.path=prices.csv, surface=flat, costs=flat.
+run's own.
+
+Examples:
+    python -m experiments.evaluate run=outputs/production/<date>/<time>
+    python -m experiments.evaluate run=<run> surface=flat split=test
+    python -m experiments.evaluate run=<run> data=csv data.path=prices.csv
 """
 
 from __future__ import annotations

@@ -1,9 +1,14 @@
-"""Simulated years for a trained policy: `python -m experiments.monte_carlo run=<run> paths=1000`.
+"""Simulate years from several laws for a trained policy.
 
 The policy trades through years from several models that are fitted to the past of its own market,
 without and with the risk module, beside the index, cash and a few baselines. Distributions of
 Sharpe ratio, return and drawdown and the probabilities of ruin and of a large loss, each with an
 interval, go to `monte_carlo/` in the run folder.
+
+Examples:
+    python -m experiments.monte_carlo run=outputs/production/<date>/<time>
+    python -m experiments.monte_carlo run=<run> models=[heston] paths=200
+    python -m experiments.monte_carlo run=<run> beside=[iron_condor] jobs=4
 """
 
 from __future__ import annotations

@@ -1,9 +1,14 @@
-"""Paper trading: `python -m experiments.paper account=mine run=<run> feed=replay start=2018-01-02`.
+"""Trade on paper.
 
 An account is opened once with run=; from then on `account=mine` is enough. Each call brings it to
 the newest session and decides there, once: called again it does nothing, called after days off it
 says what was missed. It trades through the kernel that the agent was trained in. action=verify
 plays the whole account again and compares it with what was recorded; action=status shows it.
+
+Examples:
+    python -m experiments.paper account=mine run=<run> feed=replay
+    python -m experiments.paper account=mine
+    python -m experiments.paper account=mine action=verify
 """
 
 from __future__ import annotations

@@ -1,8 +1,13 @@
-"""Stress a trained policy: `python -m experiments.stress run=outputs/production/<date>/<time>`.
+"""Stress a trained policy: crises and shocks.
 
 The policy goes through every crisis that its data covers and through shocks that are put into its
 test years at several dates, without and with the risk module. The index, cash and a few baselines
 are its benchmarks. Tables and a report go to `stress/` in the run folder.
+
+Examples:
+    python -m experiments.stress run=outputs/production/<date>/<time>
+    python -m experiments.stress run=<run> shocks=[fall_20,vol_crush] starts=10
+    python -m experiments.stress run=<run> crises=false split=validation
 """
 
 from __future__ import annotations

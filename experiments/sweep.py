@@ -1,8 +1,13 @@
-"""Search settings: `python -m experiments.sweep +exp=quickstart sweep=quickstart jobs=2`.
+"""Search settings with Optuna.
 
-Optuna draws points of a space (`conf/sweep/*.yaml`); each is trained with several seeds and judged
-by the interquartile mean of their validation scores. Every run is an ordinary run folder, and every
+It draws points of a space (`conf/sweep/*.yaml`); each is trained with several seeds and judged by
+the interquartile mean of their validation scores. Every run is an ordinary run folder, and every
 one that is started counts as a trial. A sweep that was killed goes on with resume=<its folder>.
+
+Examples:
+    python -m experiments.sweep +exp=quickstart sweep=quickstart jobs=2
+    python -m experiments.sweep +exp=allocation sweep=allocation sweep.trials=40
+    python -m experiments.sweep resume=outputs/quickstart/<sweep>/<time>
 """
 
 from __future__ import annotations

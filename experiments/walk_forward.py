@@ -1,10 +1,15 @@
-"""Train and test through the years: `python -m experiments.walk_forward +exp=production`.
+"""Train and test through the years, an agent for each.
 
 Each window trains on some years, chooses its policy on the next and is tested on the year after;
 the test years are put together and judged as one record. A walk-forward that was killed goes on
 with resume=<its folder>. Windows can be trained at the same time: `walk_forward.jobs=2`, or by any
 Hydra launcher with `-m walk_forward.window=2005,2006,...`; the result is made when all are trained.
 With `parallel.backend=dask parallel.address=tcp://host:8786` they are trained by a cluster.
+
+Examples:
+    python -m experiments.walk_forward +exp=production
+    python -m experiments.walk_forward +exp=quickstart walk_forward.jobs=2
+    python -m experiments.walk_forward resume=<walk_forward>
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """What the documents say is true: tables, files, links, commands, settings, targets of make."""
 
+import ast
 import importlib
 import re
 import shlex
@@ -131,9 +132,11 @@ def test_the_site_shows_every_page_once_and_no_other():
 
 
 def commands() -> list[str]:
-    text = "\n".join(document.read_text() for document in DOCUMENTS)
+    texts = [document.read_text() for document in DOCUMENTS]
+    modules = [ast.parse(file.read_text()) for file in (ROOT / "experiments").glob("*.py")]
+    text = "\n".join([*texts, *(ast.get_docstring(module) or "" for module in modules)])
     joined = re.sub(r"\\\n\s*", "", re.sub(r"^\$.*\nerror: .*$", "", text, flags=re.MULTILINE))
-    found = re.findall(r"python -m (experiments\.\w+[^`\n]*)", joined)
+    found = re.findall(r"python -m (experiments\.[a-z]\w+[^`\n]*)", joined)
     return sorted(
         {shlex.join(shlex.split(re.sub("[<>]", "", each), comments=True)) for each in found}
     )
