@@ -64,7 +64,7 @@ def make_option_portfolio(
     data: Plain = None,
     surface: Plain = None,
     env: Plain = None,
-    render_mode: None = None,
+    render_mode: str | None = None,
 ) -> KernelEnv | KernelVectorEnv:
     """The option book as a gymnasium environment, or as a vector environment of `num_envs`.
 
@@ -72,7 +72,7 @@ def make_option_portfolio(
     defaults (embedded S&P 500, volatility driven by VIX, realistic costs). Raises InputError for
     settings that are not valid.
     """
-    return _make(_option_settings(data, surface, env), split, num_envs)
+    return _make(_option_settings(data, surface, env), split, num_envs, render_mode)
 
 
 def make_portfolio_allocation(
@@ -80,14 +80,14 @@ def make_portfolio_allocation(
     split: str = "train",
     data: Plain = None,
     env: Plain = None,
-    render_mode: None = None,
+    render_mode: str | None = None,
 ) -> KernelEnv | KernelVectorEnv:
     """The allocation as a gymnasium environment, or as a vector environment of `num_envs`.
 
     `data` and `env` are plain settings as in conf/; each defaults to its class's defaults (ten
     simulated assets, costs of 10 bp). Raises InputError for settings that are not valid.
     """
-    return _make(_allocation_settings(data, env), split, num_envs)
+    return _make(_allocation_settings(data, env), split, num_envs, render_mode)
 
 
 def make_option_hedging(
@@ -95,7 +95,7 @@ def make_option_hedging(
     split: str = "train",
     data: Plain = None,
     env: Plain = None,
-    render_mode: None = None,
+    render_mode: str | None = None,
 ) -> KernelEnv | KernelVectorEnv:
     """Hedging as a gymnasium environment, or as a vector environment of `num_envs`.
 
@@ -103,7 +103,7 @@ def make_option_hedging(
     simulated path, a call of 20 sessions, costs of 1 %). Raises InputError for settings that are
     not valid.
     """
-    return _make(_hedging_settings(data, env), split, num_envs)
+    return _make(_hedging_settings(data, env), split, num_envs, render_mode)
 
 
 def make_option_market(
@@ -149,12 +149,17 @@ def _hedging_settings(data: Plain, env: Plain) -> HedgingMarketSettings:
 
 
 def _make(
-    settings: MarketSettings, split: str, num_envs: int | None
+    settings: MarketSettings, split: str, num_envs: int | None, render_mode: str | None
 ) -> KernelEnv | KernelVectorEnv:
+    if num_envs is not None and render_mode is not None:
+        raise InputError(
+            f"render_mode={render_mode} was asked of {num_envs} environments at once",
+            "Render one environment of gymnasium.make",
+        )
     loaded, market = _load(settings)
     stretch = loaded.split(split)
     kernel = open_kernel(market, settings.env, Window(stretch.start, stretch.stop), num_envs or 1)
-    return KernelEnv(kernel) if num_envs is None else KernelVectorEnv(kernel)
+    return KernelEnv(kernel, render_mode) if num_envs is None else KernelVectorEnv(kernel)
 
 
 @lru_cache(maxsize=4)
