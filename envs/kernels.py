@@ -47,7 +47,13 @@ def open_kernel(
     random_start: bool = True,
     risk: RiskSettings | None = None,
 ) -> BookKernel:
-    """Books of the kind that the market is for; InputError where the settings are of another."""
+    """Books of the kind that the market is for; InputError where the settings are of another.
+
+    Examples:
+        >>> own = make_option_portfolio().kernel
+        >>> open_kernel(own.market, own.options, own.window, num_envs=64).reset().shape
+        (64, 213)
+    """
     kernel = _KERNELS.get((type(market), type(options)))
     if kernel is None:
         raise InputError(
@@ -71,6 +77,12 @@ def make_option_portfolio(
     `data`, `surface` and `env` are plain settings as in conf/; each defaults to its class's
     defaults (embedded S&P 500, volatility driven by VIX, realistic costs). Raises InputError for
     settings that are not valid.
+
+    Examples:
+        >>> env = make_option_portfolio(split="test")
+        >>> observation, _ = env.reset(seed=0)
+        >>> observation.shape, env.action_space.shape
+        ((213,), (20,))
     """
     return _make(_option_settings(data, surface, env), split, num_envs, render_mode)
 
@@ -86,6 +98,11 @@ def make_portfolio_allocation(
 
     `data` and `env` are plain settings as in conf/; each defaults to its class's defaults (ten
     simulated assets, costs of 10 bp). Raises InputError for settings that are not valid.
+
+    Examples:
+        >>> many = make_portfolio_allocation(num_envs=8, env={"action": "band"})
+        >>> many.single_action_space.shape
+        (21,)
     """
     return _make(_allocation_settings(data, env), split, num_envs, render_mode)
 
@@ -102,6 +119,10 @@ def make_option_hedging(
     `data` and `env` are plain settings as in conf/; each defaults to its class's defaults (one
     simulated path, a call of 20 sessions, costs of 1 %). Raises InputError for settings that are
     not valid.
+
+    Examples:
+        >>> make_option_hedging(env={"episode": {"sessions": 10}}).observation_space.shape
+        (8,)
     """
     return _make(_hedging_settings(data, env), split, num_envs, render_mode)
 
@@ -109,19 +130,35 @@ def make_option_hedging(
 def make_option_market(
     data: Plain = None, surface: Plain = None, env: Plain = None
 ) -> OptionMarket:
-    """The market of `make_option_portfolio` alone: history, priced chain, unit costs. Shared."""
+    """The market of `make_option_portfolio` alone: history, priced chain, unit costs. Shared.
+
+    Examples:
+        >>> market = make_option_market()
+        >>> market.instruments[:2], market.mark.shape
+        (('30D_Call_0.90', '30D_Call_0.95'), (1, 5031, 20))
+    """
     market: OptionMarket = _load(_option_settings(data, surface, env))[1]
     return market
 
 
 def make_allocation_market(data: Plain = None, env: Plain = None) -> PanelMarket:
-    """The market of `make_portfolio_allocation` alone. Shared."""
+    """The market of `make_portfolio_allocation` alone. Shared.
+
+    Examples:
+        >>> make_allocation_market().instruments[:2]
+        ('asset_01', 'asset_02')
+    """
     market: PanelMarket = _load(_allocation_settings(data, env))[1]
     return market
 
 
 def make_hedging_market(data: Plain = None, env: Plain = None) -> HedgingMarket:
-    """The market of `make_option_hedging` alone: liabilities, listed options, costs. Shared."""
+    """The market of `make_option_hedging` alone: liabilities, listed options, costs. Shared.
+
+    Examples:
+        >>> make_hedging_market().instruments
+        ('underlying', 'call_1.00_20')
+    """
     market: HedgingMarket = _load(_hedging_settings(data, env))[1]
     return market
 
