@@ -15,6 +15,7 @@ Examples:
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,19 +25,23 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
-from tqdm import tqdm
 
+from callbacks.progress import Meter
 from conf.errors import InputError
 from conf.files import new_folder, write_json
 from conf.settings import build_settings, settings
 from experiments.reporting.page import write_report
+from experiments.reporting.terminal import say_where
 from experiments.runs.cli import launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import ABLATION, run_lock, shown_path
 from experiments.runs.parallel import PARALLEL_KEYS, parallel_settings
 from experiments.runs.training import refuse_other_overrides
+from experiments.statistics.paired_effects import Effect
 from experiments.sweeps.ablation import (
+    SCORE,
     Ablation,
+    AblationResult,
     AblationSettings,
     ablation_numbers,
     begin_ablation,
@@ -72,8 +77,8 @@ def ablate(config: DictConfig) -> None:
         ablation = _open(plain, folder)
         runs = len(ablation.arms) * len(ablation.settings.seeds)
         log.info("%d runs in %s", runs, shown_path(folder))
-        with tqdm(total=runs, unit="run", disable=None) as bar:
-            result = train_arms(ablation, request.jobs, where, bar.update)
+        with Meter(runs, "run") as meter:
+            result = train_arms(ablation, request.jobs, where, meter.advance)
         with new_folder(folder / RESULT) as temporary:
             write_json(temporary / "ablation.json", ablation_numbers(ablation, result))
             if request.report:
@@ -81,7 +86,16 @@ def ablate(config: DictConfig) -> None:
     console = Console()
     for line in terminal_lines(ablation, result):
         console.print(line)
-    console.print(f"written to {shown_path(folder / RESULT)}")
+    say_where(folder / RESULT, *_best_by_hand(ablation, result))
+
+
+def _best_by_hand(ablation: Ablation, result: AblationResult) -> list[str]:
+    """The run with the technique that helps most, where one does."""
+    helping = [effect for effect in result.effects[SCORE] if effect.effect is Effect.HELPS]
+    best = sorted(helping, key=lambda effect: -effect.mean)[:1]
+    seed = ablation.settings.seeds[0]
+    lines = [shlex.join(ablation.arguments(effect.name, seed)) for effect in best]
+    return [f"the best by hand: python -m experiments.train {line}" for line in lines]
 
 
 def _open(plain: Mapping[str, Any], folder: Path) -> Ablation:

@@ -21,18 +21,20 @@ from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
 
+from callbacks.progress import Meter
 from conf.errors import InputError
 from conf.files import new_folder, write_json
 from conf.settings import build_settings, settings
 from experiments.environments.setup import MarketSetup
 from experiments.evaluation.open_run import open_run, own_keys
 from experiments.reporting.page import write_report
+from experiments.reporting.terminal import say_where
 from experiments.runs.cli import launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import shown_path
 from experiments.scenarios.page import build_page, headline_table, returns_table
 from experiments.scenarios.shocks import SHOCKS, Shock
-from experiments.scenarios.trials import Trial, crisis_trials, shock_trials
+from experiments.scenarios.trials import CRISES, Trial, crisis_trials, shock_trials
 
 DEFAULT_BENCHMARKS = ("put_write", "protective_put")  # of an option book
 
@@ -59,10 +61,13 @@ def stress(config: DictConfig) -> float:
     shocks = _chosen(request.shocks)
     tested = open_run(request.run, request.policy, plain)
     benchmarks = _benchmarks(tested.setup, request.beside)
-    crises, left_out = crisis_trials(tested, benchmarks) if request.crises else ([], [])
-    shocked, starts, impossible = shock_trials(
-        tested, benchmarks, shocks, request.split, request.starts
-    )
+    with Meter(len(shocks) + len(CRISES) * request.crises, "scenario") as meter:
+        crises, left_out = [], []
+        if request.crises:
+            crises, left_out = crisis_trials(tested, benchmarks, meter.advance)
+        shocked, starts, impossible = shock_trials(
+            tested, benchmarks, shocks, request.split, request.starts, meter.advance
+        )
     trials = [*crises, *shocked]
     left_out = [*left_out, *impossible]
     if not trials:
@@ -79,7 +84,7 @@ def stress(config: DictConfig) -> float:
         if request.report:
             write_report(temporary, build_page(header, trials))
     _print(header, crises, shocked)
-    Console().print(f"written to {shown_path(folder)}")
+    say_where(folder, f"python -m experiments.monte_carlo run={shown_path(tested.run)}")
     return min(trial.worst_return(trial.headline) for trial in trials)
 
 

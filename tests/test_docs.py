@@ -214,6 +214,18 @@ def test_the_workflow_does_what_make_does_on_every_python_that_is_supported():
     assert steps == ["make lint", "make test", "make docs"]
     assert {step.removeprefix("make ") for step in steps} <= set(targets)
     assert f">={job['strategy']['matrix']['python'][0]}" == PROJECT["requires-python"]
+    assert {"run": "make wheel"} in workflow["jobs"]["wheel"]["steps"]
+    assert "wheel" in targets
+
+
+def test_the_image_is_given_what_the_wheel_is_made_of():
+    given = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), flags=re.MULTILINE)
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
+        "packages"
+    ]
+    needed = {name.partition(".")[0] for name in packages}
+    needed |= {"pyproject.toml", "constraints.txt", PROJECT["readme"], *PROJECT["license-files"]}
+    assert set(given) == needed
 
 
 def test_the_citation_is_of_this_version():

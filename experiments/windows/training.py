@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from agents.persistence.policy_file import DESCRIPTION, WEIGHTS
 from conf.errors import InputError
@@ -33,13 +33,15 @@ def train_windows(
     where: ParallelSettings = LOCAL,
     *,
     allow_inexact: bool = False,
+    on_done: Callable[[], object] = lambda: None,
 ) -> None:
-    """Train these windows, `jobs` of them at a time."""
+    """Train these windows, `jobs` of them at a time; `on_done` is called after each."""
     if windows and (jobs > 1 or where.is_remote):
-        _train_in_workers(walk, windows, jobs, where, allow_inexact)
+        _train_in_workers(walk, windows, jobs, where, allow_inexact, on_done)
         return
     for window in windows:
         train_window(walk, window, allow_inexact=allow_inexact)
+        on_done()
 
 
 def train_window(walk: WalkForwardRun, window: YearWindow, *, allow_inexact: bool = False) -> None:
@@ -78,6 +80,7 @@ def _train_in_workers(
     jobs: int,
     where: ParallelSettings,
     allow_inexact: bool,
+    on_done: Callable[[], object],
 ) -> None:
     """Train each window in a worker, which logs into the walk-forward's log.
 
@@ -104,7 +107,7 @@ def _train_in_workers(
                 ) from None
             log.info("window %s is finished", window.name)
 
-    run_tasks(train, [window.first_test for window in windows], jobs, where)
+    run_tasks(train, [window.first_test for window in windows], jobs, where, on_done)
 
 
 def _start_from(walk: WalkForwardRun, previous: YearWindow, window: YearWindow) -> None:
