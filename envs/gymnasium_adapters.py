@@ -62,7 +62,7 @@ class KernelEnv(gym.Env[ObsArray, ObsArray]):
         info = {"episode": self.kernel.episode_summary(0)} if terminated or truncated else {}
         return result.observation[0], float(result.reward[0]), terminated, truncated, info
 
-    def render(self) -> str | NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> str | NDArray[np.uint8] | None:
         """The book at this close in the `render_mode` that was chosen; None without one."""
         if self.render_mode == "ansi":
             return book_table(self.kernel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,11 +45,9 @@ def book_picture(kernel: BookKernel, equity: Sequence[float], index: int = 0) ->
 
     `equity` is dollars at each close of the episode, the first and this one included.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=_INCHES, dpi=_DOTS_AN_INCH, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     above, below = figure.subplots(2, 1)
     above.plot(equity)
     above.set_title(_headline(kernel, index), parse_math=False)  # of its two dollar signs
@@ -58,8 +57,10 @@ def book_picture(kernel: BookKernel, equity: Sequence[float], index: int = 0) ->
     below.axhline(0.0, color="black", linewidth=0.8)
     below.set_ylabel("position, $")
     below.tick_params(axis="x", labelrotation=90, labelsize=7)
-    canvas.draw()
-    return np.array(canvas.buffer_rgba(), np.uint8)[..., :3].copy()
+    pixels = io.BytesIO()
+    figure.savefig(pixels, format="rgba", dpi=_DOTS_AN_INCH)
+    width, height = (round(inches * _DOTS_AN_INCH) for inches in _INCHES)
+    return np.frombuffer(pixels.getvalue(), np.uint8).reshape(height, width, 4)[..., :3].copy()
 
 
 def _headline(kernel: BookKernel, index: int) -> str:

@@ -62,9 +62,9 @@ def stress(config: DictConfig) -> float:
     tested = open_run(request.run, request.policy, plain)
     benchmarks = _benchmarks(tested.setup, request.beside)
     with Meter(len(shocks) + len(CRISES) * request.crises, "scenario") as meter:
-        crises, left_out = [], []
-        if request.crises:
-            crises, left_out = crisis_trials(tested, benchmarks, meter.advance)
+        crises, left_out = (
+            crisis_trials(tested, benchmarks, meter.advance) if request.crises else ([], [])
+        )
         shocked, starts, impossible = shock_trials(
             tested, benchmarks, shocks, request.split, request.starts, meter.advance
         )
