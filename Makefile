@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: train quickstart test test-slow lint docs docs-serve tensorboard clean help
+.PHONY: train quickstart test test-slow lint wheel docs docs-serve tensorboard clean help
 
 help:
 	@echo "make quickstart   train for some minutes, then evaluate: the first thing to run"
 	@echo "make train        the production run (+exp=production)"
 	@echo "make test         the test suite        make test-slow   the long learning checks"
 	@echo "make lint         ruff, mypy and the import contracts"
+	@echo "make wheel        the wheel, into dist/, and whether it works once it is installed"
 	@echo "make docs         the site, into site/  make docs-serve  the site while you write it"
 	@echo "make tensorboard  watch the runs        make clean       remove .venv, site and caches"
 
@@ -50,6 +51,12 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Built, and used in an environment of its own.
+wheel: $(VENV)/.made
+	rm -rf dist build
+	$(BIN)/python -m pip wheel -q --no-deps --wheel-dir dist .
+	PYTHON=$(PYTHON) .ci/use_wheel
+
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build $(ARGS)
 
@@ -60,4 +67,4 @@ tensorboard: $(VENV)/.installed
 	$(BIN)/tensorboard --logdir outputs
 
 clean:
-	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info

@@ -1,4 +1,4 @@
-"""Progress of training: a bar on a terminal, otherwise a log line a minute."""
+"""Progress of what takes long: a bar on a terminal; elsewhere training logs a line a minute."""
 
 from __future__ import annotations
 
@@ -35,7 +35,14 @@ class Meter:
                 total=self._total, initial=done, unit=self._unit, smoothing=0.05, leave=False
             )
 
-    def advance(self, count: int) -> None:
+    def __enter__(self) -> Meter:
+        self.open(0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def advance(self, count: int = 1) -> None:
         """So much more is done; only a bar shows it."""
         if self._bar is not None:
             self._bar.update(count)

@@ -14,25 +14,34 @@ from numpy.typing import NDArray
 from conf.errors import InputError
 from conf.types import ObsArray
 from envs.core.batch import BatchKernel
+from envs.core.kernel import BookKernel
+from envs.rendering import RENDER_FPS, book_picture, book_table
 
 
 class KernelEnv(gym.Env[ObsArray, ObsArray]):
     """A kernel of one episode as a gymnasium environment.
 
     `info` is empty but for the last step of an episode, where `info["episode"]` sums it up.
+    `render_mode="ansi"` gives the book as a table, `"rgb_array"` draws it (400, 640, 3).
     """
 
-    metadata = {"render_modes": []}  # noqa: RUF012  gymnasium reads the class attribute
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": RENDER_FPS}  # noqa: RUF012
 
-    def __init__(self, kernel: BatchKernel) -> None:
+    def __init__(self, kernel: BookKernel, render_mode: str | None = None) -> None:
         if kernel.num_envs != 1:
             raise InputError(
                 f"a kernel of {kernel.num_envs} episodes is no single environment",
                 "Use gymnasium.make_vec or KernelVecEnv",
             )
-        self.kernel = kernel
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise InputError(
+                f"render_mode is {render_mode!r}",
+                f"Choose from {', '.join(self.metadata['render_modes'])}, or leave it out",
+            )
+        self.kernel, self.render_mode = kernel, render_mode
         self.observation_space = kernel.observation_space
         self.action_space = kernel.action_space
+        self._equity: list[float] = []  # at each close of the episode, where it is drawn
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -40,14 +49,28 @@ class KernelEnv(gym.Env[ObsArray, ObsArray]):
         """Begin an episode; a seed makes the draw of its start reproducible."""
         super().reset(seed=seed)
         self.kernel.rng = self.np_random
-        return self.kernel.reset()[0], {}
+        observation = self.kernel.reset()[0]
+        self._equity.clear()
+        self._note_equity()
+        return observation, {}
 
     def step(self, action: ObsArray) -> tuple[ObsArray, float, bool, bool, dict[str, Any]]:
         """Act, and settle at the next close."""
         result = self.kernel.step(np.asarray(action)[None])
+        self._note_equity()
         terminated, truncated = bool(result.terminated[0]), bool(result.truncated[0])
         info = {"episode": self.kernel.episode_summary(0)} if terminated or truncated else {}
         return result.observation[0], float(result.reward[0]), terminated, truncated, info
+
+    def render(self) -> str | NDArray[np.uint8] | None:
+        """The book at this close in the `render_mode` that was chosen; None without one."""
+        if self.render_mode == "ansi":
+            return book_table(self.kernel)
+        return None if self.render_mode is None else book_picture(self.kernel, self._equity)
+
+    def _note_equity(self) -> None:
+        if self.render_mode == "rgb_array":
+            self._equity.append(float(self.kernel.ledger.equity[0]))
 
 
 class KernelVectorEnv(gym.vector.VectorEnv[ObsArray, ObsArray, NDArray[Any]]):

@@ -1,15 +1,21 @@
-"""Judge techniques: `python -m experiments.ablate +exp=quickstart techniques=[larger_batch,...]`.
+"""Judge techniques: does each help, hurt, or is neither shown?
 
 Each technique (conf/techniques/*.yaml) is trained with several seeds, and so is the same training
 without it. The verdict is about the difference of their validation scores, seed by seed: *helps*,
 *hurts* or *not shown*. With cumulative=true each technique is on top of those before it, and the
 seeds of the last are merged. All begin from a cold start of PPO (pretrain=none) unless pretrain is
 given. One that was killed goes on with resume=<its folder>.
+
+Examples:
+    python -m experiments.ablate +exp=quickstart techniques=[larger_batch]
+    python -m experiments.ablate techniques=[curiosity] seeds=[0,1,2] jobs=2
+    python -m experiments.ablate resume=outputs/quickstart/<ablation>/<time>
 """
 
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,19 +25,23 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
-from tqdm import tqdm
 
+from callbacks.progress import Meter
 from conf.errors import InputError
 from conf.files import new_folder, write_json
 from conf.settings import build_settings, settings
 from experiments.reporting.page import write_report
+from experiments.reporting.terminal import say_where
 from experiments.runs.cli import launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import ABLATION, run_lock, shown_path
 from experiments.runs.parallel import PARALLEL_KEYS, open_workers, parallel_settings
 from experiments.runs.training import refuse_other_overrides
+from experiments.statistics.paired_effects import Effect
 from experiments.sweeps.ablation import (
+    SCORE,
     Ablation,
+    AblationResult,
     AblationSettings,
     ablation_numbers,
     begin_ablation,
@@ -67,8 +77,8 @@ def ablate(config: DictConfig) -> None:
         ablation = _open(plain, folder)
         runs = len(ablation.arms) * len(ablation.settings.seeds)
         log.info("%d runs in %s", runs, shown_path(folder))
-        with tqdm(total=runs, unit="run", disable=None) as bar:
-            result = train_arms(ablation, workers, bar.update)
+        with Meter(runs, "run") as meter:
+            result = train_arms(ablation, workers, meter.advance)
         with new_folder(folder / RESULT) as temporary:
             write_json(temporary / "ablation.json", ablation_numbers(ablation, result))
             if request.report:
@@ -76,7 +86,16 @@ def ablate(config: DictConfig) -> None:
     console = Console()
     for line in terminal_lines(ablation, result):
         console.print(line)
-    console.print(f"written to {shown_path(folder / RESULT)}")
+    say_where(folder / RESULT, *_best_by_hand(ablation, result))
+
+
+def _best_by_hand(ablation: Ablation, result: AblationResult) -> list[str]:
+    """The run with the technique that helps most, where one does."""
+    helping = [effect for effect in result.effects[SCORE] if effect.effect is Effect.HELPS]
+    best = sorted(helping, key=lambda effect: -effect.mean)[:1]
+    seed = ablation.settings.seeds[0]
+    lines = [shlex.join(ablation.arguments(effect.name, seed)) for effect in best]
+    return [f"the best by hand: python -m experiments.train {line}" for line in lines]
 
 
 def _open(plain: Mapping[str, Any], folder: Path) -> Ablation:

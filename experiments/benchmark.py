@@ -1,7 +1,11 @@
-"""How fast everything is, beside its budget: `python -m experiments.benchmark`.
+"""Measure how fast everything is, beside its budget.
 
-`rows=[environment,pricing]` measures a part, `repeats=5` more often, `device=cuda` on a GPU.
 Timings mean something on a machine that does nothing else.
+
+Examples:
+    python -m experiments.benchmark rows=[environment,pricing]
+    python -m experiments.benchmark repeats=5
+    python -m experiments.benchmark device=cuda gate=true
 """
 
 from __future__ import annotations

@@ -1,15 +1,20 @@
-"""Certificates of what must hold: `python -m experiments.certify`; of a run too with `run=`.
+"""Certify that nothing leaks and that runs repeat.
 
-Each is PASS or FAIL with its number: look-ahead, martingale, canaries, ledger replay,
-determinism and the chain of the trials. `form=short` takes a minute,
-`certificates=[ledger,martingale]` makes those two.
+Each certificate is PASS or FAIL with its number: look-ahead, martingale, canaries, ledger replay,
+determinism and the chain of the trials; those of a run too with `run=`. `form=short` takes a
+minute.
+
+Examples:
+    python -m experiments.certify form=short
+    python -m experiments.certify run=outputs/production/<date>/<time>
+    python -m experiments.certify certificates=[ledger,martingale]
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -17,6 +22,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from agents.ppo.parallel import torch_threads
+from callbacks.progress import Meter
 from conf.files import write_json
 from conf.settings import build_settings
 from experiments.certificates.canary import canary
@@ -32,9 +38,9 @@ from experiments.certificates.look_ahead import look_ahead
 from experiments.certificates.martingale import martingale
 from experiments.certificates.trial_chain import trial_chain
 from experiments.evaluation.open_run import open_run
+from experiments.reporting.terminal import say_where
 from experiments.runs.cli import GateFailed, launch
 from experiments.runs.config import plain_config
-from experiments.runs.folder import shown_path
 from experiments.runs.provenance import gather_provenance
 
 log = logging.getLogger(__name__)
@@ -57,14 +63,15 @@ def certify(config: DictConfig) -> None:
     """
     request: CertifySettings = build_settings(CertifySettings, plain_config(config), "certify")
     certificates: list[Certificate] = []
+    asked = {n: p for n, p in PARTS.items() if {n, "all"} & set(request.certificates)}
     # Few books at a time: handing them to a second core costs more than it brings.
-    with torch_threads(1):
+    with torch_threads(1), Meter(len(asked), "certificate") as meter:
         tested = None if request.run is None else open_run(request.run, request.policy)
         certification = Certification(request.profile, request.seed, tested)
-        for name, part in PARTS.items():
-            if name in request.certificates or "all" in request.certificates:
-                log.info("certifying: %s", name.replace("_", " "))
-                certificates += part(certification)
+        for name, part in asked.items():
+            log.info("certifying: %s", name.replace("_", " "))
+            certificates += part(certification)
+            meter.advance()
     folders = [Path(HydraConfig.get().runtime.output_dir)]
     if tested is not None:
         folders.append(tested.run)
@@ -81,11 +88,19 @@ def certify(config: DictConfig) -> None:
     }
     for folder in folders:
         write_json(folder / request.file_name, content)
-    console = Console()
-    console.print(certificates_table(certificates))
-    console.print(f"written to {shown_path(folders[-1] / request.file_name)}")
+    Console().print(certificates_table(certificates))
+    say_where(folders[-1] / request.file_name, _next(request, failed))
     if failed:
         raise GateFailed(f"certificates failed: {', '.join(failed)}")
+
+
+def _next(request: CertifySettings, failed: Sequence[str]) -> str:
+    run = "" if request.run is None else f" run={request.run}"
+    if failed:
+        return f"read in docs/concepts/certificates.md what {failed[0]} means"
+    if not request.is_complete or request.form != "full":
+        return f"the whole of it: python -m experiments.certify{run}"
+    return f"python -m experiments.{'evaluate' if run else 'train +exp=production'}{run}"
 
 
 def main() -> int:

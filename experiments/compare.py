@@ -1,7 +1,12 @@
-"""Runs side by side: `python -m experiments.compare run=<folder>,<folder>` or run=<multirun>.
+"""Put runs side by side.
 
 Every run must have been evaluated. Each is compared with the first on the same days; runs that
 differ only in their seed are also summed up together.
+
+Examples:
+    python -m experiments.compare run=<run>,<run>
+    python -m experiments.compare run=<multirun>
+    python -m experiments.compare run=<run>,<run> split=validation book=policy
 """
 
 from __future__ import annotations

@@ -1,8 +1,13 @@
-"""Merge runs: `python -m experiments.ensemble runs=[<run>,<run>,...]` or runs=<multirun>.
+"""Merge runs into one policy.
 
 The best policies of finished runs become one policy, which acts as the average of them, or with
 `regime=volatility` or `regime=trend` as the specialist of the regime that the market is in. It lies
 in a run folder of its own, which every other command opens.
+
+Examples:
+    python -m experiments.ensemble runs=[<run>,<run>,<run>]
+    python -m experiments.ensemble runs=<multirun>
+    python -m experiments.ensemble runs=[<run>,<run>] regime=volatility
 """
 
 from __future__ import annotations

@@ -1,8 +1,13 @@
-"""Evaluate a trained policy: `python -m experiments.evaluate run=outputs/production/<date>/<time>`.
+"""Evaluate a trained policy: verdict and report.
 
 It is compared with every baseline on the same days, without and with the risk module; the verdict,
 its evidence and a report go to `evaluation/` in the run folder. Another market can replace the
-run's own: data=csv data.path=prices.csv, surface=flat, costs=flat.
+run's own.
+
+Examples:
+    python -m experiments.evaluate run=outputs/production/<date>/<time>
+    python -m experiments.evaluate run=<run> surface=flat split=test
+    python -m experiments.evaluate run=<run> data=csv data.path=prices.csv
 """
 
 from __future__ import annotations
@@ -17,11 +22,12 @@ from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
 
+from callbacks.progress import Meter
 from conf.errors import InputError
 from conf.files import new_folder, write_json
 from conf.settings import build_settings, settings
 from experiments.environments.hedging import HedgingSetup
-from experiments.evaluation.evaluation import evaluate_run
+from experiments.evaluation.evaluation import evaluate_run, evaluation_parts
 from experiments.evaluation.hedging import MOST_RESAMPLES, evaluate_hedging, hedging_numbers
 from experiments.evaluation.open_run import REPLACEABLE, TestedRun, open_run, own_keys
 from experiments.evaluation.results import METRICS, write_evaluation
@@ -32,7 +38,7 @@ from experiments.reporting.evaluation_page import build_report
 from experiments.reporting.hedging_page import build_hedging_report, hedges_table
 from experiments.reporting.page import write_report
 from experiments.reporting.tensorboard import write_pictures
-from experiments.reporting.terminal import evaluation_lines, terminal_table
+from experiments.reporting.terminal import evaluation_lines, say_where, terminal_table
 from experiments.runs.cli import GateFailed, launch
 from experiments.runs.config import config_hash, plain_config
 from experiments.runs.folder import shown_path
@@ -64,21 +70,24 @@ def evaluate(config: DictConfig) -> float:
     warn_of_defects(ledger_of(tested.run))
     if isinstance(tested.setup, HedgingSetup):
         return _evaluate_hedge(tested, request)
-    evaluation = evaluate_run(
-        tested,
-        [request.split] if request.split else ["validation", "test"],
-        resamples=request.resamples,
-        # Only an evaluation in the run's own market is a trial of its search.
-        is_trial=request.policy == "best" and not tested.changed,
-        skill_paths=request.skill_paths if request.skill else None,
-    )
+    splits = [request.split] if request.split else ["validation", "test"]
+    with Meter(evaluation_parts(splits), "part") as meter:
+        evaluation = evaluate_run(
+            tested,
+            splits,
+            resamples=request.resamples,
+            # Only an evaluation in the run's own market is a trial of its search.
+            is_trial=request.policy == "best" and not tested.changed,
+            skill_paths=request.skill_paths if request.skill else None,
+            on_done=meter.advance,
+        )
     folder = tested.run / _folder_name(request, tested)
     report = build_report(evaluation) if request.report else None
     write(folder, tested, report, lambda temporary: write_evaluation(temporary, evaluation))
     console = Console()
     for item in evaluation_lines(evaluation):
         console.print(item)
-    console.print(f"written to {shown_path(folder)}")
+    say_where(folder, f"python -m experiments.stress run={shown_path(tested.run)}")
     verdict = evaluation.splits[-1].headline.verdict
     if request.gate and verdict.outcome is not Outcome.OUTPERFORMS:
         name = evaluation.splits[-1].name
@@ -106,7 +115,7 @@ def _evaluate_hedge(tested: TestedRun, request: EvaluateSettings) -> float:
     rows = [[x if isinstance(x, str) else f"{x:.1f}" for x in row] for row in table.rows]
     console.print(terminal_table(table.title, table.columns, rows))
     console.print(f"{verdict.outcome}: {verdict.reason}")
-    console.print(f"written to {shown_path(folder)}")
+    say_where(folder, f"python -m experiments.certify run={shown_path(tested.run)}")
     if request.gate and verdict.outcome is not Outcome.OUTPERFORMS:
         raise GateFailed(f"verdict: {verdict.outcome}")
     return -evaluation.rows[0].objective

@@ -1,9 +1,14 @@
-"""Simulated years for a trained policy: `python -m experiments.monte_carlo run=<run> paths=1000`.
+"""Simulate years from several laws for a trained policy.
 
 The policy trades through years from several models that are fitted to the past of its own market,
 without and with the risk module, beside the index, cash and a few baselines. Distributions of
 Sharpe ratio, return and drawdown and the probabilities of ruin and of a large loss, each with an
 interval, go to `monte_carlo/` in the run folder.
+
+Examples:
+    python -m experiments.monte_carlo run=outputs/production/<date>/<time>
+    python -m experiments.monte_carlo run=<run> models=[heston] paths=200
+    python -m experiments.monte_carlo run=<run> beside=[iron_condor] jobs=4
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
 
+from callbacks.progress import Meter
 from conf.errors import InputError
 from conf.files import new_folder, write_json
 from conf.settings import build_settings, settings
@@ -25,6 +31,7 @@ from experiments.evaluation.open_run import MANAGED, open_run, own_keys
 from experiments.evaluation.split import AGENT, INDEX
 from experiments.reporting.contents import Report
 from experiments.reporting.page import write_report
+from experiments.reporting.terminal import say_where
 from experiments.runs.cli import launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import shown_path
@@ -32,7 +39,7 @@ from experiments.runs.parallel import ParallelSettings, open_workers
 from experiments.simulation.models import MODELS, FittedModel, ModelName, fit_models
 from experiments.simulation.page import build_page, terminal_tables
 from experiments.simulation.statistics import ModelResult, book_risks
-from experiments.simulation.years import SimulatedYears, simulate_years
+from experiments.simulation.years import CHUNK, SimulatedYears, simulate_years
 
 RESULT_FORMAT = 2  # 2: "parameters" was "law"
 
@@ -64,15 +71,18 @@ def monte_carlo(config: DictConfig) -> float:
         run = open_run(request.run, request.policy, plain)
         setup = option_setup(run.setup)
         models = fit_models(setup.loaded, request.models)
-        simulated = simulate_years(
-            models,
-            run.policy,
-            request.beside,
-            setup.settings,
-            request.paths,
-            request.seed,
-            workers,
-        )
+        chunks = len(models) * -(-request.paths // CHUNK)
+        with Meter(chunks, "chunk") as meter:
+            simulated = simulate_years(
+                models,
+                run.policy,
+                request.beside,
+                setup.settings,
+                request.paths,
+                request.seed,
+                workers,
+                meter.advance,
+            )
     results = [_result(*pair, request) for pair in zip(models, simulated, strict=True)]
     numbers = {name: getattr(request, name) for name in ("paths", "seed", "level")}
     header = {**run.header(), **numbers}
@@ -110,7 +120,7 @@ def _print(folder: Path, header: Mapping[str, Any], results: Sequence[ModelResul
     for result in results:
         for table in terminal_tables(result, header["level"]):
             console.print(table)
-    console.print(f"written to {shown_path(folder)}")
+    say_where(folder, f"python -m experiments.certify run={shown_path(folder.parent)}")
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Paper trading: `python -m experiments.paper account=mine run=<run> feed=replay start=2018-01-02`.
+"""Trade on paper.
 
 An account is opened once with run=; from then on `account=mine` is enough. Each call brings it to
 the newest session and decides there, once: called again it does nothing, called after days off it
@@ -7,6 +7,11 @@ the kernel that the agent was trained in. action=verify plays the whole account 
 it with what was recorded; action=difference says why it is not the backtest; action=judge says what
 its record proves, and recommends; action=contracts says what its slots buy in listed contracts, and
 with run= opens nothing; action=status shows it.
+
+Examples:
+    python -m experiments.paper account=mine run=<run> feed=replay
+    python -m experiments.paper account=mine
+    python -m experiments.paper account=mine action=verify
 """
 
 from __future__ import annotations

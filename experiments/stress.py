@@ -1,8 +1,13 @@
-"""Stress a trained policy: `python -m experiments.stress run=outputs/production/<date>/<time>`.
+"""Stress a trained policy: crises and shocks.
 
 The policy goes through every crisis that its data covers and through shocks that are put into its
 test years at several dates, without and with the risk module. The index, cash and a few baselines
 are its benchmarks. Tables and a report go to `stress/` in the run folder.
+
+Examples:
+    python -m experiments.stress run=outputs/production/<date>/<time>
+    python -m experiments.stress run=<run> shocks=[fall_20,vol_crush] starts=10
+    python -m experiments.stress run=<run> crises=false split=validation
 """
 
 from __future__ import annotations
@@ -16,18 +21,20 @@ from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
 
+from callbacks.progress import Meter
 from conf.errors import InputError
 from conf.files import new_folder, write_json
 from conf.settings import build_settings, settings
 from experiments.environments.setup import MarketSetup
 from experiments.evaluation.open_run import open_run, own_keys
 from experiments.reporting.page import write_report
+from experiments.reporting.terminal import say_where
 from experiments.runs.cli import launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import shown_path
 from experiments.scenarios.page import build_page, headline_table, returns_table
 from experiments.scenarios.shocks import SHOCKS, Shock
-from experiments.scenarios.trials import Trial, crisis_trials, shock_trials
+from experiments.scenarios.trials import CRISES, Trial, crisis_trials, shock_trials
 
 DEFAULT_BENCHMARKS = ("put_write", "protective_put")  # of an option book
 
@@ -54,10 +61,13 @@ def stress(config: DictConfig) -> float:
     shocks = _chosen(request.shocks)
     tested = open_run(request.run, request.policy, plain)
     benchmarks = _benchmarks(tested.setup, request.beside)
-    crises, left_out = crisis_trials(tested, benchmarks) if request.crises else ([], [])
-    shocked, starts, impossible = shock_trials(
-        tested, benchmarks, shocks, request.split, request.starts
-    )
+    with Meter(len(shocks) + len(CRISES) * request.crises, "scenario") as meter:
+        crises, left_out = (
+            crisis_trials(tested, benchmarks, meter.advance) if request.crises else ([], [])
+        )
+        shocked, starts, impossible = shock_trials(
+            tested, benchmarks, shocks, request.split, request.starts, meter.advance
+        )
     trials = [*crises, *shocked]
     left_out = [*left_out, *impossible]
     if not trials:
@@ -74,7 +84,7 @@ def stress(config: DictConfig) -> float:
         if request.report:
             write_report(temporary, build_page(header, trials))
     _print(header, crises, shocked)
-    Console().print(f"written to {shown_path(folder)}")
+    say_where(folder, f"python -m experiments.monte_carlo run={shown_path(tested.run)}")
     return min(trial.worst_return(trial.headline) for trial in trials)
 
 

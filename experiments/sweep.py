@@ -1,8 +1,13 @@
-"""Search settings: `python -m experiments.sweep +exp=quickstart sweep=quickstart jobs=2`.
+"""Search settings with Optuna.
 
-Optuna draws points of a space (`conf/sweep/*.yaml`); each is trained with several seeds and judged
-by the interquartile mean of their validation scores. Every run is an ordinary run folder, and every
+It draws points of a space (`conf/sweep/*.yaml`); each is trained with several seeds and judged by
+the interquartile mean of their validation scores. Every run is an ordinary run folder, and every
 one that is started counts as a trial. A sweep that was killed goes on with resume=<its folder>.
+
+Examples:
+    python -m experiments.sweep +exp=quickstart sweep=quickstart jobs=2
+    python -m experiments.sweep +exp=allocation sweep=allocation sweep.trials=40
+    python -m experiments.sweep resume=outputs/quickstart/<sweep>/<time>
 """
 
 from __future__ import annotations
@@ -18,11 +23,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
-from tqdm import tqdm
 
+from callbacks.progress import Meter
 from conf.files import write_json
 from conf.settings import build_settings, settings
 from experiments.environments.opening import section
+from experiments.reporting.terminal import say_where
 from experiments.runs.cli import launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import SWEEP, run_lock, shown_path
@@ -74,25 +80,24 @@ def sweep(config: DictConfig) -> float | None:
             opened = begin_sweep(folder, base, chosen, request.storage)
         log.info("%d trials in %s", opened.settings.trials, shown_path(folder))
         runs = opened.settings.trials * len(opened.settings.seeds)
-        with tqdm(total=runs, unit="run", disable=None) as bar:
-            search(opened, workers, bar.update)
+        with Meter(runs, "run") as meter:
+            search(opened, workers, meter.advance)
         write_json(folder / RESULT, sweep_numbers(opened))
-        page = write_page(opened)
-    return _print(opened, page)
+        write_page(opened)
+    return _print(opened)
 
 
-def _print(opened: Sweep, page: Path) -> float | None:
+def _print(opened: Sweep) -> float | None:
     console = Console()
     console.print(terminal_lines(opened))
     best = ranked(opened)[0]
     value = value_of(best)
     if value is None:
         console.print("no trial has a finite score")
+        say_where(opened.folder)
     else:
-        seed = opened.settings.seeds[0]
-        arguments = shlex.join(opened.arguments(best.number, seed))
-        console.print(f"the best by hand: python -m experiments.train {arguments}", soft_wrap=True)
-    console.print(f"written to {shown_path(page)}")
+        arguments = shlex.join(opened.arguments(best.number, opened.settings.seeds[0]))
+        say_where(opened.folder, f"the best by hand: python -m experiments.train {arguments}")
     return value
 
 

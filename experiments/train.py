@@ -1,6 +1,12 @@
-"""Train an agent: `python -m experiments.train +exp=production`, or go on: `resume=<run>`.
+"""Train an agent.
 
-`resume=<multirun>` does the jobs of a multirun that are missing.
+`resume=<run>` goes on with one that was killed, and `resume=<multirun>` does the jobs of a multirun
+that are missing.
+
+Examples:
+    python -m experiments.train +exp=production seed=1 costs=flat
+    python -m experiments.train -m +exp=quickstart seed=1,2
+    python -m experiments.train resume=outputs/production/<date>/<time>
 """
 
 from __future__ import annotations

@@ -1,10 +1,15 @@
-"""Train and test through the years: `python -m experiments.walk_forward +exp=production`.
+"""Train and test through the years, an agent for each.
 
 Each window trains on some years, chooses its policy on the next and is tested on the year after;
 the test years are put together and judged as one record. A walk-forward that was killed goes on
 with resume=<its folder>. Windows can be trained at the same time: `walk_forward.jobs=2`, or by any
 Hydra launcher with `-m walk_forward.window=2005,2006,...`; the result is made when all are trained.
 With `parallel.backend=dask parallel.address=tcp://host:8786` they are trained by a cluster.
+
+Examples:
+    python -m experiments.walk_forward +exp=production
+    python -m experiments.walk_forward +exp=quickstart walk_forward.jobs=2
+    python -m experiments.walk_forward resume=<walk_forward>
 """
 
 from __future__ import annotations
@@ -23,11 +28,12 @@ from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
 
+from callbacks.progress import Meter
 from conf.errors import InputError
 from conf.settings import build_settings, settings
 from experiments.environments.opening import section
 from experiments.evaluation.split import AGENT, INDEX
-from experiments.reporting.terminal import performance_table, verdict_text
+from experiments.reporting.terminal import performance_table, say_where, verdict_text
 from experiments.runs.cli import GateFailed, launch, quoted
 from experiments.runs.config import plain_config
 from experiments.runs.folder import check_run_name, is_walk, run_lock, shown_path
@@ -38,7 +44,7 @@ from experiments.runs.trial_ledger import ledger_of, warn_of_defects
 from experiments.runs.trials import record_start
 from experiments.statistics.verdict import Outcome
 from experiments.windows.folder import RESULT, WalkForwardRun, open_walk, reopen_walk, resolve_walk
-from experiments.windows.page import build_walk_report, terminal_table
+from experiments.windows.page import build_walk_report, windows_table
 from experiments.windows.results import record_walk, write_result
 from experiments.windows.stitching import WalkForwardResult, run_test, stitch_windows
 from experiments.windows.training import check_workers, train_windows
@@ -88,7 +94,8 @@ def walk_forward(config: DictConfig) -> None:
         if not request.stitch_only:
             record_start(walk.folder, walk.config, walk.setup.loaded.history.fingerprint)
             inexact = bool(plain["allow_inexact_resume"])
-            train_windows(walk, windows, workers, allow_inexact=inexact)
+            with Meter(len(windows), "window") as meter:
+                train_windows(walk, windows, workers, allow_inexact=inexact, on_done=meter.advance)
         if not _is_complete(walk, request):
             return
         if request.window is not None:
@@ -109,9 +116,11 @@ def finish(walk: WalkForwardRun, request: Invocation) -> None:
     torch.set_num_threads(1)
     warn_of_defects(ledger_of(walk.folder))
     windows = []
-    for window in walk.windows:
-        log.info("testing %s", window.years)
-        windows.append(run_test(walk, window))
+    with Meter(len(walk.windows), "window") as meter:
+        for window in walk.windows:
+            log.info("testing %s", window.years)
+            windows.append(run_test(walk, window))
+            meter.advance()
     result = stitch_windows(windows, record_walk(walk, windows), walk.request.resamples)
     write_result(walk, result, build_walk_report(walk, result) if request.report else None)
     _print(walk, result)
@@ -166,13 +175,13 @@ def _print(walk: WalkForwardRun, result: WalkForwardResult) -> None:
     if managed is not None:
         books["managed"] = managed.performance[AGENT]
     books |= {name: raw.performance[name] for name in SHOWN if name in raw.performance}
-    console.print(terminal_table(result.windows))
+    console.print(windows_table(result.windows))
     console.print(performance_table("all test years", raw.dates, books))
     for which, comparison in (("without", raw), ("under", managed)):
         if comparison is not None:
             title = f"all test years, the book {which} the risk module"
             console.print(verdict_text(title, comparison.verdict))
-    console.print(f"written to {shown_path(walk.folder / RESULT)}")
+    say_where(walk.folder / RESULT)
 
 
 def _prepared(arguments: Sequence[str]) -> list[str]:

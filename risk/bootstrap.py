@@ -122,6 +122,10 @@ def interquartile_mean(scores: ArrayLike) -> FloatArray:
     A quarter of the scores, rounded down, is cut at each end. Scores (runs,) are one task's.
     Reference: R. Agarwal et al., Deep reinforcement learning at the edge of the statistical
     precipice, NeurIPS (2021).
+
+    Examples:
+        >>> print(interquartile_mean([0.1, 0.9, 1.1, 9.0]))
+        1.0
     """
     values = checked_series("scores", scores)
     shape = values.shape[:-2] if values.ndim > 1 else ()

@@ -83,6 +83,11 @@ class HedgingStrategy:
     look at the exchange and set `hedge_units`. An answer that cannot be right (more filled than
     ordered, NaN, text) leaves the order unresolved: it is logged as an error and nothing more is
     sent until a person has called `settle`.
+
+    Examples:
+        >>> result = HedgingStrategy().execute_hedge(1000, 0.1, PaperExchange())
+        >>> result.side, result.amount
+        ('sell', 1000.0)
     """
 
     max_drawdown_threshold: float = 0.05  # share of the peak

@@ -50,6 +50,14 @@ def apply_limits(
     the other side of zero from both; no net exposure ends above both. Where `may_open` (N,) is
     False positions only shrink. Where anything is NaN, infinite or too large to be added up, or
     equity is not positive, the book is closed and the alert is set.
+
+    Examples:
+        >>> nothing = np.zeros((1, 2))
+        >>> price = np.array([[100.0, 50.0]])
+        >>> book = Book(nothing, price, np.array([1000.0]), price, nothing, nothing, np.zeros(1))
+        >>> limits = LimitSettings(max_position=0.25, max_margin=None)
+        >>> apply_limits(np.array([[5.0, 1.0]]), book, limits).quantity
+        array([[2.5, 1. ]])
     """
     if limits.max_margin is not None and book.scan is None:
         raise InputError(

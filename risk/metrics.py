@@ -51,6 +51,10 @@ def simple_returns(equity: ArrayLike) -> FloatArray:
     """Daily returns (..., T) of an equity curve (..., T + 1).
 
     Only the last value may be zero or negative: cut the curve at the session of ruin.
+
+    Examples:
+        >>> simple_returns([100.0, 110.0, 99.0]).round(3)
+        array([ 0.1, -0.1])
     """
     curve = _curve(equity)
     ruined = curve[..., :-1] <= 0
@@ -69,6 +73,10 @@ def sharpe_ratio(
     """Mean excess return over its sample standard deviation (ddof=1), × √(sessions a year).
 
     Reference: W. Sharpe, The Sharpe ratio, Journal of Portfolio Management 21 (1994).
+
+    Examples:
+        >>> print(sharpe_ratio([0.01, -0.01, 0.02], risk_free=0.0).round(2))
+        6.93
     """
     excess = _excess(returns, risk_free)
     return _ratio(excess.mean(axis=-1), _deviation(excess)) * math.sqrt(sessions_per_year)
@@ -82,6 +90,10 @@ def sortino_ratio(
     Downside deviation is √mean(min(excess, 0)²) over all days: days without a loss count as 0.
     Reference: F. Sortino and L. Price, Performance measurement in a downside risk framework,
     Journal of Investing 3 (1994).
+
+    Examples:
+        >>> print(sortino_ratio([0.01, -0.01, 0.02], risk_free=0.0).round(2))
+        18.33
     """
     excess = _excess(returns, risk_free)
     downside = np.sqrt(np.square(np.minimum(excess, 0.0)).mean(axis=-1))
@@ -89,7 +101,12 @@ def sortino_ratio(
 
 
 def calmar_ratio(equity: ArrayLike, sessions_per_year: float = SESSIONS_PER_YEAR) -> FloatArray:
-    """Annualised return over maximum drawdown."""
+    """Annualised return over maximum drawdown.
+
+    Examples:
+        >>> print(calmar_ratio([100.0, 80.0, 110.0], sessions_per_year=2).round(2))
+        0.5
+    """
     return _ratio(annual_return(equity, sessions_per_year), max_drawdown(equity))
 
 
@@ -97,6 +114,10 @@ def annual_return(equity: ArrayLike, sessions_per_year: float = SESSIONS_PER_YEA
     """(last / first)^(sessions a year / T) − 1: compounded growth a year.
 
     −1, everything lost, where the last value is zero or negative.
+
+    Examples:
+        >>> print(annual_return([100.0, 105.0, 110.25], sessions_per_year=1).round(3))
+        0.05
     """
     curve = _curve(equity)
     # NumPy's power rounds single numbers and arrays differently: keep an axis, for equal results.
@@ -107,19 +128,34 @@ def annual_return(equity: ArrayLike, sessions_per_year: float = SESSIONS_PER_YEA
 def annual_volatility(
     returns: ArrayLike, sessions_per_year: float = SESSIONS_PER_YEAR
 ) -> FloatArray:
-    """Sample standard deviation (ddof=1) of returns, × √(sessions a year)."""
+    """Sample standard deviation (ddof=1) of returns, × √(sessions a year).
+
+    Examples:
+        >>> print(annual_volatility([0.01, -0.01, 0.02]).round(3))
+        0.242
+    """
     return _deviation(checked_series("returns", returns)) * math.sqrt(sessions_per_year)
 
 
 def drawdown(equity: ArrayLike) -> FloatArray:
-    """(peak − equity) / peak with the running peak, (..., T + 1); above 1 for negative equity."""
+    """(peak − equity) / peak with the running peak, (..., T + 1); above 1 for negative equity.
+
+    Examples:
+        >>> drawdown([100.0, 80.0, 110.0])
+        array([0. , 0.2, 0. ])
+    """
     curve = _curve(equity)
     peak = np.maximum.accumulate(curve, axis=-1)
     return _as_array((peak - curve) / peak)
 
 
 def max_drawdown(equity: ArrayLike) -> FloatArray:
-    """The deepest fall from a running peak, as a positive fraction of that peak."""
+    """The deepest fall from a running peak, as a positive fraction of that peak.
+
+    Examples:
+        >>> print(max_drawdown([100.0, 80.0, 110.0]))
+        0.2
+    """
     return _as_array(drawdown(equity).max(axis=-1))
 
 
@@ -127,6 +163,10 @@ def max_drawdown_sessions(equity: ArrayLike) -> IntArray:
     """Sessions from the peak of the deepest drawdown until that peak is regained, or to the end.
 
     The first of equally deep drawdowns counts; 0 without any drawdown.
+
+    Examples:
+        >>> print(max_drawdown_sessions([100.0, 80.0, 90.0, 110.0]))
+        3
     """
     depth = drawdown(equity)
     last = depth.shape[-1] - 1
@@ -141,12 +181,22 @@ def max_drawdown_sessions(equity: ArrayLike) -> IntArray:
 
 
 def win_rate(returns: ArrayLike) -> FloatArray:
-    """Share of all days with a gain, interest included; a day without a change is no win."""
+    """Share of all days with a gain, interest included; a day without a change is no win.
+
+    Examples:
+        >>> print(win_rate([0.01, -0.01, 0.02, 0.0]))
+        0.5
+    """
     return _as_array((checked_series("returns", returns) > 0).mean(axis=-1))
 
 
 def profit_factor(returns: ArrayLike) -> FloatArray:
-    """Sum of the daily gains over the sum of the daily losses; NaN without a losing day."""
+    """Sum of the daily gains over the sum of the daily losses; NaN without a losing day.
+
+    Examples:
+        >>> print(profit_factor([0.01, -0.01, 0.02]).round(2))
+        3.0
+    """
     gains, losses = _gains_and_losses(checked_series("returns", returns))
     return divide(gains, losses, losses > 0)
 
@@ -155,6 +205,10 @@ def value_at_risk(returns: ArrayLike, level: float = 0.95) -> FloatArray:
     """The daily loss not exceeded on a share `level` of the days, positive for a loss.
 
     The empirical quantile, interpolated linearly. Negative where that day earns.
+
+    Examples:
+        >>> print(value_at_risk([-0.03, -0.01, 0.0, 0.01, 0.02], level=0.75).round(3))
+        0.01
     """
     check_level(level)
     return _as_array(-np.quantile(checked_series("returns", returns), 1.0 - level, axis=-1))
@@ -166,6 +220,10 @@ def expected_shortfall(returns: ArrayLike, level: float = 0.95) -> FloatArray:
     Where that share is no whole number of days, the last one counts in part (R. Rockafellar and S.
     Uryasev, Conditional value-at-risk for general loss distributions, Journal of Banking and
     Finance 26, 2002), so it is never below the value at risk.
+
+    Examples:
+        >>> print(expected_shortfall([-0.03, -0.01, 0.0, 0.01], level=0.5).round(3))
+        0.02
     """
     check_level(level)
     days = np.sort(checked_series("returns", returns), axis=-1)
@@ -175,7 +233,12 @@ def expected_shortfall(returns: ArrayLike, level: float = 0.95) -> FloatArray:
 
 
 def beta(returns: ArrayLike, market_returns: ArrayLike) -> FloatArray:
-    """Slope of the returns on the market's: covariance over variance, both ddof=1."""
+    """Slope of the returns on the market's: covariance over variance, both ddof=1.
+
+    Examples:
+        >>> print(beta([0.02, -0.02, 0.04], market_returns=[0.01, -0.01, 0.02]).round(2))
+        2.0
+    """
     days = checked_series("returns", returns)
     return slope(days, aligned("market_returns", market_returns, days.shape))
 

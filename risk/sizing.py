@@ -22,6 +22,10 @@ def kelly_fraction(
     InputError for a win rate outside [0, 1] or an amount that is not positive.
 
     Reference: J. L. Kelly, A New Interpretation of Information Rate (1956).
+
+    Examples:
+        >>> round(kelly_fraction(win_rate=0.6, avg_win=1.0, avg_loss=1.0), 3)
+        0.1
     """
     if not 0.0 <= checked_number("win_rate", win_rate) <= 1.0:
         raise InputError(f"win_rate is {win_rate}", "Give a share between 0 and 1")
@@ -41,6 +45,10 @@ def volatility_leverage(
     """Leverage that brings an annual volatility to its target, kept inside the range.
 
     A volatility of 0 or below, or one that is not finite, gets the lowest leverage.
+
+    Examples:
+        >>> volatility_leverage(0.15, target_volatility=0.3)
+        2.0
     """
     if not isinstance(volatility, Real):
         raise InputError(
@@ -67,6 +75,10 @@ class PositionSizer:
 
     The stop is `atr_multiple` average true ranges away from the entry, or `stop_loss_points` where
     that is farther; the position is never worth more than `max_leverage` times the account.
+
+    Examples:
+        >>> PositionSizer(risk_per_trade=0.02).calculate_size(10_000, atr=2.0, entry_price=50)
+        50.0
     """
 
     risk_per_trade: float = 0.02  # share of the account that a stopped trade may cost, up to 1

@@ -1,5 +1,6 @@
 """What the documents say is true: tables, files, links, commands, settings, targets of make."""
 
+import ast
 import importlib
 import re
 import shlex
@@ -131,9 +132,11 @@ def test_the_site_shows_every_page_once_and_no_other():
 
 
 def commands() -> list[str]:
-    text = "\n".join(document.read_text() for document in DOCUMENTS)
+    texts = [document.read_text() for document in DOCUMENTS]
+    modules = [ast.parse(file.read_text()) for file in (ROOT / "experiments").glob("*.py")]
+    text = "\n".join([*texts, *(ast.get_docstring(module) or "" for module in modules)])
     joined = re.sub(r"\\\n\s*", "", re.sub(r"^\$.*\nerror: .*$", "", text, flags=re.MULTILINE))
-    found = re.findall(r"python -m (experiments\.\w+[^`\n]*)", joined)
+    found = re.findall(r"python -m (experiments\.[a-z]\w+[^`\n]*)", joined)
     return sorted(
         {shlex.join(shlex.split(re.sub("[<>]", "", each), comments=True)) for each in found}
     )
@@ -211,6 +214,18 @@ def test_the_workflow_does_what_make_does_on_every_python_that_is_supported():
     assert steps == ["make lint", "make test", "make docs"]
     assert {step.removeprefix("make ") for step in steps} <= set(targets)
     assert f">={job['strategy']['matrix']['python'][0]}" == PROJECT["requires-python"]
+    assert {"run": "make wheel"} in workflow["jobs"]["wheel"]["steps"]
+    assert "wheel" in targets
+
+
+def test_the_image_is_given_what_the_wheel_is_made_of():
+    given = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), flags=re.MULTILINE)
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
+        "packages"
+    ]
+    needed = {name.partition(".")[0] for name in packages}
+    needed |= {"pyproject.toml", "constraints.txt", PROJECT["readme"], *PROJECT["license-files"]}
+    assert set(given) == needed
 
 
 def test_the_citation_is_of_this_version():

@@ -218,7 +218,15 @@ def run_hedge(
     window: Window,
     most: int | None = None,
 ) -> HedgeRun:
-    """All `liabilities` of a window hedged by one trader, or `most` of them, spread evenly."""
+    """All `liabilities` of a window hedged by one trader, or `most` of them, spread evenly.
+
+    Examples:
+        >>> from envs import make_option_hedging
+        >>> own = make_option_hedging(split="test").kernel
+        >>> hedge = delta_hedge(own.market)
+        >>> run_hedge(hedge, own.market, own.options, own.window, most=4).lost.shape
+        (20, 4)
+    """
     life = options.episode.sessions
     start, path = liabilities(market, options, window)
     if most is not None and most < len(start):

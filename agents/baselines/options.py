@@ -136,6 +136,12 @@ def build_baselines(
 
     The static portfolio is fitted on `train`, a window of the same market, and left out where
     that is None; the others learn nothing. `seed` is that of the random policy.
+
+    Examples:
+        >>> from envs import make_option_portfolio
+        >>> kernel = make_option_portfolio(split="test").kernel
+        >>> [each.name for each in build_baselines(kernel.market, kernel.options, train=None)][:3]
+        ['cash', 'index_forward', 'put_write']
     """
     count = market.tape.num_slots
 

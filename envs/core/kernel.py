@@ -218,6 +218,15 @@ class BookKernel(BatchKernel):
         row = self._row()
         return self._risk_book(self._mark.take(row, axis=0), row)
 
+    def prices(self) -> FloatArray:
+        """Dollars a unit (N, M) at which everything can be traded at this close."""
+        prices: FloatArray = self._mark.take(self._row(), axis=0)
+        return prices
+
+    def position_greeks(self) -> dict[str, FloatArray]:
+        """Of each position held at this close (N, M), in dollars; none where nothing is priced."""
+        return {}
+
     def episode_summary(self, index: int) -> dict[str, float]:
         """Reward, length, return, Sharpe, drawdown, turnover and costs of a finished episode."""
         initial = self.options.initial_equity_usd

@@ -48,7 +48,13 @@ class RewardWeights:
 
     @classmethod
     def only(cls, **weights: float) -> RewardWeights:
-        """These, and no other term."""
+        """These, and no other term.
+
+        Examples:
+            >>> weights = RewardWeights.only(utility=100.0)
+            >>> weights.utility, weights.sharpe
+            (100.0, 0.0)
+        """
         return cls(**{**dict.fromkeys((field.name for field in fields(cls)), 0.0), **weights})
 
 

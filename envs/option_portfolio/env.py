@@ -74,6 +74,25 @@ class OptionPortfolioKernel(BookKernel):
             "theta": total(tape.theta),
         }
 
+    def position_greeks(self) -> dict[str, FloatArray]:
+        """Of each position (N, M): dollars for a 1 % move, the change of that, a point, a session.
+
+        They belong to the contracts that sit in the slots at this close.
+        """
+        tape, row, held = self.market.tape, self._row(), self.ledger.quantity
+        percent = 0.01 * self._rows.spot.take(row)[:, None]
+
+        def of(values: FloatArray) -> FloatArray:
+            greek: FloatArray = held * as_rows(values).take(row, axis=0)
+            return greek
+
+        return {
+            "delta $": of(tape.delta) * percent,
+            "gamma $": of(tape.gamma) * percent * percent,
+            "vega $": of(tape.vega) * 0.01,
+            "theta $": of(tape.theta),
+        }
+
     def book_scalars(self) -> dict[str, FloatArray]:
         """Greeks, gross notional over equity, drawdown and cash, (N,) each."""
         equity = np.maximum(self.statistics.equity_before, 1.0)

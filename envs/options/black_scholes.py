@@ -139,7 +139,12 @@ def price(
     dividend_yield: ArrayLike,
     is_call: ArrayLike,
 ) -> FloatArray:
-    """Prices in index points, of the broadcast shape; arguments as in `price_and_greeks`."""
+    """Prices in index points, of the broadcast shape; arguments as in `price_and_greeks`.
+
+    Examples:
+        >>> print(price(100.0, 100.0, 0.5, 0.2, 0.02, 0.0, True).round(3))
+        6.121
+    """
     contract = checked_arguments(
         _CONTRACT, spot, strike, tau_years, vol_annual, rate, dividend_yield, is_call
     )
@@ -165,6 +170,11 @@ def price_and_greeks(
     are 0, also at the strike itself, where mathematically they are infinite.
 
     Raises InputError that names the first value that is missing or out of range.
+
+    Examples:
+        >>> call = price_and_greeks(100.0, [90.0, 110.0], 0.5, 0.2, 0.02, 0.0, True)
+        >>> call.price.round(2), call.delta.round(2)
+        (array([12.45,  2.47]), array([0.81, 0.3 ]))
     """
     contract = checked_arguments(
         _CONTRACT, spot, strike, tau_years, vol_annual, rate, dividend_yield, is_call

@@ -77,7 +77,12 @@ class Listings:
 
 
 def slots(chain: ChainSettings) -> tuple[Slot, ...]:
-    """Every slot in the order of the action: by maturity, calls before puts, strikes rising."""
+    """Every slot in the order of the action: by maturity, calls before puts, strikes rising.
+
+    Examples:
+        >>> [slot.name for slot in slots(ChainSettings())][:3]
+        ['30D_Call_0.90', '30D_Call_0.95', '30D_Call_1.00']
+    """
     return tuple(
         Slot(index, days, is_call, moneyness)
         for index, days in enumerate(chain.maturities_days)

@@ -51,6 +51,10 @@ def implied_volatility(
     The error is about that of the price divided by vega. Deep in the money the time value drowns
     in the intrinsic value: invert the out-of-the-money option of the same strike instead.
     Raises InputError for any other argument that is missing or out of range.
+
+    Examples:
+        >>> print(implied_volatility(6.121, 100.0, 100.0, 0.5, 0.02, 0.0, True).round(3))
+        0.2
     """
     arguments = checked_arguments(
         _ARGUMENTS, price, spot, strike, tau_years, rate, dividend_yield, is_call

@@ -85,6 +85,14 @@ def run_backtest(
     Book i runs on path i modulo P; one book a path unless `num_books` says otherwise. Costs,
     accounting and observations are those of training: it is the same kernel. The trades of a
     `RiskManagedPolicy` go through its risk module.
+
+    Examples:
+        >>> from agents import Cash
+        >>> from envs import make_option_portfolio
+        >>> own = make_option_portfolio(split="test").kernel
+        >>> days = run_backtest(Cash(), own.market, own.options, own.window)
+        >>> days.equity.shape, round(days.performance().mean("total_return"), 3)
+        ((1, 754), 0.028)
     """
     books = market.history.num_paths if num_books is None else num_books
     traders, kernel = open_batch(policy, market, options, window, books)

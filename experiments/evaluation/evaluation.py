@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -57,19 +57,23 @@ def evaluate_run(
     resamples: int,
     is_trial: bool,
     skill_paths: int | None = None,
+    on_done: Callable[[], object] = lambda: None,
 ) -> Evaluation:
     """The policy and every baseline through whole splits, without and with the risk module.
 
     `is_trial`: whether the result is one of the run's own search and goes into its ledger.
-    `skill_paths`: on how many paths of each world skill is measured; None: it is not.
+    `skill_paths`: on how many paths of each world skill is measured; None: it is not. `on_done` is
+    called after each of `evaluation_parts`.
     """
     setup, policy = tested.setup, tested.policy
     # First, for it may find that the data does not suit it.
     skill = None if skill_paths is None else skill_of(tested, skill_paths, resamples)
-    results = tuple(
-        evaluate_split(name, policy, setup, partial(_trials, tested, name, is_trial), resamples)
-        for name in splits
-    )
+    on_done()
+    results: tuple[SplitEvaluation, ...] = ()
+    for name in splits:
+        count = partial(_trials, tested, name, is_trial)
+        results = (*results, evaluate_split(name, policy, setup, count, resamples))
+        on_done()
     same_prices = has_training_prices(tested)
     results = tuple(
         replace(r, caution=caution(tested, r.raw.agent.dates, same_prices=same_prices))
@@ -78,17 +82,26 @@ def evaluate_run(
     main = results[-1]
     risk = None if main.managed is None else setup.settings.risk
     prominent = [baseline for baseline in main.baselines if baseline.name in PROMINENT]
-    return Evaluation(
+    periods = across_time(setup, policy, managed=main.managed is not None)
+    on_done()
+    evaluation = Evaluation(
         header=_header(tested, resamples),
         manifest=load_manifest(tested.run),
         config=tested.config,
         setup=setup,
         splits=results,
-        periods=across_time(setup, policy, managed=main.managed is not None),
+        periods=periods,
         costs=cost_sensitivity(setup, policies_of(policy, prominent), main.name, risk),
         flat_vol=flat_vol_comparison(main, setup, policy),
         skill=skill,
     )
+    on_done()
+    return evaluation
+
+
+def evaluation_parts(splits: Sequence[str]) -> int:
+    """Skill, each split, time, and other costs and volatilities: what takes about as long."""
+    return len(splits) + 3
 
 
 def skill_of(tested: TestedRun, paths: int, resamples: int) -> Skill:

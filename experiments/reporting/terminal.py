@@ -1,11 +1,14 @@
-"""Results as tables for the terminal."""
+"""Results as tables for the terminal, 80 characters wide; no name and no number is cut short."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import box
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -16,11 +19,14 @@ from experiments.evaluation.run_comparison import FEWEST_SEEDS, RunComparison
 from experiments.evaluation.skill import Skill
 from experiments.evaluation.split import AGENT, INDEX, comparisons
 from experiments.reporting.style import shown_name
+from experiments.runs.folder import shown_path
 from experiments.statistics.performance import Performance
 from experiments.statistics.verdict import Outcome, Verdict
 
 # Of an evaluation; the report has every book.
 SHOWN = (AGENT, INDEX, "put_write", "weekend_seller", "equal_weight", "mean_variance")
+
+_RUNS_ABREAST = 4  # of a comparison: more are another table
 
 # Measure, title, how it is written.
 ROWS = (
@@ -44,11 +50,32 @@ ROWS = (
 )
 
 
+def say_where(folder: Path, *then: str) -> None:
+    """The last lines of a command: where the result is, and what to do next.
+
+    Lines are not broken, so that they can be copied.
+    """
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"written to {shown_path(folder)}", markup=False)
+    report = folder / "report.html"
+    opened = (f"open {shown_path(report)}",) if report.is_file() else ()
+    if opened or then:
+        console.print(f"next: {'; '.join((*opened, *then))}", markup=False)
+
+
 def terminal_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table with names to the left and numbers to the right."""
-    table = Table(title=title, title_justify="left")
+    """A table with names to the left, which stay whole, and numbers to the right."""
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for k, column in enumerate(columns):
-        table.add_column(column, justify="right" if k and column else "left")
+        justify: JustifyMethod = "right" if k and column else "left"
+        table.add_column(column, justify=justify, no_wrap=k == 0, overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table
@@ -105,11 +132,15 @@ def skill_lines(skill: Skill) -> Table:
 def comparison_lines(comparison: RunComparison) -> list[Table | str]:
     """The runs' measures side by side, their differences from the first, and the seeds' summary."""
     runs, seeds = comparison.runs, comparison.seeds
-    measures = terminal_table(
-        f"{comparison.split} split, {comparison.book} book",
-        ("", *(f"{run.name} (seed {run.seed})" for run in runs)),
-        _measure_rows([run.metrics for run in runs]),
-    )
+    blocks = [runs[k : k + _RUNS_ABREAST] for k in range(0, len(runs), _RUNS_ABREAST)]
+    measures = [
+        terminal_table(
+            f"{comparison.split} split, {comparison.book} book",
+            ("", *(_in_lines(f"{run.name}/(seed {run.seed})") for run in block)),
+            _measure_rows([run.metrics for run in block]),
+        )
+        for block in blocks
+    ]
     differences = terminal_table(
         f"{runs[0].name} against the others, Sharpe ratio a year",
         ("", "difference", "95 % interval", ""),
@@ -119,14 +150,18 @@ def comparison_lines(comparison: RunComparison) -> list[Table | str]:
         ],
     )
     if seeds is None:
-        return [measures, differences]
+        return [*measures, differences]
     interval = (
         f"; for an interval {FEWEST_SEEDS} are needed"
         if np.isnan(seeds.low)
         else f", 95 % interval {seeds.low:.2f} to {seeds.high:.2f}"
     )
     summary = f"{len(runs)} seeds of one configuration: interquartile mean of Sharpe "
-    return [measures, differences, f"{summary}{seeds.value:.2f}{interval}"]
+    return [*measures, differences, f"{summary}{seeds.value:.2f}{interval}"]
+
+
+def _in_lines(path: str) -> str:
+    return path.replace("/", "/\n").replace("/\n(", "\n(")
 
 
 def verdict_text(which: str, verdict: Verdict, caution: str = "") -> Text:

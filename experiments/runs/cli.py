@@ -51,6 +51,7 @@ from experiments.runs.folder import (
     remove_if_untouched,
     shown_path,
 )
+from experiments.runs.help import help_text
 from experiments.runs.signals import Terminated, orderly_interrupts
 
 EXIT_DONE, EXIT_GATE_FAILED, EXIT_BAD_INPUT = 0, 1, 2
@@ -87,8 +88,9 @@ def launch(
 ) -> int:
     """Run `task(config)` as a command: `sys.exit(launch(train, "config"))` under `__main__`.
 
-    Hydra composes `config_name` of `config_package` with the overrides in `sys.argv`; `-m`,
-    `--help` and `--cfg job` work as in Hydra. `prepare` completes the arguments before Hydra makes
+    Hydra composes `config_name` of `config_package` with the overrides in `sys.argv`; `-m` and
+    `--cfg job` work as in Hydra, `--help` shows the docstring of the task's module and what can be
+    chosen. `prepare` completes the arguments before Hydra makes
     a folder. Returns the exit code: 0 done, 1 a gate failed, 2 bad input, 130 interrupted, 143
     terminated, the latter four with one line on stderr for each failure. In a sweep the other jobs
     still run and the highest code counts. Any other exception is a defect and is raised.
@@ -117,9 +119,10 @@ def _launch(
         _refuse_empty_folders(sys.argv[1:])
         sys.argv[1:] = [_with_quoted_path(argument) for argument in prepare(sys.argv[1:])]
         arguments = _parse_arguments()
+        name = arguments.config_name or config_name
+        _help_if_asked(arguments, job.__wrapped__, config_package, name)
         with _hydra_raises(), _other_jobs_run() as dropped:
             hydra.main(f"pkg://{config_package}", config_name, version_base="1.3")(job)()
-        name = arguments.config_name or config_name
         for error, prefix in dropped:
             explained = _explain_composition(error, config_package, name, arguments)
             if explained is not None:
@@ -135,7 +138,6 @@ def _launch(
             if not isinstance(error, OSError):
                 raise
             return _complain(_refused_by_the_system(error))
-        name = arguments.config_name or config_name
         explained = _explain_composition(error, config_package, name, arguments)
         if explained is None and (job.has_begun or arguments.multirun):
             raise
@@ -279,6 +281,12 @@ def _parse_arguments() -> Any:
             "Give the overrides of that run again (.hydra/overrides.yaml in its folder)",
         )
     return arguments
+
+
+def _help_if_asked(arguments: Any, task: Task, package: str, name: str) -> None:
+    if arguments.help:
+        print(help_text(sys.modules[task.__module__].__doc__, package, name))
+        raise SystemExit(EXIT_DONE)
 
 
 @contextmanager

@@ -42,7 +42,9 @@ def returns_table(title: str, trials: Sequence[Trial]) -> TerminalTable:
     """Every book's return in every trial, from the worst start, for the terminal."""
     books = trials[0].books
     table = TerminalTable(title=title, title_justify="left")
-    table.add_column("return, %")  # the one that gives way where there are many books
+    table.add_column(
+        "return, %", overflow="fold"
+    )  # the one that gives way where there are many books
     columns = []
     for book in books:
         cells = [number(100.0 * trial.worst_return(book), 1, plus=True) for trial in trials]

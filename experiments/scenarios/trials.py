@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -101,19 +101,24 @@ class Trial:
         }
 
 
-def crisis_trials(tested: TestedRun, benchmarks: Sequence[str]) -> tuple[list[Trial], list[str]]:
-    """Every crisis that the data covers, and what was left out."""
+def crisis_trials(
+    tested: TestedRun, benchmarks: Sequence[str], on_done: Callable[[int], object]
+) -> tuple[list[Trial], list[str]]:
+    """Every crisis that the data covers, and what was left out; `on_done` counts CRISES."""
     setup = tested.setup
     if setup.settings.data.source in SIMULATED:
+        on_done(len(CRISES))
         return [], ["Every crisis: the market is simulated, and its dates mean nothing."]
     dates = setup.market.history.dates
     covered = crises_within(dates[setup.market.first_usable], dates[-1])
+    on_done(len(CRISES) - len(covered))
     trials = []
     for number, (title, crisis) in enumerate(covered.items(), start=1):
         path = replay_crisis(setup, tested.policy, benchmarks, crisis)
         splits = ", ".join(seen_in(crisis.first, crisis.last, setup.splits, dates)) or "no split"
         seen = f"Seen in: {splits}"
         trials.append(Trial(f"crisis_{number}", crisis.name, title, seen, "crisis", (path,)))
+        on_done(1)
     missing = [title for title in CRISES if title not in covered]
     left_out = [f"Not in the data: {', '.join(missing)}."] if missing else []
     return trials, left_out
@@ -129,11 +134,20 @@ def crises_within(first: np.datetime64, last: np.datetime64) -> dict[str, Period
 
 
 def shock_trials(
-    tested: TestedRun, benchmarks: Sequence[str], shocks: Sequence[Shock], split: str, starts: int
+    tested: TestedRun,
+    benchmarks: Sequence[str],
+    shocks: Sequence[Shock],
+    split: str,
+    starts: int,
+    on_done: Callable[[int], object],
 ) -> tuple[list[Trial], list[str], list[str]]:
-    """Each shock at up to `starts` dates of a split; those dates, and what was left out."""
+    """Each shock at up to `starts` dates of a split; those dates, and what was left out.
+
+    `on_done` counts shocks.
+    """
     setup = tested.setup
     possible, left_out = possible_shocks(setup, shocks)
+    on_done(len(shocks) - len(possible))
     window = setup.window(split)
     trials: dict[str, Trial] = {}
     dates: set[str] = set()
@@ -142,6 +156,7 @@ def shock_trials(
         alike = [shock for shock in possible if shock.sessions == sessions]
         begins = start_sessions(window.start, window.stop, sessions, starts)
         if not begins:
+            on_done(len(alike))
             names = ", ".join(shock.title for shock in alike)
             left_out.append(f"No room for {sessions} sessions in the {split} years: {names}.")
             continue
@@ -151,6 +166,7 @@ def shock_trials(
             texts = (shock.name, shock.label, shock.title, shock.description)
             paths = tuple(replay[shock.name] for replay in replays)
             trials[shock.name] = Trial(*texts, "shock", paths)
+        on_done(len(alike))
     ordered = [trials[shock.name] for shock in possible if shock.name in trials]
     return ordered, sorted(dates), left_out
 

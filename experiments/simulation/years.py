@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -63,12 +63,13 @@ def simulate_years(
     paths: int,
     seed: int,
     workers: Workers,
+    on_done: Callable[[], object] = lambda: None,
 ) -> list[SimulatedYears]:
     """A year of every book on each of `paths` paths of each model.
 
     The policy trades raw and, where the risk module is on, under it; the named `baselines`, the
     index and cash are without it. The same seed gives the same years however many chunks are worked
-    on at once, and wherever.
+    on at once, and wherever. `on_done` is called after each of them.
     """
     sizes = [min(CHUNK, paths - first) for first in range(0, paths, CHUNK)]
     chunks = [
@@ -89,7 +90,7 @@ def simulate_years(
 
     # A core for each chunk wastes less than two cores for each matrix product.
     with torch_threads(1):
-        done = iter(run_tasks(simulate, chunks, workers))
+        done = iter(run_tasks(simulate, chunks, workers, on_done))
     return [_together([next(done) for _ in sizes]) for _ in models]
 
 

@@ -54,6 +54,10 @@ def probabilistic_sharpe_ratio(
 
     `sessions` is the number of returns behind `sharpe`. Reference: D. Bailey and M. López de
     Prado, The Sharpe ratio efficient frontier, Journal of Risk 15 (2012).
+
+    Examples:
+        >>> round(probabilistic_sharpe_ratio(0.06, 0.0, 756, skewness=0.0, kurtosis=3.0), 2)
+        0.95
     """
     if sessions <= 1:
         raise InputError(f"{sessions} returns have no Sharpe ratio", "Give two returns or more")

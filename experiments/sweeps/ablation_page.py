@@ -33,9 +33,12 @@ def terminal_lines(ablation: Ablation, result: AblationResult) -> list[TerminalT
     for measure, effects in result.effects.items():
         title = f"{TITLES[measure]}, {len(ablation.settings.seeds)} seeds, {WITHOUT}: "
         summary = _shown(result.summary(WITHOUT, measure))
-        rows = _rows(ablation, effects, result, measure)
-        tables.append(terminal_table(title + summary, _columns(ablation), rows))
-    return [*tables, *_notes(ablation, result)]
+        # Eighty characters: what a run costs follows below, and parts have no verdict.
+        shown = 6 if measure == SCORE else 4
+        rows = [row[:shown] for row in _rows(ablation, effects, result, measure)]
+        tables.append(terminal_table(title + summary, _columns(ablation)[:shown], rows))
+    seconds = ", ".join(f"{arm} {result.cpu_seconds[arm]:.0f}" for arm in ablation.arms)
+    return [*tables, f"CPU seconds of a run: {seconds}.", *_notes(ablation, result)[1:]]
 
 
 def build_page(ablation: Ablation, result: AblationResult) -> Report:

@@ -32,7 +32,11 @@ _PICTURES: tuple[tuple[str, Callable[..., object]], ...] = (
 def terminal_lines(sweep: Sweep) -> Table:
     """The best trials."""
     trials = ranked(sweep)
-    columns, rows = _cells(sweep, trials[:_SHOWN], seeds=())
+    names, cells = _cells(sweep, trials[:_SHOWN], seeds=())
+    columns = (*names[:2], "")
+    rows = [
+        [*row[:2], "  ".join(map("=".join, zip(names[2:], row[2:], strict=True)))] for row in cells
+    ]
     title = f"the best of {len(trials)} trials, by validation score"
     return terminal_table(title, columns, rows)
 

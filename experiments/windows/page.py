@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from rich import box
 from rich.table import Table as TerminalTable
 
 from agents.baselines.reference import Baseline
@@ -33,6 +32,7 @@ from experiments.reporting.tables import (
     evidence_table,
     verdicts_table,
 )
+from experiments.reporting.terminal import terminal_table
 from experiments.runs.folder import shown_path
 from experiments.statistics.performance import Performance
 from experiments.windows.folder import WalkForwardRun
@@ -96,14 +96,9 @@ def _windows_table(windows: Sequence[WindowResult]) -> Table:
     )
 
 
-def terminal_table(windows: Sequence[WindowResult]) -> TerminalTable:
+def windows_table(windows: Sequence[WindowResult]) -> TerminalTable:
     """The same for the terminal."""
-    table = TerminalTable(title="window by window", title_justify="left", box=box.SIMPLE_HEAD)
-    for i, name in enumerate(COLUMNS):
-        table.add_column(name, justify="right" if i else "left")
-    for window in windows:
-        table.add_row(*_window_row(window))
-    return table
+    return terminal_table("window by window", COLUMNS, map(_window_row, windows))
 
 
 def _window_row(window: WindowResult) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from agents.persistence.policy_file import DESCRIPTION, WEIGHTS
 from conf.errors import InputError
@@ -41,13 +41,15 @@ def train_windows(
     workers: Workers,
     *,
     allow_inexact: bool = False,
+    on_done: Callable[[], object] = lambda: None,
 ) -> None:
-    """Train these windows, as many at a time as there are workers."""
+    """Train these windows, as many at a time as there are workers; after each `on_done`."""
     if windows and not workers.is_this_process:
-        _train_in_workers(walk, windows, workers, allow_inexact)
+        _train_in_workers(walk, windows, workers, allow_inexact, on_done)
         return
     for window in windows:
         train_window(walk, window, allow_inexact=allow_inexact)
+        on_done()
 
 
 def train_window(walk: WalkForwardRun, window: YearWindow, *, allow_inexact: bool = False) -> None:
@@ -81,7 +83,11 @@ def train_window(walk: WalkForwardRun, window: YearWindow, *, allow_inexact: boo
 
 
 def _train_in_workers(
-    walk: WalkForwardRun, windows: Sequence[YearWindow], workers: Workers, allow_inexact: bool
+    walk: WalkForwardRun,
+    windows: Sequence[YearWindow],
+    workers: Workers,
+    allow_inexact: bool,
+    on_done: Callable[[], object],
 ) -> None:
     """Train each window in a worker, which logs into the walk-forward's log.
 
@@ -103,7 +109,7 @@ def _train_in_workers(
                 ) from None
             log.info("window %s is finished", window.name)
 
-    run_tasks(train, [window.first_test for window in windows], workers)
+    run_tasks(train, [window.first_test for window in windows], workers, on_done)
 
 
 def _start_from(walk: WalkForwardRun, previous: YearWindow, window: YearWindow) -> None:

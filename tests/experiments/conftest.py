@@ -56,6 +56,9 @@ def command(kept_process, tmp_path, monkeypatch, capfd):
         monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
         code = module.main()
         out, err = capfd.readouterr()
+        # Tables fit a terminal, and nothing in them is cut short.
+        assert "…" not in out
+        assert [line for line in out.splitlines() if {"─", "━"} & {*line} and len(line) > 80] == []
         return code, out, err
 
     return call

@@ -161,6 +161,11 @@ def load_market(
     features need. If Yahoo fails and its settings name a fallback, that is loaded instead, the
     first notice says so and why, and `settings` of the result are the fallback's. Raises
     InputError for data that cannot be had or used.
+
+    Examples:
+        >>> loaded = load_market(Sp500Data(), embargo_days=60)
+        >>> loaded.history.num_sessions, loaded.split("test").num_sessions
+        (5031, 754)
     """
     try:
         used, (history, notices) = data, _load(data)
