@@ -217,7 +217,7 @@ DESCRIPTIONS = {
     "no architecture": lambda d: d.__setitem__("architecture", None),
     "a list of metadata": lambda d: d.__setitem__("metadata", []),
     "a missing key": lambda d: d.pop("metadata"),
-    "another format": lambda d: d.__setitem__("format", 5),
+    "another format": lambda d: d.__setitem__("format", 99),
     "the first format with keys of the second": lambda d: d.__setitem__("format", 1),
     "true for the format": lambda d: d.__setitem__("format", True),
     "a number for the checksum": lambda d: d.__setitem__("weights_sha256", 1),
