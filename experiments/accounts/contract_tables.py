@@ -62,19 +62,20 @@ def contract_lines(
     detail = [
         [
             slot.slot,
-            slot.symbol,
+            slot.symbol[6:],  # its root stands above
             str(slot.lots),
             f"{100 * slot.lost(own.root):.0f} %",
             f"{slot.strike_off:+.1f}",
             f"{slot.days_off:+d}",
-            f"{100 * slot.price_off:+.1f} %",
+            f"{100 * slot.price_off:+.0f} %",
             f"{slot.delta_off:+.3f}",
             f"{slot.vega_off:+.2f}",
         ]
         for slot in own.slots
     ]
-    columns = ("slot", "contract", "lots", "unbought", "strike", "days", "price", "delta", "vega $")
-    yield terminal_table(f"{own.root.name}: listed less wanted, by the model", columns, detail)
+    columns = ("slot", "contract", "lots", "left", "strike", "days", "price", "delta", "vega $")
+    symbol = own.slots[0].symbol[:6].rstrip()
+    yield terminal_table(f"{symbol}: listed less wanted, by the model", columns, detail)
     yield own.summary
     if own.root.american:
         yield "SPY is American: short contracts may be assigned early, and are paid out in shares"
