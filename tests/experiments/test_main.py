@@ -43,6 +43,8 @@ def test_every_command_is_listed_with_what_it_does(capsys):
 def test_an_unknown_command_is_one_line_and_code_2(capsys):
     assert main(["trian"]) == 2
     assert capsys.readouterr().err == "error: there is no command 'trian'. Did you mean train?\n"
+    assert main(["-sc"]) == main(["-sc", "install=csh"]) == 2
+    assert capsys.readouterr().err.count("error: -sc takes install=") == 2
 
 
 @pytest.mark.parametrize("name", commands())
