@@ -66,6 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _complete(request: str) -> int:
     """Hydra's completion, for the command that the line names. Nothing heavy is imported."""
+    if not re.fullmatch("(install|uninstall|query)=(bash|zsh|fish)", request):
+        print("error: -sc takes install=, uninstall= or query=bash, zsh or fish", file=sys.stderr)
+        return 2
     line = re.match(r"(\S+)\s+(\S*)(\s.*)?$", os.environ.get("COMP_LINE", ""), flags=re.DOTALL)
     name = "train"
     if request.startswith("query=") and line is not None:

@@ -98,7 +98,7 @@ def _next(request: CertifySettings, failed: Sequence[str]) -> str:
     run = "" if request.run is None else f" run={request.run}"
     if failed:
         return f"read in docs/concepts/certificates.md what {failed[0]} means"
-    if not request.is_complete or request.form != "full":
+    if not request.is_complete:
         return f"the whole of it: python -m experiments.certify{run}"
     return f"python -m experiments.{'evaluate' if run else 'train +exp=production'}{run}"
 

@@ -27,7 +27,7 @@ from conf.errors import InputError
 from conf.files import new_folder, write_json
 from conf.settings import build_settings, settings
 from experiments.environments.hedging import HedgingSetup
-from experiments.evaluation.evaluation import evaluate_run, evaluation_parts
+from experiments.evaluation.evaluation import PARTS, evaluate_run
 from experiments.evaluation.hedging import MOST_RESAMPLES, evaluate_hedging, hedging_numbers
 from experiments.evaluation.open_run import REPLACEABLE, TestedRun, open_run, own_keys
 from experiments.evaluation.results import METRICS, write_evaluation
@@ -71,7 +71,7 @@ def evaluate(config: DictConfig) -> float:
     if isinstance(tested.setup, HedgingSetup):
         return _evaluate_hedge(tested, request)
     splits = [request.split] if request.split else ["validation", "test"]
-    with Meter(evaluation_parts(splits), "part") as meter:
+    with Meter(len(splits) + PARTS + request.skill, "part") as meter:
         evaluation = evaluate_run(
             tested,
             splits,

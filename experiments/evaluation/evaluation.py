@@ -50,6 +50,9 @@ class Evaluation:
     skill: Skill | None = None  # where it was asked for
 
 
+PARTS = 2  # besides the splits: all years, and other costs and volatilities
+
+
 def evaluate_run(
     tested: TestedRun,
     splits: Sequence[str],
@@ -63,12 +66,14 @@ def evaluate_run(
 
     `is_trial`: whether the result is one of the run's own search and goes into its ledger.
     `skill_paths`: on how many paths of each world skill is measured; None: it is not. `on_done` is
-    called after each of `evaluation_parts`.
+    called after that, after each split, and PARTS times more.
     """
     setup, policy = tested.setup, tested.policy
     # First, for it may find that the data does not suit it.
-    skill = None if skill_paths is None else skill_of(tested, skill_paths, resamples)
-    on_done()
+    skill = None
+    if skill_paths is not None:
+        skill = skill_of(tested, skill_paths, resamples)
+        on_done()
     results: tuple[SplitEvaluation, ...] = ()
     for name in splits:
         count = partial(_trials, tested, name, is_trial)
@@ -97,11 +102,6 @@ def evaluate_run(
     )
     on_done()
     return evaluation
-
-
-def evaluation_parts(splits: Sequence[str]) -> int:
-    """Skill, each split, time, and other costs and volatilities: what takes about as long."""
-    return len(splits) + 3
 
 
 def skill_of(tested: TestedRun, paths: int, resamples: int) -> Skill:

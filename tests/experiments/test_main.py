@@ -1,6 +1,7 @@
 """`python -m experiments`, which is also `polyhedge`: the list, each command's help, completion."""
 
 import os
+import signal
 import subprocess
 import sys
 from importlib import import_module
@@ -43,6 +44,8 @@ def test_every_command_is_listed_with_what_it_does(capsys):
 def test_an_unknown_command_is_one_line_and_code_2(capsys):
     assert main(["trian"]) == 2
     assert capsys.readouterr().err == "error: there is no command 'trian'. Did you mean train?\n"
+    assert main(["-sc"]) == main(["-sc", "install=csh"]) == 2
+    assert capsys.readouterr().err.count("error: -sc takes install=") == 2
 
 
 @pytest.mark.parametrize("name", commands())
@@ -87,5 +90,12 @@ def test_commands_groups_and_keys_are_completed(line, completed):
     assert asked("-sc", "query=bash", COMP_LINE=line) == completed
 
 
-def test_a_command_is_run_by_its_name():
-    assert asked("compare", "--help")[:5] == ["Put", "runs", "side", "by", "side."]
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
+def test_a_command_is_run_by_its_name(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["polyhedge", "compare", "--help"])
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit) as leaving:
+        main()
+    signal.signal(signal.SIGINT, before)
+    assert leaving.value.code == 0
+    assert capsys.readouterr().out.startswith("Put runs side by side.\n")
