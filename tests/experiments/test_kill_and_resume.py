@@ -47,11 +47,12 @@ def kill_somewhere_after(process, run, step, rng):
 
 @pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_killed_run_ends_with_the_same_weights(tmp_path, kills):
-    alone = start(tmp_path, *LONGER, "hydra.run.dir=outputs/tiny/day/alone")
+    longer = (*LONGER, f"total_timesteps={KILLED_AFTER[kills - 1] + 2816}")
+    alone = start(tmp_path, *longer, "hydra.run.dir=outputs/tiny/day/alone")
     assert alone.wait(120) == 0, alone.stderr.read()
     run = tmp_path / "outputs/tiny/day/killed"
     rng = np.random.default_rng(time.time_ns())
-    process = start(tmp_path, *LONGER, "hydra.run.dir=outputs/tiny/day/killed")
+    process = start(tmp_path, *longer, "hydra.run.dir=outputs/tiny/day/killed")
     for step in KILLED_AFTER[:kills]:
         kill_somewhere_after(process, run, step, rng)
         process = start(tmp_path, "resume=outputs/tiny/day/killed")
