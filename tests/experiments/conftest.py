@@ -8,6 +8,11 @@ import pytest
 import torch
 
 from experiments import evaluate, train
+from experiments.accounts.account import Account, open_account
+from experiments.accounts.events import open_store
+from experiments.accounts.settings import AccountSettings
+from experiments.accounts.trading_day import run_session
+from experiments.evaluation.open_run import open_run
 
 # A run of seconds: a simulated market, tiny networks, two rollouts.
 TINY = (
@@ -86,6 +91,30 @@ def evaluated_run(finished_run, tmp_path_factory) -> Path:
     shutil.copytree(finished_run.parents[2], root / "outputs")
     _call(evaluate, root, f"run={RUN}", "report=false", "resamples=100")
     return root / RUN
+
+
+@pytest.fixture(scope="session")
+def tested(finished_run):
+    return open_run(str(finished_run), "best")
+
+
+@pytest.fixture(scope="session")
+def play():
+    """Open an account 60 sessions before the end, and take it through some; the last report."""
+
+    def played(folder, tested, sessions=8, after=None, **chosen):
+        history = tested.setup.history
+        first = history.num_sessions - 60
+        with open_store(folder) as store:
+            open_account(folder, store, AccountSettings(name="mine", **chosen), tested, first)
+        for session in range(first, first + sessions):
+            with open_store(folder) as store:
+                report = run_session(Account(folder, store), history.sessions(0, session + 1))
+            if after is not None:
+                after(folder)
+        return report
+
+    return played
 
 
 @pytest.fixture

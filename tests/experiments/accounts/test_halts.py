@@ -13,11 +13,10 @@ from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify
 from experiments.evaluation.open_run import open_run
 from experiments.monitoring.view import read_account
-from tests.experiments.accounts.test_paper import play
 
 
 @pytest.fixture
-def going_on(finished_run, tmp_path, request):
+def going_on(finished_run, play, tmp_path, request):
     """An account of three sessions; gives its folder and a function for the next session."""
     risk = {"guard": {"halt_at_drawdown": getattr(request, "param", 0.2)}}
     tested = open_run(str(finished_run), "best", {"risk": risk})

@@ -8,7 +8,6 @@ from experiments.accounts.account import CLOSED, ORDER, Account
 from experiments.accounts.events import decoded, open_store
 from experiments.accounts.verification import backtest_of
 from experiments.monitoring.view import Use, read_account
-from tests.experiments.accounts.test_paper import play
 
 
 def test_the_book_is_that_of_the_last_close(traded_folder, view):
@@ -60,7 +59,7 @@ def test_the_stress_loss_is_the_worst_scenario_of_the_scan(traded_folder, view):
     assert view.scan_loss == pytest.approx(-(quantity[0] @ whole[0, -1]).min() / view.equity[-1])
 
 
-def test_drift_is_what_the_broker_made_of_the_backtest(traded_folder, tested, view, tmp_path):
+def test_drift_is_what_the_broker_made_of_the_backtest(traded_folder, play, tested, view, tmp_path):
     with open_store(traded_folder) as store:
         account = Account(traded_folder, store)
         backtest = backtest_of(account, account.kernel_at_opening()[2])
