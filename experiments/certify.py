@@ -7,46 +7,21 @@ determinism and the chain of the trials. `form=short` takes a minute,
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from agents.ppo.parallel import torch_threads
 from conf.files import write_json
 from conf.settings import build_settings
-from experiments.certificates.canary import canary
-from experiments.certificates.certificate import (
-    Certificate,
-    Certification,
-    CertifySettings,
-    certificates_table,
-)
-from experiments.certificates.determinism import determinism
-from experiments.certificates.ledger_replay import ledger_replay
-from experiments.certificates.look_ahead import look_ahead
-from experiments.certificates.martingale import martingale
-from experiments.certificates.trial_chain import trial_chain
+from experiments.certificates.certificate import CertifySettings, certificates_table
+from experiments.certificates.suite import certificates_content, make_certificates
 from experiments.evaluation.open_run import open_run
 from experiments.runs.cli import GateFailed, launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import shown_path
-from experiments.runs.provenance import gather_provenance
-
-log = logging.getLogger(__name__)
-
-PARTS: Mapping[str, Callable[[Certification], list[Certificate]]] = {
-    "look_ahead": look_ahead,
-    "martingale": martingale,
-    "ledger": ledger_replay,
-    "canary": canary,
-    "determinism": determinism,
-    "trials": trial_chain,
-}
 
 
 def certify(config: DictConfig) -> None:
@@ -56,35 +31,18 @@ def certify(config: DictConfig) -> None:
     file is written into the run's folder as well. Raises GateFailed if a certificate fails.
     """
     request: CertifySettings = build_settings(CertifySettings, plain_config(config), "certify")
-    certificates: list[Certificate] = []
-    # Few books at a time: handing them to a second core costs more than it brings.
-    with torch_threads(1):
-        tested = None if request.run is None else open_run(request.run, request.policy)
-        certification = Certification(request.profile, request.seed, tested)
-        for name, part in PARTS.items():
-            if name in request.certificates or "all" in request.certificates:
-                log.info("certifying: %s", name.replace("_", " "))
-                certificates += part(certification)
+    tested = None if request.run is None else open_run(request.run, request.policy)
+    certificates = make_certificates(request, tested)
     folders = [Path(HydraConfig.get().runtime.output_dir)]
     if tested is not None:
         folders.append(tested.run)
-    failed = [item.name for item in certificates if not item.passed]
-    content = {
-        "format": 1,
-        **gather_provenance(),  # machine, threads, versions, commit
-        "run": request.run,
-        "form": request.form,
-        "complete": request.is_complete,
-        "seed": request.seed,
-        "passed": not failed,
-        "certificates": [item.as_json() for item in certificates],
-    }
+    content = certificates_content(request, certificates)
     for folder in folders:
         write_json(folder / request.file_name, content)
     console = Console()
     console.print(certificates_table(certificates))
     console.print(f"written to {shown_path(folders[-1] / request.file_name)}")
-    if failed:
+    if failed := [item.name for item in certificates if not item.passed]:
         raise GateFailed(f"certificates failed: {', '.join(failed)}")
 
 

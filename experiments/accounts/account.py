@@ -41,6 +41,7 @@ HISTORY = "history.safetensors"
 OPENED, SESSION, DECISION, ORDER, EXECUTED, ENDED, CLOSED, ALERT = (
     *("opened", "session", "decision", "order", "execution", "ended", "closed", "alert"),
 )
+RETRAINING, APPROVED = "retraining", "approved"
 
 
 @dataclass(frozen=True)

@@ -105,10 +105,10 @@ def verify(account: Account) -> Verification:
             allowed = planned if at is kernel else at.plan(day.requested)
             shares = decision.content["shares"]
             actions = {name: acted[name][0] for name in shares}
-            found = {"observation": seen, "requested": asked_together(at, actions, shares)}
+            asked = asked_together(at, actions, shares)
             if reasons := decision.content["nothing_opened_because"]:
-                asked = as_halted(found["requested"], reasons)
-                found["requested"] = reduced_only(asked, at.ledger.quantity)
+                asked = reduced_only(as_halted(asked, reasons), at.ledger.quantity)
+            found = {"observation": seen, "requested": asked}
             found |= {"target": allowed.quantity, "price": allowed.price}
             odd += _others(account, decision)
             odd += _changed(day.session, decision.content, found)
