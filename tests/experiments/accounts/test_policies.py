@@ -1,4 +1,4 @@
-"""Several policies decide for one account, and what they did can be played again to the last bit."""
+"""Several policies decide for one account, and what they did can be played again."""
 
 import numpy as np
 import pytest

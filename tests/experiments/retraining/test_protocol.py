@@ -1,12 +1,15 @@
-"""A retraining from its request to its end, killed at every step, refused, rolled back, cancelled."""
+"""A retraining from its request to its end: killed anywhere, refused, rolled back, cancelled."""
 
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from agents.persistence.policy_file import WEIGHTS
+from agents.persistence.policy_file import WEIGHTS, load_policy, save_policy
+from callbacks.checkpointing import Checkpointing
 from conf.errors import InputError
 from experiments import paper, retrain
 from experiments.accounts.account import (
@@ -180,13 +183,10 @@ def test_killed_in_training_it_goes_on_to_the_same_weights(
 ):
     """And the market of after the request is not seen: there it is another one."""
     history, at = tested.setup.history, tested.setup.history.num_sessions - OPENED + 4
-    from dataclasses import replace
-
     later = np.where(np.arange(history.num_sessions) >= at, 1.07, 1.0)
     prices = {name: getattr(history, name) * later for name in ("open", "high", "low", "close")}
     other = Living(tmp_path / "other", tested, replace(history, **prices))
     other.decide(4)
-    from callbacks.checkpointing import Checkpointing
 
     def on_step(self, step=Checkpointing._on_step):
         if self.num_timesteps > 400:
@@ -214,39 +214,72 @@ def standing_of(living):
         return None if now is None else now.content["step"]
 
 
-def test_a_challenger_that_falls_in_the_shadow_is_refused_and_the_champion_goes_on(
-    finished_run, tested, tmp_path, shadowing
-):
-    living = Living(tmp_path, tested)
-    living.decide(4)
-    strict = {name: getattr(SETTINGS, name) for name in SETTINGS.__dataclass_fields__}
-    assert living.advance("a test", RetrainSettings(**{**strict, "shadow_drawdown": 1e-9}))[-1] == (
-        "validated"
-    )
-    living.decide(8)
+def from_step(living, step, asked=(), **settings):
+    """Let it stand at an earlier step again, as asked for otherwise and with other settings."""
+    with living.opened() as account:
+        events = [event.content for event in account.store.of(RETRAINING)]
+        request = {**events[0], **dict(asked)}
+        request |= {"settings": {**request["settings"], **settings}}
+        chosen = [each for each in events if each["step"] == step]
+        for content in (request, *chosen):
+            account.store.append(RETRAINING, content)
+
+
+def refused_because(living):
+    """Why it was refused; the champion decides again, alone and freely."""
     assert living.advance() == ["refused"]
-    assert "in the shadow" in living.contents(RETRAINING)[-1]["text"]
     living.decide()
     decision = living.contents(DECISION)[-1]
     assert (decision["shares"], decision["nothing_opened_because"]) == ({"policy": 1.0}, [])
     with living.opened() as account:
         assert verify(account).differences == ()
         assert triggers(account, SETTINGS.checks) == []
+    return living.contents(RETRAINING)[-1]["text"]
+
+
+def test_a_challenger_that_falls_in_the_shadow_is_refused(living):
+    from_step(living, "validated", shadow_drawdown=1e-9)
+    living.decide(8)
+    assert "in the shadow 8 of 2 sessions: challenger" in refused_because(living)
+
+
+def test_a_challenger_that_is_shown_to_be_worse_is_refused(living):
+    best = living.folder.parents[1] / "mine-retrained" / "1" / "best"
+    loaded = load_policy(best)
+    with torch.no_grad():
+        for name, weights in loaded.policy.named_parameters():
+            weights.mul_(1.0 if "log_std" in name else -30.0)
+    save_policy(loaded.policy, best, loaded.metadata)
+    # Sixty days show nothing of anybody.
+    from_step(living, "certified", {"compared_from": str(living.history.dates[80])})
+    assert "shown to be worse: Sharpe ratio" in refused_because(living)
+
+
+def test_a_challenger_without_its_certificates_is_refused(living):
+    ledger = living.folder.parents[1] / "trials.jsonl"
+    ledger.write_text(ledger.read_text().replace('"seed":0', '"seed":1', 1))
+    from_step(living, "trained", certificates=["trials"])
+    assert "certificates failed: trials.chain" in refused_because(living)
 
 
 def test_a_hand_over_that_loses_is_rolled_back_and_said_to_be(living):
     living.decide(2)
+    from_step(living, "validated", rollback_drawdown=1e-9)
+    living.advance()
+    living.decide(2)
     living.advance()
     approved(living)
     living.advance()
-    with living.opened() as account:
-        (path,) = [e for e in account.store.of(POLICIES)[-1:]]
-        limit = {**path.content["appointed"], "max_drawdown": 1e-9}
-        account.store.append(POLICIES, {**path.content, "appointed": limit, "sha256": {}})
-    living.decide(6)
+    assert appointed_in(living).max_drawdown == 1e-9
+    living.decide(10)
     assert living.advance() == ["rolled back"]
     assert living.advance() == []
     assert living.contents(DECISION)[-1]["shares"] == {"policy": 1.0}
+
+
+def appointed_in(living):
+    with living.opened() as account:
+        return appointed(account.store)
 
 
 def test_a_backup_decides_meanwhile_and_a_cancelled_one_leaves_the_champion(
