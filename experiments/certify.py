@@ -12,47 +12,22 @@ Examples:
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from agents.ppo.parallel import torch_threads
-from callbacks.progress import Meter
 from conf.files import write_json
 from conf.settings import build_settings
-from experiments.certificates.canary import canary
-from experiments.certificates.certificate import (
-    Certificate,
-    Certification,
-    CertifySettings,
-    certificates_table,
-)
-from experiments.certificates.determinism import determinism
-from experiments.certificates.ledger_replay import ledger_replay
-from experiments.certificates.look_ahead import look_ahead
-from experiments.certificates.martingale import martingale
-from experiments.certificates.trial_chain import trial_chain
+from experiments.certificates.certificate import CertifySettings, certificates_table
+from experiments.certificates.suite import certificates_content, make_certificates
 from experiments.evaluation.open_run import open_run
 from experiments.reporting.terminal import say_where
 from experiments.runs.cli import GateFailed, launch
 from experiments.runs.config import plain_config
-from experiments.runs.provenance import gather_provenance
-
-log = logging.getLogger(__name__)
-
-PARTS: Mapping[str, Callable[[Certification], list[Certificate]]] = {
-    "look_ahead": look_ahead,
-    "martingale": martingale,
-    "ledger": ledger_replay,
-    "canary": canary,
-    "determinism": determinism,
-    "trials": trial_chain,
-}
 
 
 def certify(config: DictConfig) -> None:
@@ -62,30 +37,13 @@ def certify(config: DictConfig) -> None:
     file is written into the run's folder as well. Raises GateFailed if a certificate fails.
     """
     request: CertifySettings = build_settings(CertifySettings, plain_config(config), "certify")
-    certificates: list[Certificate] = []
-    asked = {n: p for n, p in PARTS.items() if {n, "all"} & set(request.certificates)}
-    # Few books at a time: handing them to a second core costs more than it brings.
-    with torch_threads(1), Meter(len(asked), "certificate") as meter:
-        tested = None if request.run is None else open_run(request.run, request.policy)
-        certification = Certification(request.profile, request.seed, tested)
-        for name, part in asked.items():
-            log.info("certifying: %s", name.replace("_", " "))
-            certificates += part(certification)
-            meter.advance()
+    tested = None if request.run is None else open_run(request.run, request.policy)
+    certificates = make_certificates(request, tested)
     folders = [Path(HydraConfig.get().runtime.output_dir)]
     if tested is not None:
         folders.append(tested.run)
     failed = [item.name for item in certificates if not item.passed]
-    content = {
-        "format": 1,
-        **gather_provenance(),  # machine, threads, versions, commit
-        "run": request.run,
-        "form": request.form,
-        "complete": request.is_complete,
-        "seed": request.seed,
-        "passed": not failed,
-        "certificates": [item.as_json() for item in certificates],
-    }
+    content = certificates_content(request, certificates)
     for folder in folders:
         write_json(folder / request.file_name, content)
     Console().print(certificates_table(certificates))

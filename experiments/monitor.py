@@ -3,7 +3,8 @@
 action=check does the checks that are due (each session, and once a week, month and quarter),
 records alerts, renews the live page and sends what is new to the addresses in POLYHEDGERL_ALERTS.
 action=serve shows page and metrics on this machine; action=report writes the report of the newest
-session; action=halt stops the account at once, whatever runs, and action=resume lets it go on.
+session, action=audit what an auditor asks for; action=halt stops the account at once, whatever
+runs, and action=resume lets it go on.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from experiments.accounts.account import Account
 from experiments.accounts.events import STORE, open_store
 from experiments.accounts.halts import HALT, ask_to_halt, halt_on_signal, halt_reasons, resume
 from experiments.accounts.settings import AccountSettings
+from experiments.monitoring.audit import write_audit
 from experiments.monitoring.checks import PERIODS, Check, CheckSettings, Level, Period
 from experiments.monitoring.notify import VARIABLE, addresses, send_alerts
 from experiments.monitoring.serving import LOOPBACK, open_server
@@ -47,7 +49,7 @@ class MonitorSettings:
     """What one call does."""
 
     account: Annotated[str, Field(min_length=1)]
-    action: Literal["check", "serve", "report", "halt", "resume"] = "check"
+    action: Literal["check", "serve", "report", "audit", "halt", "resume"] = "check"
     period: Literal["due", "all"] = "due"
     now: str | None = None  # ISO, UTC; "session": the evening of the newest; null: as it is
     decided_by: dt.time = dt.time(20, 0)  # of New York's day
@@ -70,6 +72,9 @@ def monitor(config: DictConfig) -> None:
         _serve(folder, request.port)
     elif request.action == "halt":
         _halt(folder, request)
+    elif request.action == "audit":
+        with _opened(folder) as account:
+            _say(f"audit: {shown_path(write_audit(account, dt.datetime.now(dt.UTC)))}")
     elif request.action == "resume":
         with _opened(folder) as account:
             view = read_account(account)

@@ -8,20 +8,15 @@ the kernel that the agent was trained in through the sessions anew.
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from agents.persistence.policy_file import DESCRIPTION, WEIGHTS, LoadedPolicy, load_policy
-from agents.policy import PolicyState
+from agents.persistence.policy_file import LoadedPolicy, load_policy
 from conf.errors import InputError
-from conf.files import new_folder
 from conf.settings import build_settings, settings_to_json
 from conf.types import FloatArray, ObsArray
 from envs.core.batch import StepRecord, Window
@@ -30,21 +25,23 @@ from envs.core.market import BookHistory, BookMarket
 from envs.kernels import open_kernel
 from envs.market.history import MarketHistory
 from experiments.accounts.deliveries import SHARES, Beside, beside_the_book, days_beside
-from experiments.accounts.events import Event, EventStore, decoded, encoded
+from experiments.accounts.events import Event, EventStore, decoded
 from experiments.accounts.halts import release_guard, resumed_sessions
 from experiments.accounts.orders import Execution, total_cost
+from experiments.accounts.policies import POLICIES, copy_policy, policy_names, sha256
 from experiments.accounts.recorded import load_history, save_history, session_row, with_sessions
 from experiments.accounts.settings import AFTER_CLOSE, AccountSettings
 from experiments.evaluation.open_run import TestedRun
 from experiments.runs.folder import shown_path
 
-ACCOUNT_FORMAT = 2
-HISTORY, POLICY = "history.safetensors", "policy"
+ACCOUNT_FORMAT = 3
+HISTORY = "history.safetensors"
 
 # Kinds of events.
 OPENED, SESSION, DECISION, ORDER, EXECUTED, ENDED, CLOSED, ALERT = (
     *("opened", "session", "decision", "order", "execution", "ended", "closed", "alert"),
 )
+RETRAINING, APPROVED = "retraining", "approved"
 
 
 @dataclass(frozen=True)
@@ -89,6 +86,7 @@ class Account:
         )
         self.root = self.settings.broker.root
         self.market_settings = self.settings.market(self.opened["config"])
+        self._policies: dict[str, LoadedPolicy] = {}
         self._check_files()
 
     @property
@@ -96,10 +94,13 @@ class Account:
         """What it is called."""
         return self.settings.name
 
-    @cached_property
-    def policy(self) -> LoadedPolicy:
-        """What decides."""
-        return load_policy(self.folder / POLICY)
+    @property
+    def policies(self) -> Mapping[str, LoadedPolicy]:
+        """All that have ever decided, by the name of their folder, the first one first."""
+        for name in policy_names(self.store):
+            if name not in self._policies:
+                self._policies[name] = load_policy(self.folder / name)
+        return self._policies
 
     @property
     def sessions(self) -> list[Event]:
@@ -172,11 +173,14 @@ class Account:
         return Book(market, kernel, observed)
 
     def _check_files(self) -> None:
-        digests = _files(self.folder)
-        for name, path in digests.items():
-            if not path.is_file() or _sha256(path) != self.opened["sha256"][name]:
+        added = [event.content["sha256"] for event in self.store.of(POLICIES)]
+        for name, digest in (
+            item for each in (self.opened["sha256"], *added) for item in each.items()
+        ):
+            path = self.folder / name
+            if not path.is_file() or sha256(path) != digest:
                 raise InputError(
-                    f"{shown_path(path)} is not what the account was opened with",
+                    f"{shown_path(path)} is not what the account was given",
                     "Put the account's folder back from a copy",
                 )
 
@@ -276,9 +280,7 @@ def open_account(
     if store.events:
         raise InputError(f"account {folder.name} is open already", "Leave out run=")
     source = tested.run / "best" if tested.which == "best" else tested.run
-    with new_folder(folder / POLICY) as copy:
-        for name in (WEIGHTS, DESCRIPTION):
-            shutil.copyfile(source / name, copy / name)
+    digests = copy_policy(source, folder)
     save_history(history.sessions(0, first), folder / HISTORY)
     store.append(
         OPENED,
@@ -289,7 +291,7 @@ def open_account(
             "policy": tested.which,
             "policy_step": tested.step,
             "config": dict(tested.config),
-            "sha256": {name: _sha256(path) for name, path in _files(folder).items()},
+            "sha256": {**digests, HISTORY: sha256(folder / HISTORY)},
         },
     )
     record_session(store, history, first, final)
@@ -302,40 +304,3 @@ def record_session(
     """Record what a session brought, or has brought so far where it is not `final`."""
     content = {"session": str(history.dates[session]), "row": session_row(history, session)}
     store.append(SESSION, {**content, "final": final})
-
-
-def last_state(store: EventStore) -> tuple[PolicyState, str | None]:
-    """The policy's memory after its last decision, and the session of it; None before the first."""
-    decisions = store.of(DECISION)
-    if not decisions:
-        return None, None
-    content = decisions[-1].content
-    return plain_to_state(content["state"]), content["session"]
-
-
-def state_to_plain(state: Any) -> Any:
-    """A policy's memory (arrays in nested tuples, or None) as JSON holds it."""
-    if isinstance(state, tuple):
-        return [state_to_plain(part) for part in state]
-    return None if state is None else encoded(np.asarray(state))
-
-
-def plain_to_state(plain: Any) -> Any:
-    """What `state_to_plain` wrote."""
-    if isinstance(plain, list):
-        return tuple(plain_to_state(part) for part in plain)
-    return None if plain is None else decoded(plain)
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    """What an account keeps beside its events, by name."""
-    policy = folder / POLICY
-    return {
-        HISTORY: folder / HISTORY,
-        "policy": policy / WEIGHTS,
-        "policy_description": policy / DESCRIPTION,
-    }
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

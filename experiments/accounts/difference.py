@@ -1,24 +1,27 @@
 """Why an account's equity is not that of the backtest of its sessions, in dollars by cause.
 
-The backtest decides and trades at every close, as the kernel does. From it to the account one thing
-after the other is put in the place of its own; the differences add up exactly.
+The backtest decides and trades at every close, as the kernel does, by the policies that decided for
+the account then. From it to the account one thing after the other is put in the place of its own;
+the differences add up exactly.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from agents.policy import PolicyState
-from conf.types import BoolArray, ObsArray
+from conf.types import ObsArray
 from envs.core.kernel import BookKernel
 from envs.core.market import BookHistory
 from experiments.accounts.account import Account, Day, taken_through
 from experiments.accounts.deliveries import Beside
 from experiments.accounts.recorded import session_row, with_sessions
+from experiments.accounts.verification import succession_of
+from experiments.backtests.backtest import rollout
 
 # In this order they take the place of the backtest's. decision: another one than at the close
 # itself, or none; price, volatility: the day was seen before its end; missed: orders not done, or
@@ -83,14 +86,10 @@ def _opening(account: Account, rows: list[Mapping[str, Any]]) -> tuple[BookKerne
 
 
 def _backtest(account: Account, rows: list[Mapping[str, Any]]) -> float:
-    """Equity of the policy where it decides and trades at every close."""
+    """Equity of the account's policies where they decide and trade at every close."""
     kernel, observation = _opening(account, rows)
-    policy = account.policy.policy
-    memory: PolicyState = None
-    begins: BoolArray = np.ones(1, np.bool_)
-    for _ in rows[:-1]:
-        action, memory = policy.predict(observation, memory, begins, deterministic=True)
-        observation, begins = kernel.step(action).observation, np.zeros(1, np.bool_)
+    steps = rollout(succession_of(account), kernel, observation, len(rows) - 1)
+    deque(steps, maxlen=0)
     return float(kernel.ledger.equity[0])
 
 

@@ -12,7 +12,6 @@ import datetime as dt
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -26,15 +25,22 @@ from experiments.accounts.account import (
     Account,
     Book,
     as_done,
-    last_state,
     record_session,
-    state_to_plain,
 )
 from experiments.accounts.brokers import open_broker
 from experiments.accounts.data_checks import doubts
 from experiments.accounts.events import decoded, encoded
 from experiments.accounts.halts import as_halted, halt_reasons
-from experiments.accounts.order_flow import OrderFlow
+from experiments.accounts.order_flow import Alert, OrderFlow
+from experiments.accounts.policies import (
+    Appointed,
+    appoint,
+    appointed,
+    asked_together,
+    held_back,
+    memory_of,
+    state_to_plain,
+)
 from risk.book import reduced
 
 log = logging.getLogger(__name__)
@@ -84,6 +90,7 @@ def run_session(
     if report.missed:
         alert("missed", f"no decision on {', '.join(report.missed)}")
     reasons = halt_reasons(account.folder, account.store, report.session)
+    reasons += held_back(account.store)
     reasons += [alert(*doubt) for doubt in found]
     # What was done on earlier sessions and not reported then belongs to the book that comes now.
     book = account.book()
@@ -95,6 +102,7 @@ def run_session(
         if account.store.head != known:
             book = account.book()
         reasons += flow.reconcile(book)
+    _go_back(account, book, alert)
     planned = _decided(account, book, reasons)
     if flow is not None:
         flow.send(book, planned)
@@ -123,19 +131,34 @@ def _missed(account: Account) -> list[str]:
 # --- deciding ------------------------------------------------------------------------------------
 
 
+def _go_back(account: Account, book: Book, alert: Alert) -> None:
+    """Let the policy before decide alone where a hand-over has lost too much."""
+    chosen = appointed(account.store)
+    if chosen.max_drawdown is None:
+        return
+    closed = [e.content for e in account.store.of(CLOSED)]
+    now = float(book.kernel.ledger.equity[0])
+    peak = max([now, *(c["equity_usd"] for c in closed if c["session"] >= chosen.since)])
+    fall = 1.0 - now / peak
+    if fall > chosen.max_drawdown:
+        text = f"fell by {100 * fall:.1f} % since {chosen.since}: {chosen.back_to} decides again"
+        alert("rolled back", text)
+        appoint(account.store, book.day, Appointed({chosen.back_to: 1.0}), text)
+
+
 def _decided(account: Account, book: Book, reasons: Sequence[str]) -> StepRecord:
     """What is to be traded: by the recorded decision, or by a new one that is recorded first."""
     session, kernel = book.day, book.kernel
-    for event in account.store.of(DECISION):
-        if event.content["session"] == session:
-            return kernel.plan(decoded(event.content["requested"]))
-    state, begins, unseen = _memory(account, book)
-    policy = account.policy.policy
-    for observation in unseen:  # sessions without a decision: the memory sees them all the same
-        _, state = policy.predict(observation, state, begins, deterministic=True)
-        begins = np.zeros(1, np.bool_)
-    action, after = policy.predict(book.observation, state, begins, deterministic=True)
-    requested = kernel.quantity_of(action)
+    decisions = {e.content["session"]: e.content for e in account.store.of(DECISION)}
+    if session in decisions:
+        return kernel.plan(decoded(decisions[session]["requested"]))
+    sessions = [event.content["session"] for event in account.sessions]
+    shares, actions, states = appointed(account.store).shares, {}, {}
+    for name in shares:
+        memory = memory_of(name, decisions, sessions, book.observed)
+        policy = account.policies[name].policy
+        actions[name], states[name] = memory.predict(policy, book.observation)
+    requested = asked_together(kernel, actions, shares)
     if reasons:
         requested = reduced_only(as_halted(requested, reasons), kernel.ledger.quantity)
     planned = kernel.plan(requested)
@@ -143,26 +166,18 @@ def _decided(account: Account, book: Book, reasons: Sequence[str]) -> StepRecord
     content = {
         "session": session,
         "observation": encoded(book.observation),
-        "policy": account.opened["sha256"]["policy"],
-        "action": encoded(action),
+        "shares": dict(shares),
+        "actions": {name: encoded(action) for name, action in actions.items()},
         "requested": encoded(requested),
         "target": encoded(planned.quantity),
         "price": encoded(planned.price),
         "cost_usd": float(planned.cost[0]),
         "rules_bound": bound,
         "nothing_opened_because": list(reasons),
-        "state": state_to_plain(after),
+        "states": {name: state_to_plain(state) for name, state in states.items()},
     }
     account.store.append(DECISION, content)
     return planned
-
-
-def _memory(account: Account, book: Book) -> tuple[Any, Any, Sequence[Any]]:
-    """The policy's memory, whether it begins, and the observations since that it did not act on."""
-    state, since = last_state(account.store)
-    sessions = [event.content["session"] for event in account.sessions]
-    seen = 0 if since is None else sessions.index(since) + 1
-    return state, np.array([since is None]), book.observed[seen:-1]
 
 
 def reduced_only(requested: FloatArray, held: FloatArray) -> FloatArray:

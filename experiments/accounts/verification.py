@@ -1,8 +1,8 @@
 """Whether what an account did is what its policy, its market and its code make of it.
 
 The whole account is played again from its events. Decisions have to be equal to the last bit, and
-equity to 1e-9 of it. An account without a broker has to be the backtest of its sessions: what is
-tested is what trades.
+equity to 1e-9 of it. An account without a broker has to be the backtest of its sessions, with the
+policies that decided at each: what is tested is what trades.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.policy import RiskManagedPolicy
+from agents.policy import PolicyState, RiskManagedPolicy
 from conf.types import ObsArray
 from envs.core.batch import Window
 from envs.core.kernel import BookKernel
@@ -31,8 +31,9 @@ from experiments.accounts.account import (
     taken_through,
 )
 from experiments.accounts.deliveries import DELIVERED
-from experiments.accounts.events import decoded
+from experiments.accounts.events import Event, decoded
 from experiments.accounts.halts import as_halted
+from experiments.accounts.policies import FIRST, Succession, appointed, asked_together
 from experiments.accounts.trading_day import reduced_only
 from experiments.backtests.backtest import Backtest, run_backtest
 
@@ -83,26 +84,35 @@ def verify(account: Account) -> Verification:
     closed = {e.content["session"]: e for e in account.store.of(CLOSED)}
     reported = _Reports(account)
     kernel, observation, market = account.kernel_at_opening()
-    policy = account.policy.policy
-    state, begins, odd = None, np.ones(1, np.bool_), []
+    memories: dict[str, PolicyState] = dict.fromkeys(account.policies)
+    begins, odd = np.ones(1, np.bool_), []
     days = account.days()
     for place, day in enumerate(days):
         decision, seen, at = decisions.get(day.session), observation, kernel
         if decision is not None and reported.later(decision.number, day.session):
             at, seen = _as_it_was_known(account, place, decision.number)
-        action, after = policy.predict(seen, state, begins, deterministic=True)
-        if decision is not None or day is not days[-1]:
-            state, begins = after, np.zeros(1, np.bool_)
+        acted = {
+            name: loaded.policy.predict(seen, memories[name], begins, deterministic=True)
+            for name, loaded in account.policies.items()
+        }
+        memories, begins = (
+            {name: after for name, (_, after) in acted.items()},
+            np.zeros(1, np.bool_),
+        )
         held = kernel.ledger.quantity
         planned = kernel.plan(held if day.requested is None else day.requested)
         if decision is not None and day.requested is not None:
             allowed = planned if at is kernel else at.plan(day.requested)
-            found = {"observation": seen, "action": action, "requested": at.quantity_of(action)}
+            shares = decision.content["shares"]
+            actions = {name: acted[name][0] for name in shares}
+            asked = asked_together(at, actions, shares)
             if reasons := decision.content["nothing_opened_because"]:
-                asked = as_halted(found["requested"], reasons)
-                found["requested"] = reduced_only(asked, at.ledger.quantity)
+                asked = reduced_only(as_halted(asked, reasons), at.ledger.quantity)
+            found = {"observation": seen, "requested": asked}
             found |= {"target": allowed.quantity, "price": allowed.price}
+            odd += _others(account, decision)
             odd += _changed(day.session, decision.content, found)
+            odd += _changed(day.session, decision.content["actions"], actions)
         close, before = closed.get(day.session), float(kernel.ledger.equity[0])
         known = day
         if close is not None and reported.later(close.number, day.session, inclusive=True):
@@ -149,6 +159,12 @@ def _changed(session: str, recorded: Mapping[str, Any], found: Mapping[str, Any]
     ]
 
 
+def _others(account: Account, decision: Event) -> list[str]:
+    if decision.content["shares"] == appointed(account.store, decision.number).shares:
+        return []
+    return [f"{decision.content['session']}: others decided than were appointed"]
+
+
 def _other_equity(session: str, closed: Mapping[str, Any], equity: float) -> list[str]:
     was = float(closed["equity_usd"])
     if abs(equity - was) <= EQUITY_TOLERANCE * max(abs(was), 1.0):
@@ -156,10 +172,20 @@ def _other_equity(session: str, closed: Mapping[str, Any], equity: float) -> lis
     return [f"{session}: equity is {equity:.9f}, recorded was {was:.9f}"]
 
 
+def succession_of(account: Account) -> Succession:
+    """The account's policies, each with its share at each session."""
+    decided = {e.content["session"]: e.content["shares"] for e in account.store.of(DECISION)}
+    policies, shares, present = account.policies, [], {FIRST: 1.0}
+    for event in account.sessions:
+        present = decided.get(event.content["session"], present)
+        shares.append([present.get(name, 0.0) for name in sorted(policies)])
+    return Succession([policies[name].policy for name in sorted(policies)], np.array(shares))
+
+
 def backtest_of(account: Account, market: BookMarket) -> Backtest:
     """The backtest of the account's sessions, two or more: what it would hold without a broker."""
     options, last = account.market_settings, market.history.num_sessions
-    policy = account.policy.policy
+    policy = succession_of(account)
     managed = RiskManagedPolicy(policy, options.risk) if options.risk.enabled else policy
     window = Window(last - len(account.sessions), last)
     return run_backtest(managed, market, options.env, window)

@@ -33,6 +33,7 @@ from experiments.accounts.account import (
 from experiments.accounts.events import Event, decoded
 from experiments.accounts.halts import halted
 from experiments.accounts.orders import symbols_at
+from experiments.accounts.policies import appointed
 from experiments.accounts.verification import backtest_of
 from risk import metrics
 from risk.book import Book
@@ -180,7 +181,8 @@ def read_account(account: Account) -> AccountView:
     decisions = store.of(DECISION)
     newest = decisions[-1].content if days[-1].requested is not None else {}
     overlay, halt, closed = kernel.overlay, halted(store), store.of(CLOSED)
-    splits = account.policy.metadata.get("splits", {})
+    shares = appointed(store).shares
+    leading = account.policies[max(shares, key=lambda name: shares[name])]
     return AccountView(
         name=account.name,
         about=account.opened,
@@ -214,10 +216,17 @@ def read_account(account: Account) -> AccountView:
         decided=tuple(event.content["session"] for event in closed),
         missed=sum(day.requested is None for day in days[:-1]),
         orders=tuple(played.orders) if days[-1].executions is None else tuple(_orders(account)),
-        actions=np.array([decoded(event.content["action"])[0] for event in decisions]),
+        actions=np.array([_action(event.content) for event in decisions]),
         alerts=tuple(event.content for event in reversed(store.of(ALERT))),
-        trained_until=splits.get("train", (None, None))[1],
+        trained_until=leading.metadata.get("splits", {}).get("train", (None, None))[1],
     )
+
+
+def _action(decision: Mapping[str, Any]) -> FloatArray:
+    """The mean action (A,) of the policies that decided."""
+    shares, actions = decision["shares"], decision["actions"]
+    parts = [shares[name] * decoded(actions[name])[0] for name in shares]
+    return np.asarray(np.sum(parts, axis=0))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from callbacks.dashboard import flat
-from experiments.environments.setup import MarketSetup
 from experiments.evaluation.evaluation import Evaluation
 from experiments.reporting.contents import Item, Table, Text
 from experiments.runs.config import check_plain
@@ -39,10 +41,10 @@ DISCLOSURE = (
 )
 
 
-def small_print(setup: MarketSetup) -> tuple[Text, Text]:
-    """What a result in this market does not show, and the risk disclosure."""
-    limits = OPTION_LIMITS if setup.trades_options else ASSET_LIMITS
-    disclosure = f"{OPTION_DISCLOSURE} {DISCLOSURE}" if setup.trades_options else DISCLOSURE
+def small_print(*, options: bool) -> tuple[Text, Text]:
+    """What a result in a market of options, or of assets, does not show; the risk disclosure."""
+    limits = OPTION_LIMITS if options else ASSET_LIMITS
+    disclosure = f"{OPTION_DISCLOSURE} {DISCLOSURE}" if options else DISCLOSURE
     return (
         Text(f"{limits}\n\n{COMMON_LIMITS}", title="Limits"),
         Text(disclosure, title="Risk disclosure", kind="warning"),
@@ -71,15 +73,20 @@ def model_card(evaluation: Evaluation) -> tuple[Item, ...]:
         ("Initial equity", f"${setup.settings.env.initial_equity_usd:,.0f}"),
         ("Bootstrap resamples", str(header["resamples"])),
     ]
-    settings = [
-        (name, str(value))
-        for section in ("agent", "reward", "costs", "surface", "risk")
-        for name, value in flat(check_plain(evaluation.config[section]), f"{section}.").items()
-    ]
     notices = [Text(notice, kind="warning") for notice in header["notices"]]
     return (
         *notices,
         Table("What was evaluated", ("fact", "value"), tuple(facts), folded=False),
-        Table("Settings, as evaluated", ("setting", "value"), tuple(settings), folded=True),
-        *small_print(setup),
+        settings_table("Settings, as evaluated", evaluation.config),
+        *small_print(options=setup.trades_options),
     )
+
+
+def settings_table(title: str, config: Mapping[str, Any]) -> Table:
+    """What decides and is paid for, of a run's configuration."""
+    rows = tuple(
+        (name, str(value))
+        for section in ("agent", "reward", "costs", "surface", "risk")
+        for name, value in flat(check_plain(config[section]), f"{section}.").items()
+    )
+    return Table(title, ("setting", "value"), rows, folded=True)

@@ -294,7 +294,7 @@ def _method_section(walk: WalkForwardRun, windows: Sequence[WindowResult]) -> Se
             *(Text(notice, kind="warning") for notice in notices),
             Text("\n\n".join(method)),
             Table("Facts", ("fact", "value"), facts, folded=False),
-            *small_print(walk.setup),
+            *small_print(options=walk.setup.trades_options),
         ),
     )
 

@@ -96,26 +96,6 @@ def evaluated_run(finished_run, tmp_path_factory) -> Path:
     return root / RUN
 
 
-@pytest.fixture
-def stopped_and_resumed(command, monkeypatch, tmp_path):
-    """Train in a folder, interrupted by a callback after 400 steps, and go on; the folder."""
-
-    def on_step(self):
-        if self.num_timesteps > 400:
-            raise KeyboardInterrupt
-        return True
-
-    def train_twice(folder, arguments, callback):
-        monkeypatch.setattr(callback, "_on_step", on_step)
-        assert command(train, *arguments, f"hydra.run.dir={folder}")[0] == 130
-        monkeypatch.undo()
-        monkeypatch.chdir(tmp_path)
-        assert command(train, f"resume={folder}")[0] == 0
-        return tmp_path / folder
-
-    return train_twice
-
-
 @pytest.fixture(scope="session")
 def tested(finished_run):
     return open_run(str(finished_run), "best")
@@ -138,3 +118,23 @@ def play():
         return report
 
     return played
+
+
+@pytest.fixture
+def stopped_and_resumed(command, monkeypatch, tmp_path):
+    """Train in a folder, interrupted by a callback after 400 steps, and go on; the folder."""
+
+    def on_step(self):
+        if self.num_timesteps > 400:
+            raise KeyboardInterrupt
+        return True
+
+    def train_twice(folder, arguments, callback):
+        monkeypatch.setattr(callback, "_on_step", on_step)
+        assert command(train, *arguments, f"hydra.run.dir={folder}")[0] == 130
+        monkeypatch.undo()
+        monkeypatch.chdir(tmp_path)
+        assert command(train, f"resume={folder}")[0] == 0
+        return tmp_path / folder
+
+    return train_twice

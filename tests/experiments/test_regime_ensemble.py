@@ -11,7 +11,7 @@ import torch
 from agents.persistence.policy_file import load_policy, save_policy
 from agents.regimes import RegimeFilter, RegimePolicy
 from experiments import ensemble
-from experiments.accounts.account import plain_to_state, state_to_plain
+from experiments.accounts.policies import plain_to_state, state_to_plain
 from experiments.certificates import look_ahead
 from experiments.certificates.look_ahead import (
     Configuration,

@@ -10,6 +10,7 @@ from conf.errors import InputError
 from experiments import certify
 from experiments.backtests.backtest import first_session, run_backtest
 from experiments.backtests.trade_log import build_trade_log, read_trade_log, write_trade_log
+from experiments.certificates import suite
 from experiments.certificates.certificate import Certificate, CertifySettings
 from experiments.certificates.ledger_replay import certificate_of, run_replays, saved_log_replays
 from experiments.certificates.look_ahead import compare_futures, run_configurations
@@ -23,7 +24,7 @@ def certificate(passed):
 @pytest.mark.parametrize(("passed", "code"), [(True, 0), (False, 1)])
 def test_a_certificate_that_fails_is_exit_code_1(command, tmp_path, monkeypatch, passed, code):
     parts = {"ledger": lambda _: [certificate(passed)], "canary": lambda _: [certificate(False)]}
-    monkeypatch.setattr(certify, "PARTS", parts)
+    monkeypatch.setattr(suite, "PARTS", parts)
     returned, out, err = command(certify, "certificates=[ledger]", "form=short")
     assert returned == code
     assert ("PASS" if passed else "FAIL") in out
@@ -106,7 +107,7 @@ def test_a_run_is_examined_with_its_policy_and_its_files(
     def ledger_of_run(certification):
         return [certificate_of("ledger.run", dict(run_replays(certification.tested)))]
 
-    monkeypatch.setattr(certify, "PARTS", {"ledger": ledger_of_run})
+    monkeypatch.setattr(suite, "PARTS", {"ledger": ledger_of_run})
     code, out, err = command(certify, f"run={run}", "form=short")
     assert (code, err) == (0, "")
     assert "ledger.run" in out
