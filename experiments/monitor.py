@@ -1,10 +1,15 @@
-"""Watching an account: `python -m experiments.monitor account=mine`.
+"""Watch an account.
 
 action=check does the checks that are due (each session, and once a week, month and quarter),
 records alerts, renews the live page and sends what is new to the addresses in POLYHEDGERL_ALERTS.
 action=serve shows page and metrics on this machine; action=report writes the report of the newest
 session, action=audit what an auditor asks for; action=halt stops the account at once, whatever
 runs, and action=resume lets it go on.
+
+Examples:
+    python -m experiments.monitor account=mine
+    python -m experiments.monitor account=mine action=serve
+    python -m experiments.monitor account=mine action=halt mode=flatten
 """
 
 from __future__ import annotations

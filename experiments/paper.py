@@ -40,19 +40,26 @@ from experiments.accounts.contract_tables import contract_lines, listings
 from experiments.accounts.difference import difference
 from experiments.accounts.events import STORE, open_store
 from experiments.accounts.halts import halt_on_signal
-from experiments.accounts.judging import (
+from experiments.accounts.settings import (
+    AT_CLOSE,
+    AccountSettings,
+    Moment,
+    as_of,
+    moment_at,
+    next_decision,
+)
+from experiments.accounts.trading_day import DayReport, run_session
+from experiments.accounts.verification import verify
+from experiments.brokers.settings import BrokerSettings
+from experiments.environments.opening import market_settings
+from experiments.evaluation.open_run import REPLACEABLE, open_run
+from experiments.monitoring.judging import (
     Ramp,
     StageName,
     judge,
     judgement_lines,
     record_judgement,
 )
-from experiments.accounts.schedule import Moment, as_of, moment_at, next_decision
-from experiments.accounts.settings import AT_CLOSE, AccountSettings, BrokerSettings
-from experiments.accounts.trading_day import DayReport, run_session
-from experiments.accounts.verification import verify
-from experiments.environments.opening import market_settings
-from experiments.evaluation.open_run import REPLACEABLE, open_run
 from experiments.monitoring.watch import show_decision
 from experiments.reporting.terminal import terminal_table
 from experiments.runs.cli import GateFailed, launch

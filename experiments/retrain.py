@@ -1,9 +1,14 @@
-"""Retraining an account: `python -m experiments.retrain account=mine`, once a session, say by cron.
+"""Retrain an account.
 
-Each call does the steps that are due and says where the protocol stands: pause, train on newer
+Call it once a session, say by cron: it does the steps that are due and says where the protocol stands: pause, train on newer
 data, certify, compare in pairs, shadow, hand over share by share, or go back. A request is made by
 the documented triggers, or by reason="...". action=approve by=NAME lets the hand-over begin,
 action=cancel ends it, action=status shows it.
+
+Examples:
+    python -m experiments.retrain account=mine
+    python -m experiments.retrain account=mine reason="new data"
+    python -m experiments.retrain account=mine action=approve by=jane
 """
 
 from __future__ import annotations

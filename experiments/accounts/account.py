@@ -27,10 +27,10 @@ from envs.market.history import MarketHistory
 from experiments.accounts.deliveries import SHARES, Beside, beside_the_book, days_beside
 from experiments.accounts.events import Event, EventStore, decoded
 from experiments.accounts.halts import release_guard, resumed_sessions
-from experiments.accounts.orders import Execution, total_cost
 from experiments.accounts.policies import POLICIES, copy_policy, policy_names, sha256
 from experiments.accounts.recorded import load_history, save_history, session_row, with_sessions
 from experiments.accounts.settings import AFTER_CLOSE, AccountSettings
+from experiments.brokers.orders import Execution, total_cost
 from experiments.evaluation.open_run import TestedRun
 from experiments.runs.folder import shown_path
 

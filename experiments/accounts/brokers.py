@@ -14,11 +14,11 @@ from envs.market.clock import DAYS_PER_YEAR
 from envs.option_portfolio.market import OptionMarket, OptionMarketSettings
 from envs.options.black_scholes import price
 from experiments.accounts.account import Account, Book
-from experiments.accounts.listed import Root, contract_of
 from experiments.accounts.listed_broker import ListedBroker
-from experiments.accounts.orders import Broker, BrokerPair, symbols_at
 from experiments.accounts.settings import AFTER_CLOSE, AccountSettings
-from experiments.accounts.simulated_broker import (
+from experiments.brokers.listed import Root, contract_of
+from experiments.brokers.orders import Broker, BrokerPair, symbols_at
+from experiments.brokers.simulated import (
     BACKUP_BOOKS,
     BOOKS,
     BrokerSession,
@@ -29,7 +29,7 @@ from experiments.accounts.simulated_broker import (
 )
 
 if TYPE_CHECKING:
-    from experiments.accounts.alpaca_broker import AlpacaBroker
+    from experiments.brokers.alpaca import AlpacaBroker
 
 _SHARE_COST_USD = 0.01  # what the simulated broker takes for a share, dollars
 
@@ -157,7 +157,7 @@ def open_alpaca(chosen: AccountSettings) -> AlpacaBroker:
             f"Open the account with broker.confirm='{typed}', or leave out broker.live",
         )
     try:
-        from experiments.accounts.alpaca_broker import AlpacaBroker
+        from experiments.brokers.alpaca import AlpacaBroker
     except ImportError as error:
         raise InputError(
             f"Alpaca needs alpaca-py, which cannot be imported: {error}",

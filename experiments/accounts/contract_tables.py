@@ -13,8 +13,9 @@ from envs.core.market import BookHistory
 from envs.market.history import MarketHistory
 from envs.option_portfolio.market import OptionMarketSettings
 from experiments.accounts.brokers import open_alpaca
-from experiments.accounts.listed import Listing, RootName, list_today, root_of
-from experiments.accounts.settings import AccountSettings, BrokerSettings
+from experiments.accounts.settings import AccountSettings
+from experiments.brokers.listed import Listing, RootName, list_today, root_of
+from experiments.brokers.settings import BrokerSettings
 from experiments.reporting.terminal import terminal_table
 
 

@@ -16,8 +16,8 @@ from typing import Any
 from envs.core.batch import StepRecord
 from envs.core.market import BookMarket
 from experiments.accounts.events import EventStore
-from experiments.accounts.listed import MULTIPLIER, Contract, Root
-from experiments.accounts.orders import Execution
+from experiments.brokers.listed import Root
+from experiments.brokers.orders import Execution
 
 DELIVERED, ADJUSTED = "delivery", "adjustment"  # kinds of events
 SHARES = -1  # the place of an order for shares: none of the book's
@@ -67,12 +67,6 @@ class Beside:
         """Dollars a share at the close before and at this one; growth of cash between them."""
         before, now = self.ratio * market.history.close[0, session - 1 : session + 1]
         return float(before), float(now), 1.0 + float(market.cash_return[session - 1])
-
-
-def exercised(contract: Contract, contracts: float) -> tuple[float, float]:
-    """Change of shares held and of dollars, where the position changes by so many contracts."""
-    shares = -contracts * MULTIPLIER * (1.0 if contract.is_call else -1.0)
-    return shares, -shares * contract.strike
 
 
 def days_beside(

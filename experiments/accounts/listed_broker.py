@@ -21,9 +21,16 @@ from experiments.accounts.account import (
     Book,
     taken_through,
 )
-from experiments.accounts.deliveries import ADJUSTED, DELIVERED, SHARES, Beside, exercised
-from experiments.accounts.listed import MULTIPLIER, Contract, Root, contract_of, read_symbol
-from experiments.accounts.orders import (
+from experiments.accounts.deliveries import ADJUSTED, DELIVERED, SHARES, Beside
+from experiments.brokers.listed import (
+    MULTIPLIER,
+    Contract,
+    Root,
+    contract_of,
+    exercised,
+    read_symbol,
+)
+from experiments.brokers.orders import (
     Broker,
     Delivery,
     Execution,

@@ -15,9 +15,10 @@ import numpy as np
 from conf.types import FloatArray
 from envs.core.batch import StepRecord
 from experiments.accounts.account import ENDED, EXECUTED, ORDER, Account, Book
-from experiments.accounts.listed import by_symbol
 from experiments.accounts.listed_broker import adjusted, in_parts, share_orders, take_deliveries
-from experiments.accounts.orders import (
+from experiments.accounts.settings import AFTER_CLOSE
+from experiments.brokers.listed import by_symbol
+from experiments.brokers.orders import (
     Broker,
     BrokerSilent,
     Order,
@@ -25,7 +26,6 @@ from experiments.accounts.orders import (
     order_id,
     symbols_at,
 )
-from experiments.accounts.settings import AFTER_CLOSE
 
 
 class Alert(Protocol):

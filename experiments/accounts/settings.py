@@ -1,16 +1,18 @@
-"""What an account is opened with and keeps: when it decides, where its orders go, in what."""
+"""What an account is opened with and keeps, and when it decides: by the exchange's sessions."""
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from conf.settings import settings
 from envs.core.market import EquityUsd, MarketSettings
-from experiments.accounts.listed import Root, RootName, root_of, with_contracts
-from experiments.accounts.simulated_broker import Faults
+from envs.market.exchange_calendar import closing_times
+from experiments.brokers.listed import with_contracts
+from experiments.brokers.settings import BrokerSettings
 from experiments.environments.opening import market_settings
 
 # When is decided: at the close itself, as a backtest does, some minutes before it, or after it.
@@ -18,36 +20,7 @@ AT_CLOSE: Final = "close"
 BEFORE_CLOSE: Final = "before_close"
 AFTER_CLOSE: Final = "after_close"
 
-
-@settings
-class AlpacaSettings:
-    """How orders are given to Alpaca."""
-
-    cushion: Annotated[float, Field(ge=0.0, le=0.5)] = 0.02  # share that a limit may be worse by
-    patience_s: Annotated[float, Field(ge=0.0, le=600.0)] = 30.0  # that an order stays open
-    timeout_s: Annotated[float, Field(gt=0.0, le=60.0)] = 10.0  # for each answer
-    # A server of one's own in the place of Alpaca's, for drills.
-    url: Annotated[str, Field(pattern=r"^http://127\.0\.0\.1:\d+$")] | None = None
-
-
-@settings
-class BrokerSettings:
-    """Where orders go: nowhere (`model`: the book trades as in a backtest), or to a broker."""
-
-    kind: Literal["model", "simulated", "alpaca"] = "model"
-    contracts: Literal["model"] | RootName = "model"  # in any fraction, or whole listed ones
-    spy_ratio: Annotated[float, Field(ge=0.05, le=0.2)] = 0.1  # SPY over the index
-    adjust_usd: Annotated[float, Field(ge=0.0)] = 0.0  # a session; a larger gap opens nothing
-    live: bool = False
-    confirm: str = ""
-    alpaca: AlpacaSettings = Field(default_factory=AlpacaSettings)
-    backup: bool = False  # a second one takes the reductions that the first one does not do
-    faults: Faults = Field(default_factory=Faults)
-
-    @property
-    def root(self) -> Root | None:
-        """What is traded; None: the model's contracts."""
-        return None if self.contracts == "model" else root_of(self.contracts, self.spy_ratio)
+_SEARCHED = dt.timedelta(days=15)  # longer than the exchange was ever closed but in 1914
 
 
 @settings
@@ -74,3 +47,37 @@ class AccountSettings:
             env["initial_equity_usd"] = self.equity_usd
         options = market_settings({**config, "env": env})
         return with_contracts(options, self.broker.root)
+
+
+class Moment(NamedTuple):
+    """The exchange's newest session that is to be decided, and whether it has ended."""
+
+    session: dt.date
+    final: bool
+
+
+def moment_at(now: dt.datetime, decide: str, minutes: int) -> Moment:
+    """What is to be decided at `now` (aware), `minutes` before the close or after it."""
+    closings = closing_times(now.date() - _SEARCHED, now.date())
+    session = max(day for day, close in closings.items() if _due(close, decide, minutes) <= now)
+    return Moment(session, closings[session] <= now)
+
+
+def next_decision(now: dt.datetime, decide: str, minutes: int) -> dt.datetime:
+    """The next time after `now` at which a session is to be decided, UTC."""
+    closings = closing_times(now.date() - dt.timedelta(days=1), now.date() + _SEARCHED)
+    due = (_due(close, decide, minutes) for close in closings.values())
+    return min(time for time in due if time > now)
+
+
+def as_of(data: Mapping[str, Any], moment: Moment) -> dict[str, Any]:
+    """The data section of a configuration, up to that session; a file has what it has."""
+    if data.get("source") not in ("yahoo", "panel_yahoo"):
+        return dict(data)
+    is_today = moment.session >= dt.date.today()
+    return {**data, "end": moment.session.isoformat(), "as_it_stands": is_today}
+
+
+def _due(close: dt.datetime, decide: str, minutes: int) -> dt.datetime:
+    wait = dt.timedelta(minutes=minutes)
+    return close - wait if decide == BEFORE_CLOSE else close + wait

@@ -35,8 +35,8 @@ from experiments.accounts.account import (
 from experiments.accounts.deliveries import SHARES
 from experiments.accounts.events import Event
 from experiments.accounts.halts import HALTED, RESUMED
-from experiments.accounts.orders import symbols_at
 from experiments.accounts.verification import verify
+from experiments.brokers.orders import symbols_at
 from experiments.monitoring.audit_pages import disclosure_page, model_card_page
 from experiments.monitoring.view import MODEL, read_account
 from experiments.reporting.page import render

@@ -32,9 +32,9 @@ from experiments.accounts.account import (
 )
 from experiments.accounts.events import Event, decoded
 from experiments.accounts.halts import halted
-from experiments.accounts.orders import symbols_at
 from experiments.accounts.policies import appointed
 from experiments.accounts.verification import backtest_of
+from experiments.brokers.orders import symbols_at
 from risk import metrics
 from risk.book import Book
 from risk.bounds import usage_of

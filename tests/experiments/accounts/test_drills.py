@@ -11,10 +11,10 @@ import pytest
 
 from experiments.accounts.account import ALERT, CLOSED, ENDED, ORDER, Account
 from experiments.accounts.events import EventStore, open_store
-from experiments.accounts.orders import symbols_at
-from experiments.accounts.simulated_broker import SimulatedBroker
 from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify
+from experiments.brokers.orders import symbols_at
+from experiments.brokers.simulated import SimulatedBroker
 from experiments.evaluation.open_run import open_run
 
 FAULTS = {"rejected": 0.1, "partial": 0.2, "late": 0.1, "twice": 0.1, "silent": 0.1, "lost": 0.1}

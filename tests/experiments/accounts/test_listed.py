@@ -14,12 +14,12 @@ from experiments import paper
 from experiments.accounts.account import ALERT, CLOSED, Account, open_account
 from experiments.accounts.deliveries import ADJUSTED, DELIVERED
 from experiments.accounts.events import EventStore, decoded, open_store
-from experiments.accounts.listed import list_today, read_symbol, root_of, with_contracts
 from experiments.accounts.listed_broker import in_parts, taken_from
-from experiments.accounts.orders import Order
 from experiments.accounts.settings import AccountSettings
 from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify
+from experiments.brokers.listed import list_today, read_symbol, root_of, with_contracts
+from experiments.brokers.orders import Order
 from tests.markets import options_of, random_walk
 
 RATIO = 0.0997  # of SPY, no round number

@@ -16,10 +16,10 @@ from experiments.accounts.account import (
     Account,
 )
 from experiments.accounts.events import EventStore, decoded, open_store
-from experiments.accounts.listed import occ_symbol
 from experiments.accounts.recorded import load_history, save_history, session_row, with_sessions
 from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify
+from experiments.brokers.listed import occ_symbol
 
 
 def contents(folder, kind):

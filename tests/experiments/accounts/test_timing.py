@@ -13,8 +13,7 @@ from experiments.accounts.account import ALERT, CLOSED, SESSION, Account
 from experiments.accounts.brokers import opening_marks
 from experiments.accounts.data_checks import doubts
 from experiments.accounts.events import decoded, open_store
-from experiments.accounts.schedule import moment_at, next_decision
-from experiments.accounts.settings import AccountSettings
+from experiments.accounts.settings import AccountSettings, moment_at, next_decision
 from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify
 

@@ -24,8 +24,8 @@ from conf.settings import settings
 from conf.types import FloatArray
 from envs.core.market import cash_returns
 from experiments.accounts.account import ALERT, CLOSED, Account, as_done
-from experiments.accounts.orders import total_cost
 from experiments.accounts.verification import verify
+from experiments.brokers.orders import total_cost
 from experiments.reporting.style import compact_dollars
 from experiments.reporting.terminal import terminal_table
 from experiments.statistics.sequential import DEMOTION, MEDIAN_YEARS, PROMOTION, SharpeTest

@@ -229,3 +229,9 @@ def list_today(
 def _difference(tape: OptionTape, exact: OptionTape, name: str) -> FloatArray:
     difference: FloatArray = (getattr(tape, name) - getattr(exact, name))[0, 0]
     return difference
+
+
+def exercised(contract: Contract, contracts: float) -> tuple[float, float]:
+    """Change of shares held and of dollars, where the position changes by so many contracts."""
+    shares = -contracts * MULTIPLIER * (1.0 if contract.is_call else -1.0)
+    return shares, -shares * contract.strike

@@ -18,9 +18,8 @@ from pydantic import Field
 from agents.persistence.strict_json import read_json
 from conf.files import write_json
 from conf.settings import settings
-from experiments.accounts.deliveries import exercised
-from experiments.accounts.listed import read_symbol
-from experiments.accounts.orders import BrokerSilent, Delivery, Execution, Order, OrderStatus
+from experiments.brokers.listed import exercised, read_symbol
+from experiments.brokers.orders import BrokerSilent, Delivery, Execution, Order, OrderStatus
 
 BOOKS, BACKUP_BOOKS = "broker.json", "backup_broker.json"
 _FORGOTTEN = 10  # sessions after which an order that was asked for is forgotten

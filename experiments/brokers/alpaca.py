@@ -24,9 +24,9 @@ from alpaca.trading.requests import LimitOrderRequest, MarketOrderRequest, Order
 from requests import RequestException
 
 from conf.errors import InputError
-from experiments.accounts.listed import MULTIPLIER, read_symbol
-from experiments.accounts.orders import BrokerSilent, Delivery, Execution, Order, OrderStatus
-from experiments.accounts.settings import AlpacaSettings
+from experiments.brokers.listed import MULTIPLIER, read_symbol
+from experiments.brokers.orders import BrokerSilent, Delivery, Execution, Order, OrderStatus
+from experiments.brokers.settings import AlpacaSettings
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-from experiments.accounts.listed import read_symbol
+from experiments.brokers.listed import read_symbol
 
 KEY, SECRET = "PKLOOPBACK0KEY0ID", "loopback/secret/0123456789"
 

@@ -9,15 +9,16 @@ import pytest
 from conf.errors import InputError
 from experiments import paper
 from experiments.accounts.account import ALERT, CLOSED, Account, open_account
-from experiments.accounts.alpaca_broker import KEYS, AlpacaBroker
 from experiments.accounts.brokers import check_broker
 from experiments.accounts.deliveries import ADJUSTED, DELIVERED
 from experiments.accounts.events import decoded, open_store
-from experiments.accounts.orders import BrokerSilent, Order, OrderStatus
-from experiments.accounts.settings import AccountSettings, AlpacaSettings
+from experiments.accounts.settings import AccountSettings
 from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify
-from tests.experiments.accounts.alpaca_server import KEY, SECRET, Exchange, serving
+from experiments.brokers.alpaca import KEYS, AlpacaBroker
+from experiments.brokers.orders import BrokerSilent, Order, OrderStatus
+from experiments.brokers.settings import AlpacaSettings
+from tests.experiments.brokers.alpaca_server import KEY, SECRET, Exchange, serving
 
 PUT = "SPY   260116P00500000"
 ORDER = Order("a" * 32, "2026-01-02", 3, PUT, 3.0)

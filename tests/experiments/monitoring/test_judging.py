@@ -8,9 +8,9 @@ from conf.settings import build_settings
 from experiments import paper
 from experiments.accounts.account import CLOSED, Account, open_account, record_session
 from experiments.accounts.events import open_store
-from experiments.accounts.judging import JUDGED, Ramp, judge, record_judgement
 from experiments.accounts.settings import AccountSettings
 from experiments.evaluation.open_run import open_run
+from experiments.monitoring.judging import JUDGED, Ramp, judge, record_judgement
 
 PAPER = {"capital_usd": [100_000, 1_000_000], "months": [3, 6], "min_sharpe": 1.0}
 LIVE = {"capital_usd": [10_000, 50_000], "months": [2, 2]}

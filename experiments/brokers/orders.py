@@ -15,7 +15,7 @@ from typing import Protocol
 from conf.types import FloatArray
 from envs.core.market import BookMarket
 from envs.option_portfolio.market import OptionMarket
-from experiments.accounts.listed import INDEX, Root
+from experiments.brokers.listed import INDEX, Root
 
 
 class BrokerSilent(Exception):
