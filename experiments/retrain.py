@@ -1,9 +1,9 @@
 """Retrain an account.
 
-Call it once a session, say by cron: it does the steps that are due and says where the protocol stands: pause, train on newer
-data, certify, compare in pairs, shadow, hand over share by share, or go back. A request is made by
-the documented triggers, or by reason="...". action=approve by=NAME lets the hand-over begin,
-action=cancel ends it, action=status shows it.
+Call it once a session, say by cron: it does the steps that are due and says where the protocol
+stands: pause, train on newer data, certify, compare in pairs, shadow, hand over share by share, or
+go back. A request is made by the documented triggers, or by reason="...". action=approve by=NAME
+lets the hand-over begin, action=cancel ends it, action=status shows it.
 
 Examples:
     python -m experiments.retrain account=mine
