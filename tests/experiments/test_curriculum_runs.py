@@ -17,7 +17,9 @@ RUNS = {name: f"outputs/tiny/day/{name}" for name in ("alone", "stopped", "witho
 
 
 @pytest.mark.parametrize(
-    ("overrides", "begins"), [(PATHS, 256), (YEARS, 256)], ids=["calm paths", "years"]
+    ("overrides", "begins"),
+    [pytest.param(PATHS, 256, marks=pytest.mark.slow), (YEARS, 256)],
+    ids=["calm paths", "years"],
 )
 def test_a_stopped_run_ends_with_the_same_weights(
     command, stopped_and_resumed, tmp_path, overrides, begins

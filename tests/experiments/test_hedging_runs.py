@@ -141,7 +141,7 @@ def test_the_numbers_behind_the_page(command, tmp_path, monkeypatch):
     ]
 
 
-@pytest.mark.parametrize("agent", [PATHWISE, PPO])
+@pytest.mark.parametrize("agent", [PATHWISE, pytest.param(PPO, marks=pytest.mark.slow)])
 def test_a_trained_hedge_is_judged_on_unseen_paths(command, tmp_path, monkeypatch, agent):
     monkeypatch.setattr(hedging_evaluation, "UNSEEN_PATHS", 3000)
     code, _, err = command(train, *TINY, *agent)
@@ -163,7 +163,13 @@ def test_a_trained_hedge_is_judged_on_unseen_paths(command, tmp_path, monkeypatc
     assert by_name["delta"]["mean"] == pytest.approx(by_name["delta"]["paid"], abs=0.05)
 
 
-@pytest.mark.parametrize("agent", [PATHWISE, ("agent=episode_ppo_recurrent", *PPO[1:])])
+@pytest.mark.parametrize(
+    "agent",
+    [
+        PATHWISE,
+        pytest.param(("agent=episode_ppo_recurrent", *PPO[1:]), marks=pytest.mark.slow),
+    ],
+)
 def test_memory_is_trained_and_judged_where_volatility_is_hidden(
     command, tmp_path, monkeypatch, agent
 ):

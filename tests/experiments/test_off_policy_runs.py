@@ -22,7 +22,9 @@ GOAL = (
 RUNS = {name: f"outputs/tiny/day/{name}" for name in ("alone", "stopped")}
 
 
-@pytest.mark.parametrize("kind", ["uniform", "prioritised", "hindsight"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("uniform", marks=pytest.mark.slow), "prioritised", "hindsight"]
+)
 def test_a_stopped_run_ends_with_the_same_weights(command, stopped_and_resumed, tmp_path, kind):
     own = GOAL if kind == "hindsight" else (f"agent.replay.kind={kind}",)
     arguments = (*MARKET, *AGENT, *own)

@@ -175,7 +175,7 @@ def test_production_warns_when_yahoo_cannot_be_reached(command, tmp_path, monkey
 
     monkeypatch.setattr(sources, "load_yahoo", unreachable)
     tiny = [text for text in TINY if not text.startswith("data")]
-    small = ("total_timesteps=128", "data.worlds.markets=4", "pretrain.updates=5")
+    small = ("total_timesteps=128", "pretrain.updates=3", *TINY_WORLDS[:3])
     code, out, _ = command(train, "+exp=production", *tiny, *small, RUN)
     assert code == 0
     assert "FALLBACK" in out

@@ -67,7 +67,7 @@ def test_option_gradients_agree_with_finite_differences(name):
         assert float(gradient[at]) == pytest.approx(slope, rel=1e-4, abs=1e-5 * largest), at
 
 
-@pytest.mark.parametrize("threshold", [0.0, 0.05])
+@pytest.mark.parametrize("threshold", [pytest.param(0.0, marks=pytest.mark.slow), 0.05])
 def test_allocation_gradients_agree_with_finite_differences(threshold):
     market, _, twin = allocation_case(threshold)
     days, logits = a_day(twin, market, 5, 0.5)

@@ -70,7 +70,10 @@ def test_it_ends_with_the_budget_or_where_nothing_is_left_to_learn(
     assert reached.ratio == pytest.approx(0.0, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", TITLES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n == "stock" else n for n in TITLES],
+)
 def test_a_lesson_moves_the_weights_of_every_agent(world, settings, name):
     window = Window(world.window.start, world.window.stop)
     learner = open_learner(name, settings, world.market, window)

@@ -76,7 +76,11 @@ ALLOCATION = (
 )
 
 
-@pytest.mark.parametrize("overrides", [TINY, ALLOCATION], ids=["recurrent_ppo", "allocation"])
+@pytest.mark.parametrize(
+    "overrides",
+    [TINY, pytest.param(ALLOCATION, marks=pytest.mark.slow)],
+    ids=["recurrent_ppo", "allocation"],
+)
 def test_stairs_of_absolute_steps_do_not_depend_on_the_total(command, tmp_path, overrides):
     runs = {name: f"outputs/tiny/day/{name}" for name in ("whole", "longer")}
     whole, longer = (tmp_path / folder for folder in runs.values())

@@ -43,7 +43,7 @@ def wait_for(path, process):
     ("number", "times", "code", "word"),
     [
         (signal.SIGINT, 3, 130, "interrupted"),
-        (signal.SIGTERM, 1, 143, "terminated"),
+        pytest.param(signal.SIGTERM, 1, 143, "terminated", marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, 1, 130, "interrupted", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, 3, 143, "terminated", marks=pytest.mark.slow),
     ],
@@ -64,7 +64,9 @@ def test_a_signal_saves_the_last_rollout_and_says_how_to_go_on(tmp_path, number,
     assert saved == manifest["steps"] > 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_signal_while_the_command_starts_gives_no_traceback(tmp_path, number):
     for delay in (0.3, 0.8, 1.5, 2.2):
         process = start(tmp_path, *LONG, f"hydra.run.dir=outputs/{number}-{delay}")

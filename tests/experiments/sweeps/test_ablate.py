@@ -135,6 +135,7 @@ def test_a_mistake_is_one_line_code_2_and_nothing_is_trained(command, argument, 
     assert not list(tmp_path.rglob("*.json"))
 
 
+@pytest.mark.slow
 def test_a_cumulative_ablation_adds_one_technique_to_the_other(command, tmp_path):
     """Each is compared with what it comes on top of, and the last one's seeds become one policy."""
     first = "+techniques.first={description: a, overrides: ['agent.gamma=0.6']}"
