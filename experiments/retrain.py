@@ -23,6 +23,8 @@ import torch
 from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from conf.errors import InputError
 from conf.settings import build_settings, settings
@@ -30,7 +32,6 @@ from experiments.accounts.account import APPROVED, RETRAINING, Account
 from experiments.accounts.events import STORE, open_store
 from experiments.accounts.policies import appointed
 from experiments.accounts.settings import AccountSettings
-from experiments.reporting.terminal import terminal_table
 from experiments.retraining.protocol import advance, approve, cancel, standing
 from experiments.retraining.steps import APPROVED_STEP, SHADOWED, RetrainSettings
 from experiments.runs.cli import launch
@@ -83,17 +84,14 @@ def retrain(config: DictConfig) -> None:
 
 
 def _show(account: Account) -> None:
-    console, now = Console(), standing(account.store)
-    rows = [
-        [e.content["session"], e.content["step"], e.content["text"]]
-        for e in account.store.of(RETRAINING)[-12:]
-    ]
-    rows += [
-        [e.content["session"], APPROVED, f"{e.content['what']}, by {e.content['by']}"]
-        for e in account.store.of(APPROVED)[-3:]
-    ]
-    title = f"account {account.name}, close of {account.sessions[-1].content['session']}"
-    console.print(terminal_table(title, ("session", "step", "what"), rows))
+    now, session = standing(account.store), account.sessions[-1].content["session"]
+    table = Table("session", "step", "what", title=f"account {account.name}, close of {session}")
+    for event in account.store.of(RETRAINING, APPROVED)[-15:]:
+        content = event.content
+        is_step = event.kind == RETRAINING
+        what = content["text"] if is_step else f"{content['what']}, by {content['by']}"
+        table.add_row(content["session"], content["step"] if is_step else event.kind, escape(what))
+    Console().print(table)
     present = appointed(account.store)
     parts = ", ".join(f"{name} {100 * share:g} %" for name, share in present.shares.items())
     print(f"decides: {parts}{f'; {present.held_back}' if present.held_back else ''}")

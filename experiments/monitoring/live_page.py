@@ -260,7 +260,9 @@ def _alerts(view: AccountView) -> Item:
 
 
 def _data_table(view: AccountView) -> Table:
+    deciding = ", ".join(f"{name} {percent(part, 0)}" for name, part in view.deciding.items())
     rows = (
+        ("policies that decide", deciding),
         ("newest session of the data", view.session),
         ("last decision", view.decided[-1] if view.decided else DASH),
         ("sessions without a decision", number(view.missed, 0)),

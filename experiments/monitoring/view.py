@@ -123,6 +123,7 @@ class AccountView:
     orders: tuple[SentOrder, ...]  # newest first
     actions: FloatArray  # (decisions, A)
     alerts: tuple[Mapping[str, str], ...]  # session, kind, text; newest first
+    deciding: Mapping[str, float]  # policy -> share
     trained_until: str | None  # last day of the training years
 
     @property
@@ -182,7 +183,7 @@ def read_account(account: Account) -> AccountView:
     newest = decisions[-1].content if days[-1].requested is not None else {}
     overlay, halt, closed = kernel.overlay, halted(store), store.of(CLOSED)
     shares = appointed(store).shares
-    leading = account.policies[max(shares, key=lambda name: shares[name])]
+    leading = account.policies[max(shares, key=shares.__getitem__)]
     return AccountView(
         name=account.name,
         about=account.opened,
@@ -218,6 +219,7 @@ def read_account(account: Account) -> AccountView:
         orders=tuple(played.orders) if days[-1].executions is None else tuple(_orders(account)),
         actions=np.array([_action(event.content) for event in decisions]),
         alerts=tuple(event.content for event in reversed(store.of(ALERT))),
+        deciding=shares,
         trained_until=leading.metadata.get("splits", {}).get("train", (None, None))[1],
     )
 

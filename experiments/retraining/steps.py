@@ -1,9 +1,6 @@
 """The steps of a retraining: what each does, and what it leaves in the account's store.
 
 Each can be done again: a process that dies in one is followed by one that goes on with the same.
-The challenger is trained on the market as the account recorded it up to the request, from a file in
-its run folder: nothing later can be read. Its best policy is chosen on the first of two stretches
-after the training years, and compared with the champion on the second.
 """
 
 from __future__ import annotations
@@ -16,25 +13,28 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import pandas as pd
 from pydantic import Field
 
+from agents.persistence.policy_file import WEIGHTS
 from conf.errors import InputError
-from conf.files import write_atomically, write_json
 from conf.settings import build_settings, settings, settings_to_json
 from envs.core.batch import Window
-from envs.core.market import BookHistory
-from envs.market.history import VOL_OBSERVED, MarketHistory
 from experiments.accounts.account import APPROVED, RETRAINING, Account
 from experiments.accounts.events import Event
-from experiments.accounts.policies import Appointed, appoint, appointed, copy_policy, policy_names
+from experiments.accounts.policies import (
+    Appointed,
+    appoint,
+    appointed,
+    copy_policy,
+    policy_names,
+    sha256,
+)
 from experiments.backtests.backtest import Backtest, run_backtests
-from experiments.certificates.certificate import CertifySettings, Part
-from experiments.certificates.suite import certificates_content, make_certificates
-from experiments.environments.opening import market_settings
-from experiments.evaluation.open_run import check_policy_fits, load_chosen, open_run
+from experiments.certificates.certificate import Part
+from experiments.evaluation.open_run import check_policy_fits, load_chosen
 from experiments.evaluation.results import plain
 from experiments.monitoring.checks import CheckSettings
+from experiments.retraining.challenger import certify_run, training_config
 from experiments.runs.folder import MANIFEST, resolve_run, shown_path
 from experiments.runs.training import train_in
 from experiments.statistics.verdict import Outcome, compare
@@ -49,7 +49,6 @@ ENDS = (DONE, ROLLED_BACK, REFUSED, CANCELLED)
 APPROVED_STEP = "hand over"  # what a person has to approve
 REDUCE = "reduce"
 HELD_BACK = "retraining: nothing is opened"
-_MARKET = "market.parquet"
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=1)]
@@ -94,10 +93,10 @@ class Retraining:
         self.number, self.champion = asked.content["retraining"], asked.content["champion"]
         self.challenger = f"policy-{self.number + 1}"
         self.folder = run_folder(account, self.number)
+        self._weights = self.folder / "best" / WEIGHTS
         self.options: RetrainSettings = build_settings(
             RetrainSettings, asked.content["settings"], "retraining"
         )
-        self._asked = asked.content["session"]
         self.sessions = [event.content["session"] for event in account.sessions]
 
     def due(self) -> Due:
@@ -105,7 +104,7 @@ class Retraining:
         steps: Mapping[str, Callable[[], Due]] = {
             REQUESTED: self._pause,
             PAUSED: self._train,
-            TRAINED: lambda: partial(certify, self.folder, self.options.certificates),
+            TRAINED: lambda: partial(_certified, self.folder, self.options.certificates),
             CERTIFIED: self._validate,
             VALIDATED: self._shadow,
             SHADOWING: self._shadow,
@@ -114,24 +113,24 @@ class Retraining:
         }
         return steps[self.now.content["step"]]()
 
-    def appoint(self, chosen: Appointed, why: str, files: Mapping[str, str] | None = None) -> None:
+    def appoint(self, chosen: Appointed, why: str, files: Mapping[str, str] = {}) -> None:
         """Let these decide from the next decision on."""
-        appoint(
-            self.store, self.sessions[-1], chosen, f"retraining {self.number}: {why}", files or {}
-        )
+        why = f"retraining {self.number}: {why}"
+        appoint(self.store, self.sessions[-1], chosen, why, files)
 
     def _pause(self) -> Content:
         if self.options.backup == REDUCE:
             self.appoint(Appointed({self.champion: 1.0}, HELD_BACK), PAUSED)
-            return {"step": PAUSED, "text": "nothing is opened"}
+            return _step(PAUSED, "nothing is opened")
         name, run = f"backup-{self.number}", resolve_run(self.options.backup)
         files = copy_policy(run / "best", self.account.folder, name)
         self.appoint(Appointed({name: 1.0}), PAUSED, files)
-        return {"step": PAUSED, "text": f"the best policy of {shown_path(run)} decides"}
+        return _step(PAUSED, f"the best policy of {shown_path(run)} decides")
 
     def _train(self) -> Work:
-        config, _ = training_config(self.account, self.folder, self.options, self._asked)
-        return partial(train, self.folder, config)
+        asked = self._of(REQUESTED)["session"]
+        config, _ = _config(self.account, self.folder, self.options, asked)
+        return partial(_trained, self.folder, config)
 
     def _validate(self) -> Content:
         books = self._books()
@@ -151,21 +150,12 @@ class Retraining:
             f"({found.low:+.2f} to {found.high:+.2f})"
         )
         worse = found.outcome is Outcome.UNDERPERFORMS
-        numbers = {"comparison": plain(found)}
-        return (
-            {**_refused(f"shown to be worse: {text}"), **numbers}
-            if worse
-            else {
-                "step": VALIDATED,
-                "text": text,
-                **numbers,
-            }
-        )
+        content = _refused(f"shown to be worse: {text}") if worse else _step(VALIDATED, text)
+        return {**content, "comparison": plain(found), "weights": sha256(self._weights)}
 
     def _shadow(self) -> Content | None:
         """Once a session: both beside the account, on what it recorded since the validation."""
-        begun = next(e.content["session"] for e in self.events if e.content["step"] == VALIDATED)
-        played = len(self.sessions) - 1 - self.sessions.index(begun)
+        played = len(self.sessions) - 1 - self.sessions.index(self._of(VALIDATED)["session"])
         if played == 0 or self.now.content["session"] == self.sessions[-1]:
             return None
         equity = {name: book.equity[0, -played - 1 :] for name, book in self._books().items()}
@@ -179,18 +169,23 @@ class Retraining:
         if fall[self.challenger] > self.options.shadow_drawdown:
             return _refused(f"in the shadow {text}")
         step = SHADOWED if played >= self.options.shadow_sessions else SHADOWING
-        return {"step": step, "text": text, "drawdown": fall, "earned": earned}
+        return {**_step(step, text), "drawdown": fall, "earned": earned}
 
     def _begin(self) -> Content | None:
         """Hand the first share over, once a person has approved it."""
         if self._went_back():
-            return self._rolled_back()
+            return _step(ROLLED_BACK, "the champion decides again, see the alert")
         approved = any(
             event.number > self.now.number and event.content["what"] == APPROVED_STEP
             for event in self.store.of(APPROVED)
         )
         if self.options.needs_approval and not approved:
             return None
+        if sha256(self._weights) != self._of(VALIDATED)["weights"]:
+            raise InputError(
+                f"{shown_path(self._weights)} is not what was validated",
+                "Put it back from a copy, or end this retraining: action=cancel",
+            )
         files = copy_policy(self.folder / "best", self.account.folder, self.challenger)
         return self._give(0, self.sessions[-1], files)
 
@@ -198,13 +193,13 @@ class Retraining:
         """The next share where it is time, or the end; the account itself goes back."""
         now = self.now.content
         if self._went_back():
-            return self._rolled_back()
+            return _step(ROLLED_BACK, "the champion decides again, see the alert")
         waited = len(self.sessions) - 1 - self.sessions.index(now["session"])
         if waited < self.options.step_sessions:
             return None
         if now["share"] == 1.0:
             self.appoint(Appointed({self.challenger: 1.0}), DONE)
-            return {"step": DONE, "text": f"{self.challenger} decides alone"}
+            return _step(DONE, f"{self.challenger} decides alone")
         return self._give(self.options.shares.index(now["share"]) + 1, now["since"])
 
     def _went_back(self) -> bool:
@@ -212,10 +207,11 @@ class Retraining:
         alone = appointed(self.store).shares == {self.champion: 1.0}
         return alone and self.challenger in policy_names(self.store)
 
-    def _rolled_back(self) -> Content:
-        return {"step": ROLLED_BACK, "text": f"{self.champion} decides again, see the alert"}
+    def _of(self, step: str) -> Content:
+        """What was recorded at a step."""
+        return next(e.content for e in self.events if e.content["step"] == step)
 
-    def _give(self, place: int, since: str, files: Mapping[str, str] | None = None) -> Content:
+    def _give(self, place: int, since: str, files: Mapping[str, str] = {}) -> Content:
         share = self.options.shares[place]
         parts = {self.champion: 1.0 - share, self.challenger: share}
         shares = {name: part for name, part in parts.items() if part > 0.0}
@@ -223,21 +219,17 @@ class Retraining:
         chosen = Appointed(shares, since=since, max_drawdown=limit, back_to=self.champion)
         self.appoint(chosen, HANDING_OVER, files)
         text = f"{100 * share:g} % to {self.challenger}"
-        return {"step": HANDING_OVER, "text": text, "share": share, "since": since}
+        return {**_step(HANDING_OVER, text), "share": share, "since": since}
 
     def _books(self) -> dict[str, Backtest]:
         """Champion and challenger on the same days: from the first of validation to the newest."""
         options, history = self.account.market_settings, self.account.history()
-        first = next(
-            e.content["compared_from"] for e in self.events if "compared_from" in e.content
-        )
+        first = np.datetime64(self._of(REQUESTED)["compared_from"])
         policies = {
             self.champion: self.account.policies[self.champion].policy,
             self.challenger: load_chosen(self.folder, "best").policy,
         }
-        window = Window(
-            int(np.searchsorted(history.dates, np.datetime64(first))), len(history.dates)
-        )
+        window = Window(int(np.searchsorted(history.dates, first)), history.num_sessions)
         risk = options.risk if options.risk.enabled else None
         return run_backtests(policies, options.build(history), options.env, window, risk)
 
@@ -253,13 +245,12 @@ def request(account: Account, why: str, options: RetrainSettings) -> Content:
     if (folder / MANIFEST).exists():
         raise InputError(f"{shown_path(folder)} holds a run already", "Move it away")
     try:
-        _, compared_from = training_config(account, folder, options, session)
+        _, compared_from = _config(account, folder, options, session)
     except InputError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return {
-        "step": REQUESTED,
-        "text": why,
+        **_step(REQUESTED, why),
         "retraining": number,
         "champion": max(shares, key=lambda name: shares[name]),
         "settings": settings_to_json(options),
@@ -272,90 +263,37 @@ def run_folder(account: Account, number: int) -> Path:
     return account.folder.parents[1] / f"{account.name}-retrained" / str(number)
 
 
-def train(folder: Path, config: Mapping[str, Any]) -> Content:
-    """Train the challenger to its end, wherever it stands."""
-    score = train_in(folder, config)
-    if score is None:
-        return _refused("no policy of the new run had a finite validation score")
-    return {"step": TRAINED, "text": f"{shown_path(folder)}, validation score {score:.3f}"}
-
-
-def certify(folder: Path, parts: tuple[Part, ...]) -> Content:
-    """Make the short certificates of the challenger's run and write them into its folder."""
-    asked = CertifySettings(run=shown_path(folder), certificates=parts, form="short")
-    certificates = make_certificates(asked, open_run(str(folder), "best"))
-    write_json(folder / asked.file_name, certificates_content(asked, certificates))
-    failed = [f"{item.name} ({item.what})" for item in certificates if not item.passed]
-    if failed:
-        return _refused(f"certificates failed: {', '.join(failed)}")
-    return {"step": CERTIFIED, "text": f"{len(certificates)} certificates passed"}
-
-
-def training_config(
-    account: Account, folder: Path, options: RetrainSettings, session: str
-) -> tuple[dict[str, Any], str]:
-    """The configuration of the challenger's run, and the first day that it never sees.
-
-    Writes the account's market up to a session into the run's folder. Training ends before
-    `selection_sessions`, which end before the last `validation_sessions`, with the embargo of the
-    market between each two. InputError where these leave too little.
-    """
-    config, history = dict(account.opened["config"]), account.history()
-    known = int(np.searchsorted(history.dates, np.datetime64(session), "right"))
-    table, data = _as_file(history.sessions(0, known), folder / _MARKET, config["data"])
-    write_atomically(folder / _MARKET, table.to_parquet(index=False))
-    embargo = market_settings({**config, "data": data}).load().embargo_days
-    dates, newest = history.dates[:known], known - options.validation_sessions
-    selected = max(newest, 0)
-    if embargo and selected:
-        selected = int(np.searchsorted(dates, dates[selected] - np.timedelta64(embargo, "D")))
-    first = selected - options.selection_sessions
-    if first < 1:
-        raise InputError(
-            f"account {account.name} knows {known} sessions, too few to train before "
-            f"{options.selection_sessions} of selection and {options.validation_sessions} of "
-            "validation",
-            "Choose smaller selection_sessions= or validation_sessions=",
-        )
-    start = config["data"].get("splits", {}).get("train_start")
-    splits = {"train_end": str(dates[first - 1]), "validation_end": str(dates[newest - 1])}
-    splits |= {} if start is None else {"train_start": start}
-    config["data"] = {**data, "splits": splits}
-    _ = market_settings(config).load().splits  # InputError where training keeps too few
-    return config, str(dates[newest])
-
-
-def _as_file(
-    history: BookHistory, path: Path, data: Mapping[str, Any]
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """A recorded market as the table of a user's file, and the settings that read it."""
-    dates = pd.to_datetime(history.dates)
-    if not isinstance(history, MarketHistory):
-        prices = dict(zip(history.assets, history.close[0].T, strict=True))
-        table = pd.DataFrame({"date": dates, **prices, "rate": history.rate})
-        return table, {"source": "panel_csv", "path": str(path), "assets": list(history.assets)}
-    names = ("open", "high", "low", "close", "volume")
-    observed = history.implied_vol_source == VOL_OBSERVED
-    columns: dict[str, Any] = {
-        **{name: getattr(history, name)[0] for name in names},
-        "implied_vol": np.where(observed, history.implied_vol[0], np.nan),
-        **{name: getattr(history, name) for name in ("rate", "dividend_yield")},
-        **{name: values[0] for name, values in history.extras.items()},
-    }
-    kept = {"worlds": data["worlds"]} if data.get("worlds") is not None else {}
-    weight = {"closed_day_weight": history.closed_day_weight}
-    return pd.DataFrame({"date": dates, **columns}), {
-        **{"source": "csv", "path": str(path)},
-        **kept,
-        **weight,
-    }
-
-
 def stamped(content: Content, session: str) -> dict[str, Any]:
     """The content of an event with its session and the time of day."""
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     return {**content, "session": session, "at": now}
 
 
+def _step(step: str, text: str) -> Content:
+    return {"step": step, "text": text}
+
+
 def _refused(why: str) -> Content:
-    return {"step": REFUSED, "text": why}
+    return _step(REFUSED, why)
+
+
+def _config(
+    account: Account, folder: Path, options: RetrainSettings, session: str
+) -> tuple[dict[str, Any], str]:
+    stretches = options.selection_sessions, options.validation_sessions
+    return training_config(account, folder, session, *stretches)
+
+
+def _trained(folder: Path, config: Mapping[str, Any]) -> Content:
+    score = train_in(folder, config)
+    if score is None:
+        return _refused("no policy of the new run had a finite validation score")
+    return _step(TRAINED, f"{shown_path(folder)}, validation score {score:.3f}")
+
+
+def _certified(folder: Path, parts: tuple[Part, ...]) -> Content:
+    certificates = certify_run(folder, parts)
+    failed = [f"{item.name} ({item.what})" for item in certificates if not item.passed]
+    if failed:
+        return _refused(f"certificates failed: {', '.join(failed)}")
+    return _step(CERTIFIED, f"{len(certificates)} certificates passed")

@@ -63,6 +63,7 @@ _LONGEST_WORD, _LONGEST_LINE = 240, 2000  # characters of a message
 PATH_KEYS = (
     "run",
     "resume",
+    "backup",
     "storage",
     "data.path",
     "data.cache_dir",

@@ -111,6 +111,12 @@ def test_from_the_request_to_the_end(living):
     living.decide()
     assert living.advance() == []  # nobody has approved it
     approved(living)
+    weights = living.folder.parents[1] / "mine-retrained" / "1" / "best" / WEIGHTS
+    validated = weights.read_bytes()
+    weights.write_bytes(validated[:-1])
+    with pytest.raises(InputError, match="is not what was validated"):
+        living.advance()
+    weights.write_bytes(validated)
     assert living.advance() == ["handing over"]
     living.decide()
     assert living.advance() == []
@@ -127,7 +133,7 @@ def test_from_the_request_to_the_end(living):
     with living.opened() as account:
         assert verify(account).differences == ()
         assert appointed(account.store) == Appointed(new)
-        run = run_folder(account, 1)
+        run, market = run_folder(account, 1), account.history().sessions(0, living.next - 8)
     manifest, dates = load_manifest(run), living.history.dates
     (first, last), *_ = manifest["data"]["splits"].values()
     # Up to the request, and the embargo before each of the two stretches.
@@ -137,6 +143,7 @@ def test_from_the_request_to_the_end(living):
         str(dates[-OPENED + 3]),
     ]
     assert len(dates[(dates >= np.datetime64(first)) & (dates <= np.datetime64(last))]) > 100
+    assert manifest["data"]["fingerprint"] == market.fingerprint
     (comparison,) = [e["comparison"] for e in living.contents(RETRAINING) if "comparison" in e]
     assert comparison["low"] < comparison["difference"] < comparison["high"]
 
