@@ -85,7 +85,9 @@ def retrain(config: DictConfig) -> None:
 
 def _show(account: Account) -> None:
     now, session = standing(account.store), account.sessions[-1].content["session"]
-    table = Table("session", "step", "what", title=f"account {account.name}, close of {session}")
+    table = Table(title=f"account {account.name}, close of {session}")
+    for name in ("session", "step", "what"):
+        table.add_column(name, overflow="fold")
     for event in account.store.of(RETRAINING, APPROVED)[-15:]:
         content = event.content
         is_step = event.kind == RETRAINING

@@ -24,7 +24,7 @@ def config_of(command):
 
 def leaves(values, prefix=""):
     for key, value in values.items():
-        if isinstance(value, dict) and key != "faults":
+        if isinstance(value, dict):
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"
