@@ -106,9 +106,10 @@ class Succession(PolicyBatch):
         actions, after = {}, []
         for k, (policy, memory) in enumerate(zip(self.traders, memories, strict=True)):
             action, seen = policy.predict(observation, memory, episode_start, deterministic=True)
-            actions[str(k)] = action
+            actions[f"{k:04d}"] = action
             after.append(seen)
-        shares = {str(k): share for k, share in enumerate(self.shares[session].tolist()) if share}
+        parts = enumerate(self.shares[session].tolist())
+        shares = {f"{k:04d}": share for k, share in parts if share}
         return asked_together(kernel, actions, shares), (session + 1, after)
 
 
