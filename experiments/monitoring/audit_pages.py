@@ -114,8 +114,8 @@ def _dangers(account: Account, view: AccountView) -> Iterator[str]:
             f"The worst of 16 moves of the market would take {loss} of it within a day "
             f"({percent(view.scan_loss, 1)}) as it stands. The market can move further than that."
         )
-    used = [f"{u.name} {percent(u.used, 1)} of {percent(u.limit, 0)}" for u in view.limits]
-    yield f"The book, and its limits: {', '.join(used) or 'there are none'}."
+    used = [f"{u.name}: {percent(u.used, 1)} of {percent(u.limit, 0)}" for u in view.limits]
+    yield f"What is used of its limits: {'; '.join(used) or 'there are none'}."
     yield (
         "Limits and circuit breakers act once a session, at its close. What happens between two "
         "closes is borne in full, and a broken line, a silent broker or a false price can keep "
