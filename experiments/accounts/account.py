@@ -173,10 +173,10 @@ class Account:
         return Book(market, kernel, observed)
 
     def _check_files(self) -> None:
-        added = [event.content["sha256"] for event in self.store.of(POLICIES)]
-        for name, digest in (
-            item for each in (self.opened["sha256"], *added) for item in each.items()
-        ):
+        given: dict[str, str] = dict(self.opened["sha256"])
+        for event in self.store.of(POLICIES):
+            given |= event.content["sha256"]
+        for name, digest in given.items():
             path = self.folder / name
             if not path.is_file() or sha256(path) != digest:
                 raise InputError(

@@ -106,49 +106,34 @@ class Succession(PolicyBatch):
         actions, after = {}, []
         for k, (policy, memory) in enumerate(zip(self.traders, memories, strict=True)):
             action, seen = policy.predict(observation, memory, episode_start, deterministic=True)
-            actions[str(k)] = action
+            actions[f"{k:04d}"] = action
             after.append(seen)
-        shares = {str(k): share for k, share in enumerate(self.shares[session].tolist()) if share}
+        parts = enumerate(self.shares[session].tolist())
+        shares = {f"{k:04d}": share for k, share in parts if share}
         return asked_together(kernel, actions, shares), (session + 1, after)
 
 
-@dataclass(frozen=True)
-class Memory:
-    """What a policy remembers, and what it has not seen since."""
-
-    state: PolicyState
-    begins: BoolArray  # (1,)
-    unseen: Sequence[ObsArray]  # (1, D) each, the newest session left out
-
-    def predict(self, policy: Policy, observation: ObsArray) -> tuple[NDArray[Any], PolicyState]:
-        """The action (1, A) at the newest session, once all before was seen, and what it leaves."""
-        state, begins = self.state, self.begins
-        for earlier in self.unseen:
-            _, state = policy.predict(earlier, state, begins, deterministic=True)
-            begins = np.zeros(1, np.bool_)
-        return policy.predict(observation, state, begins, deterministic=True)
-
-
-def memory_of(
+def act(
     name: str,
+    policy: Policy,
     decisions: Mapping[str, Mapping[str, Any]],
     sessions: Sequence[str],
     observed: Sequence[ObsArray],
-) -> Memory:
-    """A policy's memory at the newest of the account's sessions.
+) -> tuple[NDArray[Any], PolicyState]:
+    """A policy's action (1, A) at the newest of the account's sessions, and its memory after it.
 
-    decisions: by session, what was recorded. What was observed at a decision is what it saw there;
-    at other sessions it is what the book shows now.
+    It sees first what it has not seen since it last decided: what was recorded at the decisions of
+    others (decisions: by session), and at sessions without one what the book shows now.
     """
     own = [session for session, content in decisions.items() if name in content["states"]]
     state = plain_to_state(decisions[own[-1]]["states"][name]) if own else None
-    first = sessions.index(own[-1]) + 1 if own else 0
-    unseen = [
-        decoded(decisions[session]["observation"]) if session in decisions else observed[at]
-        for at, session in enumerate(sessions[:-1])
-        if at >= first
-    ]
-    return Memory(state, np.array([not own]), unseen)
+    begins = np.array([not own])
+    for at in range(sessions.index(own[-1]) + 1 if own else 0, len(sessions) - 1):
+        decision = decisions.get(sessions[at])
+        seen = observed[at] if decision is None else decoded(decision["observation"])
+        _, state = policy.predict(seen, state, begins, deterministic=True)
+        begins = np.zeros(1, np.bool_)
+    return policy.predict(observed[-1], state, begins, deterministic=True)
 
 
 def state_to_plain(state: Any) -> Any:

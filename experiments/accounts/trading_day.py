@@ -34,11 +34,11 @@ from experiments.accounts.halts import as_halted, halt_reasons
 from experiments.accounts.order_flow import Alert, OrderFlow
 from experiments.accounts.policies import (
     Appointed,
+    act,
     appoint,
     appointed,
     asked_together,
     held_back,
-    memory_of,
     state_to_plain,
 )
 from risk.book import reduced
@@ -155,9 +155,8 @@ def _decided(account: Account, book: Book, reasons: Sequence[str]) -> StepRecord
     sessions = [event.content["session"] for event in account.sessions]
     shares, actions, states = appointed(account.store).shares, {}, {}
     for name in shares:
-        memory = memory_of(name, decisions, sessions, book.observed)
         policy = account.policies[name].policy
-        actions[name], states[name] = memory.predict(policy, book.observation)
+        actions[name], states[name] = act(name, policy, decisions, sessions, book.observed)
     requested = asked_together(kernel, actions, shares)
     if reasons:
         requested = reduced_only(as_halted(requested, reasons), kernel.ledger.quantity)

@@ -95,22 +95,19 @@ def verify(account: Account) -> Verification:
             name: loaded.policy.predict(seen, memories[name], begins, deterministic=True)
             for name, loaded in account.policies.items()
         }
-        memories, begins = (
-            {name: after for name, (_, after) in acted.items()},
-            np.zeros(1, np.bool_),
-        )
+        memories = {name: after for name, (_, after) in acted.items()}
+        begins = np.zeros(1, np.bool_)
         held = kernel.ledger.quantity
         planned = kernel.plan(held if day.requested is None else day.requested)
         if decision is not None and day.requested is not None:
             allowed = planned if at is kernel else at.plan(day.requested)
-            shares = decision.content["shares"]
-            actions = {name: acted[name][0] for name in shares}
-            asked = asked_together(at, actions, shares)
+            actions = {name: acted[name][0] for name in decision.content["shares"]}
+            asked = asked_together(at, actions, decision.content["shares"])
             if reasons := decision.content["nothing_opened_because"]:
                 asked = reduced_only(as_halted(asked, reasons), at.ledger.quantity)
-            found = {"observation": seen, "requested": asked}
-            found |= {"target": allowed.quantity, "price": allowed.price}
             odd += _others(account, decision)
+            prices = {"target": allowed.quantity, "price": allowed.price}
+            found = {"observation": seen, "requested": asked, **prices}
             odd += _changed(day.session, decision.content, found)
             odd += _changed(day.session, decision.content["actions"], actions)
         close, before = closed.get(day.session), float(kernel.ledger.equity[0])

@@ -11,6 +11,7 @@ import numpy as np
 from envs.market.panel import PanelHistory
 from experiments.accounts.account import APPROVED, Account
 from experiments.accounts.policies import appointed
+from experiments.monitoring.checks import Level
 from experiments.monitoring.view import AccountView
 from experiments.reporting.contents import Report, Section, Table, Text
 from experiments.reporting.model_card import settings_table, small_print
@@ -36,7 +37,6 @@ def model_card_page(
         ("Real money", account.settings.broker.confirm or "no"),
         ("Market", f"{history.name}, fingerprint {history.fingerprint[:12]}"),
         ("Last event", f"{len(account.store.events)}, hash {account.store.head}"),
-        ("All played again", f"{differences} differences"),
     )
     rows = []
     for name, loaded in account.policies.items():
@@ -50,7 +50,9 @@ def model_card_page(
     columns = ("policy", "decides now", "trained on", "trained", "chosen on", "steps")
     return Report(
         title=f"Model card of account {account.name}",
-        verdict_text="What decides for this account, and what must not be concluded from it.",
+        verdict_text="What decides for this account, and what must not be concluded from it. All "
+        f"of it was played again from its events: {differences} differences.",
+        outcome=(Level.ALERT if differences else Level.OK).value,
         sections=(
             Section("The account", (Table("Facts", ("fact", "value"), facts, folded=False),)),
             Section("Policies", (Table("All that have decided", columns, tuple(rows)),)),
@@ -68,6 +70,7 @@ def disclosure_page(account: Account, view: AccountView, now: dt.datetime) -> Re
     return Report(
         title=f"Risk disclosure of account {account.name}",
         verdict_text="Read this before you give this account money, or more of it.",
+        outcome=Level.WARNING.value,
         sections=(
             Section("What it has lost so far", (Text("\n\n".join(_record(view))),)),
             Section("What it may lose", (Text("\n\n".join(_dangers(account, view))), disclosure)),
@@ -111,8 +114,8 @@ def _dangers(account: Account, view: AccountView) -> Iterator[str]:
             f"The worst of 16 moves of the market would take {loss} of it within a day "
             f"({percent(view.scan_loss, 1)}) as it stands. The market can move further than that."
         )
-    used = [f"{u.name} {percent(u.used, 1)} of {percent(u.limit, 0)}" for u in view.limits]
-    yield f"The book, and its limits: {', '.join(used) or 'there are none'}."
+    used = [f"{u.name}: {percent(u.used, 1)} of {percent(u.limit, 0)}" for u in view.limits]
+    yield f"What is used of its limits: {'; '.join(used) or 'there are none'}."
     yield (
         "Limits and circuit breakers act once a session, at its close. What happens between two "
         "closes is borne in full, and a broken line, a silent broker or a false price can keep "

@@ -183,7 +183,7 @@ def read_account(account: Account) -> AccountView:
     newest = decisions[-1].content if days[-1].requested is not None else {}
     overlay, halt, closed = kernel.overlay, halted(store), store.of(CLOSED)
     shares = appointed(store).shares
-    leading = account.policies[max(shares, key=shares.__getitem__)]
+    leading = account.policies[max(shares, key=shares.__getitem__)].metadata
     return AccountView(
         name=account.name,
         about=account.opened,
@@ -220,15 +220,14 @@ def read_account(account: Account) -> AccountView:
         actions=np.array([_action(event.content) for event in decisions]),
         alerts=tuple(event.content for event in reversed(store.of(ALERT))),
         deciding=shares,
-        trained_until=leading.metadata.get("splits", {}).get("train", (None, None))[1],
+        trained_until=leading.get("splits", {}).get("train", (None, None))[1],
     )
 
 
 def _action(decision: Mapping[str, Any]) -> FloatArray:
     """The mean action (A,) of the policies that decided."""
-    shares, actions = decision["shares"], decision["actions"]
-    parts = [shares[name] * decoded(actions[name])[0] for name in shares]
-    return np.asarray(np.sum(parts, axis=0))
+    actions, shares = decision["actions"], decision["shares"].items()
+    return sum((share * decoded(actions[name])[0] for name, share in shares), np.zeros(1))
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,8 @@ def cancel(account: Account, by: str, why: str) -> Event:
     """End the retraining that is under way."""
     if standing(account.store) is None:
         raise InputError(f"account {account.name} is not being retrained")
-    return record(account, {"step": CANCELLED, "text": f"by {by or 'a person'}. {why}".strip()})
+    by = by or "a person"
+    return record(account, {"step": CANCELLED, "by": by, "text": f"by {by}. {why}".strip()})
 
 
 def approve(account: Account, by: str, what: str) -> Event:

@@ -30,9 +30,11 @@ def other(finished_run, tmp_path_factory):
 
 
 @pytest.fixture
-def hand_over(play, tested, other, tmp_path):
+def hand_over(request, play, tested, other, tmp_path):
     """An account of two policies; a function that takes it to its n-th session."""
-    play(tmp_path, tested, 3)
+    faults = {"partial": 0.3, "rejected": 0.3, "late": 0.5}
+    simulated = {"kind": "simulated", "faults": faults}
+    play(tmp_path, tested, 3, broker=(getattr(request, "param", False) and simulated) or {})
 
     def go_on(sessions, chosen=None):
         with open_store(tmp_path) as store:
@@ -75,8 +77,10 @@ def test_each_policy_has_its_share_and_the_account_is_still_a_backtest(hand_over
     assert not np.allclose(*asked)
 
 
+@pytest.mark.parametrize("hand_over", [False, True], indirect=True)
 def test_a_policy_that_comes_in_later_remembers_what_it_did_not_decide(hand_over, tested, other):
     """Sessions were missed in between: its memory is as if it had been there all along."""
+    hand_over(5)
     folder = hand_over(20, Appointed({"policy-2": 1.0}))
     with open_store(folder) as store:
         account = Account(folder, store)

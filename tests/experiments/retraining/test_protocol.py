@@ -25,6 +25,7 @@ from experiments.accounts.settings import AccountSettings
 from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify
 from experiments.evaluation.open_run import open_run
+from experiments.monitoring.checks import CheckSettings
 from experiments.retraining.protocol import advance, approve, cancel, standing, triggers
 from experiments.retraining.steps import RetrainSettings, run_folder
 from experiments.runs.record import load_manifest
@@ -289,14 +290,18 @@ def appointed_in(living):
         return appointed(account.store)
 
 
-def test_a_backup_decides_meanwhile_and_a_cancelled_one_leaves_the_champion(
+def test_a_trigger_asks_for_it_a_backup_decides_meanwhile_and_a_person_can_end_it(
     finished_run, tested, tmp_path
 ):
     living = Living(tmp_path, tested)
+    old = CheckSettings(max_training_age=2)
+    options = replace(SETTINGS, backup=str(finished_run), checks=old)
     living.decide(2)
-    plain = {name: getattr(SETTINGS, name) for name in SETTINGS.__dataclass_fields__}
-    steps = advance(living.opened, "x", RetrainSettings(**{**plain, "backup": str(finished_run)}))
-    assert [next(steps).content["step"] for _ in range(2)] == ["requested", "paused"]
+    assert living.advance(options=options) == []
+    living.decide(2)
+    steps = advance(living.opened, "", options)
+    assert next(steps).content["text"].startswith("training data: 3 sessions since the opening")
+    assert next(steps).content["step"] == "paused"
     living.decide()
     decision = living.contents(DECISION)[-1]
     assert (decision["shares"], decision["nothing_opened_because"]) == ({"backup-1": 1.0}, [])
@@ -308,6 +313,7 @@ def test_a_backup_decides_meanwhile_and_a_cancelled_one_leaves_the_champion(
         with pytest.raises(InputError, match="is not being retrained"):
             cancel(account, "Ada", "")
     living.decide()
+    assert living.advance(options=options) == []  # too soon
     with living.opened() as account:
         assert verify(account).differences == ()
 
