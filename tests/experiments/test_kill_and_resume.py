@@ -47,7 +47,7 @@ def kill_somewhere_after(process, run, step, rng):
 
 @pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_killed_run_ends_with_the_same_weights(tmp_path, kills):
-    longer = (*LONGER, f"total_timesteps={KILLED_AFTER[kills - 1] + 2816}")
+    longer = (*LONGER, f"total_timesteps={KILLED_AFTER[kills - 1] + 1280}")
     alone = start(tmp_path, *longer, "hydra.run.dir=outputs/tiny/day/alone")
     assert alone.wait(120) == 0, alone.stderr.read()
     run = tmp_path / "outputs/tiny/day/killed"

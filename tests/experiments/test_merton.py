@@ -83,6 +83,7 @@ def held(policy, options):
     return weights_held(backtest)[:, :, 0], backtest.traded / backtest.equity[:, :-1]
 
 
+@pytest.mark.slow
 def test_the_learned_weight_is_mertons():
     free = options_with(0.0)
     weight, _ = held(trained(free, AGENT, 2_500_000), free)

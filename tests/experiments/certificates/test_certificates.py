@@ -25,7 +25,7 @@ from experiments.certificates.martingale import (
     fair_gains,
     fair_markets,
 )
-from experiments.certify import PARTS
+from experiments.certificates.suite import PARTS
 from tests.experiments.certificates.planted_bugs import with_double_interest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
