@@ -51,8 +51,11 @@ def test_importing_the_packages_and_pricing_an_option_stay_light():
     assert imported_by(pricing) == {"scipy"}
 
 
-def test_every_package_tells_type_checkers_that_it_is_typed():
+def test_every_package_is_installed_and_tells_type_checkers_that_it_is_typed():
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    for package in {name.partition(".")[0] for name in tool["packages"]}:
+    roots = {name.partition(".")[0] for name in tool["packages"]}
+    folders = [file.parent for root in roots for file in (ROOT / root).rglob("__init__.py")]
+    assert tool["packages"] == sorted(".".join(p.relative_to(ROOT).parts) for p in folders)
+    for package in roots:
         assert (ROOT / package / "py.typed").is_file()
         assert "py.typed" in tool["package-data"][package]
