@@ -34,7 +34,7 @@ from conf.errors import InputError
 from conf.settings import build_settings, settings
 from envs.core.market import BookHistory, EquityUsd
 from envs.market.splits import Day
-from experiments.accounts.account import ALERT, CLOSED, Account, open_account
+from experiments.accounts.account import ALERT, CLOSED, Account, check_opening, open_account
 from experiments.accounts.brokers import check_broker
 from experiments.accounts.contract_tables import contract_lines, listings
 from experiments.accounts.difference import difference
@@ -111,16 +111,17 @@ def trade(config: DictConfig) -> None:
         _open(folder, chosen, request, plain)
         if request.action == "contracts":
             return
-    while True:
-        with run_lock(folder), halt_on_signal(folder), open_store(folder) as store:
-            account = Account(folder, store)
-            if request.action != "status":
-                _ACTIONS[request.action](account, request)
-            _show(account)
-            decide = account.settings.decide
-        if request.every is None or request.action != "decide":
-            return
-        _wait(decide, request.minutes)
+    with halt_on_signal(folder):  # also while it waits for the next session
+        while True:
+            with run_lock(folder), open_store(folder) as store:
+                account = Account(folder, store)
+                if request.action != "status":
+                    _ACTIONS[request.action](account, request)
+                _show(account)
+                decide = account.settings.decide
+            if request.every is None or request.action != "decide":
+                return
+            _wait(decide, request.minutes)
 
 
 def _open(
@@ -138,11 +139,8 @@ def _open(
         first = tested.setup.window("test").start
     else:
         first = int(np.searchsorted(dates, np.datetime64(moment.session), "right")) - 1
-        if moment.session - dates[-1].item() > _OLD:
-            raise InputError(
-                f"{tested.setup.history.name} ends on {dates[-1]}, and it is {moment.session}",
-                "Choose data=yahoo or a file that grows, or replay what there is: feed=replay",
-            )
+        _check_is_new(tested.setup.history, moment)
+    check_opening(chosen, tested, first)
     if request.action == "contracts" or chosen.broker.root is not None:
         found = listings(chosen, tested.config, tested.setup.history.sessions(0, first + 1))
         _print(contract_lines(chosen, found))
@@ -154,6 +152,15 @@ def _open(
     folder.mkdir(parents=True, exist_ok=True)
     with run_lock(folder), open_store(folder) as store:
         open_account(folder, store, chosen, tested, first, final)
+
+
+def _check_is_new(history: BookHistory, moment: Moment) -> None:
+    """InputError where the data ended long ago, and today cannot be decided on them."""
+    if moment.session - history.dates[-1].item() > _OLD:
+        raise InputError(
+            f"{history.name} ends on {history.dates[-1]}, and it is {moment.session}",
+            "Choose data=yahoo or a file that grows, or replay what there is: feed=replay",
+        )
 
 
 def _moment(request: PaperSettings, decide: str) -> Moment | None:
@@ -178,6 +185,8 @@ def _decide(account: Account, request: PaperSettings) -> None:
     # A session that has begun and is not to be decided yet is none.
     stop = int(np.searchsorted(source.dates, np.datetime64(moment.session), "right"))
     fresh = source.sessions(0, stop)
+    if fresh.dates[-1] > np.datetime64(account.sessions[-1].content["session"]):
+        _check_is_new(fresh, moment)  # or else all its sessions would be missed, for good
     console.print(_line(run_session(account, fresh, moment.session, moment.final)))
     show_decision(account, replayed=False)
 

@@ -250,18 +250,9 @@ def as_done(kernel: BookKernel, planned: StepRecord, day: Day) -> StepRecord:
     return done
 
 
-def open_account(
-    folder: Path,
-    store: EventStore,
-    chosen: AccountSettings,
-    tested: TestedRun,
-    first: int,
-    final: bool = True,
-) -> Account:
-    """Open an account at a session of the run's market; its first decision is made there.
-
-    `final` is False where that session has not ended yet. InputError where the market has more than
-    one path or too little before that session, or no opens to trade at.
+def check_opening(chosen: AccountSettings, tested: TestedRun, first: int) -> None:
+    """InputError where the market has more than one path, too little before that session, or no
+    opens to trade at.
     """
     history = tested.setup.history
     if history.num_paths != 1:
@@ -277,24 +268,38 @@ def open_account(
         )
     if chosen.decide == AFTER_CLOSE and not isinstance(history, MarketHistory):
         raise InputError(f"{history.name} has no opening prices to trade at", "Choose decide=close")
+
+
+def open_account(
+    folder: Path,
+    store: EventStore,
+    chosen: AccountSettings,
+    tested: TestedRun,
+    first: int,
+    final: bool = True,
+) -> Account:
+    """Open an account at a session of the run's market; its first decision is made there.
+
+    `final` is False where that session has not ended yet. InputError where it cannot be opened.
+    """
+    check_opening(chosen, tested, first)
+    history = tested.setup.history
     if store.events:
         raise InputError(f"account {folder.name} is open already", "Leave out run=")
     source = tested.run / "best" if tested.which == "best" else tested.run
     digests = copy_policy(source, folder)
     save_history(history.sessions(0, first), folder / HISTORY)
-    store.append(
-        OPENED,
-        {
-            "format": ACCOUNT_FORMAT,
-            "account": settings_to_json(chosen),
-            "run": "/".join(tested.run.parts[-3:]),
-            "policy": tested.which,
-            "policy_step": tested.step,
-            "config": dict(tested.config),
-            "sha256": {**digests, HISTORY: sha256(folder / HISTORY)},
-        },
-    )
-    record_session(store, history, first, final)
+    opened = {
+        "format": ACCOUNT_FORMAT,
+        "account": settings_to_json(chosen),
+        "run": "/".join(tested.run.parts[-3:]),
+        "policy": tested.which,
+        "policy_step": tested.step,
+        "config": dict(tested.config),
+        "sha256": {**digests, HISTORY: sha256(folder / HISTORY)},
+    }
+    # Together: an account without a session could neither go on nor be opened again.
+    store.append_together((OPENED, opened), (SESSION, _session(history, first, final)))
     return Account(folder, store)
 
 
@@ -302,5 +307,9 @@ def record_session(
     store: EventStore, history: BookHistory, session: int, final: bool = True
 ) -> None:
     """Record what a session brought, or has brought so far where it is not `final`."""
-    content = {"session": str(history.dates[session]), "row": session_row(history, session)}
-    store.append(SESSION, {**content, "final": final})
+    store.append(SESSION, _session(history, session, final))
+
+
+def _session(history: BookHistory, session: int, final: bool) -> dict[str, Any]:
+    row = session_row(history, session)
+    return {"session": str(history.dates[session]), "row": row, "final": final}

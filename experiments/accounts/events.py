@@ -61,15 +61,21 @@ class EventStore:
 
     def append(self, kind: str, content: Mapping[str, Any]) -> Event:
         """Record an event; it is on the disk when this returns."""
-        number, text = len(self.events) + 1, _text(content)
-        event = Event(number, kind, parse_json(text.encode(), "event"), "")
-        event = Event(number, kind, event.content, _hash(self.head, number, kind, text))
+        return self.append_together((kind, content))[-1]
+
+    def append_together(self, *parts: tuple[str, Mapping[str, Any]]) -> list[Event]:
+        """Record events by kind and content, all of them or none."""
+        events, rows, head = [], [], self.head
+        for number, (kind, content) in enumerate(parts, start=len(self.events) + 1):
+            text = _text(content)
+            head = _hash(head, number, kind, text)
+            events.append(Event(number, kind, parse_json(text.encode(), "event"), head))
+            rows.append((number, kind, text, head))
         with self._connection:
-            self._connection.execute(
-                "INSERT INTO events VALUES (?, ?, ?, ?)", (number, kind, text, event.hash)
-            )
-        self._keep(event)
-        return event
+            self._connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
+        for event in events:
+            self._keep(event)
+        return events
 
     def of(self, *kinds: str) -> list[Event]:
         """The events of these kinds."""

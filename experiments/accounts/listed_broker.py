@@ -216,13 +216,9 @@ def share_orders(account: Account, book: Book) -> list[Order]:
 
 
 def adjusted(account: Account, gap_usd: float) -> bool:
-    """Whether the session takes over the broker's cash: a gap is small enough, and recorded.
-
-    After the decision orders make gaps of their own; what there was before was looked at then.
-    """
+    """Whether the session takes over the broker's cash: a gap is small enough, and recorded."""
     session = account.sessions[-1].content["session"]
-    seen = [*account.store.of(ADJUSTED), *account.store.of(DECISION)]
-    if any(event.content["session"] == session for event in seen):
+    if any(event.content["session"] == session for event in account.store.of(ADJUSTED)):
         return True
     if abs(gap_usd) > account.settings.broker.adjust_usd:
         return False

@@ -14,7 +14,7 @@ import numpy as np
 
 from conf.types import FloatArray
 from envs.core.batch import StepRecord
-from experiments.accounts.account import ENDED, EXECUTED, ORDER, Account, Book
+from experiments.accounts.account import DECISION, ENDED, EXECUTED, ORDER, Account, Book
 from experiments.accounts.listed_broker import adjusted, in_parts, share_orders, take_deliveries
 from experiments.accounts.settings import AFTER_CLOSE
 from experiments.brokers.listed import by_symbol
@@ -78,7 +78,12 @@ class OrderFlow:
         return []
 
     def reconcile(self, book: Book) -> list[str]:
-        """Compare what the broker holds with the book; reasons to hold back."""
+        """Compare what the broker holds with the book; reasons to hold back.
+
+        Not once the session is decided: what differs then are the session's own orders.
+        """
+        if any(event.content["session"] == book.day for event in self._store.of(DECISION)):
+            return []
         root, ledger = self._account.root, book.kernel.ledger
         ours = by_symbol(symbols_at(book.market, book.session, root), ledger.quantity[0], root)
         try:

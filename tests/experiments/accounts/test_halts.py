@@ -6,6 +6,7 @@ import signal
 import numpy as np
 import pytest
 
+from experiments import paper
 from experiments.accounts.account import CLOSED, DECISION, Account
 from experiments.accounts.events import decoded, open_store
 from experiments.accounts.halts import HALT, HALTED, ask_to_halt, halt_on_signal, halted, resume
@@ -85,6 +86,26 @@ def test_a_signal_leaves_the_file(tmp_path):
         os.kill(os.getpid(), signal.SIGUSR1)
     assert '"by": "signal"' in (tmp_path / HALT).read_text()
     assert signal.getsignal(signal.SIGUSR1) is before
+
+
+def test_a_signal_also_halts_a_process_that_waits_for_the_next_session(
+    command, finished_run, tested, tmp_path, monkeypatch
+):
+    def wait(decide, minutes):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(paper, "_wait", wait)
+    newest = tested.setup.history.dates[-1]
+    assert (
+        command(paper, "account=a", f"run={finished_run}", "feed=replay", f"start={newest}")[0] == 0
+    )
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        assert command(paper, "account=a", "every=session")[0] == 130
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert (tmp_path / "outputs/accounts/a" / HALT).exists()
 
 
 @pytest.mark.parametrize("going_on", [1e-6], indirect=True)

@@ -13,6 +13,7 @@ from experiments import paper
 from experiments.accounts.account import (
     ALERT,
     CLOSED,
+    SESSION,
     Account,
 )
 from experiments.accounts.events import EventStore, decoded, open_store
@@ -90,6 +91,7 @@ def test_a_process_that_dies_at_any_event_is_followed_by_one_that_goes_on(
         with open_store(folder) as store:
             run_session(Account(folder, store), history)
         assert equities(folder) == expected
+        assert contents(folder, ALERT) == []  # its own orders are nothing that the book misses
         sent = json.loads((folder / "broker.json").read_text())
         assert sent["cash"] == json.loads((tmp_path / "whole/broker.json").read_text())["cash"]
 
@@ -156,7 +158,7 @@ def test_symbols_are_those_of_the_options_clearing_corporation():
     assert occ_symbol("LAMR", "2015-01-17", True, 52.5) == "LAMR  150117C00052500"
 
 
-def test_the_command_opens_decides_and_verifies(command, finished_run, tested):
+def test_the_command_opens_decides_and_verifies(command, finished_run, tested, tmp_path):
     day = tested.setup.history.dates[-60]
     opening = (f"run={finished_run}", "feed=replay", f"start={day}")
     code, out, err = command(paper, "account=a", *opening)
@@ -169,6 +171,7 @@ def test_the_command_opens_decides_and_verifies(command, finished_run, tested):
     assert "verified: 2 sessions, 2 decisions to the last bit, 1 sessions as in a backtest" in out
     for arguments, message in (
         (("account=b",), "there is no account b. Open it: give run=<run folder> too"),
+        (("account=a",), "replay what there is: feed=replay"),
         (("account=a", *opening), "account a is open already"),
         (("account=../x", *opening), "account.name"),
         (("account=c", *opening, "start=1970-01-01"), "Choose another start="),
@@ -176,3 +179,27 @@ def test_the_command_opens_decides_and_verifies(command, finished_run, tested):
         code, _, err = command(paper, *arguments)
         assert (code, err.count("\n")) == (2, 1), err
         assert message in err
+    with open_store(tmp_path / "outputs/accounts/a") as store:
+        assert len(store.of(SESSION)) == 2
+    assert not (tmp_path / "outputs/accounts/c").exists()
+
+
+def test_an_opening_that_dies_leaves_an_account_with_a_session_or_none(
+    play, tested, tmp_path, monkeypatch
+):
+    class Killed(Exception):
+        pass
+
+    def killed(store, event):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EventStore, "_keep", killed)  # right after the first commit
+        with pytest.raises(Killed):
+            play(tmp_path, tested, 0)
+    with open_store(tmp_path) as store:
+        assert len(store.of(SESSION)) == 1
+        run_session(
+            Account(tmp_path, store),
+            tested.setup.history.sessions(0, tested.setup.history.num_sessions - 59),
+        )
