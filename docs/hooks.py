@@ -1,4 +1,4 @@
-"""What the site needs beyond Markdown: formulas without a script, pages of the root, the gallery."""
+"""What the site needs beyond Markdown: formulas without a script, outside pages, the gallery."""
 
 from __future__ import annotations
 

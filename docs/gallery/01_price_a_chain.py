@@ -32,17 +32,13 @@ chain = price_and_greeks(*contract)
 
 # From prices back to volatilities; out of the money no digit is lost.
 back = implied_volatility(chain.price, spot, strikes, tau_years, rate, dividend_yield, is_call)
-print(f"{chain.price.size} prices, inverted to within {np.abs(back - vols).max():.0e} of volatility")
+print(f"{chain.price.size} prices, volatility off by {np.abs(back - vols).max():.0e} at most")
 
 print("30 days  volatility    price    delta   vega a point   theta a day")
 for k in range(40, 101, 10):
-    row = chain.price[1, k], chain.delta[1, k], chain.vega[1, k] / 100, chain.theta[1, k] / 365
-    kind = "call" if is_call[1, k] else "put"
-    value, delta, vega, theta = row
-    print(
-        f"{kind:4} {strikes[k] / spot:.2f} {vols[1, k]:9.1%} {value:9.2f} {delta:8.2f}"
-        f" {vega:13.3f} {theta:13.3f}"
-    )
+    kind = f"{'call' if is_call[1, k] else 'put':4} {strikes[k] / spot:.2f} {vols[1, k]:9.1%}"
+    value, delta, _, theta, vega, _ = (greek[1, k] for greek in chain)
+    print(f"{kind} {value:9.2f} {delta:8.2f} {vega / 100:13.3f} {theta / 365:13.3f}")
 
 x, at_the_money = 100.0 * strikes / spot, Mark("x", 100.0)
 smiles, prices = (

@@ -1,4 +1,4 @@
-"""A policy through 2008: trained on what was known at the end of 2006, then looked at day by day."""
+"""A policy through 2008: trained on the years before 2007, then looked at day by day."""
 
 import subprocess
 import sys

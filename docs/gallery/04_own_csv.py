@@ -43,30 +43,28 @@ prices.to_csv("prices.csv", index=False)
 loaded = load_market(FileData(path="prices.csv"), embargo_days=60)
 history = loaded.history
 print(*loaded.notices, sep="\n")
-borders = []
-for name in ("train", "validation", "test"):
-    split = loaded.split(name)
-    borders.append(history.dates[split.start])
-    print(f"{name:10} {borders[-1]} to {history.dates[split.stop - 1]}")
+splits = {name: loaded.split(name) for name in ("train", "validation", "test")}
+for name, split in splits.items():
+    print(f"{name:10} {history.dates[split.start]} to {history.dates[split.stop - 1]}")
 
 # The same environment, costs and benchmarks as on any other market.
 kernel = make_option_portfolio(split="test", data={"source": "csv", "path": "prices.csv"}).kernel
-baselines = build_baselines(kernel.market, kernel.options, train=None)
-policies = {each.name: each.policy for each in baselines}
-books = run_backtests(policies, kernel.market, kernel.options, kernel.window)
+market, options = kernel.market, kernel.options
+policies = {each.name: each.policy for each in build_baselines(market, options, train=None)}
+books = run_backtests(policies, market, options, kernel.window)
 sharpes = {name: book.performance().mean("sharpe") for name, book in books.items()}
 for name in sorted(sharpes, key=lambda name: -sharpes[name])[:3]:
     print(f"{name:16} Sharpe ratio of the test years {sharpes[name]:.2f}")
 
-splits = [Mark("x", day, "splits", OTHERS[4]) for day in borders]
+marks = [Mark("x", history.dates[each.start], "splits", OTHERS[4]) for each in splits.values()]
 true = Line("true", history.dates, 100.0 * vol_annual, OTHERS[0], width=1.2)
 estimated = Line("estimated", history.dates, 100.0 * history.implied_vol[0], BOOKS["policy"])
 chart = Chart(
     "own_csv",
     "A file of one's own",
     (
-        Panel("close", (Line("close", history.dates, close, BOOKS["policy"]),), marks=splits),
-        Panel("volatility, annual", (estimated, true), "percent", marks=splits),
+        Panel("close", (Line("close", history.dates, close, BOOKS["policy"]),), marks=marks),
+        Panel("volatility, annual", (estimated, true), "percent", marks=marks),
     ),
     subtitle="Options need a volatility; the file has none, so it is estimated from its past.",
     height=430,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from agents import build_baselines
 from envs import BookState, make_option_portfolio
@@ -23,9 +24,8 @@ class DearPutWrite:
         names = [slot.name for slot in market.tape.slots]
         self.slot = names.index("30D_Put_1.00")
         squared = np.square(np.diff(np.log(market.history.close), axis=1, prepend=np.nan))
-        variance = np.full_like(squared, np.nan)
-        for t in range(REALISED_SESSIONS, squared.shape[1]):  # row t uses closes up to t only
-            variance[:, t] = 252.0 * squared[:, t - REALISED_SESSIONS + 1 : t + 1].mean(axis=1)
+        # Row t uses closes up to t only.
+        variance = 252.0 * pd.DataFrame(squared.T).rolling(REALISED_SESSIONS).mean().to_numpy().T
         self.is_dear = market.history.implied_vol > np.sqrt(variance)
 
     def quantities(self, books: BookState):
@@ -44,7 +44,8 @@ class DearPutWrite:
 kernel = make_option_portfolio(split="train").kernel
 market, options, window = kernel.market, kernel.options, kernel.window
 known = {each.name: each.policy for each in build_baselines(market, options, train=None)}
-policies = {"dear_put_write": DearPutWrite(market), **{n: known[n] for n in ("put_write", "collar")}}
+policies = {"dear_put_write": DearPutWrite(market)}
+policies |= {name: known[name] for name in ("put_write", "collar")}
 books = run_backtests(policies, market, options, window)
 
 for name, book in books.items():
@@ -58,10 +59,8 @@ returns = {name: simple_returns(book.equity[0]) for name, book in books.items()}
 own = returns.pop("dear_put_write")
 verdict = compare(own, returns, books["put_write"].risk_free)
 for row in verdict.differences:
-    print(
-        f"less {row.benchmark}: {row.difference:+.2f} ({row.low:+.2f} to {row.high:+.2f}), "
-        f"{row.outcome}"
-    )
+    interval = f"{row.difference:+.2f} ({row.low:+.2f} to {row.high:+.2f})"
+    print(f"less {row.benchmark}: {interval}, {row.outcome}")
 
 curves = {name: book.equity[0] for name, book in books.items()}
 curves["buy and hold"] = index_equity(market, window, options.initial_equity_usd)[0]

@@ -24,7 +24,8 @@ AGENT = (
 def run(command, folder, *settings):
     """A command as in a terminal, its result in a folder of our own."""
     given = (*MARKET.split(), *AGENT.split(), f"hydra.run.dir={folder}", *settings)
-    subprocess.run([sys.executable, "-m", f"experiments.{command}", *given], check=True, stdout=sys.stderr)
+    call = [sys.executable, "-m", f"experiments.{command}", *given]
+    subprocess.run(call, check=True, stdout=sys.stderr)
 
 
 # Of the space that `sweep=quickstart` searches only the learning rate, wider.
@@ -62,7 +63,7 @@ right.plot(places, np.array(list(by_arm.values())), "o-", color=MUTED)
 right.plot(places, [np.mean(scores) for scores in by_arm.values()], "_", color=INK, ms=28, mew=2)
 right.set_xticks(places, [name.replace("_", " ") for name in by_arm])
 right.margins(x=0.2)
-right.set_title("The ablation, on five others; a line is a seed", loc="left", color=INK, fontsize=11)
+right.set_title("The ablation, on five others, each a line", loc="left", color=INK, fontsize=11)
 for axes in (left, right):
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color=GRID)
