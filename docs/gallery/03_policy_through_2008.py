@@ -51,11 +51,12 @@ curves["buy and hold"] = index_equity(market, window, settings.env.initial_equit
 equity = equity_chart(book.dates, curves)
 shares = book.position[0] / book.equity[0, :-1, None]
 positions = position_heatmap(book.dates[1:], market.instruments, shares)
+held_label = "positions of the policy over its equity: blue long, red short"
 chart = Chart(
     "policy_2008",
     "Through the crash: value, drawdown, and what was held",
-    (*equity.panels, replace(positions.panels[0], label="the policy's positions", share=2.6)),
-    subtitle=equity.subtitle + " " + positions.subtitle,
+    (*equity.panels, replace(positions.panels[0], label=held_label, share=2.6)),
+    subtitle=equity.subtitle,
     height=850,
     scale_ends=positions.scale_ends,
 )
