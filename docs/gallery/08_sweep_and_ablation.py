@@ -50,7 +50,7 @@ effect = ablation["effects"]["score"][0]
 interval = f"{effect['difference']:+.2f} ({effect['low']:+.2f} to {effect['high']:+.2f})"
 print(f"that rate less the usual one, on five other seeds: {interval}, {effect['verdict']}")
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(9.0, 4.0), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(9.0, 5.2), layout="constrained")
 left.semilogx(rates, scores, "o", color=BOOKS["policy"], label="a trial")
 left.semilogx(rates[0], scores[0], "D", color=LOSS, label="the best")
 left.set_title("The sweep, on one seed", loc="left", color=INK, fontsize=11)

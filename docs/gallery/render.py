@@ -22,6 +22,8 @@ GALLERY = Path(__file__).parent
 IMAGES = GALLERY.parent / "images" / "gallery"
 SCRIPTS = sorted(GALLERY.glob("[0-9][0-9]_*.py"))
 
+NO_DITHER = Image.Dither.NONE
+
 
 def run(script: Path, folder: Path) -> tuple[str, bytes]:
     """What a script prints, and its picture; CalledProcessError where it fails."""
@@ -35,9 +37,9 @@ def run(script: Path, folder: Path) -> tuple[str, bytes]:
 
 
 def compressed(picture: bytes) -> bytes:
-    """The picture in 128 colours, which is all that a chart has."""
+    """The same picture in 256 colours, the nearest to its own."""
     content = io.BytesIO()
-    few = Image.open(io.BytesIO(picture)).convert("RGB").quantize(128)
+    few = Image.open(io.BytesIO(picture)).convert("RGB").quantize(256, kmeans=10, dither=NO_DITHER)
     few.save(content, format="png", optimize=True)
     return content.getvalue()
 
