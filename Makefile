@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: train quickstart test test-slow lint wheel docs docs-serve tensorboard clean help
+.PHONY: train quickstart test test-slow lint wheel docs docs-serve gallery tensorboard clean help
 
 help:
 	@echo "make quickstart   train for some minutes, then evaluate: the first thing to run"
@@ -13,6 +13,7 @@ help:
 	@echo "make lint         ruff, mypy and the import contracts"
 	@echo "make wheel        the wheel, into dist/, and whether it works once it is installed"
 	@echo "make docs         the site, into site/  make docs-serve  the site while you write it"
+	@echo "make gallery      run the scripts of the site's gallery and renew their pictures"
 	@echo "make tensorboard  watch the runs        make clean       remove .venv, site and caches"
 
 $(VENV)/.made:
@@ -62,6 +63,9 @@ docs: $(VENV)/.installed-docs
 
 docs-serve: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve $(ARGS)
+
+gallery: $(VENV)/.installed
+	$(BIN)/python docs/gallery/render.py $(ARGS)
 
 tensorboard: $(VENV)/.installed
 	$(BIN)/tensorboard --logdir outputs

@@ -1,4 +1,4 @@
-"""What the site needs beyond Markdown: formulas without a script, and pages that lie outside."""
+"""What the site needs beyond Markdown: formulas without a script, outside pages, the gallery."""
 
 from __future__ import annotations
 
@@ -16,9 +16,38 @@ _BLOCK = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOT
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Documents of the root, whose links start there, in the place of the pages that name them."""
+    """Documents of the root, whose links start there, in the place of the pages that name them.
+
+    And behind what a page of the gallery says what its script draws and prints, and the script.
+    """
     name = _AT_THE_ROOT.get(page.file.src_uri)
-    return (_ROOT / name).read_text().replace("](docs/", "](") if name else markdown
+    if name:
+        return (_ROOT / name).read_text().replace("](docs/", "](")
+    script = (_ROOT / "docs" / page.file.src_uri).with_suffix(".py")
+    is_shown = script.parent.name == "gallery" and script.is_file()
+    return markdown + _shown(script) if is_shown else markdown
+
+
+def _shown(script: Path) -> str:
+    code, printed = script.read_text(), script.with_suffix(".txt").read_text()
+    alt = code[3 : code.index('"""', 3)]
+    return f"""
+![{alt}](../images/gallery/{script.stem}.png)
+
+It prints
+
+```text
+{printed.rstrip()}
+```
+
+## The script
+
+[{script.name}]({script.name}), as it was run:
+
+```python
+{code.rstrip()}
+```
+"""
 
 
 def on_page_content(content: str, **_: Any) -> str:

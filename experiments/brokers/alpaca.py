@@ -31,6 +31,7 @@ from experiments.brokers.settings import AlpacaSettings
 log = logging.getLogger(__name__)
 
 KEYS = ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY")
+_REMEDY = f"Try again later, or check {' and '.join(KEYS)} (paper and live keys differ)"
 _ENDED = {
     "filled": OrderStatus.FILLED,
     "canceled": OrderStatus.CANCELLED,
@@ -83,10 +84,7 @@ class AlpacaBroker:
                 self.positions(),
             )
         except (_Refused, BrokerSilent) as error:
-            raise InputError(
-                f"Alpaca does not open the account: {error}",
-                f"Try again later, or check {' and '.join(KEYS)} (paper and live keys differ)",
-            ) from None
+            raise InputError(f"Alpaca does not open the account: {error}", _REMEDY) from None
         if account.get("trading_blocked") or account.get("account_blocked"):
             raise InputError("Alpaca has blocked the account from trading", "Ask Alpaca why")
         if equity_usd is not None and (held or abs(cash - equity_usd) > adjust_usd):
@@ -97,8 +95,11 @@ class AlpacaBroker:
             )
 
     def unlisted(self, symbols: Sequence[str]) -> list[str]:
-        """Which of these contracts Alpaca does not list."""
-        return [symbol for symbol in symbols if not self._is_listed(symbol)]
+        """Which of these contracts Alpaca does not list; InputError where it does not answer."""
+        try:
+            return [symbol for symbol in symbols if not self._is_listed(symbol)]
+        except BrokerSilent as error:
+            raise InputError(f"Alpaca does not say what it lists: {error}", _REMEDY) from None
 
     # --- orders ----------------------------------------------------------------------------------
 

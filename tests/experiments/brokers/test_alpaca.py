@@ -120,6 +120,8 @@ def test_without_a_server_every_call_is_silence_and_opening_one_line(keys):
         AlpacaBroker(chosen).cash()
     with pytest.raises(InputError, match="Alpaca does not open the account"):
         AlpacaBroker(chosen).check(None, 0.0)
+    with pytest.raises(InputError, match="Alpaca does not say what it lists"):
+        AlpacaBroker(chosen).unlisted(["XSP   181019C00290000"])
 
 
 def test_without_a_quote_only_what_makes_a_position_smaller_is_sent(broker, exchange):
