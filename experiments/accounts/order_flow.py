@@ -114,7 +114,7 @@ class OrderFlow:
         begun = [order for order in self._recorded(book.day) if order.round > 0]
         self._send_all(begun)
         first = max((order.round for order in begun), default=0) + 1
-        for round_ in range(first, 0 if self._at_open else _REPAIRS + 1):
+        for round_ in range(first, 0 if self._at_open else _REPAIRS + 2):
             now = self._held(book)
             if now is None or np.allclose(now, planned.quantity[0], rtol=0.0, atol=NOTHING):
                 return
@@ -122,7 +122,10 @@ class OrderFlow:
             orders = self._orders(book, now, left, round_)
             if not orders:
                 return
-            text = f"{len(orders)} orders bring the book back within its limits, round {round_}"
+            if round_ > _REPAIRS:
+                self._alert("limits", f"the book breaks a limit still, after {_REPAIRS} rounds")
+                return
+            text = f"{len(orders)} orders to bring the book back within its limits, round {round_}"
             self._alert("limits", text)
             self._send_all(orders)
 
