@@ -69,6 +69,7 @@ RUN = Path("outputs") / "tiny" / "day" / "run"
 
 def _call(module, root: Path, *arguments: str) -> None:
     before, argv, threads = Path.cwd(), sys.argv, torch.get_num_threads()
+    handlers, level = logging.root.handlers[:], logging.root.level
     os.chdir(root)
     sys.argv = [module.__name__, *arguments]
     try:
@@ -77,6 +78,11 @@ def _call(module, root: Path, *arguments: str) -> None:
         os.chdir(before)
         sys.argv = argv
         torch.set_num_threads(threads)
+        for handler in logging.root.handlers[:]:  # or later runs would log into this one's file
+            if handler not in handlers:
+                logging.root.removeHandler(handler)
+                handler.close()
+        logging.root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
