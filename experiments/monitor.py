@@ -30,10 +30,9 @@ from rich.table import Table
 
 from conf.errors import InputError
 from conf.settings import build_settings, settings
-from experiments.accounts.account import Account
-from experiments.accounts.events import STORE, open_store
+from experiments.accounts.account import Account, existing_account
+from experiments.accounts.events import open_store
 from experiments.accounts.halts import HALT, ask_to_halt, halt_on_signal, halt_reasons, resume
-from experiments.accounts.settings import AccountSettings
 from experiments.monitoring.audit import write_audit
 from experiments.monitoring.checks import PERIODS, Check, CheckSettings, Level, Period
 from experiments.monitoring.notify import VARIABLE, addresses, send_alerts
@@ -45,7 +44,6 @@ from experiments.runs.config import plain_config
 from experiments.runs.folder import run_lock, shown_path
 from risk.guard import GuardState
 
-ACCOUNTS = Path("outputs") / "accounts"  # as of experiments.paper
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ALERT: "bold red"}
 
 
@@ -69,10 +67,7 @@ def monitor(config: DictConfig) -> None:
     """Do what the action says."""
     torch.set_num_threads(1)
     request: MonitorSettings = build_settings(MonitorSettings, plain_config(config), "monitor")
-    chosen = build_settings(AccountSettings, {"name": request.account}, "account")
-    folder = ACCOUNTS / chosen.name
-    if not (folder / STORE).is_file():
-        raise InputError(f"there is no account {chosen.name}", "Open it with experiments.paper")
+    folder = existing_account(request.account)
     if request.action == "serve":
         _serve(folder, request.port)
     elif request.action == "halt":

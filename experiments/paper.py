@@ -34,7 +34,14 @@ from conf.errors import InputError
 from conf.settings import build_settings, settings
 from envs.core.market import BookHistory, EquityUsd
 from envs.market.splits import Day
-from experiments.accounts.account import ALERT, CLOSED, Account, check_opening, open_account
+from experiments.accounts.account import (
+    ACCOUNTS,
+    ALERT,
+    CLOSED,
+    Account,
+    check_opening,
+    open_account,
+)
 from experiments.accounts.brokers import check_broker
 from experiments.accounts.contract_tables import contract_lines, listings
 from experiments.accounts.difference import difference
@@ -67,7 +74,6 @@ from experiments.runs.config import plain_config
 from experiments.runs.folder import resolve_run, run_lock, shown_path
 from experiments.runs.record import load_run_config
 
-ACCOUNTS = Path("outputs") / "accounts"
 _TABLE_COLUMNS = 110  # characters: no symbol of a contract is cut
 _OLD = dt.timedelta(days=7)  # data that end so long ago are no newest ones
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
@@ -26,19 +25,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from conf.errors import InputError
 from conf.settings import build_settings, settings
-from experiments.accounts.account import APPROVED, RETRAINING, Account
-from experiments.accounts.events import STORE, open_store
+from experiments.accounts.account import APPROVED, RETRAINING, Account, existing_account
+from experiments.accounts.events import open_store
 from experiments.accounts.policies import appointed
-from experiments.accounts.settings import AccountSettings
 from experiments.retraining.protocol import advance, approve, cancel, standing
 from experiments.retraining.steps import APPROVED_STEP, SHADOWED, RetrainSettings
 from experiments.runs.cli import launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import run_lock
-
-ACCOUNTS = Path("outputs") / "accounts"  # as of experiments.paper
 
 
 @settings
@@ -62,10 +57,7 @@ def retrain(config: DictConfig) -> None:
     options: RetrainSettings = build_settings(
         RetrainSettings, {name: plain[name] for name in plain if name not in own}, "retrain"
     )
-    chosen = build_settings(AccountSettings, {"name": request.account}, "account")
-    folder = ACCOUNTS / chosen.name
-    if not (folder / STORE).is_file():
-        raise InputError(f"there is no account {chosen.name}", "Open it with experiments.paper")
+    folder = existing_account(request.account)
 
     @contextmanager
     def opened() -> Iterator[Account]:

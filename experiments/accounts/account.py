@@ -25,7 +25,7 @@ from envs.core.market import BookHistory, BookMarket
 from envs.kernels import open_kernel
 from envs.market.history import MarketHistory
 from experiments.accounts.deliveries import SHARES, Beside, beside_the_book, days_beside
-from experiments.accounts.events import Event, EventStore, decoded
+from experiments.accounts.events import STORE, Event, EventStore, decoded
 from experiments.accounts.halts import release_guard, resumed_sessions
 from experiments.accounts.policies import POLICIES, copy_policy, policy_names, sha256
 from experiments.accounts.recorded import load_history, save_history, session_row, with_sessions
@@ -35,6 +35,7 @@ from experiments.evaluation.open_run import TestedRun
 from experiments.runs.folder import shown_path
 
 ACCOUNT_FORMAT = 3
+ACCOUNTS = Path("outputs") / "accounts"
 HISTORY = "history.safetensors"
 
 # Kinds of events.
@@ -248,6 +249,15 @@ def as_done(kernel: BookKernel, planned: StepRecord, day: Day) -> StepRecord:
     if kernel.overlay is not None and record is not planned:
         kernel.overlay.correct_trade(done.traded)
     return done
+
+
+def existing_account(name: str) -> Path:
+    """The folder of an account; InputError where there is none of that name."""
+    chosen: AccountSettings = build_settings(AccountSettings, {"name": name}, "account")
+    folder = ACCOUNTS / chosen.name
+    if not (folder / STORE).is_file():
+        raise InputError(f"there is no account {chosen.name}", "Open it with experiments.paper")
+    return folder
 
 
 def check_opening(chosen: AccountSettings, tested: TestedRun, first: int) -> None:

@@ -13,6 +13,7 @@ from agents.persistence.policy_file import load_policy, save_policy
 from conf.errors import InputError
 from conf.settings import build_settings
 from envs.sb3_vec_env import KernelVecEnv
+from tests.agents.off_policy.test_tqc import SMALL
 from tests.agents.toy_run import Adapting, DriftEnv, same_weights, weights, weights_without
 from tests.markets import kernel_of, options_of, random_walk
 
@@ -20,16 +21,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 ENVS, SESSIONS, SCALE = 3, 10, 30.0
 PAID = {"goal_return": 5.0, "goal_drawdown": 2.0}
-SMALL = {
-    "kind": "tqc",
-    "rollout_steps": 48,
-    "gradient_steps": 3,
-    "learning_starts": 48,
-    "batch_size": 16,
-    "net_arch": [8],
-    "critic_arch": [8],
-    "n_quantiles": 5,
-}
 
 
 def episodes(weights=PAID, ruin_share=0.2, **goal):
