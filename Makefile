@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: train quickstart test test-slow lint wheel docs docs-serve gallery tensorboard clean help
+.PHONY: train quickstart test test-slow coverage lint wheel docs docs-serve gallery tensorboard clean help
 
 help:
 	@echo "make quickstart   train for some minutes, then evaluate: the first thing to run"
 	@echo "make train        the production run (+exp=production)"
 	@echo "make test         the test suite        make test-slow   the long learning checks"
+	@echo "make coverage     the suite, and what it did not run"
 	@echo "make lint         ruff, mypy and the import contracts"
 	@echo "make wheel        the wheel, into dist/, and whether it works once it is installed"
 	@echo "make docs         the site, into site/  make docs-serve  the site while you write it"
@@ -45,6 +46,9 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+coverage: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --cov --cov-report=term $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

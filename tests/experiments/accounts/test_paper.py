@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import sqlite3
 
@@ -9,18 +10,22 @@ import numpy as np
 import pytest
 
 from conf.errors import InputError
-from experiments import paper
+from experiments import paper, train
 from experiments.accounts.account import (
     ALERT,
     CLOSED,
     SESSION,
     Account,
+    open_account,
 )
 from experiments.accounts.events import EventStore, decoded, open_store
 from experiments.accounts.recorded import load_history, save_history, session_row, with_sessions
+from experiments.accounts.settings import AccountSettings
 from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify
 from experiments.brokers.listed import occ_symbol
+from experiments.evaluation.open_run import open_run
+from tests.experiments.conftest import TINY
 
 
 def contents(folder, kind):
@@ -203,3 +208,36 @@ def test_an_opening_that_dies_leaves_an_account_with_a_session_or_none(
             Account(tmp_path, store),
             tested.setup.history.sessions(0, tested.setup.history.num_sessions - 59),
         )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", ["options", "allocation"])
+def test_250_sessions_fed_one_a_day_each_by_a_process_of_its_own(command, experiment, tmp_path):
+    """Nothing lives on in the process: the decisions are the backtest's, to the last bit."""
+    chosen = ("data=synthetic",)
+    if experiment == "allocation":
+        chosen = ("+exp=allocation", "data=panel_simulated", "data.assets=3", "pretrain.updates=5")
+    small = [text for text in TINY if "lstm" not in text or experiment != "allocation"]
+    arguments = (*chosen, *small[1:], "hydra.run.dir=outputs/run")
+    code, _, err = command(train, *arguments)
+    assert (code, err) == (0, "")
+    tested = open_run("outputs/run", "last")
+    history = tested.setup.history
+    first = history.num_sessions - 251
+    account = tmp_path / "account"
+    with open_store(account) as store:
+        open_account(account, store, AccountSettings(name="mine"), tested, first)
+    for session in range(first, first + 250):
+        child = os.fork()
+        if child == 0:
+            try:
+                with open_store(account) as store:
+                    run_session(Account(account, store), history.sessions(0, session + 1))
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+    with open_store(account) as store:
+        result = verify(Account(account, store))
+    assert (result.sessions, result.decisions, result.backtest_sessions) == (250, 250, 249)
+    assert result.differences == ()
