@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from conf.errors import InputError
 from experiments import evaluate
 from experiments.evaluation import evaluation, skill
 from experiments.evaluation.evaluation import evaluate_run
@@ -37,14 +38,6 @@ QUICK = ("report=false", "resamples=100")
 def result_of(run, pattern="evaluation"):
     (folder,) = run.glob(pattern)
     return json.loads((folder / "metrics.json").read_text())
-
-
-def test_the_results_are_printed(command, run):
-    code, out, err = command(evaluate, f"run={run}", *QUICK)
-    assert (code, err) == (0, "")
-    for text in ("validation", "test", "Sharpe", "buy and", "put write", "verdict", "flatters"):
-        assert text in out
-    assert "nan" not in out.lower()
 
 
 def test_validation_and_test_are_measured_with_their_benchmarks(evaluated_run):
@@ -111,13 +104,10 @@ def as_shown(value):
 TOKEN = r"[+−]?\$?\d+(?:,\d{3})*(?:\.\d+)?(?:\u00a0%)?"
 
 
-def test_without_a_report_the_file_holds_every_number_that_it_would_show(evaluated_run):
-    written = numbers_in(json.loads((evaluated_run / "evaluation" / "metrics.json").read_text()))
+def assert_every_number_is_written(evaluation, metrics):
+    written = numbers_in(json.loads(metrics.read_text()))
     known = {token for value in written for token in as_shown(value)}
-    tested = open_run(str(evaluated_run), "best", plain_sections())
-    report = build_report(
-        evaluate_run(tested, ["validation", "test"], resamples=100, is_trial=False)
-    )
+    report = build_report(evaluation)
     tables = [item for section in report.sections for item in section.items]
     tables = [item for item in tables if isinstance(item, Table)]
     assert len(tables) > 15
@@ -133,16 +123,31 @@ def test_without_a_report_the_file_holds_every_number_that_it_would_show(evaluat
     assert missing == set()
 
 
-def plain_sections():
-    return {"data": None, "surface": None, "costs": None, "risk": None}
+@pytest.fixture
+def evaluations(monkeypatch):
+    """What the command evaluates, to build its report from."""
+    kept = []
+
+    def evaluated(*given, **named):
+        kept.append(evaluate_run(*given, **named))
+        return kept[-1]
+
+    monkeypatch.setattr(evaluate, "evaluate_run", evaluated)
+    return kept
 
 
-def test_the_gate_fails_unless_the_agent_outperforms(command, run):
-    code, _, err = command(evaluate, f"run={run}", *QUICK, "gate=true")
+def test_all_numbers_of_the_report_are_written_some_printed_and_the_gate_fails(
+    command, run, evaluations
+):
+    code, out, err = command(evaluate, f"run={run}", *QUICK, "gate=true")
     outcome = result_of(run)["splits"]["test"]["managed_comparison"]["verdict"]["outcome"]
     assert outcome != "OUTPERFORMS"
     assert code == 1
     assert outcome in err
+    for text in ("validation", "test", "Sharpe", "buy and", "put write", "verdict", "flatters"):
+        assert text in out
+    assert "nan" not in out.lower()
+    assert_every_number_is_written(evaluations[0], run / "evaluation" / "metrics.json")
 
 
 def test_an_evaluation_of_the_runs_own_market_is_a_trial(evaluated_run):
@@ -158,31 +163,23 @@ def test_an_evaluation_of_the_runs_own_market_is_a_trial(evaluated_run):
     np.testing.assert_allclose(kept["return"], equity[1:] / equity[:-1] - 1, rtol=1e-12)
 
 
-def test_an_evaluation_in_another_market_is_not_a_trial(command, run):
-    command(evaluate, f"run={run}", *QUICK, "surface=flat", "split=test")
-    rows = read_trials(ledger_of(run))
-    assert "test" not in set(rows["split"])
-
-
-def test_the_report_shows_every_section_and_its_pictures(command, run):
-    assert command(evaluate, f"run={run}", "resamples=100")[0] == 0
-    page = (run / "evaluation" / "report.html").read_text()
+def test_the_report_shows_every_section_and_is_the_same_to_the_byte_each_time(command, run):
+    arguments = (f"run={run}", "resamples=100", "split=test")
+    assert command(evaluate, *arguments)[0] == 0
+    folder = run / "evaluation_test"
+    page = (folder / "report.html").read_text()
     for title in ("Verdict", "Performance", "The book", "Scorecard", "Model card", "Regimes"):
         assert f">{title}" in page
-    pictures = sorted(path.stem for path in (run / "evaluation").glob("*.png"))
+    pictures = sorted(path.stem for path in folder.glob("*.png"))
     assert {"equity", "returns", "rolling_sharpe", "positions", "exposures"} <= set(pictures)
     for name in pictures:
-        assert (run / "evaluation" / f"{name}.png").stat().st_size > 5_000
-    events = EventAccumulator(str(run / "tensorboard" / "evaluation"))
+        assert (folder / f"{name}.png").stat().st_size > 5_000
+    events = EventAccumulator(str(run / "tensorboard" / "evaluation_test"))
     events.Reload()
     assert sorted(events.Tags()["images"]) == [f"evaluation/{name}" for name in pictures]
-
-
-def test_two_evaluations_agree_to_the_byte(command, run):
-    command(evaluate, f"run={run}", "resamples=100")
-    first = {path.name: path.read_bytes() for path in (run / "evaluation").iterdir()}
-    command(evaluate, f"run={run}", "resamples=100")
-    assert first == {path.name: path.read_bytes() for path in (run / "evaluation").iterdir()}
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert command(evaluate, *arguments)[0] == 0
+    assert first == {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_a_policy_can_be_tried_on_any_file(command, run, tmp_path):
@@ -197,7 +194,7 @@ def test_a_policy_can_be_tried_on_any_file(command, run, tmp_path):
         "data.path=prices.csv",
         "split=all",
         "costs=flat",
-        "resamples=100",
+        *QUICK,
     )
     assert (code, err) == (0, "")
     written = result_of(run, "evaluation_csv_flat_all_*")
@@ -206,15 +203,21 @@ def test_a_policy_can_be_tried_on_any_file(command, run, tmp_path):
     assert written["splits"]["all"]["books"]["policy"]["sessions"] == 150 - 49 - 1
 
 
-def test_the_last_policy_and_another_surface_can_be_chosen(command, run):
-    code, _, _ = command(
-        evaluate, f"run={run}", "policy=last", "surface=flat", "split=test", *QUICK
-    )
-    assert code == 0
-    written = result_of(run, "evaluation_flat_last_test_*")
+def test_the_last_policy_on_another_surface_is_no_trial_and_replaces_no_evaluation(
+    command, evaluated_run, tmp_path
+):
+    shutil.copytree(evaluated_run.parents[2], tmp_path / "outputs")
+    run = tmp_path / "outputs" / "tiny" / "day" / "run"
+    before = {path: path.read_bytes() for path in (run / "evaluation").iterdir()}
+    trials = ledger_of(run).read_bytes()
+    other = ("policy=last", "surface=vix", "surface.rho=-0.6", "split=test")
+    assert command(evaluate, f"run={run}", *other, *QUICK)[0] == 0
+    written = result_of(run, "evaluation_vix_last_test_*")
     assert written["policy_step"] == 512
-    assert written["surface"] == "flat"
+    assert written["surface"] == "vix"
     assert list(written["splits"]) == ["test"]
+    assert before == {path: path.read_bytes() for path in (run / "evaluation").iterdir()}
+    assert ledger_of(run).read_bytes() == trials
 
 
 def test_without_a_risk_module_there_is_no_managed_book(command, run):
@@ -222,12 +225,6 @@ def test_without_a_risk_module_there_is_no_managed_book(command, run):
     written = result_of(run, "evaluation_risk_test_*")
     assert written["splits"]["test"]["risk"] is None
     assert "managed" not in written["splits"]["test"]["books"]
-
-
-def test_one_evaluation_does_not_replace_another(command, run):
-    for arguments in ([], ["surface=vix", "surface.rho=-0.6"]):
-        assert command(evaluate, f"run={run}", *QUICK, "split=test", *arguments)[0] == 0
-    assert len(list(run.glob("evaluation*"))) == 2
 
 
 def test_a_run_without_a_best_policy_is_refused(command, run):
@@ -246,14 +243,14 @@ class _Payload:
     "name", ["best/policy.safetensors", "best/policy.json", "config.json", "manifest.json"]
 )
 @pytest.mark.parametrize("content", [pickle.dumps(_Payload()), b"", b"{}", b"\x80\x04."])
-def test_a_run_folder_that_was_tampered_with_runs_no_code(command, run, tmp_path, name, content):
+def test_a_run_folder_that_was_tampered_with_runs_no_code(
+    run, tmp_path, name, content, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
     (run / name).write_bytes(content)
-    code, _, err = command(evaluate, f"run={run}")
-    assert code == 2
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
+    with pytest.raises(InputError):
+        open_run(str(run), "best")
     assert not (tmp_path / "touched").exists()
-    assert not (run / "evaluation").exists()
 
 
 def test_a_config_that_names_a_class_to_call_is_refused(command, run, tmp_path):
@@ -279,12 +276,13 @@ BAD = {
 
 
 @pytest.mark.parametrize("argument", BAD)
-def test_a_mistake_is_one_line_and_code_2(command, run, argument):
-    code, _, err = command(evaluate, f"run={run}", argument)
+def test_a_mistake_is_one_line_and_code_2(command, finished_run, argument):
+    before = sorted(finished_run.iterdir())
+    code, _, err = command(evaluate, f"run={finished_run}", argument)
     assert code == 2
     assert BAD[argument] in err
     assert err.count("\n") == 1
-    assert not (run / "evaluation").exists()
+    assert sorted(finished_run.iterdir()) == before
 
 
 def test_a_policy_made_for_other_observations_is_refused(command, run):
@@ -307,7 +305,9 @@ def test_undefined_measures_are_written_as_null(evaluated_run):
     assert np.isfinite(json.loads(written)["splits"]["test"]["books"]["policy"]["sharpe"])
 
 
-def test_on_request_skill_is_measured_printed_written_and_drawn(command, run, monkeypatch):
+def test_on_request_skill_is_measured_printed_written_and_shown(
+    command, run, evaluations, monkeypatch
+):
     asked = []
 
     def few(settings, past, *, paths):
@@ -319,7 +319,7 @@ def test_on_request_skill_is_measured_printed_written_and_drawn(command, run, mo
     monkeypatch.setattr(evaluation, "skill_worlds", few)
     monkeypatch.setattr(skill, "fit_index_garch", lambda past: None)  # too short, and not asked for
     code, out, err = command(
-        evaluate, f"run={run}", "resamples=100", "split=test", "skill=true", "skill_paths=4"
+        evaluate, f"run={run}", *QUICK, "split=test", "skill=true", "skill_paths=4"
     )
     assert (code, err) == (0, "")
     assert "skill, 4 paths of each world" in out
@@ -329,11 +329,12 @@ def test_on_request_skill_is_measured_printed_written_and_drawn(command, run, mo
     assert written["worlds"]["fair"]["ratio"] is None
     fair = written["worlds"]["fair"]
     assert fair["difference"]["value"] == pytest.approx(fair["policy"]["value"], abs=1e-12)
+    assert "Skill in worlds whose law is known" in [
+        section.title for section in build_report(evaluations[0]).sections
+    ]
     splits = open_run(str(run), "best").setup.splits
     dates = open_run(str(run), "best").setup.history.dates
     assert asked == [(4, dates[splits[0].stop - 1])]
-    assert (run / "evaluation_test" / "skill.png").is_file()
-    assert "Skill in worlds" in (run / "evaluation_test" / "report.html").read_text()
 
 
 def test_unless_asked_no_skill_is_measured(evaluated_run):

@@ -16,10 +16,16 @@ from tests.experiments.conftest import TINY
 
 RUN = "outputs/tiny/day/run"
 STAGE = ("updates=7", "stretches=8", "sessions=30")
-BEFORE = (*TINY, "pretrain=pathwise", *(f"pretrain.{setting}" for setting in STAGE))
+BEFORE = (
+    *TINY,
+    "total_timesteps=256",
+    "pretrain=pathwise",
+    *(f"pretrain.{setting}" for setting in STAGE),
+)
 NETWORK = [given for given in TINY if given.startswith(("agent.lstm", "agent.n_lstm", "agent.net"))]
 MARKET = [given for given in TINY if not given.startswith("agent.")]
 WORLDS = ("markets=2", "paths=2", "sessions=200", "draws=3", "shares.garch=0.0")
+FEW_YEARS = ("data.splits.train_end=2001-12-31", "data.splits.validation_end=2002-06-30")
 ALONE = (*MARKET, *NETWORK, "agent=pathwise", *(f"agent.{setting}" for setting in STAGE))
 
 
@@ -42,7 +48,8 @@ def test_worlds_are_drawn_anew_and_a_killed_stage_goes_on_in_its_own(
     """Three draws in seven updates: the fifth, after which the next begins, was never reached."""
     left_alone, run = tmp_path / "outputs/tiny/day/other", tmp_path / RUN
     markets = [setting for setting in ALONE if not setting.startswith("data")]
-    in_worlds = (*markets, "data=worlds", *(f"data.worlds.{setting}" for setting in WORLDS))
+    worlds = (f"data.worlds.{setting}" for setting in WORLDS)
+    in_worlds = (*markets, "data=worlds", *worlds, *FEW_YEARS)
     learned_in, learn_in = [], PathwiseTrainer.learn_in
 
     def noted(trainer, twins, windows):
@@ -102,7 +109,7 @@ def test_pathwise_training_alone_is_a_run_like_any_other(command, tmp_path):
     assert (manifest["status"], manifest["steps"]) == ("finished", 0)
     (trial,) = read_trials(tmp_path / "outputs/trials.jsonl").to_dict("records")
     assert (trial["policy_step"], trial["candidates"]) == (0, 1)
-    code, out, _ = command(evaluate, f"run={RUN}", "report=false")
+    code, out, _ = command(evaluate, f"run={RUN}", "report=false", "resamples=100", "split=test")
     assert code == 0, out
 
 

@@ -9,6 +9,7 @@ from callbacks.performance import PerformanceCallback
 from experiments import train
 from tests.experiments.conftest import TINY
 
+ONE_SCORE = ("total_timesteps=256", "callbacks.validate_every=1000")
 BOTH = ("agent.self_imitation={weight:0.3,updates:2}", "agent.curiosity={weight:0.3}")
 
 
@@ -24,12 +25,12 @@ def trained(command, tmp_path):
     return train_run
 
 
-def test_a_stopped_run_ends_with_the_same_weights(trained, command, stopped_and_resumed):
-    alone = trained("alone", *BOTH)
+def test_a_stopped_run_made_longer_ends_with_the_weights_of_one_longer_from_the_start(
+    trained, command, stopped_and_resumed
+):
+    """PPO's last update was answered by both, too."""
     folder = "outputs/tiny/day/stopped"
     stopped = stopped_and_resumed(folder, (*TINY, *BOTH), PerformanceCallback)
-    assert (stopped / "policy.safetensors").read_bytes() == alone
-    # What was made longer is what was longer from the start: PPO's last update was answered too.
     assert command(train, f"resume={folder}", "total_timesteps=640")[0] == 0
     longer = trained("longer", *BOTH, "total_timesteps=640")
     assert (stopped / "policy.safetensors").read_bytes() == longer
@@ -40,18 +41,20 @@ def test_a_stopped_run_ends_with_the_same_weights(trained, command, stopped_and_
     assert len(scores[0]) == 3
 
 
-def test_each_changes_the_run_and_a_weight_of_0_changes_nothing(trained, finished_run):
-    plain = (finished_run / "policy.safetensors").read_bytes()
+def test_each_changes_the_run_and_a_weight_of_0_changes_nothing(trained):
+    """Self-imitation from the second rollout on, after the first episodes have ended."""
     off = ("agent.self_imitation={weight:0}", "agent.curiosity=null")
-    assert trained("off", *off) == plain
-    runs = [plain, *(trained(f"one{i}", technique) for i, technique in enumerate(BOTH))]
-    assert len(set(runs)) == len(runs)
+    short = (*ONE_SCORE, "env.episode.sessions=21")
+    named = {"plain": (), "off": off, "imitation": BOTH[:1], "curiosity": BOTH[1:]}
+    runs = {name: trained(name, *short, *technique) for name, technique in named.items()}
+    assert runs.pop("off") == runs["plain"]
+    assert len(set(runs.values())) == 3
 
 
 def test_validation_and_the_dashboard_do_not_see_the_bonus(trained, tmp_path):
     """With nothing learned, whatever is paid, what is scored is the same."""
     for name, more in (("paid", BOTH[1:]), ("not", ())):
-        trained(name, "agent.learning_rate=1e-30", "total_timesteps=256", *more)
+        trained(name, "agent.learning_rate=1e-30", *ONE_SCORE, *more)
     scores, rewards = [], []
     for name in ("paid", "not"):
         run = tmp_path / "outputs" / "tiny" / "day" / name

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_module
 from sb3_contrib import RecurrentPPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -13,15 +14,17 @@ from agents.persistence.policy_file import load_policy
 from conf.errors import InputError
 from envs.market.sources import index as sources
 from experiments import train
-from experiments.runs.training import validation_score
+from experiments.runs.config import plain_config
+from experiments.runs.settings import run_settings
+from experiments.runs.training import INVOCATION_KEYS, validation_score
 from tests.experiments.conftest import TINY
 
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf/exp").glob("*.yaml"))
-ALLOCATIONS = [name for name in EXPERIMENTS if name.startswith("allocation")]
+SHORT = "total_timesteps=128"  # one rollout
 TINY_ALLOCATION = (
-    *("data=panel_simulated", "data.assets=3", "data.sessions=700", "num_envs=4", "threads=1"),
+    *("data=panel_simulated", "data.assets=3", "data.sessions=500", "num_envs=4", "threads=1"),
     *("env.episode.sessions=40", "agent.rollout_steps=128", "agent.batch_size=64"),
-    *("agent.net_arch=[8]", "callbacks.checkpoint_every=128", "callbacks.validate_every=128"),
+    *("agent.net_arch=[8]", "pretrain.updates=5"),
 )
 TINY_HEDGING = (
     *("data.paths=30", "data.sessions=130", "env.episode.sessions=6", "agent.updates=3"),
@@ -29,27 +32,50 @@ TINY_HEDGING = (
 )
 TINY_WORLDS = (
     *("data.worlds.markets=2", "data.worlds.paths=1", "data.worlds.draws=2"),
-    *("agent.updates=3", "agent.stretches=4", "agent.net_arch=[8]"),
+    "data.worlds.sessions=200",
 )
+TINY_PATHWISE = ("agent.updates=3", "agent.stretches=4", "agent.net_arch=[8]")
+FEW_YEARS = ("data.splits.train_end=2001-12-31", "data.splits.validation_end=2002-06-30")
+TRAINED = {
+    "all_worlds": (
+        *(*TINY_WORLDS, *TINY_PATHWISE, *FEW_YEARS),
+        *("agent.sessions=40", "env.episode.sessions=40"),
+    ),
+    "allocation": TINY_ALLOCATION,
+    "document": TINY,
+    "hedging": TINY_HEDGING,
+    "hedging_recurrent": TINY_HEDGING,
+    "hedging_sp500": (*TINY_WORLDS[:3], *TINY_PATHWISE),
+    "quickstart": (*TINY, "pretrain.updates=5"),
+}
+ALIKE = {  # in the kind of what is trained
+    "allocation_stocks": "allocation",
+    "extended": "document",
+    "flat_vol": "document",
+    "production": "quickstart",
+    "validation": "document",
+}
 RUN = "hydra.run.dir=outputs/tiny/day/run"
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_composes_and_trains(command, name, tmp_path):
-    tiny = TINY_ALLOCATION if name in ALLOCATIONS else TINY
-    others = {
-        "all_worlds": (*TINY_WORLDS, "env.episode.sessions=40"),
-        "hedging": TINY_HEDGING,
-        "hedging_recurrent": TINY_HEDGING,
-        "hedging_sp500": TINY_WORLDS,
-    }
-    tiny = others.get(name, tiny)
-    if name in ("production", "quickstart"):
-        tiny = (*tiny, "pretrain.updates=5")
-    code, _, err = command(train, f"+exp={name}", *tiny, "total_timesteps=256")
+@pytest.mark.parametrize("name", TRAINED)
+def test_an_experiment_of_every_kind_trains(command, name, tmp_path):
+    code, _, err = command(train, f"+exp={name}", *TRAINED[name], SHORT)
     assert (code, err) == (0, "")
     (manifest,) = tmp_path.glob(f"outputs/{name}/*/*/manifest.json")
     assert json.loads(manifest.read_text())["status"] == "finished"
+
+
+def test_every_experiment_composes_and_is_of_a_kind_that_trains():
+    kinds = {}
+    with initialize_config_module("conf", version_base="1.3"):
+        for name in EXPERIMENTS:
+            plain = plain_config(compose("config", overrides=[f"+exp={name}"]))
+            settings = run_settings({k: v for k, v in plain.items() if k not in INVOCATION_KEYS})
+            assert settings.top.experiment == name
+            kinds[name] = (type(settings.agent), type(settings.pretrain), plain["env"]["kind"])
+    assert kinds.keys() == TRAINED.keys() | ALIKE.keys()
+    assert all(kinds[name] == kinds[like] for name, like in ALIKE.items())
 
 
 def test_a_run_leaves_what_the_readme_says(finished_run):
@@ -101,18 +127,8 @@ def test_tensorboard_shows_the_documented_scalars(finished_run):
     assert events.Scalars("reward/total")[1].value == pytest.approx(sum(parts), rel=1e-4)
 
 
-def test_the_same_seed_gives_the_same_weights(command, finished_run, tmp_path):
-    assert command(train, *TINY, RUN, "experiment=tiny")[0] == 0
-    again = tmp_path / "outputs/tiny/day/run"
-    for name in ("policy.safetensors", "best/policy.safetensors"):
-        assert (again / name).read_bytes() == (finished_run / name).read_bytes()
-    assert command(train, *TINY, "seed=1", "hydra.run.dir=outputs/b")[0] == 0
-    other = tmp_path / "outputs/b/policy.safetensors"
-    assert other.read_bytes() != (again / "policy.safetensors").read_bytes()
-
-
 def test_the_stock_agent_trains_and_is_saved_the_same_way(command, tmp_path):
-    code, _, err = command(train, *TINY, "agent=recurrent_ppo_stock", RUN)
+    code, _, err = command(train, *TINY, "agent=recurrent_ppo_stock", SHORT, RUN)
     assert (code, err) == (0, "")
     load_policy(tmp_path / "outputs/tiny/day/run/best")
 
@@ -121,7 +137,7 @@ def test_a_multirun_makes_and_ranks_one_run_for_each_point_and_goes_on_with_what
     command, tmp_path
 ):
     many = ("-m", *TINY, "seed=1,2,3", "hydra.sweep.dir=outputs/tiny/many")
-    code, out, err = command(train, *many, "total_timesteps=256")
+    code, out, err = command(train, *many, SHORT)
     assert (code, err) == (0, "")
     folder = tmp_path / "outputs/tiny/many"
     manifests = sorted(folder.glob("*/manifest.json"))
@@ -132,7 +148,8 @@ def test_a_multirun_makes_and_ranks_one_run_for_each_point_and_goes_on_with_what
     ranked = re.findall(r"^\W*(\d) .* (seed=\d)", out.partition("by validation score")[2], re.M)
     order = sorted(scores, key=scores.get, reverse=True)
     assert ranked == [(job, f"seed={int(job) + 1}") for job in order]
-    policy = (folder / "2/policy.safetensors").read_bytes()
+    policies = [(folder / f"{job}/policy.safetensors").read_bytes() for job in range(3)]
+    assert len(set(policies)) == 3
     finished = (folder / "0/manifest.json").read_bytes()
     shutil.rmtree(folder / "2")  # never begun
     for name in ("policy.safetensors", "model.zip"):  # killed
@@ -141,10 +158,10 @@ def test_a_multirun_makes_and_ranks_one_run_for_each_point_and_goes_on_with_what
     (folder / "1/manifest.json").write_text(json.dumps(manifest | {"status": "running"}))
     code, out, err = command(train, "resume=outputs/tiny/many")
     assert (code, err) == (0, "")
-    assert (folder / "2/policy.safetensors").read_bytes() == policy
+    assert (folder / "2/policy.safetensors").read_bytes() == policies[2]
     assert (folder / "0/manifest.json").read_bytes() == finished
     assert json.loads((folder / "1/manifest.json").read_text())["status"] == "finished"
-    assert (folder / "1/policy.safetensors").exists()
+    assert (folder / "1/policy.safetensors").read_bytes() == policies[1]
     assert out.count("3 jobs by validation score") == 1
     code, _, err = command(train, "resume=outputs/tiny/many", "seed=9")
     assert code == 2
@@ -152,31 +169,31 @@ def test_a_multirun_makes_and_ranks_one_run_for_each_point_and_goes_on_with_what
 
 
 def test_the_risk_module_can_stand_inside_training(command, tmp_path):
-    code, _, err = command(train, *TINY, RUN, "risk=conservative", "risk.in_training=true")
+    code, _, err = command(train, *TINY, SHORT, RUN, "risk=conservative", "risk.in_training=true")
     assert (code, err) == (0, "")
     again = tmp_path / "outputs/tiny/day/run"
-    assert command(train, f"resume={again}")[0] == 0
+    assert command(train, f"resume={again}", "total_timesteps=256")[0] == 0
 
 
 def test_patience_stops_a_run_that_no_longer_improves(command, tmp_path):
     impatient = ("total_timesteps=100000", "callbacks.patience=2", "callbacks.validate_every=128")
-    code, _, _ = command(train, *TINY, *impatient, RUN)
+    code, _, _ = command(train, *TINY, *impatient, "agent.learning_rate=1e-30", RUN)
     assert code == 0
     run = tmp_path / "outputs/tiny/day/run"
     assert (
         "stopping: no better validation Sharpe in 2 evaluations" in (run / "train.log").read_text()
     )
-    assert json.loads((run / "manifest.json").read_text())["steps"] < 100_000
+    # Scored after the first three rollouts, and stopped at the first step of the next.
+    assert json.loads((run / "manifest.json").read_text())["steps"] == 3 * 128 + 4
 
 
-def test_production_warns_when_yahoo_cannot_be_reached(command, tmp_path, monkeypatch):
+def test_a_run_warns_when_yahoo_cannot_be_reached(command, tmp_path, monkeypatch):
     def unreachable(*_):
         raise InputError("Yahoo Finance gave no data (asked for ^GSPC)", "Use data=sp500")
 
     monkeypatch.setattr(sources, "load_yahoo", unreachable)
     tiny = [text for text in TINY if not text.startswith("data")]
-    small = ("total_timesteps=128", "pretrain.updates=3", *TINY_WORLDS[:3])
-    code, out, _ = command(train, "+exp=production", *tiny, *small, RUN)
+    code, out, _ = command(train, "data=yahoo_or_sp500", *tiny, SHORT, *FEW_YEARS, RUN)
     assert code == 0
     assert "FALLBACK" in out
     run = tmp_path / "outputs/tiny/day/run"
@@ -195,13 +212,13 @@ def test_production_warns_when_yahoo_cannot_be_reached(command, tmp_path, monkey
 def test_a_run_that_ended_beyond_its_steps_resumes_to_the_same_weights(command, tmp_path):
     """Rollouts are whole: the last one may go beyond total_timesteps."""
     run = tmp_path / "outputs/tiny/day/run"
-    assert command(train, *TINY, "total_timesteps=500", RUN)[0] == 0
+    assert command(train, *TINY, "total_timesteps=100", RUN)[0] == 0
     weights = (run / "policy.safetensors").read_bytes()
     (run / "policy.safetensors").unlink()
     assert command(train, "resume=outputs/tiny/day/run")[0] == 0
     assert (run / "policy.safetensors").read_bytes() == weights
     manifest = json.loads((run / "manifest.json").read_text())
-    assert (manifest["status"], manifest["steps"]) == ("finished", 512)
+    assert (manifest["status"], manifest["steps"]) == ("finished", 128)
 
 
 def test_a_folder_that_holds_a_run_is_not_written_over(command, finished_run):
@@ -212,9 +229,11 @@ def test_a_folder_that_holds_a_run_is_not_written_over(command, finished_run):
     assert before == {path: path.read_bytes() for path in finished_run.rglob("*") if path.is_file()}
 
 
-def test_damaged_checkpoints_are_passed_over_loudly_and_never_all_ignored(command, tmp_path):
+def test_damaged_checkpoints_are_passed_over_loudly_and_never_all_ignored(
+    command, finished_run, tmp_path
+):
     run = tmp_path / "outputs/tiny/day/run"
-    assert command(train, *TINY, RUN)[0] == 0
+    shutil.copytree(finished_run.parents[2], tmp_path / "outputs")
     saved = list_checkpoints(run / "checkpoints")
     (saved[-1] / "state.json").write_text("{}")
     code, out, _ = command(train, "resume=outputs/tiny/day/run")
@@ -231,7 +250,7 @@ def test_paths_may_hold_any_character(command, tmp_path, monkeypatch):
     odd = tmp_path / "été, it's (1) run"
     odd.mkdir()
     monkeypatch.chdir(odd)
-    assert command(train, *TINY, "total_timesteps=128", "hydra.run.dir=outputs/a b/é")[0] == 0
+    assert command(train, *TINY, SHORT, "hydra.run.dir=outputs/a b/é")[0] == 0
     code, _, err = command(train, "resume=outputs/a b/é")
     assert (code, err) == (0, "")
 

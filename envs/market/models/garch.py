@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -85,7 +86,7 @@ def _check_fit(history: PanelHistory, stop: int) -> None:
 
 def _fit_to(assets: tuple[str, ...], excess: FloatArray, mean: FloatArray) -> GarchFit:
     """The fit to excess returns (S, A), with that mean."""
-    fits = [_fit_one(asset, excess[:, at]) for at, asset in enumerate(assets)]
+    fits = [_fit_one(asset, excess[:, at].tobytes()) for at, asset in enumerate(assets)]
     omega, alpha, gamma, beta, ceiling = np.array([parameters for parameters, _ in fits]).T
     variance = excess.var(axis=0)
     return GarchFit(
@@ -151,10 +152,12 @@ def following_variance(fit: GarchFit, shock: FloatArray, variance: FloatArray) -
     return following
 
 
-def _fit_one(asset: str, excess: FloatArray) -> tuple[tuple[float, ...], FloatArray]:
-    """(omega, alpha, gamma, beta, highest h) and the standardised residuals, (S,)."""
+@lru_cache(maxsize=64)  # worlds are drawn again and again after the same years
+def _fit_one(asset: str, content: bytes) -> tuple[tuple[float, ...], FloatArray]:
+    """(omega, alpha, gamma, beta, highest h) and the standardised residuals (S,) of returns."""
     from arch import arch_model  # brings statsmodels along, which other sources do not need
 
+    excess = np.frombuffer(content)
     spread = excess.std()
     # The optimiser needs numbers near 1; alpha, gamma and beta do not depend on the scale.
     model = arch_model(excess / spread, mean="Constant", vol="GARCH", p=1, o=1, q=1, rescale=False)
@@ -170,7 +173,7 @@ def _fit_one(asset: str, excess: FloatArray) -> tuple[tuple[float, ...], FloatAr
     highest = float(np.asarray(result.conditional_volatility).max()) ** 2 * scale
     alpha, gamma, beta = (float(result.params[f"{name}[1]"]) for name in ("alpha", "gamma", "beta"))
     parameters = (float(result.params["omega"]) * scale, alpha, gamma, beta, highest)
-    return parameters, residuals / residuals.std()
+    return parameters, readonly(residuals / residuals.std())
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ import sys
 import time
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,26 +12,7 @@ from conf.errors import InputError
 from experiments import ablate, monte_carlo, sweep, walk_forward
 from experiments.runs.parallel import Workers, open_workers, parallel_settings, run_tasks
 from tests.experiments.conftest import TINY
-
-
-def drawn(seed: int) -> np.ndarray:
-    """A product whose last bits depend on the number of threads, and a draw of torch."""
-    torch.manual_seed(seed)
-    weights = torch.randn(64, 64)
-    return (weights @ weights).numpy()
-
-
-def killed_once(task: tuple[int, str]) -> np.ndarray:
-    """The worker that has the task is killed the first time."""
-    seed, marker = task
-    if marker:
-        try:
-            os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            pass
-        else:
-            os.kill(os.getpid(), signal.SIGKILL)
-    return drawn(seed)
+from tests.experiments.runs.tasks import drawn, killed_once
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

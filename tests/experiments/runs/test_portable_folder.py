@@ -16,6 +16,7 @@ from tests.experiments.conftest import TINY
 from tests.markets import random_walk
 
 RUN = "outputs/tiny/day/run"
+ONE = "total_timesteps=128"  # rollout
 
 
 def texts_of(folder):
@@ -46,7 +47,7 @@ def test_a_run_folder_carries_no_place_host_or_process_away(command, prices, tmp
     monkeypatch.setattr(socket, "gethostname", lambda: "host-of-jane")
     tiny = [text for text in TINY if not text.startswith("data")]
     code, _, err = command(
-        train, *tiny, "data=csv", f"data.path={prices}", f"hydra.run.dir={tmp_path / RUN}"
+        train, *tiny, ONE, "data=csv", f"data.path={prices}", f"hydra.run.dir={tmp_path / RUN}"
     )
     assert (code, err) == (0, "")
     assert command(evaluate, f"run={RUN}", "resamples=100", "split=test")[0] == 0
@@ -60,7 +61,7 @@ def test_a_run_folder_carries_no_place_host_or_process_away(command, prices, tmp
         "config.yaml",
         "overrides.yaml",
     }
-    assert command(train, f"resume={RUN}", "total_timesteps=640")[0] == 0
+    assert command(train, f"resume={RUN}", "total_timesteps=256")[0] == 0
 
 
 def test_the_loser_of_a_race_for_a_folder_writes_nothing(command, tmp_path):
@@ -90,7 +91,7 @@ def test_days_that_the_agent_has_met_are_known_by_content_and_dates(command, pri
         close=other.close[0], open=other.close[0], high=other.close[0], low=other.close[0]
     )[200:480].to_csv("other.csv", index=False)
     code, _, err = command(
-        train, *tiny, "data=csv", "data.path=known.csv", *splits, f"hydra.run.dir={RUN}"
+        train, *tiny, ONE, "data=csv", "data.path=known.csv", *splits, f"hydra.run.dir={RUN}"
     )
     assert (code, err) == (0, "")
 

@@ -1,6 +1,7 @@
 """A resumed run may be made longer and go on on another device; the manifest says so."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -8,10 +9,12 @@ import torch
 from experiments import train
 from experiments.runs.config import config_hash
 from experiments.runs.record import load_run_config
-from tests.experiments.conftest import TINY
+from experiments.runs.settings import run_settings
+from experiments.runs.training import TrainingJob, _inexact_because
+from tests.experiments.conftest import TINY, _call
 
 RUN = "outputs/tiny/day/run"
-SHORT = (*TINY, "total_timesteps=256", f"hydra.run.dir={RUN}")
+SHORT = (*TINY, "experiment=tiny", "total_timesteps=256", f"hydra.run.dir={RUN}")
 POLICIES = ("policy.safetensors", "best/policy.safetensors")
 
 
@@ -19,19 +22,34 @@ def manifest_of(run):
     return json.loads((run / "manifest.json").read_text())
 
 
-def made_on_a_gpu(run):
-    """The run folder as a machine with a GPU would have left it."""
-    config = json.loads((run / "config.json").read_text()) | {"device": "cuda"}
+@pytest.fixture(scope="module")
+def short_outputs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("short")
+    _call(train, root, *SHORT)
+    return root / "outputs"
+
+
+@pytest.fixture
+def run(short_outputs, tmp_path):
+    """A finished run of 256 steps to go on with."""
+    shutil.copytree(short_outputs, tmp_path / "outputs")
+    return tmp_path / RUN
+
+
+def made_with(run, path, value):
+    """The run folder as with another value of a setting, by which its 256 steps do not differ."""
+    config = json.loads((run / "config.json").read_text())
+    *groups, name = path.split(".")
+    own = config
+    for group in groups:
+        own = own[group]
+    own[name] = value
     (run / "config.json").write_text(json.dumps(config))
     manifest = manifest_of(run) | {"config_hash": config_hash(config)}
     (run / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_a_run_made_longer_equals_one_that_was_longer_from_the_start(
-    command, finished_run, tmp_path
-):
-    run = tmp_path / RUN
-    assert command(train, *SHORT, "experiment=tiny")[0] == 0
+def test_a_run_made_longer_equals_one_that_was_longer_from_the_start(command, finished_run, run):
     assert command(train, f"resume={RUN}", "total_timesteps=512")[::2] == (0, "")
     for name in POLICIES:
         assert (run / name).read_bytes() == (finished_run / name).read_bytes(), name
@@ -51,18 +69,27 @@ def test_a_run_made_longer_equals_one_that_was_longer_from_the_start(
     assert manifest_of(run)["changes"] == manifest["changes"]
 
 
+def test_what_depends_on_the_total_is_said(command, run):
+    made_with(run, "callbacks.validate_every", 10_000)
+    assert command(train, f"resume={RUN}", "total_timesteps=384")[::2] == (0, "")
+    because = manifest_of(run)["changes"][0]["inexact_because"]
+    assert "the policy of step 256 was scored" in because
+
+
 @pytest.mark.parametrize(
-    ("settings", "reason"),
+    ("setting", "value", "reason"),
     [
-        (["agent.learning_rate_end=1e-4"], "the learning rate falls with total_timesteps"),
-        (["agent.ent_coef={start:0.1,end:0}"], "ent_coef changes with total_timesteps"),
-        (["callbacks.validate_every=10000"], "the policy of step 256 was scored"),
+        ("learning_rate_end", 1e-4, "the learning rate falls with total_timesteps"),
+        ("ent_coef", {"start": 0.1, "end": 0.0}, "ent_coef changes with total_timesteps"),
     ],
 )
-def test_what_depends_on_the_total_is_said(command, tmp_path, settings, reason):
-    assert command(train, *SHORT, *settings)[0] == 0
-    assert command(train, f"resume={RUN}", "total_timesteps=512")[0] == 0
-    assert reason in manifest_of(tmp_path / RUN)["changes"][0]["inexact_because"]
+def test_schedules_that_depend_on_the_total_are_said(short_outputs, setting, value, reason):
+    config = load_run_config(short_outputs / "tiny/day/run")
+    config["agent"][setting] = value
+    job = TrainingJob(
+        short_outputs, config, run_settings(config), None, resumed=True, allow_inexact=False
+    )
+    assert reason in _inexact_because(job, None, None)
 
 
 STAIRS = ("agent.learning_rate=[[0,1e-3],[200,1e-4]]", "agent.batch_size=[[0,32],[300,64]]")
@@ -105,11 +132,7 @@ def test_stairs_of_absolute_steps_do_not_depend_on_the_total(command, tmp_path, 
         ("seed=3", "'seed=3' was given together with resume="),
     ],
 )
-def test_other_changes_are_refused_and_leave_the_run_as_it_is(
-    command, argument, complaint, tmp_path
-):
-    assert command(train, *SHORT)[0] == 0
-    run = tmp_path / RUN
+def test_other_changes_are_refused_and_leave_the_run_as_it_is(command, argument, complaint, run):
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     code, _, err = command(train, f"resume={RUN}", argument)
     assert (code, err.count("\n")) == (2, 1)
@@ -118,15 +141,13 @@ def test_other_changes_are_refused_and_leave_the_run_as_it_is(
 
 
 @pytest.mark.parametrize("argument", ["allow_inexact_resume=true", "device=cpu"])
-def test_a_run_made_on_a_gpu_goes_on_without_one(command, tmp_path, monkeypatch, argument):
+def test_a_run_made_on_a_gpu_goes_on_without_one(command, run, monkeypatch, argument):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert command(train, *SHORT)[0] == 0
-    run = tmp_path / RUN
-    made_on_a_gpu(run)
-    code, _, err = command(train, f"resume={RUN}", "total_timesteps=512")
+    made_with(run, "device", "cuda")
+    code, _, err = command(train, f"resume={RUN}", "total_timesteps=384")
     assert code == 2
     assert "Go on with device=cpu beside resume=" in err
-    assert command(train, f"resume={RUN}", argument, "total_timesteps=512")[0] == 0
+    assert command(train, f"resume={RUN}", argument, "total_timesteps=384")[0] == 0
     (change,) = manifest_of(run)["changes"]
     assert (change["from"]["device"], change["to"]["device"]) == ("cuda", "cpu")
     assert "device" in change["inexact_because"]
@@ -134,12 +155,10 @@ def test_a_run_made_on_a_gpu_goes_on_without_one(command, tmp_path, monkeypatch,
     assert manifest_of(run)["status"] == "finished"
 
 
-def test_a_kill_between_manifest_and_configuration_loses_nothing(command, tmp_path):
-    assert command(train, *SHORT)[0] == 0
-    run = tmp_path / RUN
+def test_a_kill_between_manifest_and_configuration_loses_nothing(command, run):
     former = (run / "config.json").read_bytes()
-    assert command(train, f"resume={RUN}", "total_timesteps=512")[0] == 0
+    assert command(train, f"resume={RUN}", "total_timesteps=384")[0] == 0
     (run / "config.json").write_bytes(former)
-    assert load_run_config(run)["total_timesteps"] == 512
+    assert load_run_config(run)["total_timesteps"] == 384
     assert command(train, f"resume={RUN}")[0] == 0
-    assert json.loads((run / "config.json").read_text())["total_timesteps"] == 512
+    assert json.loads((run / "config.json").read_text())["total_timesteps"] == 384

@@ -14,7 +14,10 @@ from tests.experiments.conftest import TINY
 
 RUN = "outputs/tiny/day/run"
 # No checkpoint is due for long: what an interrupted run goes on from was saved on interruption.
-LONG = (*TINY, "total_timesteps=200000", "callbacks.checkpoint_every=150000")
+LONG = (
+    *(*TINY, "total_timesteps=200000"),
+    *("callbacks.checkpoint_every=150000", "callbacks.validate_every=128"),
+)
 ROOT = Path(__file__).parents[3]
 
 
@@ -65,10 +68,15 @@ def test_a_signal_saves_the_last_rollout_and_says_how_to_go_on(tmp_path, number,
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+    ("number", "delays"),
+    [
+        (signal.SIGINT, (0.8, 2.2)),
+        pytest.param(signal.SIGINT, (0.3, 1.5), marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, (0.3, 0.8, 1.5, 2.2), marks=pytest.mark.slow),
+    ],
 )
-def test_a_signal_while_the_command_starts_gives_no_traceback(tmp_path, number):
-    for delay in (0.3, 0.8, 1.5, 2.2):
+def test_a_signal_while_the_command_starts_gives_no_traceback(tmp_path, number, delays):
+    for delay in delays:
         process = start(tmp_path, *LONG, f"hydra.run.dir=outputs/{number}-{delay}")
         time.sleep(delay)
         for _ in range(3):

@@ -143,9 +143,10 @@ def _append(ledger: Path, writer: int) -> None:
         record(ledger, trial(f"sweep/{writer}/{i}"))
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_many_processes_lose_no_row(tmp_path):
     ledger = tmp_path / "outputs" / "trials.jsonl"
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")  # an interpreter of its own takes seconds
     writers = [context.Process(target=_append, args=(ledger, n)) for n in range(2)]
     for writer in writers:
         writer.start()

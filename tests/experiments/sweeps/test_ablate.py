@@ -7,19 +7,21 @@ import pytest
 
 import conf
 from conf.errors import InputError
+from conf.settings import build_settings
 from experiments import ablate
 from experiments.runs.record import load_manifest, load_run_config
 from experiments.sweeps import ablation, search
+from experiments.sweeps.ablation import AblationSettings
 from tests.experiments.conftest import TINY
 
 # One asset rises and one falls; without a technique PPO learns next to nothing.
 MARKET = (
-    *("+exp=allocation", "experiment=tiny", "data.assets=2", "data.paths=1", "data.sessions=800"),
+    *("+exp=allocation", "experiment=tiny", "data.assets=2", "data.paths=1", "data.sessions=500"),
     *("data.gbm.drift=[1.2,-0.8]", "data.gbm.vol_annual=0.2", "env.episode.sessions=40"),
     *("reward.weights.portfolio_return=100", "reward.weights.deep_drawdown=0"),
 )
 AGENT = (
-    *("num_envs=4", "total_timesteps=512", "agent.rollout_steps=256", "agent.batch_size=64"),
+    *("num_envs=4", "total_timesteps=256", "agent.rollout_steps=256", "agent.batch_size=64"),
     *("agent.net_arch=[8]", "agent.learning_rate=1e-6", "agent.reward_scale=1"),
     *("agent.n_epochs=20", "agent.log_std_init=0.5"),
     *("callbacks.checkpoint_every=256", "callbacks.validate_every=100000"),
@@ -48,7 +50,7 @@ def test_planted_techniques_are_classed_right(command, tmp_path, monkeypatch):
         monkeypatch.setattr(search, "train_in", train_some)
 
     stop_after(4)
-    code, _, err = command(ablate, *MARKET, *AGENT, HERE, USEFUL, USELESS, "seeds=[0,1,2,3]")
+    code, _, err = command(ablate, *MARKET, *AGENT, HERE, USEFUL, USELESS, "seeds=[0,1,2]")
     assert (code, err.splitlines()[-1]) == (
         130,
         f"interrupted. Go on with: python -m experiments.ablate resume={FOLDER}",
@@ -72,7 +74,7 @@ def test_planted_techniques_are_classed_right(command, tmp_path, monkeypatch):
     assert "Of 2 techniques 1 help, 0 hurt, and of 1 neither is shown" in page
 
     # Paired: the same seed on both sides, and only the technique differs; all from a cold start.
-    for seed in (0, 3):
+    for seed in (0, 2):
         without, with_it = (
             load_run_config(tmp_path / FOLDER / f"{arm}-{seed}") for arm in ("without", "useful")
         )
@@ -85,11 +87,11 @@ def test_planted_techniques_are_classed_right(command, tmp_path, monkeypatch):
     scores = [
         [
             json.loads((tmp_path / FOLDER / f"{arm}-{seed}/best/validation.json").read_text())
-            for seed in range(4)
+            for seed in range(3)
         ]
         for arm in ("without", "useful")
     ]
-    by_hand = sum(b["score"] - a["score"] for a, b in zip(*scores, strict=True)) / 4
+    by_hand = sum(b["score"] - a["score"] for a, b in zip(*scores, strict=True)) / 3
     assert useful["difference"] == pytest.approx(by_hand)
     assert load_manifest(tmp_path / FOLDER / "useful-0")["status"] == "finished"
 
@@ -165,7 +167,7 @@ TECHNIQUES = sorted(
 
 
 def test_every_technique_of_the_files_can_be_trained_in_quickstart(command, tmp_path, monkeypatch):
-    """But those of years, which simulated worlds do not have."""
+    """But those of years, which simulated worlds do not have: their days are made up."""
     opened = []
 
     def stop(begun, *_):
@@ -189,17 +191,13 @@ def test_every_technique_of_the_files_can_be_trained_in_quickstart(command, tmp_
     assert opened.pop().arms == ("without", *of_tqc)
     command(ablate, "techniques=[curriculum_years]", "seeds=[7,8]", "hydra.run.dir=outputs/years")
     assert opened[1].settings.seeds == (7, 8)
-    elsewhere = "hydra.run.dir=outputs/elsewhere"  # two in a second would share a folder
-    _, _, err = command(ablate, "+exp=quickstart", "techniques=[curriculum_years]", elsewhere)
-    assert "technique curriculum_years: a curriculum of years was given for simulated worlds" in err
 
 
-@pytest.mark.parametrize("seeds", ["[0]", "[1,1]", "[-1,0]", "3"])
-def test_seeds_have_to_be_two_different_ones(command, seeds, tmp_path):
-    code, _, err = command(ablate, *MARKET, *AGENT, USEFUL, f"seeds={seeds}")
-    assert (code, err.count("\n")) == (2, 1)
-    assert "seed" in err
-    assert not list(tmp_path.rglob("*.json"))
+@pytest.mark.parametrize("seeds", [[0], [1, 1], [-1, 0], 3])
+def test_seeds_have_to_be_two_different_ones(seeds):
+    techniques = {"useful": {"description": "a", "overrides": ["agent.gamma=0.6"]}}
+    with pytest.raises(InputError, match="seed"):
+        build_settings(AblationSettings, {"techniques": techniques, "seeds": seeds}, "ablate")
 
 
 def test_an_ablation_keeps_its_settings(command, tmp_path):
