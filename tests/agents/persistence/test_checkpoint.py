@@ -322,7 +322,7 @@ def test_a_forged_state_restores_or_is_one_error(tmp_path):
     original = capture(model, callbacks)
     rng = np.random.default_rng(2)
     messages = []
-    for _ in range(300):
+    for _ in range(150):
         values = json.loads(json.dumps(original.values))
         del values["fingerprint"]
         place = values
@@ -338,7 +338,7 @@ def test_a_forged_state_restores_or_is_one_error(tmp_path):
         except InputError as error:
             messages.append(str(error))
         restore(original, model, callbacks)
-    assert len(messages) > 100
+    assert len(messages) > 50
     assert not any("\n" in message for message in messages)
 
 
