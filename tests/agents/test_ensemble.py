@@ -45,12 +45,12 @@ def make(policy, seed, action=ACTION, **options):
     return made
 
 
-def walk(policy, steps=50, paths=4):
+def walk(policy, steps=20, paths=4):
     """Deterministic actions (steps, paths, A), the state carried and at times begun anew."""
     rng, state, actions = np.random.default_rng(0), None, []
     for step in range(steps):
         observation = rng.normal(size=(paths, 7)).astype(np.float32)
-        starts = np.full(paths, step == 0) | (rng.random(paths) < 0.05)
+        starts = np.full(paths, step == 0) | (rng.random(paths) < 0.1)
         action, state = policy.predict(observation, state, starts, deterministic=True)
         actions.append(action)
     return np.stack(actions)
@@ -65,9 +65,9 @@ def value(policy, observation, starts):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_merged_policy_acts_as_the_average_at_every_step(tmp_path, kind):
     policy, options = KINDS[kind]
-    members = [make(policy, seed, **options) for seed in range(5)]
+    members = [make(policy, seed, **options) for seed in range(3)]
     merged = merge_policies(members)
-    assert merged.lstm_actor.hidden_size == 40
+    assert merged.lstm_actor.hidden_size == 24
     averages = np.mean([walk(member) for member in members], axis=0)
     assert averages.std(axis=0).min() > 0.02
     np.testing.assert_allclose(walk(merged), averages, atol=1e-6)
@@ -122,7 +122,7 @@ def test_no_average_of_heads_is_one_of_weights(kind):
 
 def test_too_many_members_and_none_are_refused():
     with pytest.raises(InputError, match="lstm_hidden_size"):
-        merge_policies([make(MaskedMlpLstmPolicy, 0, lstm_hidden_size=2048)] * 3)
+        merge_policies([make(MaskedMlpLstmPolicy, 0)] * 513)
     for empty in (merge_policies, AveragingPolicy):
         with pytest.raises(InputError, match="no policies"):
             empty([])

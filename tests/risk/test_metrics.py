@@ -58,7 +58,7 @@ def days(count: int) -> np.ndarray:
 
 @pytest.mark.parametrize("measure", ON_RETURNS.values(), ids=ON_RETURNS.keys())
 @given(batches)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_a_batch_is_measured_as_one_by_one(measure: Callable[[Any], Any], batch: Any) -> None:
     together = measure(batch)
     assert together.shape == batch.shape[:1]

@@ -301,13 +301,13 @@ def test_other_chains_give_the_nearest_strikes_of_the_shortest_maturity():
 @pytest.mark.parametrize("roll", ["expiry", "daily"])
 @pytest.mark.parametrize("surface", [FlatSurface(), VixSurface()], ids=["flat", "vix"])
 def test_all_run_on_every_market_with_and_without_the_risk_module(roll, surface):
-    history = wandering(sessions=130)
+    history = wandering(sessions=95)  # a month, and the options' expiry
     bench = Bench(history, surface, start=70, chain={"roll": roll}, costs={"kind": "realistic"})
     for name in NAMES:
         for risk in (None, RiskSettings()):
             backtest = bench.run(name, risk)
             assert np.isfinite(backtest.equity).all()
-            assert backtest.equity.shape == (1, 60)
+            assert backtest.equity.shape == (1, 25)
             traded = name not in ("cash",)
             assert bool(backtest.traded.sum() > 0) == traded
 

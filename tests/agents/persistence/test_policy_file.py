@@ -463,7 +463,7 @@ def test_a_mutated_file_loads_identically_or_is_one_error(saved, copy, place, re
     expected = act(load_policy(saved).policy)
     original = {name: (saved / name).read_bytes() for name in (WEIGHTS, DESCRIPTION)}
     refused = []
-    for _ in range(150):
+    for _ in range(75):
         for name, content in original.items():
             (copy / name).write_bytes(content)
         if not resign:
@@ -480,5 +480,5 @@ def test_a_mutated_file_loads_identically_or_is_one_error(saved, copy, place, re
         if not resign:
             assert loaded.metadata == METADATA
             assert np.array_equal(act(loaded.policy), expected)
-    assert len(refused) > 40
+    assert len(refused) > 20
     assert not any("\n" in message for message in refused)

@@ -21,7 +21,7 @@ OBS, ACTION = spaces.Box(-np.inf, np.inf, (5,)), spaces.Box(-1.0, 1.0, (4,))
 MATRIX = [[-1.0, -1.0, 0.0, 0.0], [1.0, 0.0, 0.5, 0.0]]
 LSTM = {"lstm_hidden_size": 6, "n_lstm_layers": 2, "net_arch": [5]}
 NAMES = ("short_straddle", "short_strangle", "long_wings")
-SMALL = {"rollout_steps": 16, "batch_size": 8, "net_arch": (5,), "basis": NAMES}
+SMALL = {"rollout_steps": 16, "batch_size": 8, "n_epochs": 2, "net_arch": (5,), "basis": NAMES}
 AGENTS = {
     "ppo": PPOSettings(**SMALL),
     "recurrent": RecurrentPPOSettings(**SMALL, lstm_hidden_size=6),

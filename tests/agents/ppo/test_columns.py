@@ -28,7 +28,7 @@ from tests.markets import kernel_of, options_of, random_walk
 
 BLOCKS = {"extra_blocks": ["volatility", "term_structure"]}
 FEW = ("volatility_20d", "30D_Call_1.00.moneyness", "*D_Call_1.00.time", "vix_level", "skew")
-SMALL = {"rollout_steps": 16, "batch_size": 8, "net_arch": (5,)}
+SMALL = {"rollout_steps": 16, "batch_size": 8, "n_epochs": 2, "net_arch": (5,)}
 AGENTS = {
     "ppo": PPOSettings(**SMALL, features=FEW),
     "recurrent": RecurrentPPOSettings(**SMALL, lstm_hidden_size=6, features=FEW),

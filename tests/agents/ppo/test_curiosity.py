@@ -67,7 +67,7 @@ def test_it_looks_at_the_books_own_features_unless_told_otherwise():
         looked_at(features, ["rsj"])
 
 
-def shares(find, rows=1200):
+def shares(find, rows=600):
     """The error at first and at last, means of a twentieth of the steps."""
     errors = [find().mean() for _ in range(rows)]
     return np.mean(errors[: rows // 20]), np.mean(errors[-rows // 20 :])

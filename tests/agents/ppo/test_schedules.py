@@ -71,8 +71,15 @@ def model_of(options, env):
     return build_agent(options, env, 5, "cpu")
 
 
-@pytest.mark.parametrize("env", [DriftEnv, SimplexDriftEnv])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "env"),
+    [
+        ("recurrent_ppo", DriftEnv),
+        ("recurrent_ppo", SimplexDriftEnv),
+        ("recurrent_ppo_stock", DriftEnv),
+        ("ppo", SimplexDriftEnv),
+    ],
+)
 def test_every_update_uses_its_values_and_a_resumed_run_ends_with_equal_weights(
     kind, env, tmp_path
 ):

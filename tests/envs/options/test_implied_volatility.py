@@ -23,7 +23,7 @@ from envs.options.implied_volatility import implied_volatility
     dividend=st.floats(-0.05, 0.15),
     is_call=st.booleans(),
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_round_trip(
     strike: float, tau: float, vol: float, rate: float, dividend: float, is_call: bool
 ) -> None:
@@ -36,7 +36,7 @@ def test_round_trip(
 
 
 @given(moneyness=st.floats(0.0, 3.0), deviation=st.floats(0.002, 6.0), put=st.booleans())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_out_of_the_money_even_tiny_prices_hold_the_full_volatility(
     moneyness: float, deviation: float, put: bool
 ) -> None:

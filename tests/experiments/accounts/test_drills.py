@@ -72,7 +72,7 @@ def drill(play, tested, folder, seed, sessions, decide="close"):
 
 @pytest.mark.parametrize("decide", ["close", "after_close"])
 def test_a_broker_full_of_faults(play, tested, tmp_path, decide):
-    drill(play, tested, tmp_path, 1, 8, decide)
+    drill(play, tested, tmp_path, 1, 6, decide)
 
 
 @pytest.mark.slow

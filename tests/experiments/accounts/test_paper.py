@@ -76,6 +76,7 @@ def test_a_process_that_dies_at_any_event_is_followed_by_one_that_goes_on(
     class Killed(Exception):
         pass
 
+    play(tmp_path / "before", tested, 1, broker={"kind": "simulated"})
     for moment in range(0, 40, 3):
         folder, left = tmp_path / str(moment), [moment]
 
@@ -85,7 +86,7 @@ def test_a_process_that_dies_at_any_event_is_followed_by_one_that_goes_on(
             left[0] -= 1
             return append(store, kind, content)
 
-        play(folder, tested, 1, broker={"kind": "simulated"})
+        shutil.copytree(tmp_path / "before", folder)
         monkeypatch.setattr(EventStore, "append", counted)
         history = tested.setup.history.sessions(0, tested.setup.history.num_sessions - 58)
         with open_store(folder) as store:

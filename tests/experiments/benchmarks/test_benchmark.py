@@ -133,7 +133,7 @@ BAD = {
 
 @pytest.mark.parametrize("argument", BAD)
 def test_a_mistake_is_one_line_and_code_2(command, tmp_path, argument):
-    code, _, err = command(benchmark, *SMALL, argument)
+    code, _, err = command(benchmark, *SMALL, "rows=[training]", argument)
     assert code == 2
     assert BAD[argument] in err
     assert err.count("\n") == 1

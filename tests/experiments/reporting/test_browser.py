@@ -8,7 +8,7 @@ import pytest
 
 from experiments.reporting.page import render
 from experiments.statistics.verdict import Outcome
-from tests.experiments.reporting.pictures import report
+from tests.experiments.reporting.pictures import all_charts, report
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -35,6 +35,14 @@ def browser():
 def file(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(render(report()), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def short_file(tmp_path_factory) -> Path:
+    """A page of two charts, where it matters little what they show."""
+    path = tmp_path_factory.mktemp("short") / "report.html"
+    path.write_text(render(report(all_charts()[:2])), encoding="utf-8")
     return path
 
 
@@ -114,8 +122,8 @@ def test_markup_in_figure_labels_is_shown_as_text(visit):
     assert "call 30d <script>" in labels
 
 
-def test_the_page_prints_without_navigation(browser, file):
-    visit = Visit(browser, file, SCREENS["laptop"])
+def test_the_page_prints_without_navigation(browser, short_file):
+    visit = Visit(browser, short_file, SCREENS["laptop"])
     page = visit.page
     page.emulate_media(media="print")
     assert not page.is_visible(".toc")
@@ -127,20 +135,20 @@ def test_the_page_prints_without_navigation(browser, file):
     page.close()
 
 
-def test_a_browser_without_decompression_names_the_png_files(browser, file):
+def test_a_browser_without_decompression_names_the_png_files(browser, short_file):
     page = browser.new_page()
     page.add_init_script("delete window.DecompressionStream")
-    page.goto(file.as_uri())
+    page.goto(short_file.as_uri())
     page.wait_for_selector("html[data-failed]", state="attached", timeout=60_000)
     assert page.is_visible("#unable")
     assert "equity.png" in page.inner_text("#plot-equity")
     page.close()
 
 
-def test_without_scripts_the_page_names_the_png_files(browser, file):
+def test_without_scripts_the_page_names_the_png_files(browser, short_file):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto(file.as_uri())
+    page.goto(short_file.as_uri())
     assert "PNG images" in page.inner_text("noscript")
     assert page.is_visible(".verdict")
     context.close()

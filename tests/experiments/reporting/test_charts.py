@@ -1,4 +1,5 @@
 import json
+from itertools import product
 
 import numpy as np
 import plotly.graph_objects as go
@@ -39,12 +40,17 @@ SERIES = {
 }
 
 
+ON_AXES = ("line", "lying", "heatmap")  # values up, along and in colour
+
+
 def chart_of(*series, **panel):
     return Chart("k", "Title", (Panel("y, units", series, **panel),), height=300)
 
 
-@pytest.mark.parametrize("unit", ["percent", "number", "dollars"])
-@pytest.mark.parametrize("kind", SERIES)
+@pytest.mark.parametrize(
+    ("kind", "unit"),
+    [*((kind, "number") for kind in SERIES), *product(ON_AXES, ("percent", "dollars"))],
+)
 def test_both_renderers_draw_every_kind_of_series(kind, unit):
     marks = (Mark("y", 0.5, "limit"), Mark("y", 0.0, dash=False))
     chart = chart_of(SERIES[kind], unit=unit, marks=marks)

@@ -175,10 +175,10 @@ def test_no_book_beats_cash_where_the_market_is_fair(models: dict[str, FittedMod
     free = replace(OptionPortfolioSettings(), costs={"kind": "flat", "rate_bps": 0.0})
     fair_settings = replace(settings(FlatSurface()), env=free, risk=RiskSettings(enabled=False))
     policy, beside = RandomPolicy(20, 1), ("put_write",)
-    years = simulate_years([fair], policy, beside, fair_settings, 250, 3, Workers())[0].books
+    years = simulate_years([fair], policy, beside, fair_settings, 120, 3, Workers())[0].books
     for name in ("policy", "put_write", "buy_and_hold"):
         excess = years[name].total_return - years["cash"].total_return
-        assert abs(excess.mean()) < 4 * excess.std() / np.sqrt(250), name
+        assert abs(excess.mean()) < 4 * excess.std() / np.sqrt(120), name
 
 
 def test_years_do_not_depend_on_the_number_of_processes_nor_on_the_other_models(
@@ -272,7 +272,7 @@ def test_no_number_is_cut_off_at_80_columns(models: dict[str, FittedModel]) -> N
 
 def test_monte_carlo_of_a_run(command, finished_run, tmp_path) -> None:
     run = shutil.copytree(finished_run, tmp_path / "run")
-    arguments = (f"run={run}", "paths=6", "models=[bootstrap,gbm]")
+    arguments = (f"run={run}", "paths=6", "models=[bootstrap,gbm]", "jobs=1")
     code, out, err = command(monte_carlo, *arguments)
     assert code == 0, err
     result = json.loads((run / "monte_carlo" / "monte_carlo.json").read_text())
@@ -288,10 +288,6 @@ def test_monte_carlo_of_a_run(command, finished_run, tmp_path) -> None:
     assert (run / "monte_carlo" / "returns_gbm.png").stat().st_size > 1000
     assert "Real days in blocks" in (run / "monte_carlo" / "report.html").read_text()
     assert "6 years" in out
-    again = command(monte_carlo, *arguments, "report=false", "jobs=1")
-    assert again[0] == 0
-    second = json.loads((run / "monte_carlo" / "monte_carlo.json").read_text())
-    assert second["models"]["gbm"]["books"] == books
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_numbers_are_those_of_scipy():
     assert effect.p_value == effect.p_adjusted == pytest.approx(expected.pvalue)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(3))
 def test_holms_correction_is_that_of_statsmodels(seed):
     p_values = np.random.default_rng(seed).uniform(size=7) ** 3
     assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
@@ -79,11 +79,11 @@ def test_a_ruined_seed_is_not_left_out_of_a_verdict():
 def test_useless_techniques_are_rarely_called_anything():
     """Among six without an effect, some verdict in about 5 % of ablations."""
     rng, wrong = np.random.default_rng(1), 0
-    for _ in range(1000):
+    for _ in range(500):
         scores = rng.normal(size=(7, 5))
         effects = against(scores[0], dict(zip("abcdef", scores[1:], strict=True)))
         wrong += any(effect.effect is not Effect.NOT_SHOWN for effect in effects)
-    assert 10 <= wrong <= 65
+    assert 5 <= wrong <= 40
 
 
 @pytest.mark.parametrize("scores", [[1.0], [1.0, 2.0]])

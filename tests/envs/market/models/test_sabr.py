@@ -67,7 +67,7 @@ def hagan(model: SabrModel, strike: float, years: float) -> float:
 )
 def test_options_are_worth_what_hagan_says(model: SabrModel) -> None:
     years = np.full(126, 1 / 252)  # a step a session: half a year, the longest that is hedged
-    log_forward, _ = sabr_paths(model, years, 100_000, rng(3))
+    log_forward, _ = sabr_paths(model, years, 40_000, rng(3))
     forward = np.exp(log_forward[:, -1])
     at_the_money = float(model.at_the_money_vol(np.array(model.vol_annual), 0.5))
     assert at_the_money == pytest.approx(hagan(model, 1.0 + 1e-6, 0.5), rel=1e-6)

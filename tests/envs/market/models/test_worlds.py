@@ -89,7 +89,7 @@ def test_nothing_after_the_training_years_is_used(past: MarketHistory) -> None:
 
 @pytest.mark.parametrize("drift", [0.0, 0.06])
 def test_the_index_earns_its_drift_whatever_the_kind(past: MarketHistory, drift: float) -> None:
-    options = WorldSettings(markets=1, paths=6000, sessions=253)
+    options = WorldSettings(markets=1, paths=3000, sessions=253)
     garch = garch_at(fit_index_garch(past), drift, past, 0.0)
     crashing = {"crashes_per_year": 2.0, "crash_size": 0.08, "crash_sd": 0.04}
     rate, dividends = past.rate.mean(), past.dividend_yield.mean()
