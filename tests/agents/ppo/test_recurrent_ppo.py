@@ -151,7 +151,7 @@ WIDE = N_STEPS + 5
         ({"n_lstm_layers": 3, "lstm_hidden_size": 11}, nullcontext),
         (CRITICS["two lstms"], two_threads),
     ],
-    ids=str,
+    ids=[*CRITICS, "one layer", "three layers of 11", "two threads"],
 )
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.2, 1.0])
 def test_loss_and_gradients_equal_the_stock_ones_in_short_sequences(
