@@ -19,9 +19,9 @@ from __future__ import annotations
 import datetime as dt
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from conf.errors import InputError
+from conf.errors import InputError, Unavailable
 from conf.settings import build_settings, settings
 from envs.core.market import BookHistory, EquityUsd
 from envs.market.splits import Day
@@ -55,7 +55,7 @@ from experiments.accounts.settings import (
     moment_at,
     next_decision,
 )
-from experiments.accounts.trading_day import DayReport, run_session
+from experiments.accounts.trading_day import DayReport, replayed, run_session
 from experiments.accounts.verification import verify
 from experiments.brokers.settings import BrokerSettings
 from experiments.environments.opening import market_settings
@@ -75,6 +75,8 @@ from experiments.runs.folder import resolve_run, run_lock, shown_path
 from experiments.runs.record import load_run_config
 
 _TABLE_COLUMNS = 110  # characters: no symbol of a contract is cut
+# After which a session that could not be decided is tried again: twice as long each time.
+_SHORTEST_PAUSE, _LONGEST_PAUSE = dt.timedelta(minutes=1), dt.timedelta(minutes=15)
 _OLD = dt.timedelta(days=7)  # data that end so long ago are no newest ones
 
 
@@ -118,16 +120,13 @@ def trade(config: DictConfig) -> None:
         if request.action == "contracts":
             return
     with halt_on_signal(folder):  # also while it waits for the next session
-        while True:
-            with run_lock(folder), open_store(folder) as store:
-                account = Account(folder, store)
-                if request.action != "status":
-                    _ACTIONS[request.action](account, request)
-                _show(account)
-                decide = account.settings.decide
-            if request.every is None or request.action != "decide":
-                return
-            _wait(decide, request.minutes)
+        if request.every is not None and request.action == "decide":
+            _keep_deciding(folder, request)
+        with run_lock(folder), open_store(folder) as store:
+            account = Account(folder, store)
+            if request.action != "status":
+                _ACTIONS[request.action](account, request)
+            _show(account)
 
 
 def _open(
@@ -173,7 +172,40 @@ def _moment(request: PaperSettings, decide: str) -> Moment | None:
     """What is to be decided now by the exchange's calendar; None in a replay."""
     if request.feed == "replay":
         return None
-    return moment_at(dt.datetime.now(dt.UTC), decide, request.minutes)
+    return moment_at(_now(), decide, request.minutes)
+
+
+def _keep_deciding(folder: Path, request: PaperSettings) -> NoReturn:
+    """Decide at every session; what source or broker kept from it is tried again until the next."""
+    pause = _SHORTEST_PAUSE
+    while True:
+        with run_lock(folder, wait=True), open_store(folder) as store:
+            account = Account(folder, store)
+            why = _undecided(account, request)
+        now = _now()
+        until = deadline = next_decision(now, account.settings.decide, request.minutes)
+        if why:
+            until = min(now + pause, deadline)
+            Console().print(f"not decided: {why}", soft_wrap=True)
+        pause = _SHORTEST_PAUSE if until == deadline else min(2 * pause, _LONGEST_PAUSE)
+        _wait(until)
+
+
+def _undecided(account: Account, request: PaperSettings) -> str:
+    """Decide; why the session that is due could not be decided, empty where it was."""
+    why, store = "", account.store
+    try:
+        _decide(account, request)
+    except Unavailable as error:
+        why = str(error)
+    due = str(moment_at(_now(), account.settings.decide, request.minutes).session)
+    if any(event.content["session"] == due for event in store.of(CLOSED)):
+        _show(account)
+        return ""
+    known = {(event.content["session"], event.content["kind"]) for event in store.of(ALERT)}
+    if why and (due, "unavailable") not in known:
+        store.append(ALERT, {"session": due, "kind": "unavailable", "text": why})
+    return why or f"the source has no {due} yet"
 
 
 def _decide(account: Account, request: PaperSettings) -> None:
@@ -182,9 +214,9 @@ def _decide(account: Account, request: PaperSettings) -> None:
     config = dict(account.opened["config"])
     if moment is not None:
         config["data"] = as_of(config["data"], moment)
-    source = market_settings(config).load().history
+    source = _history_of(config)
     if moment is None:
-        for fresh in _replayed(account, source, request):
+        for fresh in replayed(account, source, request.until):
             console.print(_line(run_session(account, fresh)))
         show_decision(account, replayed=True)
         return
@@ -193,29 +225,28 @@ def _decide(account: Account, request: PaperSettings) -> None:
     fresh = source.sessions(0, stop)
     if fresh.dates[-1] > np.datetime64(account.sessions[-1].content["session"]):
         _check_is_new(fresh, moment)  # or else all its sessions would be missed, for good
-    console.print(_line(run_session(account, fresh, moment.session, moment.final)))
+    report = run_session(account, fresh, moment.session, moment.final)
+    if report.decided or request.every is None:
+        console.print(_line(report))
     show_decision(account, replayed=False)
 
 
-def _replayed(
-    account: Account, source: BookHistory, request: PaperSettings
-) -> Iterator[BookHistory]:
-    """The market as it stood at each session that is to be decided."""
-    seen = np.datetime64(account.sessions[-1].content["session"])
-    closed = account.store.of(CLOSED)
-    is_closed = bool(closed) and closed[-1].content["session"] == str(seen)
-    session = int(np.searchsorted(source.dates, seen)) + is_closed
-    last = session
-    if request.until is not None:
-        last = int(np.searchsorted(source.dates, np.datetime64(request.until), "right")) - 1
-    for stop in range(session, min(last, source.num_sessions - 1) + 1):
-        yield source.sessions(0, stop + 1)
+def _history_of(config: dict[str, Any]) -> BookHistory:
+    """What the account's source has; it was read at the opening, so no setting can be wrong."""
+    options = market_settings(config)
+    try:
+        return options.load().history
+    except InputError as error:
+        raise Unavailable(error.problem, error.remedy) from None
 
 
-def _wait(decide: str, minutes: int) -> None:
-    until = next_decision(dt.datetime.now(dt.UTC), decide, minutes)
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+def _wait(until: dt.datetime) -> None:
     Console().print(f"next decision at {until:%Y-%m-%d %H:%M} UTC")
-    while (left := (until - dt.datetime.now(dt.UTC)).total_seconds()) > 0:
+    while (left := (until - _now()).total_seconds()) > 0:
         time.sleep(min(left, 60.0))  # a machine that slept wakes up late, not never
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -112,6 +112,19 @@ def run_session(
     return report
 
 
+def replayed(account: Account, source: BookHistory, until: dt.date | None) -> Iterator[BookHistory]:
+    """The market as it stood at each session that is to be decided; None: at the next one alone."""
+    seen = np.datetime64(account.sessions[-1].content["session"])
+    closed = account.store.of(CLOSED)
+    is_closed = bool(closed) and closed[-1].content["session"] == str(seen)
+    session = int(np.searchsorted(source.dates, seen)) + is_closed
+    last = session
+    if until is not None:
+        last = int(np.searchsorted(source.dates, np.datetime64(until), "right")) - 1
+    for stop in range(session, min(last, source.num_sessions - 1) + 1):
+        yield source.sessions(0, stop + 1)
+
+
 def _last_decided(account: Account) -> str:
     """The newest session that was decided; the opening one before the first."""
     days = [event.content["session"] for event in account.store.of(DECISION)]
@@ -191,8 +204,8 @@ def _alert(
     content = {"session": report.session, "kind": kind, "text": text, "order": order}
     if content not in [dict(e.content) for e in account.store.of(ALERT)]:
         account.store.append(ALERT, content)
+        log.warning("%s: %s", report.session, text)
     report.alerts.append(text)
-    log.warning("%s: %s", report.session, text)
     return text
 
 

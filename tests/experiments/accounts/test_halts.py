@@ -91,7 +91,7 @@ def test_a_signal_leaves_the_file(tmp_path):
 def test_a_signal_also_halts_a_process_that_waits_for_the_next_session(
     command, finished_run, tested, tmp_path, monkeypatch
 ):
-    def wait(decide, minutes):
+    def wait(until):
         os.kill(os.getpid(), signal.SIGUSR1)
         raise KeyboardInterrupt
 
