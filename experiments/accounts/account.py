@@ -88,6 +88,7 @@ class Account:
         self.root = self.settings.broker.root
         self.market_settings = self.settings.market(self.opened["config"])
         self._policies: dict[str, LoadedPolicy] = {}
+        self._market: BookMarket | None = None
         self._check_files()
 
     @property
@@ -120,6 +121,13 @@ class Account:
     def history(self) -> BookHistory:
         """The market up to the newest session, as it was recorded."""
         return with_sessions(self.opening(), [e.content["row"] for e in self.sessions])
+
+    def market(self) -> BookMarket:
+        """The market up to the newest session, as it was recorded; built once for each."""
+        newest = np.datetime64(self.sessions[-1].content["session"])
+        if self._market is None or self._market.history.dates[-1] != newest:
+            self._market = self.market_settings.build(self.history())
+        return self._market
 
     def days(self, before: int | None = None) -> list[Day]:
         """Every session, oldest first, with what was reported before an event of that number."""
@@ -159,8 +167,9 @@ class Account:
 
         history: another market up to the newest session than the recorded one.
         """
-        history, options = history or self.history(), self.market_settings
-        market, last = options.build(history), history.num_sessions - 1
+        options = self.market_settings
+        market = self.market() if history is None else options.build(history)
+        last = market.history.num_sessions - 1
         window = Window(last - 1, last + 1)
         kernel = open_kernel(market, options.env, window, random_start=False, risk=options.risk)
         first = last - len(self.sessions) + 1

@@ -22,6 +22,7 @@ from experiments.accounts.account import (
     ALERT,
     CLOSED,
     DECISION,
+    EXECUTED,
     Account,
     Book,
     as_done,
@@ -29,6 +30,7 @@ from experiments.accounts.account import (
 )
 from experiments.accounts.brokers import open_broker
 from experiments.accounts.data_checks import doubts
+from experiments.accounts.deliveries import DELIVERED
 from experiments.accounts.events import decoded, encoded
 from experiments.accounts.halts import as_halted, halt_reasons
 from experiments.accounts.order_flow import Alert, OrderFlow
@@ -69,7 +71,7 @@ def run_session(
     today: the exchange's newest session, where it is known; `final` is False where the newest of
     `fresh` has not ended yet.
     """
-    recorded = account.history()
+    recorded = account.market().history
     found = doubts(recorded, fresh, account.provisional, _last_decided(account), today)
     new = np.flatnonzero(fresh.dates > recorded.dates[-1])
     for session in new.tolist():
@@ -96,14 +98,15 @@ def run_session(
     book = account.book()
     broker = open_broker(account, book)
     flow = None if broker is None else OrderFlow(account, broker, alert)
-    if flow is not None:
-        known = account.store.head
-        reasons += flow.settle_earlier(book)
-        if account.store.head != known:
-            book = account.book()
-        reasons += flow.reconcile(book)
-    _go_back(account, book, alert)
-    planned = _decided(account, book, reasons)
+    with account.store.together():
+        if flow is not None:
+            known = len(account.store.of(EXECUTED, DELIVERED))
+            reasons += flow.settle_earlier(book)
+            if len(account.store.of(EXECUTED, DELIVERED)) > known:
+                book = account.book()
+            reasons += flow.reconcile(book)
+        _go_back(account, book, alert)
+        planned = _decided(account, book, reasons)
     if flow is not None:
         flow.send(book, planned)
         report.orders = flow.sent
@@ -202,7 +205,7 @@ def _alert(
 ) -> str:
     """Record an alert of this session, once."""
     content = {"session": report.session, "kind": kind, "text": text, "order": order}
-    if content not in [dict(e.content) for e in account.store.of(ALERT)]:
+    if not any(event.content == content for event in account.store.of(ALERT)):
         account.store.append(ALERT, content)
         log.warning("%s: %s", report.session, text)
     report.alerts.append(text)

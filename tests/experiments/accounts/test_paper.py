@@ -21,6 +21,7 @@ from experiments.accounts.recorded import load_history, save_history, session_ro
 from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify
 from experiments.brokers.listed import occ_symbol
+from experiments.brokers.simulated import SimulatedBroker
 
 
 def contents(folder, kind):
@@ -63,31 +64,32 @@ def test_called_again_it_does_nothing_and_after_days_off_it_says_what_was_missed
 def test_a_process_that_dies_at_any_event_is_followed_by_one_that_goes_on(
     play, tested, tmp_path, monkeypatch
 ):
-    """Before or after each of the session's events: the same book, no order twice."""
+    """Before any of the session's writes, the broker's too: the same book, no order twice."""
     play(tmp_path / "whole", tested, 2, broker={"kind": "simulated"})
     expected = equities(tmp_path / "whole")
-    append = EventStore.append
+    left = [0]
 
     class Killed(Exception):
         pass
 
-    for moment in range(0, 40, 3):
-        folder, left = tmp_path / str(moment), [moment]
-
-        def counted(store, kind, content, left=left):
-            if left[0] == 0:
+    def counted(write):
+        def written(*arguments):
+            if left[0] == 0:  # and whatever it tries to write while it falls is lost too
                 raise Killed
             left[0] -= 1
-            return append(store, kind, content)
+            write(*arguments)
 
+        return written
+
+    for moment in (0, 1, 2, 3, 4, 9, 16, 23, 29):
+        folder, left[0] = tmp_path / str(moment), moment
         play(folder, tested, 1, broker={"kind": "simulated"})
-        monkeypatch.setattr(EventStore, "append", counted)
         history = tested.setup.history.sessions(0, tested.setup.history.num_sessions - 58)
-        with open_store(folder) as store:
-            account = Account(folder, store)
+        with monkeypatch.context() as patch, open_store(folder) as store:
+            for owner in (EventStore, SimulatedBroker):
+                patch.setattr(owner, "_write", counted(owner._write))
             with contextlib.suppress(Killed):
-                run_session(account, history)
-        monkeypatch.setattr(EventStore, "append", append)
+                run_session(Account(folder, store), history)
         with open_store(folder) as store:
             run_session(Account(folder, store), history)
         assert equities(folder) == expected
