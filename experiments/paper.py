@@ -25,13 +25,14 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import numpy as np
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
 from conf.errors import InputError, Unavailable
-from conf.settings import build_settings, settings
+from conf.settings import build_settings, settings, settings_to_json
 from envs.core.market import BookHistory, EquityUsd
 from envs.market.splits import Day
 from experiments.accounts.account import (
@@ -44,6 +45,7 @@ from experiments.accounts.account import (
 )
 from experiments.accounts.brokers import check_broker
 from experiments.accounts.contract_tables import contract_lines, listings
+from experiments.accounts.data_checks import check_is_new
 from experiments.accounts.difference import difference
 from experiments.accounts.events import STORE, open_store
 from experiments.accounts.halts import halt_on_signal
@@ -52,8 +54,10 @@ from experiments.accounts.settings import (
     AccountSettings,
     Moment,
     as_of,
+    check_as_opened,
     moment_at,
     next_decision,
+    opening_keys,
 )
 from experiments.accounts.trading_day import DayReport, replayed, run_session
 from experiments.accounts.verification import verify
@@ -77,7 +81,6 @@ from experiments.runs.record import load_run_config
 _TABLE_COLUMNS = 110  # characters: no symbol of a contract is cut
 # After which a session that could not be decided is tried again: twice as long each time.
 _SHORTEST_PAUSE, _LONGEST_PAUSE = dt.timedelta(minutes=1), dt.timedelta(minutes=15)
-_OLD = dt.timedelta(days=7)  # data that end so long ago are no newest ones
 
 
 @settings
@@ -106,18 +109,16 @@ def trade(config: DictConfig) -> None:
     plain = plain_config(config)
     own = {name: value for name, value in plain.items() if name not in REPLACEABLE}
     request: PaperSettings = build_settings(PaperSettings, own, "paper")
-    about = {key: plain[key] for key in ("decide", "equity_usd", "broker")}
-    chosen: AccountSettings = build_settings(
-        AccountSettings, {"name": request.account, **about}, "account"
-    )
+    named: AccountSettings = build_settings(AccountSettings, {"name": request.account}, "account")
     if request.every is not None and request.feed == "replay":
         raise InputError("a replay has no sessions to wait for", "Leave out every=session")
-    folder = ACCOUNTS / chosen.name
+    folder, only_lists = ACCOUNTS / named.name, request.action == "contracts"
     if request.run is None and not (folder / STORE).is_file():
-        raise InputError(f"there is no account {chosen.name}", "Open it: give run=<run folder> too")
-    if request.run is not None:
-        _open(folder, chosen, request, plain)
-        if request.action == "contracts":
+        raise InputError(f"there is no account {named.name}", "Open it: give run=<run folder> too")
+    is_open = not (only_lists and request.run) and _is_open_so(folder, request, plain)
+    if request.run is not None and not is_open:
+        _open(folder, request, plain)
+        if only_lists:
             return
     with halt_on_signal(folder):  # also while it waits for the next session
         if request.every is not None and request.action == "decide":
@@ -129,9 +130,29 @@ def trade(config: DictConfig) -> None:
             _show(account)
 
 
-def _open(
-    folder: Path, chosen: AccountSettings, request: PaperSettings, plain: dict[str, Any]
-) -> None:
+def _is_open_so(folder: Path, request: PaperSettings, plain: dict[str, Any]) -> bool:
+    """Whether the account is open; InputError where it was opened with something else."""
+    given = opening_keys(HydraConfig.get().overrides.task)
+    if not given or not (folder / STORE).is_file():
+        return (folder / STORE).is_file()
+    with open_store(folder) as store:
+        if not store.events:  # the process that opened it died
+            return False
+        account = Account(folder, store)
+        was = account.opened_with
+        now = {**plain, **settings_to_json(request)}
+        if request.run is not None:
+            now["run"] = "/".join(Path(request.run).resolve().parts[-3:])
+        before = str(account.opening().dates[-1])
+        if request.start is not None and before < now["start"] <= was["start"]:
+            now["start"] = was["start"]
+        check_as_opened(account.name, was, now, given)
+    return True
+
+
+def _open(folder: Path, request: PaperSettings, plain: dict[str, Any]) -> None:
+    own = {"name": request.account} | {k: plain[k] for k in ("decide", "equity_usd", "broker")}
+    chosen: AccountSettings = build_settings(AccountSettings, own, "account")
     moment = _moment(request, chosen.decide)
     if moment is not None:
         data = plain["data"] or load_run_config(resolve_run(str(request.run)))["data"]
@@ -144,7 +165,7 @@ def _open(
         first = tested.setup.window("test").start
     else:
         first = int(np.searchsorted(dates, np.datetime64(moment.session), "right")) - 1
-        _check_is_new(tested.setup.history, moment)
+        check_is_new(tested.setup.history, moment.session)
     check_opening(chosen, tested, first)
     if request.action == "contracts" or chosen.broker.root is not None:
         found = listings(chosen, tested.config, tested.setup.history.sessions(0, first + 1))
@@ -157,15 +178,6 @@ def _open(
     folder.mkdir(parents=True, exist_ok=True)
     with run_lock(folder), open_store(folder) as store:
         open_account(folder, store, chosen, tested, first, final)
-
-
-def _check_is_new(history: BookHistory, moment: Moment) -> None:
-    """InputError where the data ended long ago, and today cannot be decided on them."""
-    if moment.session - history.dates[-1].item() > _OLD:
-        raise InputError(
-            f"{history.name} ends on {history.dates[-1]}, and it is {moment.session}",
-            "Choose data=yahoo or a file that grows, or replay what there is: feed=replay",
-        )
 
 
 def _moment(request: PaperSettings, decide: str) -> Moment | None:
@@ -182,10 +194,9 @@ def _keep_deciding(folder: Path, request: PaperSettings) -> NoReturn:
         with run_lock(folder, wait=True), open_store(folder) as store:
             account = Account(folder, store)
             why = _undecided(account, request)
-        now = _now()
-        until = deadline = next_decision(now, account.settings.decide, request.minutes)
+        until = deadline = next_decision(_now(), account.settings.decide, request.minutes)
         if why:
-            until = min(now + pause, deadline)
+            until = min(_now() + pause, deadline)
             Console().print(f"not decided: {why}", soft_wrap=True)
         pause = _SHORTEST_PAUSE if until == deadline else min(2 * pause, _LONGEST_PAUSE)
         _wait(until)
@@ -216,15 +227,20 @@ def _decide(account: Account, request: PaperSettings) -> None:
         config["data"] = as_of(config["data"], moment)
     source = _history_of(config)
     if moment is None:
+        before = len(account.store.events)
         for fresh in replayed(account, source, request.until):
             console.print(_line(run_session(account, fresh)))
+        if len(account.store.events) == before:
+            at, last = account.sessions[-1].content["session"], source.dates[-1]
+            bound = f"until={request.until}" if request.until else f"the data end on {last}"
+            console.print(f"nothing to do: account {account.name} is at {at}, and {bound}")
         show_decision(account, replayed=True)
         return
     # A session that has begun and is not to be decided yet is none.
     stop = int(np.searchsorted(source.dates, np.datetime64(moment.session), "right"))
     fresh = source.sessions(0, stop)
     if fresh.dates[-1] > np.datetime64(account.sessions[-1].content["session"]):
-        _check_is_new(fresh, moment)  # or else all its sessions would be missed, for good
+        check_is_new(fresh, moment.session)  # or else all its sessions would be missed, for good
     report = run_session(account, fresh, moment.session, moment.final)
     if report.decided or request.every is None:
         console.print(_line(report))

@@ -110,6 +110,13 @@ class Account:
         return self.store.of(SESSION)
 
     @property
+    def opened_with(self) -> dict[str, Any]:
+        """The settings of the command that opened it; as `start` its first session."""
+        about = {key: self.opened[key] for key in ("run", "policy")}
+        about["start"] = self.sessions[0].content["session"]
+        return {**self.opened["config"], **self.opened["account"], **about}
+
+    @property
     def provisional(self) -> set[str]:
         """Days that had not ended when recorded: their prices are from before the close."""
         return {e.content["session"] for e in self.sessions if not e.content["final"]}

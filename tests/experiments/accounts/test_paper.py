@@ -18,6 +18,7 @@ from experiments.accounts.account import (
 )
 from experiments.accounts.events import EventStore, decoded, open_store
 from experiments.accounts.recorded import load_history, save_history, session_row, with_sessions
+from experiments.accounts.settings import check_as_opened, opening_keys
 from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify
 from experiments.brokers.listed import occ_symbol
@@ -166,15 +167,20 @@ def test_the_command_opens_decides_and_verifies(command, finished_run, tested, t
     code, out, err = command(paper, "account=a", *opening)
     assert (code, err) == (0, "")
     assert f"{day}: equity $" in out
-    code, out, _ = command(paper, "account=a", "feed=replay")
-    assert f"{tested.setup.history.dates[-59]}: equity $" in out
+    code, out, _ = command(paper, "account=a", *opening, "policy=best", "decide=close")
+    assert f"{tested.setup.history.dates[-59]}: equity $" in out  # opened with just these
+    code, out, _ = command(paper, "account=a", "feed=replay", f"until={day}")
+    assert (
+        f"nothing to do: account a is at {tested.setup.history.dates[-59]}, and until={day}" in out
+    )
     code, out, _ = command(paper, "account=a", "action=verify")
     assert code == 0
     assert "verified: 2 sessions, 2 decisions to the last bit, 1 sessions as in a backtest" in out
     for arguments, message in (
         (("account=b",), "there is no account b. Open it: give run=<run folder> too"),
         (("account=a",), "replay what there is: feed=replay"),
-        (("account=a", *opening), "account a is open already"),
+        (("account=a", "run=another"), "run is "),
+        (("account=a", "broker.faults.late=0.5"), "broker.faults.late is 0.5, and account a was"),
         (("account=../x", *opening), "account.name"),
         (("account=c", *opening, "start=1970-01-01"), "Choose another start="),
     ):
@@ -184,6 +190,19 @@ def test_the_command_opens_decides_and_verifies(command, finished_run, tested, t
     with open_store(tmp_path / "outputs/accounts/a") as store:
         assert len(store.of(SESSION)) == 2
     assert not (tmp_path / "outputs/accounts/c").exists()
+
+
+def test_what_it_was_opened_with_stays_and_what_goes_on_with_the_calendar_may_differ():
+    was = {"policy": "best", "data": {"source": "yahoo", "end": "2026-01-05", "rate": "bills"}}
+    now = {"policy": "best", "data": {"source": "yahoo", "end": "2025-10-17", "rate": "bills"}}
+    given = opening_keys(
+        ["account=a", "policy=best", "data=yahoo", "minutes=5", "+data.rate=bills"]
+    )
+    assert given == ["policy", "data", "data.rate"]
+    check_as_opened("a", was, now, given)
+    now["data"]["rate"] = 0.01
+    with pytest.raises(InputError, match=r"data\.rate is 0\.01, and .* was opened with bills"):
+        check_as_opened("a", was, now, ["data"])
 
 
 def test_an_opening_that_dies_leaves_an_account_with_a_session_or_none(
