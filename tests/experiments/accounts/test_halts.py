@@ -6,6 +6,7 @@ import signal
 import numpy as np
 import pytest
 
+from conf.errors import InputError
 from experiments import paper
 from experiments.accounts.account import CLOSED, DECISION, Account
 from experiments.accounts.events import decoded, open_store
@@ -77,6 +78,20 @@ def test_the_file_halts_whatever_it_holds(going_on, text, mode):
     decide()
     with open_store(folder) as store:
         assert halted(store).content["mode"] == mode
+        assert halted(store).content["by"] == "file"
+
+
+def test_a_folder_and_a_dead_link_halt_too_and_a_folder_is_for_a_person_to_remove(going_on):
+    folder, decide = going_on
+    (folder / HALT).symlink_to("nowhere")
+    assert decide()[1] == ["halted: nothing is opened"]
+    with open_store(folder) as store:
+        session = store.of(CLOSED)[-1].content["session"]
+        resume(folder, store, session)
+        (folder / HALT).mkdir()
+        ask_to_halt(folder, "signal")
+        with pytest.raises(InputError, match="HALT is a folder, and halts"):
+            resume(folder, store, session)
         assert halted(store).content["by"] == "file"
 
 
