@@ -27,7 +27,13 @@ from envs.market.history import MarketHistory
 from experiments.accounts.deliveries import SHARES, Beside, beside_the_book, days_beside
 from experiments.accounts.events import STORE, Event, EventStore, decoded
 from experiments.accounts.halts import release_guard, resumed_sessions
-from experiments.accounts.policies import POLICIES, copy_policy, policy_names, sha256
+from experiments.accounts.policies import (
+    POLICIES,
+    challenger_name,
+    copy_policy,
+    policy_names,
+    sha256,
+)
 from experiments.accounts.recorded import load_history, save_history, session_row, with_sessions
 from experiments.accounts.settings import AFTER_CLOSE, AccountSettings
 from experiments.brokers.orders import Execution, total_cost
@@ -103,6 +109,14 @@ class Account:
             if name not in self._policies:
                 self._policies[name] = load_policy(self.folder / name)
         return self._policies
+
+    def retrained(self, policy: str) -> str | None:
+        """Up to which session a policy was retrained; None where it came in otherwise."""
+        for event in self.store.of(RETRAINING):
+            number = event.content.get("retraining")  # of a request alone
+            if number is not None and challenger_name(number) == policy:
+                return str(event.content["session"])
+        return None
 
     @property
     def sessions(self) -> list[Event]:

@@ -25,6 +25,7 @@ from experiments.accounts.policies import (
     Appointed,
     appoint,
     appointed,
+    challenger_name,
     copy_policy,
     policy_names,
     sha256,
@@ -92,7 +93,7 @@ class Retraining:
         self.events = [event for event in events if event.number >= asked.number]
         self.now: Event = self.events[-1]
         self.number, self.champion = asked.content["retraining"], asked.content["champion"]
-        self.challenger = f"policy-{self.number + 1}"
+        self.challenger = challenger_name(self.number)
         self.folder = run_folder(account, self.number)
         self._weights = self.folder / "best" / WEIGHTS
         self.options: RetrainSettings = build_settings(

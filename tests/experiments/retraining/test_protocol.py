@@ -26,7 +26,8 @@ from experiments.accounts.settings import AccountSettings
 from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify
 from experiments.evaluation.open_run import open_run
-from experiments.monitoring.checks import CheckSettings
+from experiments.monitoring.checks import CheckSettings, quarterly
+from experiments.monitoring.view import read_account
 from experiments.retraining.protocol import advance, approve, cancel, standing, triggers
 from experiments.retraining.steps import RetrainSettings, run_folder
 from experiments.runs.config import config_hash
@@ -139,6 +140,12 @@ def test_from_the_request_to_the_end(living):
     with living.opened() as account:
         assert verify(account).differences == ()
         assert appointed(account.store) == Appointed(new)
+        age = next(
+            c.found
+            for c in quarterly(read_account(account), 0, SETTINGS.checks)
+            if c.key == "training_data"
+        )
+        assert age.startswith("8 sessions since the retraining, trained until")
         run, market = run_folder(account, 1), account.history().sessions(0, living.next - 8)
     manifest, dates = load_manifest(run), living.history.dates
     (first, last), *_ = manifest["data"]["splits"].values()
