@@ -251,7 +251,8 @@ def _history_of(config: dict[str, Any]) -> BookHistory:
     """What the account's source has; it was read at the opening, so no setting can be wrong."""
     options = market_settings(config)
     try:
-        return options.load().history
+        history: BookHistory = options.load().history
+        return history
     except InputError as error:
         raise Unavailable(error.problem, error.remedy) from None
 
