@@ -135,7 +135,7 @@ def _is_open_so(folder: Path, request: PaperSettings, plain: dict[str, Any]) -> 
     given = opening_keys(HydraConfig.get().overrides.task)
     if not given or not (folder / STORE).is_file():
         return (folder / STORE).is_file()
-    with open_store(folder) as store:
+    with run_lock(folder, wait=True), open_store(folder) as store:
         if not store.events:  # the process that opened it died
             return False
         account = Account(folder, store)

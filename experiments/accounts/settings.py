@@ -95,8 +95,8 @@ def check_as_opened(
     """InputError where a given key asks for something else than the account was opened with."""
     for key in given:
         for path, value in _leaves(key, _at(now, key)):
-            before = _at(was, path)
-            if before != value and path not in _MOVING:
+            before, is_unset = _at(was, path), value is None and path == key
+            if before != value and not is_unset and path not in _MOVING:
                 raise InputError(
                     f"{path} is {value}, and account {name} was opened with {before}, which it "
                     "keeps",

@@ -71,7 +71,7 @@ def run_session(
     today: the exchange's newest session, where it is known; `final` is False where the newest of
     `fresh` has not ended yet.
     """
-    recorded = account.market().history
+    recorded = account.history()
     found = doubts(recorded, fresh, account.provisional, _last_decided(account), today)
     new = np.flatnonzero(fresh.dates > recorded.dates[-1])
     for session in new.tolist():
