@@ -22,6 +22,10 @@ class InputError(ValueError):
         return (type(self), (self.problem, self.remedy))
 
 
+class Unavailable(InputError):
+    """A source or a broker gives nothing now; asked again later it may."""
+
+
 class Diverged(InputError):
     """A training whose numbers are not finite any more: a result of its settings."""
 

@@ -78,7 +78,7 @@ def monitor(config: DictConfig) -> None:
     elif request.action == "resume":
         with _opened(folder) as account:
             view = read_account(account)
-            asked = view.halt is not None or (folder / HALT).exists()
+            asked = view.halt is not None or os.path.lexists(folder / HALT)
             if not asked and view.guard != GuardState.HALTED.name:
                 raise InputError(f"account {account.name} is not halted")
             resume(folder, account.store, view.session, request.why)

@@ -19,19 +19,20 @@ from __future__ import annotations
 import datetime as dt
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import numpy as np
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from conf.errors import InputError
-from conf.settings import build_settings, settings
+from conf.errors import InputError, Unavailable
+from conf.settings import build_settings, settings, settings_to_json
 from envs.core.market import BookHistory, EquityUsd
 from envs.market.splits import Day
 from experiments.accounts.account import (
@@ -44,6 +45,7 @@ from experiments.accounts.account import (
 )
 from experiments.accounts.brokers import check_broker
 from experiments.accounts.contract_tables import contract_lines, listings
+from experiments.accounts.data_checks import check_is_new
 from experiments.accounts.difference import difference
 from experiments.accounts.events import STORE, open_store
 from experiments.accounts.halts import halt_on_signal
@@ -52,10 +54,12 @@ from experiments.accounts.settings import (
     AccountSettings,
     Moment,
     as_of,
+    check_as_opened,
     moment_at,
     next_decision,
+    opening_keys,
 )
-from experiments.accounts.trading_day import DayReport, run_session
+from experiments.accounts.trading_day import DayReport, replayed, run_session
 from experiments.accounts.verification import verify
 from experiments.brokers.settings import BrokerSettings
 from experiments.environments.opening import market_settings
@@ -75,7 +79,8 @@ from experiments.runs.folder import resolve_run, run_lock, shown_path
 from experiments.runs.record import load_run_config
 
 _TABLE_COLUMNS = 110  # characters: no symbol of a contract is cut
-_OLD = dt.timedelta(days=7)  # data that end so long ago are no newest ones
+# After which a session that could not be decided is tried again: twice as long each time.
+_SHORTEST_PAUSE, _LONGEST_PAUSE = dt.timedelta(minutes=1), dt.timedelta(minutes=15)
 
 
 @settings
@@ -104,35 +109,50 @@ def trade(config: DictConfig) -> None:
     plain = plain_config(config)
     own = {name: value for name, value in plain.items() if name not in REPLACEABLE}
     request: PaperSettings = build_settings(PaperSettings, own, "paper")
-    about = {key: plain[key] for key in ("decide", "equity_usd", "broker")}
-    chosen: AccountSettings = build_settings(
-        AccountSettings, {"name": request.account, **about}, "account"
-    )
+    named: AccountSettings = build_settings(AccountSettings, {"name": request.account}, "account")
     if request.every is not None and request.feed == "replay":
         raise InputError("a replay has no sessions to wait for", "Leave out every=session")
-    folder = ACCOUNTS / chosen.name
+    folder, only_lists = ACCOUNTS / named.name, request.action == "contracts"
     if request.run is None and not (folder / STORE).is_file():
-        raise InputError(f"there is no account {chosen.name}", "Open it: give run=<run folder> too")
-    if request.run is not None:
-        _open(folder, chosen, request, plain)
-        if request.action == "contracts":
+        raise InputError(f"there is no account {named.name}", "Open it: give run=<run folder> too")
+    is_open = not (only_lists and request.run) and _is_open_so(folder, request, plain)
+    if request.run is not None and not is_open:
+        _open(folder, request, plain)
+        if only_lists:
             return
     with halt_on_signal(folder):  # also while it waits for the next session
-        while True:
-            with run_lock(folder), open_store(folder) as store:
-                account = Account(folder, store)
-                if request.action != "status":
-                    _ACTIONS[request.action](account, request)
-                _show(account)
-                decide = account.settings.decide
-            if request.every is None or request.action != "decide":
-                return
-            _wait(decide, request.minutes)
+        if request.every is not None and request.action == "decide":
+            _keep_deciding(folder, request)
+        with run_lock(folder), open_store(folder) as store:
+            account = Account(folder, store)
+            if request.action != "status":
+                _ACTIONS[request.action](account, request)
+            _show(account)
 
 
-def _open(
-    folder: Path, chosen: AccountSettings, request: PaperSettings, plain: dict[str, Any]
-) -> None:
+def _is_open_so(folder: Path, request: PaperSettings, plain: dict[str, Any]) -> bool:
+    """Whether the account is open; InputError where it was opened with something else."""
+    given = opening_keys(HydraConfig.get().overrides.task)
+    if not given or not (folder / STORE).is_file():
+        return (folder / STORE).is_file()
+    with run_lock(folder, wait=True), open_store(folder) as store:
+        if not store.events:  # the process that opened it died
+            return False
+        account = Account(folder, store)
+        was = account.opened_with
+        now = {**plain, **settings_to_json(request)}
+        if request.run is not None:
+            now["run"] = "/".join(Path(request.run).resolve().parts[-3:])
+        before = str(account.opening().dates[-1])
+        if request.start is not None and before < now["start"] <= was["start"]:
+            now["start"] = was["start"]
+        check_as_opened(account.name, was, now, given)
+    return True
+
+
+def _open(folder: Path, request: PaperSettings, plain: dict[str, Any]) -> None:
+    own = {"name": request.account} | {k: plain[k] for k in ("decide", "equity_usd", "broker")}
+    chosen: AccountSettings = build_settings(AccountSettings, own, "account")
     moment = _moment(request, chosen.decide)
     if moment is not None:
         data = plain["data"] or load_run_config(resolve_run(str(request.run)))["data"]
@@ -145,7 +165,7 @@ def _open(
         first = tested.setup.window("test").start
     else:
         first = int(np.searchsorted(dates, np.datetime64(moment.session), "right")) - 1
-        _check_is_new(tested.setup.history, moment)
+        check_is_new(tested.setup.history, moment.session)
     check_opening(chosen, tested, first)
     if request.action == "contracts" or chosen.broker.root is not None:
         found = listings(chosen, tested.config, tested.setup.history.sessions(0, first + 1))
@@ -160,20 +180,43 @@ def _open(
         open_account(folder, store, chosen, tested, first, final)
 
 
-def _check_is_new(history: BookHistory, moment: Moment) -> None:
-    """InputError where the data ended long ago, and today cannot be decided on them."""
-    if moment.session - history.dates[-1].item() > _OLD:
-        raise InputError(
-            f"{history.name} ends on {history.dates[-1]}, and it is {moment.session}",
-            "Choose data=yahoo or a file that grows, or replay what there is: feed=replay",
-        )
-
-
 def _moment(request: PaperSettings, decide: str) -> Moment | None:
     """What is to be decided now by the exchange's calendar; None in a replay."""
     if request.feed == "replay":
         return None
-    return moment_at(dt.datetime.now(dt.UTC), decide, request.minutes)
+    return moment_at(_now(), decide, request.minutes)
+
+
+def _keep_deciding(folder: Path, request: PaperSettings) -> NoReturn:
+    """Decide at every session; what source or broker kept from it is tried again until the next."""
+    pause = _SHORTEST_PAUSE
+    while True:
+        with run_lock(folder, wait=True), open_store(folder) as store:
+            account = Account(folder, store)
+            why = _undecided(account, request)
+        until = deadline = next_decision(_now(), account.settings.decide, request.minutes)
+        if why:
+            until = min(_now() + pause, deadline)
+            Console().print(f"not decided: {why}", soft_wrap=True)
+        pause = _SHORTEST_PAUSE if until == deadline else min(2 * pause, _LONGEST_PAUSE)
+        _wait(until)
+
+
+def _undecided(account: Account, request: PaperSettings) -> str:
+    """Decide; why the session that is due could not be decided, empty where it was."""
+    why, store = "", account.store
+    try:
+        _decide(account, request)
+    except Unavailable as error:
+        why = str(error)
+    due = str(moment_at(_now(), account.settings.decide, request.minutes).session)
+    if any(event.content["session"] == due for event in store.of(CLOSED)):
+        _show(account)
+        return ""
+    known = {(event.content["session"], event.content["kind"]) for event in store.of(ALERT)}
+    if why and (due, "unavailable") not in known:
+        store.append(ALERT, {"session": due, "kind": "unavailable", "text": why})
+    return why or f"the source has no {due} yet"
 
 
 def _decide(account: Account, request: PaperSettings) -> None:
@@ -182,40 +225,45 @@ def _decide(account: Account, request: PaperSettings) -> None:
     config = dict(account.opened["config"])
     if moment is not None:
         config["data"] = as_of(config["data"], moment)
-    source = market_settings(config).load().history
+    source = _history_of(config)
     if moment is None:
-        for fresh in _replayed(account, source, request):
+        before = len(account.store.events)
+        for fresh in replayed(account, source, request.until):
             console.print(_line(run_session(account, fresh)))
+        if len(account.store.events) == before:
+            at, last = account.sessions[-1].content["session"], source.dates[-1]
+            bound = f"until={request.until}" if request.until else f"the data end on {last}"
+            console.print(f"nothing to do: account {account.name} is at {at}, and {bound}")
         show_decision(account, replayed=True)
         return
     # A session that has begun and is not to be decided yet is none.
     stop = int(np.searchsorted(source.dates, np.datetime64(moment.session), "right"))
     fresh = source.sessions(0, stop)
     if fresh.dates[-1] > np.datetime64(account.sessions[-1].content["session"]):
-        _check_is_new(fresh, moment)  # or else all its sessions would be missed, for good
-    console.print(_line(run_session(account, fresh, moment.session, moment.final)))
+        check_is_new(fresh, moment.session)  # or else all its sessions would be missed, for good
+    report = run_session(account, fresh, moment.session, moment.final)
+    if report.decided or request.every is None:
+        console.print(_line(report))
     show_decision(account, replayed=False)
 
 
-def _replayed(
-    account: Account, source: BookHistory, request: PaperSettings
-) -> Iterator[BookHistory]:
-    """The market as it stood at each session that is to be decided."""
-    seen = np.datetime64(account.sessions[-1].content["session"])
-    closed = account.store.of(CLOSED)
-    is_closed = bool(closed) and closed[-1].content["session"] == str(seen)
-    session = int(np.searchsorted(source.dates, seen)) + is_closed
-    last = session
-    if request.until is not None:
-        last = int(np.searchsorted(source.dates, np.datetime64(request.until), "right")) - 1
-    for stop in range(session, min(last, source.num_sessions - 1) + 1):
-        yield source.sessions(0, stop + 1)
+def _history_of(config: dict[str, Any]) -> BookHistory:
+    """What the account's source has; it was read at the opening, so no setting can be wrong."""
+    options = market_settings(config)
+    try:
+        history: BookHistory = options.load().history
+        return history
+    except InputError as error:
+        raise Unavailable(error.problem, error.remedy) from None
 
 
-def _wait(decide: str, minutes: int) -> None:
-    until = next_decision(dt.datetime.now(dt.UTC), decide, minutes)
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+def _wait(until: dt.datetime) -> None:
     Console().print(f"next decision at {until:%Y-%m-%d %H:%M} UTC")
-    while (left := (until - dt.datetime.now(dt.UTC)).total_seconds()) > 0:
+    while (left := (until - _now()).total_seconds()) > 0:
         time.sleep(min(left, 60.0))  # a machine that slept wakes up late, not never
 
 

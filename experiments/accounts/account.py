@@ -27,7 +27,13 @@ from envs.market.history import MarketHistory
 from experiments.accounts.deliveries import SHARES, Beside, beside_the_book, days_beside
 from experiments.accounts.events import STORE, Event, EventStore, decoded
 from experiments.accounts.halts import release_guard, resumed_sessions
-from experiments.accounts.policies import POLICIES, copy_policy, policy_names, sha256
+from experiments.accounts.policies import (
+    POLICIES,
+    challenger_name,
+    copy_policy,
+    policy_names,
+    sha256,
+)
 from experiments.accounts.recorded import load_history, save_history, session_row, with_sessions
 from experiments.accounts.settings import AFTER_CLOSE, AccountSettings
 from experiments.brokers.orders import Execution, total_cost
@@ -88,6 +94,7 @@ class Account:
         self.root = self.settings.broker.root
         self.market_settings = self.settings.market(self.opened["config"])
         self._policies: dict[str, LoadedPolicy] = {}
+        self._market: BookMarket | None = None
         self._check_files()
 
     @property
@@ -103,10 +110,25 @@ class Account:
                 self._policies[name] = load_policy(self.folder / name)
         return self._policies
 
+    def retrained(self, policy: str) -> str | None:
+        """Up to which session a policy was retrained; None where it came in otherwise."""
+        for event in self.store.of(RETRAINING):
+            number = event.content.get("retraining")  # of a request alone
+            if number is not None and challenger_name(number) == policy:
+                return str(event.content["session"])
+        return None
+
     @property
     def sessions(self) -> list[Event]:
         """The sessions that the account has seen, the opening one included."""
         return self.store.of(SESSION)
+
+    @property
+    def opened_with(self) -> dict[str, Any]:
+        """The settings of the command that opened it; as `start` its first session."""
+        about = {key: self.opened[key] for key in ("run", "policy")}
+        about["start"] = self.sessions[0].content["session"]
+        return {**self.opened["config"], **self.opened["account"], **about}
 
     @property
     def provisional(self) -> set[str]:
@@ -120,6 +142,13 @@ class Account:
     def history(self) -> BookHistory:
         """The market up to the newest session, as it was recorded."""
         return with_sessions(self.opening(), [e.content["row"] for e in self.sessions])
+
+    def market(self) -> BookMarket:
+        """The market up to the newest session, as it was recorded; built once for each."""
+        newest = np.datetime64(self.sessions[-1].content["session"])
+        if self._market is None or self._market.history.dates[-1] != newest:
+            self._market = self.market_settings.build(self.history())
+        return self._market
 
     def days(self, before: int | None = None) -> list[Day]:
         """Every session, oldest first, with what was reported before an event of that number."""
@@ -159,8 +188,9 @@ class Account:
 
         history: another market up to the newest session than the recorded one.
         """
-        history, options = history or self.history(), self.market_settings
-        market, last = options.build(history), history.num_sessions - 1
+        options = self.market_settings
+        market = self.market() if history is None else options.build(history)
+        last = market.history.num_sessions - 1
         window = Window(last - 1, last + 1)
         kernel = open_kernel(market, options.env, window, random_start=False, risk=options.risk)
         first = last - len(self.sessions) + 1

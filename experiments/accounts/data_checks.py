@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from conf.errors import InputError
 from conf.types import DateArray
 from envs.core.market import BookHistory
 from envs.market.exchange_calendar import exchange_sessions
 from experiments.accounts.recorded import changed_columns
 
 LARGEST_MOVE = 0.25  # of a price from one session to the next, that a person need not look at
+_OLD = dt.timedelta(days=7)  # data that end so long ago are no newest ones
 _COMPARED = 60  # sessions that have to be the exchange's, for gaps to be looked for
 
 
@@ -56,6 +58,15 @@ def doubts(
         text = f"a price moved by {100 * change:.0f} % since the session before"
         found.append(Doubt("jump", text))
     return found
+
+
+def check_is_new(history: BookHistory, today: dt.date) -> None:
+    """InputError where the data ended long ago, and today cannot be decided on them."""
+    if today - history.dates[-1].item() > _OLD:
+        raise InputError(
+            f"{history.name} ends on {history.dates[-1]}, and it is {today}",
+            "Choose data=yahoo or a file that grows, or replay what there is: feed=replay",
+        )
 
 
 def _missing(decided: DateArray, fresh: DateArray) -> list[str]:

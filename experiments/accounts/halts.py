@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,10 +21,12 @@ from typing import Any
 
 import numpy as np
 
+from conf.errors import InputError
 from conf.files import write_json
 from conf.types import FloatArray
 from envs.core.kernel import BookKernel
 from experiments.accounts.events import Event, EventStore
+from experiments.runs.folder import shown_path
 
 HALT = "HALT"
 HALTED, RESUMED, ALERT = "halted", "resumed", "alert"  # kinds of events; the last also of others
@@ -33,6 +36,8 @@ REASONS = {REDUCE: "halted: nothing is opened", FLATTEN: "halted: everything is 
 
 def ask_to_halt(folder: Path, by: str, mode: str = REDUCE, why: str = "") -> None:
     """Leave the file; what it asks for holds from the next decision on."""
+    if mode == REDUCE and (folder / HALT).is_dir():  # it halts as it is
+        return
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     write_json(folder / HALT, {"mode": mode, "by": by, "why": why, "at": now})
 
@@ -76,9 +81,12 @@ def resume(folder: Path, store: EventStore, session: str, why: str = "") -> None
     The risk module's guard is reset too, where it halted the book.
     """
     halt_reasons(folder, store, session)
+    path = folder / HALT
+    if path.is_dir() and not path.is_symlink():
+        raise InputError(f"{shown_path(path)} is a folder, and halts", "Remove it, then resume")
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     store.append(RESUMED, {"session": session, "why": why, "at": now})
-    (folder / HALT).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
 
 
 def resumed_sessions(store: EventStore) -> set[str]:
@@ -102,8 +110,8 @@ def _stricter(asked: dict[str, str], present: Event) -> bool:
 
 
 def _asked(path: Path) -> dict[str, str] | None:
-    """What the file asks for; it halts whatever it holds, as `touch HALT` does."""
-    if not path.exists():
+    """What the file asks for; it halts whatever it is and holds, as `touch HALT` does."""
+    if not os.path.lexists(path):
         return None
     try:
         text = path.read_text(errors="replace")[:2000]

@@ -52,6 +52,7 @@ class ListedBroker:
 
     def __init__(self, broker: Broker, root: Root, account: Account, book: Book) -> None:
         self._broker, self._root, self._account, self._book = broker, root, account, book
+        self._places: dict[str, int] = {}  # of orders
 
     def status(self, order: str) -> OrderStatus | None:
         """What became of an order; None: it was never received."""
@@ -70,8 +71,10 @@ class ListedBroker:
 
     def executions(self, order: str) -> Sequence[Execution]:
         """All that was done of an order so far, in units."""
-        places = {e.content["id"]: e.content["place"] for e in self._account.store.of(ORDER)}
-        lot = 1.0 if places[order] == SHARES else self._root.lot
+        if order not in self._places:
+            orders = self._account.store.of(ORDER)
+            self._places = {e.content["id"]: e.content["place"] for e in orders}
+        lot = 1.0 if self._places[order] == SHARES else self._root.lot
         return [
             replace(each, quantity=lot * each.quantity, price=each.price / lot)
             for each in self._broker.executions(order)
@@ -203,12 +206,10 @@ def in_parts(orders: Sequence[Order], held: FloatArray) -> list[Order]:
 
 def share_orders(account: Account, book: Book) -> list[Order]:
     """The order that closes what is held of shares, none where there are none."""
-    root, beside = account.root, account.days()[-1].beside
+    root = account.root
     if root is None:
         return []
-    for event in account.store.of(ORDER):
-        if event.content["session"] == book.day and event.content["place"] == SHARES:
-            return [Order(**event.content)]
+    beside = account.days()[-1].beside
     if beside.shares == 0.0:
         return []
     name = order_id(account.name, book.day, root.name)

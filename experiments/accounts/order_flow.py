@@ -21,6 +21,7 @@ from experiments.brokers.listed import by_symbol
 from experiments.brokers.orders import (
     Broker,
     BrokerSilent,
+    Execution,
     Order,
     OrderStatus,
     order_id,
@@ -49,6 +50,11 @@ class OrderFlow:
         self._account, self._store = account, account.store
         self._broker, self._alert = broker, alert
         self._at_open = account.settings.decide == AFTER_CLOSE
+        self._known = {event.content["id"] for event in self._store.of(ORDER)}
+        self._ended = {event.content["order"] for event in self._store.of(ENDED)}
+        self._done: dict[str, dict[str, float]] = {}  # order -> execution -> units
+        for event in self._store.of(EXECUTED):
+            self._note_done(Execution(**event.content))
         self.sent = 0
 
     def settle_earlier(self, book: Book) -> list[str]:
@@ -60,9 +66,10 @@ class OrderFlow:
         sessions = [event.content["session"] for event in self._account.sessions]
         recent, newest = set(sessions[-_ASKED_AGAIN - 1 : -1]), sessions[-1]
         for event in self._store.of(ORDER):
-            order = Order(**event.content)
-            if order.session == newest or (order.session not in recent and self._has_ended(order)):
+            session, ended = event.content["session"], event.content["id"] in self._ended
+            if session == newest or (session not in recent and ended):
                 continue
+            order = Order(**event.content)
             try:
                 if self._broker.status(order.id) is OrderStatus.OPEN:
                     self._broker.cancel(order.id)
@@ -108,12 +115,13 @@ class OrderFlow:
         An order for the next open is not known to be done before that: its limits are seen to then.
         """
         held = book.kernel.ledger.quantity[0]
-        shares = share_orders(self._account, book)
-        self._send_all([*shares, *self._orders(book, held, planned.quantity[0])])
-        # A process that died among its repairs left some: they come first, as they were recorded.
-        begun = [order for order in self._recorded(book.day) if order.round > 0]
-        self._send_all(begun)
-        first = max((order.round for order in begun), default=0) + 1
+        # What a process that died recorded is sent as it was, whatever was learnt since.
+        orders = self._recorded(book.day)
+        if not orders:
+            shares = share_orders(self._account, book)
+            orders = [*shares, *self._orders(book, held, planned.quantity[0])]
+        self._send_all(orders)
+        first = max((order.round for order in orders), default=0) + 1
         for round_ in range(first, 0 if self._at_open else _REPAIRS + 2):
             now = self._held(book)
             if now is None or np.allclose(now, planned.quantity[0], rtol=0.0, atol=NOTHING):
@@ -166,14 +174,13 @@ class OrderFlow:
         return np.array([held.get(name, 0.0) for name in names])
 
     def _send_all(self, orders: Sequence[Order]) -> None:
-        recorded = {event.content["id"] for event in self._store.of(ORDER)}
-        for order in orders:
-            if order.id not in recorded:  # what was decided is the same each time it is asked for
-                self._store.append(ORDER, asdict(order))
-        ended = {event.content["order"] for event in self._store.of(ENDED)}
-        for order in orders:
-            if order.id not in ended:
-                self._send(order)
+        new = [(ORDER, asdict(order)) for order in orders if order.id not in self._known]
+        self._store.append_together(*new)  # a round is recorded whole, or not at all
+        self._known |= {order.id for order in orders}
+        with self._store.together():
+            for order in orders:
+                if order.id not in self._ended:
+                    self._send(order)
         self.sent += len(orders)
 
     def _send(self, order: Order) -> None:
@@ -193,29 +200,27 @@ class OrderFlow:
                 self._alert("silent", f"no answer about {order.symbol}: asked again", order.id)
 
     def _take_executions(self, order: Order) -> None:
-        known = {
-            e.content["id"] for e in self._store.of(EXECUTED) if e.content["order"] == order.id
-        }
+        known = self._done.get(order.id, {})
         reported = [each for each in self._broker.executions(order.id) if each.id not in known]
         once = {execution.id: execution for execution in reported}
         if len(once) < len(reported):
             text = f"{order.symbol} of {order.session}: an execution came twice"
             self._alert("twice", text, order.id)
-        if once and self._has_ended(order):
+        if once and order.id in self._ended:
             text = f"{order.symbol} of {order.session}: more was done than was said at its end"
             self._alert("late", text, order.id)
         for execution in once.values():
             self._store.append(EXECUTED, asdict(execution))
+            self._note_done(execution)
+
+    def _note_done(self, execution: Execution) -> None:
+        self._done.setdefault(execution.order, {})[execution.id] = execution.quantity
 
     def _end(self, order: Order) -> None:
         """Record how an order ended, once all that was done of it is known."""
-        if self._has_ended(order):
+        if order.id in self._ended:
             return
-        done = sum(
-            e.content["quantity"]
-            for e in self._store.of(EXECUTED)
-            if e.content["order"] == order.id
-        )
+        done = sum(self._done.get(order.id, {}).values())
         status = self._broker.status(order.id)
         if status is OrderStatus.FILLED and abs(done - order.quantity) > NOTHING:
             text = f"{order.symbol} is filled, its executions are not reported yet"
@@ -223,9 +228,7 @@ class OrderFlow:
             return
         how = "never received" if status is None else str(status)
         self._store.append(ENDED, {"order": order.id, "status": how, "done": done})
+        self._ended.add(order.id)
         if status is not OrderStatus.FILLED:
             text = f"{order.symbol}: {done:g} of {order.quantity:g} units done"
             self._alert(how, text, order.id)
-
-    def _has_ended(self, order: Order) -> bool:
-        return any(event.content["order"] == order.id for event in self._store.of(ENDED))

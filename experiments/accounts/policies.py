@@ -77,6 +77,11 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def challenger_name(retraining: int) -> str:
+    """What the policy of an account's retraining of that number is called."""
+    return f"policy-{retraining + 1}"
+
+
 def policy_names(store: EventStore) -> list[str]:
     """All that have ever decided, the first one first."""
     found = (name for e in store.of(POLICIES) for name in e.content["appointed"]["shares"])

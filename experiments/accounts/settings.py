@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
+from conf.errors import InputError
 from conf.settings import settings
 from envs.core.market import EquityUsd, MarketSettings
 from envs.market.exchange_calendar import closing_times
 from experiments.brokers.listed import with_contracts
 from experiments.brokers.settings import BrokerSettings
 from experiments.environments.opening import market_settings
+from experiments.evaluation.open_run import REPLACEABLE
 
 # When is decided: at the close itself, as a backtest does, some minutes before it, or after it.
 AT_CLOSE: Final = "close"
 BEFORE_CLOSE: Final = "before_close"
 AFTER_CLOSE: Final = "after_close"
 
+# Keys, and groups of them, that an account is opened with; of them, what goes on with the calendar.
+OPENING = ("run", "policy", "start", "decide", "equity_usd", "broker", *REPLACEABLE)
+_MOVING = ("data.end", "data.as_it_stands")
 _SEARCHED = dt.timedelta(days=15)  # longer than the exchange was ever closed but in 1914
 
 
@@ -76,6 +81,42 @@ def as_of(data: Mapping[str, Any], moment: Moment) -> dict[str, Any]:
         return dict(data)
     is_today = moment.session >= dt.date.today()
     return {**data, "end": moment.session.isoformat(), "as_it_stands": is_today}
+
+
+def opening_keys(overrides: Iterable[str]) -> list[str]:
+    """The keys of a command line that say what an account is opened with."""
+    keys = (override.partition("=")[0].lstrip("+~") for override in overrides)
+    return [key for key in keys if key.partition(".")[0] in OPENING]
+
+
+def check_as_opened(
+    name: str, was: Mapping[str, Any], now: Mapping[str, Any], given: Iterable[str]
+) -> None:
+    """InputError where a given key asks for something else than the account was opened with."""
+    for key in given:
+        for path, value in _leaves(key, _at(now, key)):
+            before, is_unset = _at(was, path), value is None and path == key
+            if before != value and not is_unset and path not in _MOVING:
+                raise InputError(
+                    f"{path} is {value}, and account {name} was opened with {before}, which it "
+                    "keeps",
+                    f"Leave {key} out, or open another account under a new name",
+                )
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Every value in nested settings with its dotted path."""
+    if not isinstance(value, Mapping):
+        yield path, value
+        return
+    for key, item in value.items():
+        yield from _leaves(f"{path}.{key}", item)
+
+
+def _at(plain: Any, path: str) -> Any:
+    for key in path.split("."):
+        plain = plain.get(key) if isinstance(plain, Mapping) else None
+    return plain
 
 
 def _due(close: dt.datetime, decide: str, minutes: int) -> dt.datetime:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +22,7 @@ from experiments.accounts.account import (
     ALERT,
     CLOSED,
     DECISION,
+    EXECUTED,
     Account,
     Book,
     as_done,
@@ -29,6 +30,7 @@ from experiments.accounts.account import (
 )
 from experiments.accounts.brokers import open_broker
 from experiments.accounts.data_checks import doubts
+from experiments.accounts.deliveries import DELIVERED
 from experiments.accounts.events import decoded, encoded
 from experiments.accounts.halts import as_halted, halt_reasons
 from experiments.accounts.order_flow import Alert, OrderFlow
@@ -96,20 +98,34 @@ def run_session(
     book = account.book()
     broker = open_broker(account, book)
     flow = None if broker is None else OrderFlow(account, broker, alert)
-    if flow is not None:
-        known = account.store.head
-        reasons += flow.settle_earlier(book)
-        if account.store.head != known:
-            book = account.book()
-        reasons += flow.reconcile(book)
-    _go_back(account, book, alert)
-    planned = _decided(account, book, reasons)
+    with account.store.together():
+        if flow is not None:
+            known = len(account.store.of(EXECUTED, DELIVERED))
+            reasons += flow.settle_earlier(book)
+            if len(account.store.of(EXECUTED, DELIVERED)) > known:
+                book = account.book()
+            reasons += flow.reconcile(book)
+        _go_back(account, book, alert)
+        planned = _decided(account, book, reasons)
     if flow is not None:
         flow.send(book, planned)
         report.orders = flow.sent
     _close(account, book, planned, report)
     report.decided = True
     return report
+
+
+def replayed(account: Account, source: BookHistory, until: dt.date | None) -> Iterator[BookHistory]:
+    """The market as it stood at each session that is to be decided; None: at the next one alone."""
+    seen = np.datetime64(account.sessions[-1].content["session"])
+    closed = account.store.of(CLOSED)
+    is_closed = bool(closed) and closed[-1].content["session"] == str(seen)
+    session = int(np.searchsorted(source.dates, seen)) + is_closed
+    last = session
+    if until is not None:
+        last = int(np.searchsorted(source.dates, np.datetime64(until), "right")) - 1
+    for stop in range(session, min(last, source.num_sessions - 1) + 1):
+        yield source.sessions(0, stop + 1)
 
 
 def _last_decided(account: Account) -> str:
@@ -189,10 +205,10 @@ def _alert(
 ) -> str:
     """Record an alert of this session, once."""
     content = {"session": report.session, "kind": kind, "text": text, "order": order}
-    if content not in [dict(e.content) for e in account.store.of(ALERT)]:
+    if not any(event.content == content for event in account.store.of(ALERT)):
         account.store.append(ALERT, content)
+        log.warning("%s: %s", report.session, text)
     report.alerts.append(text)
-    log.warning("%s: %s", report.session, text)
     return text
 
 

@@ -23,7 +23,7 @@ from alpaca.trading.enums import OrderSide, TimeInForce
 from alpaca.trading.requests import LimitOrderRequest, MarketOrderRequest, OrderRequest
 from requests import RequestException
 
-from conf.errors import InputError
+from conf.errors import InputError, Unavailable
 from experiments.brokers.listed import MULTIPLIER, read_symbol
 from experiments.brokers.orders import BrokerSilent, Delivery, Execution, Order, OrderStatus
 from experiments.brokers.settings import AlpacaSettings
@@ -73,7 +73,8 @@ class AlpacaBroker:
         self._refused: set[str] = set()
 
     def check(self, equity_usd: float | None, adjust_usd: float) -> None:
-        """InputError where the account cannot trade, before anything is recorded.
+        """InputError where the account cannot trade, before anything is recorded; Unavailable where
+        Alpaca does not answer.
 
         equity_usd: the cash that it has to hold, but for `adjust_usd`, and nothing else; None: any.
         """
@@ -84,7 +85,8 @@ class AlpacaBroker:
                 self.positions(),
             )
         except (_Refused, BrokerSilent) as error:
-            raise InputError(f"Alpaca does not open the account: {error}", _REMEDY) from None
+            kind = Unavailable if isinstance(error, BrokerSilent) else InputError
+            raise kind(f"Alpaca does not open the account: {error}", _REMEDY) from None
         if account.get("trading_blocked") or account.get("account_blocked"):
             raise InputError("Alpaca has blocked the account from trading", "Ask Alpaca why")
         if equity_usd is not None and (held or abs(cash - equity_usd) > adjust_usd):

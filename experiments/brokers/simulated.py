@@ -81,6 +81,7 @@ class SimulatedBroker:
         whole: bool = False,
     ) -> None:
         self._path, self._faults = path, faults
+        self._chances = {name: chance for name, chance in asdict(faults).items() if name != "seed"}
         self._at_open, self._whole = at_open, whole
         new: dict[str, Any] = {"cash": cash_usd, "positions": {}, "orders": {}, "settled": ""}
         self._books: dict[str, Any] = read_json(path) if path.is_file() else {**new, "faults": []}
@@ -239,12 +240,11 @@ class SimulatedBroker:
 
     def _draws(self, order: str) -> dict[str, bool]:
         rng = self._rng(order)
-        chances = {k: v for k, v in asdict(self._faults).items() if k != "seed"}
-        return {name: bool(rng.random() < chance) for name, chance in chances.items()}
+        return {name: bool(rng.random() < chance) for name, chance in self._chances.items()}
 
     def _rng(self, order: str, stream: int = 0) -> np.random.Generator:
         return np.random.default_rng([self._faults.seed, int(order[:15], 16), stream])
 
     def _write(self) -> None:
-        # At every order, so without indentation, which takes many times as long.
+        # Without indents, which are slow to write and grow with every order.
         write_atomically(self._path, json.dumps(self._books, allow_nan=False).encode())

@@ -62,7 +62,7 @@ class CheckSettings:
     max_beta: Share = 0.5
     behaviour_shift: Share = 3.0  # of a mean action, in deviations
     max_scan_loss: Share = 0.2  # over equity
-    max_training_age: Sessions = 63  # sessions since the training years, beyond those at opening
+    max_training_age: Sessions = 63  # sessions since the opening, or the retraining that decides
 
 
 @dataclass(frozen=True)
@@ -226,9 +226,11 @@ def quarterly(view: AccountView, differences: int, options: CheckSettings) -> It
     level = _level(alert=differences > 0)
     yield Check("quarterly", "audit", "audit: all played again", level, found, "no difference")
 
-    since, most = len(view.dates) - 1, options.max_training_age
+    since, most, what = len(view.dates) - 1, options.max_training_age, "opening"
+    if view.retrained is not None:  # its market ended there
+        since, what = int((view.dates > np.datetime64(view.retrained)).sum()), "retraining"
     until = f", trained until {view.trained_until}" if view.trained_until else ""
-    found, bound = f"{since} sessions since the opening{until}", f"≤ {most} sessions"
+    found, bound = f"{since} sessions since the {what}{until}", f"≤ {most} sessions"
     level = _level(since > most)
     yield Check("quarterly", "training_data", "training data", level, found, bound)
 

@@ -125,6 +125,7 @@ class AccountView:
     alerts: tuple[Mapping[str, str], ...]  # session, kind, text; newest first
     deciding: Mapping[str, float]  # policy -> share
     trained_until: str | None  # last day of the training years
+    retrained: str | None  # session up to which the policy of most capital was retrained, if it was
 
     @property
     def session(self) -> str:
@@ -183,7 +184,8 @@ def read_account(account: Account) -> AccountView:
     newest = decisions[-1].content if days[-1].requested is not None else {}
     overlay, halt, closed = kernel.overlay, halted(store), store.of(CLOSED)
     shares = appointed(store).shares
-    leading = account.policies[max(shares, key=shares.__getitem__)].metadata
+    name = max(shares, key=shares.__getitem__)
+    leading = account.policies[name].metadata
     return AccountView(
         name=account.name,
         about=account.opened,
@@ -221,6 +223,7 @@ def read_account(account: Account) -> AccountView:
         alerts=tuple(event.content for event in reversed(store.of(ALERT))),
         deciding=shares,
         trained_until=leading.get("splits", {}).get("train", (None, None))[1],
+        retrained=account.retrained(name),
     )
 
 

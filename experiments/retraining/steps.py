@@ -25,6 +25,7 @@ from experiments.accounts.policies import (
     Appointed,
     appoint,
     appointed,
+    challenger_name,
     copy_policy,
     policy_names,
     sha256,
@@ -36,6 +37,7 @@ from experiments.evaluation.results import plain
 from experiments.monitoring.checks import CheckSettings
 from experiments.retraining.challenger import certify_run, training_config
 from experiments.runs.folder import MANIFEST, resolve_run, shown_path
+from experiments.runs.record import load_manifest, load_run_config
 from experiments.runs.training import train_in
 from experiments.statistics.verdict import Outcome, compare
 from risk.metrics import max_drawdown, simple_returns
@@ -91,7 +93,7 @@ class Retraining:
         self.events = [event for event in events if event.number >= asked.number]
         self.now: Event = self.events[-1]
         self.number, self.champion = asked.content["retraining"], asked.content["champion"]
-        self.challenger = f"policy-{self.number + 1}"
+        self.challenger = challenger_name(self.number)
         self.folder = run_folder(account, self.number)
         self._weights = self.folder / "best" / WEIGHTS
         self.options: RetrainSettings = build_settings(
@@ -186,8 +188,26 @@ class Retraining:
                 f"{shown_path(self._weights)} is not what was validated",
                 "Put it back from a copy, or end this retraining: action=cancel",
             )
+        if others := self._other_settings():
+            raise InputError(
+                f"{shown_path(self.folder)} is not the run that was asked for: it has another "
+                f"{', '.join(others)}",
+                "Put it back from a copy, or end this retraining: action=cancel",
+            )
         files = copy_policy(self.folder / "best", self.account.folder, self.challenger)
         return self._give(0, self.sessions[-1], files)
+
+    def _other_settings(self) -> list[str]:
+        """Sections of the run's configuration that are not those of the request."""
+        run, asked = load_run_config(self.folder), self.account.opened["config"]
+        others = sorted(key for key in {*run, *asked} - {"data"} if run.get(key) != asked.get(key))
+        request, history = self._of(REQUESTED), self.account.market().history
+        known = int(np.searchsorted(history.dates, np.datetime64(request["session"]), "right"))
+        data = load_manifest(self.folder)["data"]
+        found = data["fingerprint"], data["splits"]["test"][0]
+        if found != (history.sessions(0, known).fingerprint, request["compared_from"]):
+            others.append("data")
+        return others
 
     def _hand_over(self) -> Content | None:
         """The next share where it is time, or the end; the account itself goes back."""

@@ -118,9 +118,10 @@ def play():
             open_account(folder, store, AccountSettings(name="mine", **chosen), tested, first)
         for session in range(first, first + sessions):
             with open_store(folder) as store:
-                report = run_session(Account(folder, store), history.sessions(0, session + 1))
-            if after is not None:
-                after(folder)
+                account = Account(folder, store)
+                report = run_session(account, history.sessions(0, session + 1))
+                if after is not None:
+                    after(account)
         return report
 
     return played

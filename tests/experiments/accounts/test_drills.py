@@ -5,12 +5,21 @@ import os
 import signal
 import time
 from collections import Counter
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
-from experiments.accounts.account import ALERT, CLOSED, ENDED, ORDER, Account
+from experiments.accounts.account import (
+    ALERT,
+    CLOSED,
+    ENDED,
+    EXECUTED,
+    ORDER,
+    Account,
+)
 from experiments.accounts.events import EventStore, open_store
+from experiments.accounts.halts import ask_to_halt
 from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify
 from experiments.brokers.orders import symbols_at
@@ -33,9 +42,8 @@ def drill(play, tested, folder, seed, sessions, decide="close"):
     """An account with a broker full of faults; after each session the limits are looked at."""
     broken = []
 
-    def within_limits(folder):
-        with open_store(folder) as store:
-            book = Account(folder, store).book()
+    def within_limits(account):
+        book = account.book()
         names, kernel = symbols_at(book.market, book.session), book.kernel
         brokers = [json.loads(path.read_text()) for path in folder.glob("*broker.json")]
         held = [sum(b["positions"].get(name, 0.0) for b in brokers) for name in names]
@@ -97,6 +105,45 @@ def test_without_a_backup_what_breaks_a_limit_is_said_and_repaired_as_far_as_can
     assert not any(order["backup"] for order in repairs)
 
 
+def test_what_was_recorded_is_sent_whatever_is_learnt_in_between(
+    play, tested, tmp_path, monkeypatch
+):
+    """Killed before it sends; then fills of the session before are reported, and the book moves."""
+    history = tested.setup.history.sessions(0, tested.setup.history.num_sessions - 57)
+    play(tmp_path, tested, 2, broker={"kind": "simulated", "faults": {"late": 0.5, "seed": 1}})
+    ask_to_halt(tmp_path, "a test", "flatten")
+    submit, sent = SimulatedBroker.submit, []
+
+    def recording(broker, order):
+        sent.append(asdict(order))
+        submit(broker, order)
+
+    def called():
+        with open_store(tmp_path) as store:
+            run_session(Account(tmp_path, store), history)
+            return verify(Account(tmp_path, store)).differences
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SimulatedBroker, "executions", lambda *_: ())
+        patch.delattr(SimulatedBroker, "submit")
+        with pytest.raises(AttributeError, match="submit"):
+            called()
+    with open_store(tmp_path) as store:
+        recorded = [e.content for e in store.of(ORDER) if e.content["session"] == newest(history)]
+        known = len(store.of(EXECUTED))
+    monkeypatch.setattr(SimulatedBroker, "submit", recording)
+    assert called() == ()
+    with open_store(tmp_path) as store:
+        told = [e.content["order"] for e in store.of(EXECUTED)[known:]]
+    assert set(told) - {order["id"] for order in recorded}
+    assert recorded
+    assert [order for order in sent if order["round"] == 0] == recorded
+
+
+def newest(history):
+    return str(history.dates[-1])
+
+
 def killed(folder, history, persists=None, seconds=None):
     """A session in a process of its own that is killed at a moment; whether it was."""
     child = os.fork()
@@ -113,7 +160,7 @@ def killed(folder, history, persists=None, seconds=None):
 
             return persist
 
-        EventStore.append = counted(EventStore.append)
+        EventStore._write = counted(EventStore._write)
         SimulatedBroker._write = counted(SimulatedBroker._write)
         try:
             with open_store(folder) as store:

@@ -6,6 +6,7 @@ import signal
 import numpy as np
 import pytest
 
+from conf.errors import InputError
 from experiments import paper
 from experiments.accounts.account import CLOSED, DECISION, Account
 from experiments.accounts.events import decoded, open_store
@@ -80,6 +81,20 @@ def test_the_file_halts_whatever_it_holds(going_on, text, mode):
         assert halted(store).content["by"] == "file"
 
 
+def test_a_folder_and_a_dead_link_halt_too_and_a_folder_is_for_a_person_to_remove(going_on):
+    folder, decide = going_on
+    (folder / HALT).symlink_to("nowhere")
+    assert decide()[1] == ["halted: nothing is opened"]
+    with open_store(folder) as store:
+        session = store.of(CLOSED)[-1].content["session"]
+        resume(folder, store, session)
+        (folder / HALT).mkdir()
+        ask_to_halt(folder, "signal")
+        with pytest.raises(InputError, match="HALT is a folder, and halts"):
+            resume(folder, store, session)
+        assert halted(store).content["by"] == "file"
+
+
 def test_a_signal_leaves_the_file(tmp_path):
     before = signal.getsignal(signal.SIGUSR1)
     with halt_on_signal(tmp_path):
@@ -91,7 +106,7 @@ def test_a_signal_leaves_the_file(tmp_path):
 def test_a_signal_also_halts_a_process_that_waits_for_the_next_session(
     command, finished_run, tested, tmp_path, monkeypatch
 ):
-    def wait(decide, minutes):
+    def wait(until):
         os.kill(os.getpid(), signal.SIGUSR1)
         raise KeyboardInterrupt
 

@@ -20,10 +20,11 @@ from experiments.accounts.account import (
 )
 from experiments.accounts.events import EventStore, decoded, open_store
 from experiments.accounts.recorded import load_history, save_history, session_row, with_sessions
-from experiments.accounts.settings import AccountSettings
+from experiments.accounts.settings import AccountSettings, check_as_opened, opening_keys
 from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify
 from experiments.brokers.listed import occ_symbol
+from experiments.brokers.simulated import SimulatedBroker
 from experiments.evaluation.open_run import open_run
 from tests.experiments.conftest import TINY
 
@@ -68,32 +69,33 @@ def test_called_again_it_does_nothing_and_after_days_off_it_says_what_was_missed
 def test_a_process_that_dies_at_any_event_is_followed_by_one_that_goes_on(
     play, tested, tmp_path, monkeypatch
 ):
-    """Before or after each of the session's events: the same book, no order twice."""
+    """Before any of the session's writes, the broker's too: the same book, no order twice."""
     play(tmp_path / "whole", tested, 2, broker={"kind": "simulated"})
     expected = equities(tmp_path / "whole")
-    append = EventStore.append
+    left = [0]
 
     class Killed(Exception):
         pass
 
-    play(tmp_path / "before", tested, 1, broker={"kind": "simulated"})
-    for moment in range(0, 40, 3):
-        folder, left = tmp_path / str(moment), [moment]
-
-        def counted(store, kind, content, left=left):
-            if left[0] == 0:
+    def counted(write):
+        def written(*arguments):
+            if left[0] == 0:  # and whatever it tries to write while it falls is lost too
                 raise Killed
             left[0] -= 1
-            return append(store, kind, content)
+            write(*arguments)
 
+        return written
+
+    play(tmp_path / "before", tested, 1, broker={"kind": "simulated"})
+    for moment in (0, 1, 2, 3, 4, 9, 16, 23, 29):
+        folder, left[0] = tmp_path / str(moment), moment
         shutil.copytree(tmp_path / "before", folder)
-        monkeypatch.setattr(EventStore, "append", counted)
         history = tested.setup.history.sessions(0, tested.setup.history.num_sessions - 58)
-        with open_store(folder) as store:
-            account = Account(folder, store)
+        with monkeypatch.context() as patch, open_store(folder) as store:
+            for owner in (EventStore, SimulatedBroker):
+                patch.setattr(owner, "_write", counted(owner._write))
             with contextlib.suppress(Killed):
-                run_session(account, history)
-        monkeypatch.setattr(EventStore, "append", append)
+                run_session(Account(folder, store), history)
         with open_store(folder) as store:
             run_session(Account(folder, store), history)
         assert equities(folder) == expected
@@ -170,15 +172,20 @@ def test_the_command_opens_decides_and_verifies(command, finished_run, tested, t
     code, out, err = command(paper, "account=a", *opening)
     assert (code, err) == (0, "")
     assert f"{day}: equity $" in out
-    code, out, _ = command(paper, "account=a", "feed=replay")
-    assert f"{tested.setup.history.dates[-59]}: equity $" in out
+    code, out, _ = command(paper, "account=a", *opening, "policy=best", "decide=close")
+    assert f"{tested.setup.history.dates[-59]}: equity $" in out  # opened with just these
+    code, out, _ = command(paper, "account=a", "feed=replay", f"until={day}")
+    assert (
+        f"nothing to do: account a is at {tested.setup.history.dates[-59]}, and until={day}" in out
+    )
     code, out, _ = command(paper, "account=a", "action=verify")
     assert code == 0
     assert "verified: 2 sessions, 2 decisions to the last bit, 1 sessions as in a backtest" in out
     for arguments, message in (
         (("account=b",), "there is no account b. Open it: give run=<run folder> too"),
         (("account=a",), "replay what there is: feed=replay"),
-        (("account=a", *opening), "account a is open already"),
+        (("account=a", "run=another"), "run is "),
+        (("account=a", "broker.faults.late=0.5"), "broker.faults.late is 0.5, and account a was"),
         (("account=../x", *opening), "account.name"),
         (("account=c", *opening, "start=1970-01-01"), "Choose another start="),
     ):
@@ -188,6 +195,19 @@ def test_the_command_opens_decides_and_verifies(command, finished_run, tested, t
     with open_store(tmp_path / "outputs/accounts/a") as store:
         assert len(store.of(SESSION)) == 2
     assert not (tmp_path / "outputs/accounts/c").exists()
+
+
+def test_what_it_was_opened_with_stays_and_what_goes_on_with_the_calendar_may_differ():
+    was = {"policy": "best", "data": {"source": "yahoo", "end": "2026-01-05", "rate": "bills"}}
+    now = {"policy": "best", "data": {"source": "yahoo", "end": "2025-10-17", "rate": "bills"}}
+    given = opening_keys(
+        ["account=a", "policy=best", "data=yahoo", "minutes=5", "+data.rate=bills"]
+    )
+    assert given == ["policy", "data", "data.rate"]
+    check_as_opened("a", was, now, given)
+    now["data"]["rate"] = 0.01
+    with pytest.raises(InputError, match=r"data\.rate is 0\.01, and .* was opened with bills"):
+        check_as_opened("a", was, now, ["data"])
 
 
 def test_an_opening_that_dies_leaves_an_account_with_a_session_or_none(

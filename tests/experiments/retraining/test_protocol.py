@@ -1,5 +1,6 @@
 """A retraining from its request to its end: killed anywhere, refused, rolled back, cancelled."""
 
+import json
 import shutil
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,10 +26,13 @@ from experiments.accounts.settings import AccountSettings
 from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify
 from experiments.evaluation.open_run import open_run
-from experiments.monitoring.checks import CheckSettings
+from experiments.monitoring.checks import CheckSettings, quarterly
+from experiments.monitoring.view import read_account
 from experiments.retraining.protocol import advance, approve, cancel, standing, triggers
 from experiments.retraining.steps import RetrainSettings, run_folder
-from experiments.runs.record import load_manifest
+from experiments.runs.config import config_hash
+from experiments.runs.folder import MANIFEST
+from experiments.runs.record import CONFIG, load_manifest
 
 SETTINGS = RetrainSettings(
     selection_sessions=60,
@@ -118,6 +122,8 @@ def test_from_the_request_to_the_end(living):
     with pytest.raises(InputError, match="is not what was validated"):
         living.advance()
     weights.write_bytes(validated)
+    with another_run(weights.parents[1]), pytest.raises(InputError, match="has another env, data"):
+        living.advance()
     assert living.advance() == ["handing over"]
     living.decide()
     assert living.advance() == []
@@ -134,6 +140,12 @@ def test_from_the_request_to_the_end(living):
     with living.opened() as account:
         assert verify(account).differences == ()
         assert appointed(account.store) == Appointed(new)
+        age = next(
+            c.found
+            for c in quarterly(read_account(account), 0, SETTINGS.checks)
+            if c.key == "training_data"
+        )
+        assert age.startswith("8 sessions since the retraining, trained until")
         run, market = run_folder(account, 1), account.history().sessions(0, living.next - 8)
     manifest, dates = load_manifest(run), living.history.dates
     (first, last), *_ = manifest["data"]["splits"].values()
@@ -147,6 +159,21 @@ def test_from_the_request_to_the_end(living):
     assert manifest["data"]["fingerprint"] == market.fingerprint
     (comparison,) = [e["comparison"] for e in living.contents(RETRAINING) if "comparison" in e]
     assert comparison["low"] < comparison["difference"] < comparison["high"]
+
+
+@contextmanager
+def another_run(run):
+    """In the place of the run one of another environment and other days, sound in itself."""
+    whole = {name: (run / name).read_text() for name in (CONFIG, MANIFEST)}
+    config, manifest = (json.loads(text) for text in whole.values())
+    config["env"]["initial_equity_usd"] = 1.0
+    manifest["data"]["splits"]["test"][0] = "1999-01-04"
+    manifest["config_hash"] = config_hash(config)
+    for name, content in ((CONFIG, config), (MANIFEST, manifest)):
+        (run / name).write_text(json.dumps(content))
+    yield
+    for name, text in whole.items():
+        (run / name).write_text(text)
 
 
 def test_killed_before_any_event_it_goes_on_with_the_same_step(living, tested, monkeypatch):
