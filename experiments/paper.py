@@ -114,7 +114,11 @@ def trade(config: DictConfig) -> None:
         raise InputError("a replay has no sessions to wait for", "Leave out every=session")
     folder, only_lists = ACCOUNTS / named.name, request.action == "contracts"
     if request.run is None and not (folder / STORE).is_file():
-        raise InputError(f"there is no account {named.name}", "Open it: give run=<run folder> too")
+        known = sorted(path.parent.name for path in ACCOUNTS.glob(f"*/{STORE}"))
+        there = f"; there are {', '.join(known)}" if known else ""
+        raise InputError(
+            f"there is no account {named.name}{there}", "Open it: give run=<run folder> too"
+        )
     is_open = not (only_lists and request.run) and _is_open_so(folder, request, plain)
     if request.run is not None and not is_open:
         _open(folder, request, plain)
@@ -271,7 +275,7 @@ def _line(report: DayReport) -> str:
     if not report.decided:
         return f"{report.session}: decided before, nothing to do"
     missed = f", {len(report.missed)} sessions missed" if report.missed else ""
-    return f"{report.session}: equity ${report.equity_usd:,.2f}, {report.orders} orders{missed}"
+    return f"{report.session}: equity ${report.equity_usd:,.2f}, {report.traded}{missed}"
 
 
 def _verify(account: Account, _: PaperSettings) -> None:

@@ -58,7 +58,7 @@ class DayReport:
     alerts: list[str] = field(default_factory=list)
     equity_usd: float = float("nan")
     cash_usd: float = float("nan")
-    orders: int = 0
+    traded: str = ""  # how much
 
 
 def run_session(
@@ -109,7 +109,10 @@ def run_session(
         planned = _decided(account, book, reasons)
     if flow is not None:
         flow.send(book, planned)
-        report.orders = flow.sent
+        report.traded = f"{flow.sent} orders"
+    else:
+        changed = int(np.count_nonzero(planned.quantity != book.kernel.ledger.quantity))
+        report.traded = f"{changed} trades for ${float(planned.cost[0]):,.2f}"
     _close(account, book, planned, report)
     report.decided = True
     return report

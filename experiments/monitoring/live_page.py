@@ -85,7 +85,7 @@ def _key_numbers(view: AccountView) -> Iterator[KeyNumber]:
     yield KeyNumber(
         "P&L of the day",
         dollars(view.day_pnl),
-        f"{percent(day, 2, plus=True)}, index {index}",
+        f"{percent(day, 2, plus=True)} before its trades, index {index}",
     )
     yield KeyNumber(
         "Since the opening",

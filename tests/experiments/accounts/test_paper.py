@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 
@@ -171,7 +172,7 @@ def test_the_command_opens_decides_and_verifies(command, finished_run, tested, t
     opening = (f"run={finished_run}", "feed=replay", f"start={day}")
     code, out, err = command(paper, "account=a", *opening)
     assert (code, err) == (0, "")
-    assert f"{day}: equity $" in out
+    assert re.search(rf"{day}: equity \$[\d,.]+, [1-9]\d* trades for \$\d+\.\d\d\n", out)
     code, out, _ = command(paper, "account=a", *opening, "policy=best", "decide=close")
     assert f"{tested.setup.history.dates[-59]}: equity $" in out  # opened with just these
     code, out, _ = command(paper, "account=a", "feed=replay", f"until={day}")
@@ -182,7 +183,7 @@ def test_the_command_opens_decides_and_verifies(command, finished_run, tested, t
     assert code == 0
     assert "verified: 2 sessions, 2 decisions to the last bit, 1 sessions as in a backtest" in out
     for arguments, message in (
-        (("account=b",), "there is no account b. Open it: give run=<run folder> too"),
+        (("account=b",), "there is no account b; there are a. Open it: give run=<run folder> too"),
         (("account=a",), "replay what there is: feed=replay"),
         (("account=a", "run=another"), "run is "),
         (("account=a", "broker.faults.late=0.5"), "broker.faults.late is 0.5, and account a was"),
