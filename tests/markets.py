@@ -88,9 +88,8 @@ def wandering_vol(sessions: int, seed: int = 0) -> np.ndarray:
 def monthly_surface() -> VixSurface:
     """`surface=vix_monthly`: the earlier fit, of maturities from a month on."""
     file = Path(conf.__file__).parent / "surface" / "vix_monthly.yaml"
-    built: VixSurface = build_settings(
-        SurfaceSettings, OmegaConf.to_container(OmegaConf.load(file)), "surface"
-    )
+    values: Any = OmegaConf.to_container(OmegaConf.load(file))
+    built: VixSurface = build_settings(SurfaceSettings, values, "surface")
     return built
 
 

@@ -31,7 +31,8 @@ def examples(name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_of_a_module_run(name):
-    runner, shown = doctest.DocTestRunner(verbose=False), []
+    runner = doctest.DocTestRunner(verbose=False)
+    shown: list[str] = []
     for example in examples(name):
         runner.run(example, out=shown.append)
     assert "".join(shown) == ""

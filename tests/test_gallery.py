@@ -24,7 +24,7 @@ def test_a_script_is_short_and_all_that_it_imports_exists(script):
     assert 30 <= len(code.splitlines()) <= 72
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            module = importlib.import_module(node.module)
+            module = importlib.import_module(str(node.module))
             missing = [name.name for name in node.names if not hasattr(module, name.name)]
             assert missing == []
 

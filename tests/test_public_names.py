@@ -23,9 +23,9 @@ def test_every_name_is_there_listed_and_the_one_of_its_module(package):
     imports = [
         node
         for node in ast.walk(ast.parse(Path(package.__file__).read_text()))
-        if isinstance(node, ast.ImportFrom) and node.module.startswith(f"{package.__name__}.")
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith(f"{package.__name__}.")
     ]
-    homes = {a.asname: node.module for node in imports for a in node.names if a.asname}
+    homes = {a.asname: str(node.module) for node in imports for a in node.names if a.asname}
     assert sorted(homes) == package.__all__
     for name, home in homes.items():
         found = getattr(package, name)

@@ -18,7 +18,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from agents.factory import PathwiseAgentSettings, RecurrentPPOSettings, build_agent
 from agents.pathwise.objectives import MeanVariance
 from agents.pathwise.trainer import PathwiseTrainer, make_twin
-from agents.policy import Policy
+from agents.policy import Trader
 from agents.ppo.parallel import torch_threads
 from envs.core.batch import Window
 from envs.core.reward import UTILITY_WEIGHTS, RewardSettings
@@ -78,7 +78,7 @@ TITLES = {
 class Learner:
     """An agent that learns a little at each call, until it says that there is no more."""
 
-    policy: Policy
+    policy: Trader
     learn: Callable[[], bool]
     settings: OptionMarketSettings  # of the books that it trades
 

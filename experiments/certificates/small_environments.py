@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from stable_baselines3.common.policies import BasePolicy
 
 from agents.factory import RecurrentPPOSettings, build_agent
-from agents.policy import Policy
 from conf.errors import InputError
 from conf.settings import build_settings
 from envs.allocation.market import AllocationMarketSettings
@@ -144,7 +144,7 @@ def whole_window(market: BookMarket) -> Window:
     return Window(market.first_usable, market.history.num_sessions)
 
 
-def untrained_policy(settings: MarketSettings, market: BookMarket, seed: int) -> Policy:
+def untrained_policy(settings: MarketSettings, market: BookMarket, seed: int) -> BasePolicy:
     """A small recurrent network that trades on what it sees and remembers, at random."""
     kernel = open_books(settings, market, whole_window(market), 1)
     options = RecurrentPPOSettings(**{**SMALL_AGENT, "rollout_steps": 256})

@@ -95,7 +95,7 @@ def open_run(run: str, which: str, plain: Mapping[str, Any] | None = None) -> Te
 
 
 def run_beside(
-    policy: Policy,
+    policy: Trader,
     others: Mapping[str, Trader],
     market: BookMarket,
     options: BookOptions,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from agents.baselines.options import build_baselines
-from agents.policy import Policy, Trader
+from agents.policy import Trader
 from conf.types import DateArray, FloatArray
 from envs.core.batch import Window
 from envs.core.market import BookMarket
@@ -59,7 +59,7 @@ class ScenarioPath:
 
 
 def replay_crisis(
-    setup: MarketSetup, policy: Policy, benchmarks: Sequence[str], crisis: Period
+    setup: MarketSetup, policy: Trader, benchmarks: Sequence[str], crisis: Period
 ) -> ScenarioPath:
     """The run's own market through a crisis that it covers."""
     dates = setup.market.history.dates
@@ -73,7 +73,7 @@ def replay_crisis(
 
 def replay_shocks(
     setup: MarketSetup,
-    policy: Policy,
+    policy: Trader,
     benchmarks: Sequence[str],
     shocks: Sequence[Shock],
     at: int,
@@ -95,7 +95,7 @@ def _replay(
     setup: MarketSetup,
     market: BookMarket,
     window: Window,
-    policy: Policy,
+    policy: Trader,
     benchmarks: Sequence[str],
     before: int,
     ends: Sequence[int],

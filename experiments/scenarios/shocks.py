@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from envs.core.market import BookMarket
 from envs.market.history import MarketHistory
 from envs.market.panel import PanelHistory
 from experiments.environments.setup import MarketSetup
+
+History = TypeVar("History", MarketHistory, PanelHistory)
 
 VOL_PER_FALL = 2.0  # rise of implied volatility for a fall of 1; both decimals
 VOL_CEILING = 1.0  # annual, decimal
@@ -238,9 +240,7 @@ def shocked_markets(
     return markets
 
 
-def shocked_history(
-    history: MarketHistory | PanelHistory, shocks: Sequence[Shock], at: int
-) -> MarketHistory | PanelHistory:
+def shocked_history(history: History, shocks: Sequence[Shock], at: int) -> History:
     """The first path of a history with shock k at session `at` on path k; earlier rows untouched.
 
     All must have the same shift of the rate, which holds from the close of session `at` on.

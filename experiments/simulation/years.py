@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from agents.baselines.options import build_baselines
-from agents.policy import Policy
+from agents.policy import Trader
 from agents.ppo.parallel import torch_threads
 from conf.types import BoolArray, FloatArray
 from envs.core.batch import Window
@@ -57,7 +57,7 @@ class SimulatedYears:
 
 def simulate_years(
     models: Sequence[FittedModel],
-    policy: Policy,
+    policy: Trader,
     baselines: Sequence[str],
     settings: OptionMarketSettings,
     paths: int,
@@ -106,7 +106,7 @@ def _seeds(model: FittedModel, seed: int, count: int) -> list[np.random.SeedSequ
 
 def _simulate_chunk(
     model: FittedModel,
-    policy: Policy,
+    policy: Trader,
     baselines: Sequence[str],
     settings: OptionMarketSettings,
     paths: int,

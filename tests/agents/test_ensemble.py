@@ -1,5 +1,7 @@
 """Merged policies act as the average of their members; what cannot be merged is averaged."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,7 @@ SOME = {
     "features_extractor_kwargs": {"columns": (1, 4, 6)},
 }
 BOOKS = {"basis": [[-1.0, 0.0, -1.0], [0.5, 1.0, 0.0]]}
-KINDS = {
+KINDS: dict[str, tuple[type, dict[str, Any]]] = {
     "two layers, own critic": (MaskedMlpLstmPolicy, {}),
     "three layers": (MaskedMlpLstmPolicy, {"n_lstm_layers": 3, "net_arch": [6, 5, 4]}),
     "a linear critic": (MaskedMlpLstmPolicy, {"enable_critic_lstm": False}),
@@ -67,6 +69,7 @@ def test_a_merged_policy_acts_as_the_average_at_every_step(tmp_path, kind):
     policy, options = KINDS[kind]
     members = [make(policy, seed, **options) for seed in range(3)]
     merged = merge_policies(members)
+    assert isinstance(merged, MlpLstmPolicy)
     assert merged.lstm_actor.hidden_size == 24
     averages = np.mean([walk(member) for member in members], axis=0)
     assert averages.std(axis=0).min() > 0.02

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -28,7 +30,7 @@ class Doubling:
 
 
 class Kernel:
-    """Books whose quantity is the action, less one half."""
+    """Books whose quantity is the action, less one half; what a batch of policies asks for."""
 
     def __init__(self, held):
         self.held, self.action_space = held, spaces.Box(-1, 1, (1,))
@@ -42,11 +44,15 @@ class Kernel:
         return action - 0.5
 
 
-OBSERVATION = np.arange(4.0)[:, None]
+def kernel_of(held) -> Any:
+    return Kernel(held)
+
+
+OBSERVATION = np.arange(4, dtype=np.float32)[:, None]
 
 
 def test_each_policy_sees_its_own_books_starts_and_state():
-    batch, kernel = PolicyBatch([Counting(1), Counting(2)]), Kernel(np.zeros((4, 1)))
+    batch, kernel = PolicyBatch([Counting(1), Counting(2)]), kernel_of(np.zeros((4, 1)))
     starts = np.array([True, False, False, True])
     quantity, state = batch.quantities(kernel, OBSERVATION, None, starts)
     np.testing.assert_array_equal(quantity[:, 0] + 0.5, [1110, 111, 212, 1213])
@@ -55,7 +61,7 @@ def test_each_policy_sees_its_own_books_starts_and_state():
 
 
 def test_a_strategy_beside_a_policy_states_its_own_books():
-    kernel, starts = Kernel(np.array([[3.0], [5.0], [7.0], [9.0]])), np.zeros(4, bool)
+    kernel, starts = kernel_of(np.array([[3.0], [5.0], [7.0], [9.0]])), np.zeros(4, bool)
     quantity, _ = PolicyBatch([Counting(1), Doubling()]).quantities(
         kernel, OBSERVATION, None, starts
     )
@@ -67,4 +73,4 @@ def test_a_strategy_beside_a_policy_states_its_own_books():
 def test_books_that_do_not_divide_are_refused():
     batch = PolicyBatch([Counting(1), Counting(2)])
     with pytest.raises(InputError, match="3 books do not divide among 2 policies"):
-        batch.quantities(Kernel(np.zeros((3, 1))), np.zeros((3, 1)), None, np.zeros(3, bool))
+        batch.quantities(kernel_of(np.zeros((3, 1))), OBSERVATION[:3], None, np.zeros(3, bool))

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,11 +68,11 @@ def walk(policy, seen, state=None):
 
 def test_probabilities_are_those_of_hamiltons_filter():
     observed = switching(400, np.random.default_rng(1)).astype(np.float64)
-    probabilities, before = [], REGIMES.shares[None].repeat(2, axis=0)
+    filtered, before = [], REGIMES.shares[None].repeat(2, axis=0)
     for session in observed:
         before = REGIMES.update(before, session)
-        probabilities.append(before)
-    probabilities = np.stack(probabilities)
+        filtered.append(before)
+    probabilities = np.stack(filtered)
     stay, enter = REGIMES.stay[0], 1.0 - REGIMES.stay[1]
     given = [stay, enter, *REGIMES.mean, *REGIMES.variance]
     for path in range(2):
@@ -156,7 +157,7 @@ def test_a_loaded_policy_goes_on_from_the_saved_ones_state(tmp_path, gating):
     assert (saved / DESCRIPTION).read_bytes() == (tmp_path / DESCRIPTION).read_bytes()
 
 
-FORGERIES = {
+FORGERIES: dict[str, Any] = {
     "a class for a gating": {"gating": "os.system"},
     "a third member": lambda plain: {"members": plain["members"] * 2},
     "a merge inside": lambda plain: {"members": [plain, plain]},

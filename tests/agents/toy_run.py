@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,7 +91,7 @@ class DriftEnv(VecEnv):
         ruined = np.abs(self.position) > 2.0
         done = ruined | (self.age >= self.length)
         seen = self._observe()
-        infos = [{} for _ in range(self.num_envs)]
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for i in np.flatnonzero(done):
             infos[i] = {
                 "terminal_observation": seen[i],
@@ -152,7 +153,7 @@ class Adapting(BaseCallback):
         self.memory = state["memory"]
 
     def _on_rollout_start(self):
-        model = self.model
+        model: Any = self.model
         if self.folder is not None:
             save_checkpoint(model, {"adapting": self}, self.folder)
         returns = [info["r"] for info in model.ep_info_buffer]
@@ -173,7 +174,7 @@ class Adapting(BaseCallback):
         return True
 
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "learning_rate": lambda progress: 1e-2 * progress,
     "n_steps": N_STEPS,
     "batch_size": 12,

@@ -2,6 +2,7 @@
 
 import datetime as dt
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,9 +47,9 @@ def staged(stages, history, total=100):
     kernel = kernel_of(history, 64, OPTIONS, random_start=True, seed=3)
     window = kernel.window
     places = places_of(stages, kernel.market, window, SESSIONS)
-    scored = Scored()
+    scored: Any = Scored()
     callback = StagedEpisodes(stages, places, total, scored)
-    model = Model(KernelVecEnv(kernel))
+    model: Any = Model(KernelVecEnv(kernel))
     callback.init_callback(model)
     return kernel, callback, model, scored
 

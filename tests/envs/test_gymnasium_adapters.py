@@ -11,6 +11,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check
 import envs  # noqa: F401  registers the environments
 from conf.errors import InputError
 from envs.gymnasium_adapters import KernelEnv, KernelVectorEnv
+from envs.option_portfolio.env import OptionPortfolioKernel
 from envs.sb3_vec_env import KernelVecEnv
 from tests.markets import history_of, kernel_of, options_of, random_walk
 
@@ -43,9 +44,10 @@ def test_registered_environments_are_made_by_name():
     obs, _ = many.reset(seed=1)
     assert obs.shape == (3, 213)
     assert isinstance(many.unwrapped, KernelVectorEnv)
-    window = many.unwrapped.kernel.window
-    dates = many.unwrapped.kernel.market.history.dates
-    assert str(dates[window.start]) == "2014-01-02"
+    own = many.unwrapped.kernel
+    assert isinstance(own, OptionPortfolioKernel)
+    dates = own.market.history.dates
+    assert str(dates[own.window.start]) == "2014-01-02"
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
@@ -58,6 +60,7 @@ def test_a_made_environment_can_be_copied_and_goes_on_as_the_original_does(copie
         result, other = env.step(action), twin.step(action)
         np.testing.assert_array_equal(result[0], other[0])
         assert result[1:4] == other[1:4]
+    assert isinstance(env.unwrapped, KernelEnv)
     history = env.unwrapped.kernel.market.history
     again = copied(history)
     assert again.fingerprint == history.fingerprint
@@ -68,9 +71,10 @@ def test_a_made_environment_can_be_copied_and_goes_on_as_the_original_does(copie
 
 def test_who_forgets_truncation_never_leaves_the_training_years():
     env = gym.make(ID, env={"episode": {"sessions": 20}})
+    assert isinstance(env.unwrapped, KernelEnv)
     own = env.unwrapped.kernel
     env.reset(seed=0)
-    hold = np.zeros(env.action_space.shape)
+    hold = np.zeros(20)
     for step in range(20):
         truncated = env.step(hold)[3]
         assert truncated == (step == 19)
@@ -151,6 +155,7 @@ def test_a_terminal_observation_is_not_overwritten():
     for info, last, start in zip(infos, kept, obs, strict=True):
         np.testing.assert_array_equal(info["terminal_observation"], last)
         assert not np.array_equal(last, start)
+    assert isinstance(obs, np.ndarray)
     assert first.shape == obs.shape
 
 
@@ -169,7 +174,7 @@ def test_vector_env_resets_in_the_same_step():
     env = KernelVectorEnv(kernel(2, sessions=4))
     env.reset(seed=0)
     for _ in range(4):
-        obs, _, terminated, truncated, infos = env.step(np.zeros((2, 20)))
+        obs, _, terminated, truncated, infos = env.step(np.zeros((2, 20), np.float32))
     assert truncated.all()
     assert not terminated.any()
     assert infos["_final_obs"].all()

@@ -1,6 +1,7 @@
 """The book as people see it: its numbers are the ledger's, its picture changes with the book."""
 
 import warnings
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -10,6 +11,7 @@ from gymnasium.utils.passive_env_checker import env_render_passive_checker
 import envs  # noqa: F401  registers the environments
 from conf.errors import InputError
 from envs.gymnasium_adapters import KernelEnv
+from envs.option_portfolio.env import OptionPortfolioKernel
 from envs.rendering import book_table
 from tests.markets import kernel_of, options_of, random_walk
 
@@ -19,19 +21,25 @@ def kernel():
     return kernel_of(random_walk(150), 1, options, random_start=True, seed=0)
 
 
+def shown(env) -> Any:
+    return env.render()
+
+
 def table(env):
-    headline, *rows = env.render().splitlines()
+    headline, *rows = shown(env).splitlines()
     return headline, {row.split()[0]: [x.replace(",", "") for x in row.split()[1:]] for row in rows}
 
 
 def test_the_table_holds_the_ledgers_numbers_and_what_positions_gain():
     env = KernelEnv(kernel(), render_mode="ansi")
     env.reset(seed=1)
-    assert "session 0 of 30: equity $100,000.00, cash $100,000.00\nnothing is held" in env.render()
+    assert "session 0 of 30: equity $100,000.00, cash $100,000.00\nnothing is held" in shown(env)
     action = np.zeros(20, np.float32)
     action[[2, 7]] = 0.5, -0.5
     env.step(action)
-    own, tape = env.unwrapped.kernel, env.unwrapped.kernel.market.tape
+    own = env.kernel
+    assert isinstance(own, OptionPortfolioKernel)
+    tape = own.market.tape
     headline, rows = table(env)
     day = own.market.history.dates[own.session[0]]
     assert headline.startswith(f"{day}, session 1 of 30: equity ${own.ledger.equity[0]:,.2f}")
@@ -52,7 +60,7 @@ def test_the_table_holds_the_ledgers_numbers_and_what_positions_gain():
         assert theta == pytest.approx(exact * tape.theta[at], abs=0.005)
     invested = own.ledger.equity[0] - own.ledger.cash[0]
     assert float(rows["all"][0]) == pytest.approx(invested, abs=0.01)
-    assert max(map(len, env.render().splitlines())) <= 80
+    assert max(map(len, shown(env).splitlines())) <= 80
 
 
 def test_the_picture_is_rgb_and_shows_the_episode_so_far():
@@ -60,9 +68,9 @@ def test_the_picture_is_rgb_and_shows_the_episode_so_far():
     pictures = []
     for _ in range(2):
         env.reset(seed=1)
-        pictures.append(env.render())
+        pictures.append(shown(env))
         env.step(np.full(20, 0.1, np.float32))
-        pictures.append(env.render())
+        pictures.append(shown(env))
     assert pictures[0].shape == (400, 640, 3)
     assert pictures[0].dtype == np.uint8
     assert not np.array_equal(pictures[0], pictures[1])
@@ -79,6 +87,7 @@ def test_every_environment_is_rendered_as_gymnasium_expects(name):
             env.reset(seed=0)
             env.step(env.action_space.sample())
             env_render_passive_checker(env.unwrapped)
+        assert isinstance(env.unwrapped, KernelEnv)
         assert book_table(env.unwrapped.kernel).count("\n") > 2
 
 

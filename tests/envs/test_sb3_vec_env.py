@@ -7,9 +7,10 @@ from tests.markets import kernel_of, random_walk
 
 def test_rewards_are_scaled_for_the_learner_and_not_for_the_logs():
     history = random_walk(120, seed=1)
-    plain, scaled = (KernelVecEnv(kernel_of(history, num_envs=2), scale) for scale in (1.0, 0.05))
-    for env in (plain, scaled):
-        env.kernel.place(np.array([60, 60]), np.array([0, 0]), np.array([63, 63]))
+    kernels = [kernel_of(history, num_envs=2) for _ in range(2)]
+    plain, scaled = KernelVecEnv(kernels[0]), KernelVecEnv(kernels[1], 0.05)
+    for kernel in kernels:
+        kernel.place(np.array([60, 60]), np.array([0, 0]), np.array([63, 63]))
     action = np.full((2, 20), 0.1, np.float32)
     for _ in range(3):
         _, reward, _, infos = plain.step(action)

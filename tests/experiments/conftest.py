@@ -86,7 +86,7 @@ def _call(module, root: Path, *arguments: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory) -> Path:
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny run that has come to its end; do not write into it."""
     root = tmp_path_factory.mktemp("finished")
     _call(train, root, *TINY, f"hydra.run.dir={RUN}", "experiment=tiny")
@@ -94,7 +94,7 @@ def finished_run(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def evaluated_run(finished_run, tmp_path_factory) -> Path:
+def evaluated_run(finished_run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the finished run, evaluated without a report; do not write into it."""
     root = tmp_path_factory.mktemp("evaluated")
     shutil.copytree(finished_run.parents[2], root / "outputs")

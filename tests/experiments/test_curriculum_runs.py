@@ -54,7 +54,7 @@ def test_a_stopped_run_ends_with_the_same_weights(
     ],
 )
 def test_a_curriculum_that_does_not_fit_is_one_line_code_2(command, tmp_path, arguments, complaint):
-    base = TINY
+    base = list(TINY)
     if "data=worlds" in arguments:
         base = [text for text in TINY if not text.startswith("data")]
     if "agent=pathwise" in arguments:

@@ -39,7 +39,7 @@ def runs(finished_run, tmp_path):
         torch.manual_seed(seed)
         with torch.no_grad():
             for weight in loaded.policy.parameters():
-                weight += 0.1 * torch.randn_like(weight)
+                weight.add_(0.1 * torch.randn_like(weight))
         save_policy(loaded.policy, run / "best", loaded.metadata)
         made.append(run)
     return made

@@ -108,8 +108,8 @@ def assert_every_number_is_written(evaluation, metrics):
     written = numbers_in(json.loads(metrics.read_text()))
     known = {token for value in written for token in as_shown(value)}
     report = build_report(evaluation)
-    tables = [item for section in report.sections for item in section.items]
-    tables = [item for item in tables if isinstance(item, Table)]
+    items = [item for section in report.sections for item in section.items]
+    tables = [item for item in items if isinstance(item, Table)]
     assert len(tables) > 15
     cells = [(t.title, cell) for t in tables for row in t.rows for cell in row]
     cells += [("key numbers", text) for k in report.key_numbers for text in (k.value, k.note)]

@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from experiments.environments.opening import market_settings, open_market
 from experiments.evaluation import hedging as hedging_evaluation
 from experiments.evaluation.open_run import open_run
 from experiments.reporting.hedging_page import build_hedging_report
+from experiments.statistics.hedging_verdict import compare_hedges
 
 RUN = "outputs/hedging/day/run"
 # Liabilities of six sessions on a few hundred paths.
@@ -76,7 +78,7 @@ def assert_judged_by_its_objective(run, *, ppo):
     scores = {e.step: e.value for e in events.Scalars("validation/cost_objective_percent")}
     kept = json.loads((run / "best" / "validation.json").read_text())
     assert len(scores) == (2 if ppo else 1)
-    assert kept["step"] == min(scores, key=scores.get)
+    assert kept["step"] == min(scores, key=scores.__getitem__)
     objective = kept["metrics"]["cost_objective_percent"]
     assert f"best validation mean + 1.5 SD {objective:.1f} % of the price" in log
     if not ppo:
@@ -120,6 +122,7 @@ def test_the_numbers_behind_the_page(command, tmp_path, monkeypatch):
     for path in result.examples:
         paid = result.paid["policy"][np.abs(costs - path.cost).argmin()]
         assert path.paid == pytest.approx(paid)
+        assert path.band is not None
         assert np.isnan(path.band).tolist() == [[False, True] * 3] * 2
         low, high = (edge[::2] for edge in path.band)
         assert ((path.holding[::2] >= low - 1e-9) & (path.holding[::2] <= high + 1e-9)).all()
@@ -177,7 +180,8 @@ def test_memory_is_trained_and_judged_where_volatility_is_hidden(
     dear = ("+exp=hedging_recurrent", *TINY[1:], "costs.rate_bps=100", *agent)
     code, _, err = command(train, *dear)
     assert code == 0, err
-    assert load_policy(tmp_path / RUN / "best").policy.lstm_actor.hidden_size == 32
+    policy: Any = load_policy(tmp_path / RUN / "best").policy
+    assert policy.lstm_actor.hidden_size == 32
     code, _, err = command(evaluate, f"run={RUN}", "resamples=100", "report=false")
     assert code == 0, err
     numbers = json.loads((tmp_path / RUN / "evaluation/metrics.json").read_text())
@@ -199,11 +203,11 @@ def test_where_there_is_nothing_to_gain_nothing_is_found(command, tmp_path, monk
 
 
 def test_on_real_years_liabilities_overlap_and_are_drawn_in_blocks(command, tmp_path, monkeypatch):
-    judged, judge = {}, hedging_evaluation.compare_hedges
+    judged = {}
 
     def noted(agent, benchmarks, *given, **named):
         judged.update(benchmarks)
-        return judge(agent, benchmarks, *given, **named)
+        return compare_hedges(agent, benchmarks, *given, **named)
 
     monkeypatch.setattr(hedging_evaluation, "compare_hedges", noted)
     assert command(train, *SP500)[0] == 0
@@ -259,6 +263,7 @@ def test_in_the_markets_of_a_split_a_liability_is_sold_at_every_session():
     data = {"source": "sp500", "paths": None, "sessions": None, "rate": 0.03, "splits": splits}
     data = {name: value for name, value in data.items() if value is not None}
     setup = open_market(market_settings({**config_of(), "data": data}))
+    assert isinstance(setup, HedgingSetup)
     window, sold = setup.window("validation"), []
     for market, own in setup.sold_daily("validation"):
         sold += list(market.history.dates[market.starts(own, 6)])
@@ -281,7 +286,7 @@ def test_causes_of_profit_add_up_and_costs_are_among_them():
 
 
 def test_unseen_paths_are_others_than_those_of_the_data_and_the_same_each_time():
-    setup = open_market(market_settings(config_of()))
+    setup: Any = open_market(market_settings(config_of()))
     one, two = (next(iter(setup.unseen(50)))[0] for _ in range(2))
     np.testing.assert_array_equal(one.history.close, two.history.close)
     assert one.history.close.shape == (50, 7)

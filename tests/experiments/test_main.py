@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
@@ -56,7 +57,7 @@ def test_help_says_the_purpose_three_examples_the_choices_and_every_key(name):
     assert text.startswith(commands()[name])
     assert text.count(f"\n    python -m experiments.{name} ") == 3
     assert max(map(len, text.splitlines())) <= 80
-    own = OmegaConf.to_container(OmegaConf.load(CONF / f"{config_of(name)}.yaml"), resolve=False)
+    own: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{config_of(name)}.yaml"))
     groups = [item for item in own.pop("defaults") if isinstance(item, dict)]
     own.pop("hydra")
     assert [key for key in leaves(own) if f"    {key}=" not in text] == []
@@ -68,11 +69,8 @@ def test_help_says_the_purpose_three_examples_the_choices_and_every_key(name):
 
 
 def asked(*arguments, **variables):
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments", *arguments],
-        **{"cwd": ROOT, "env": {**os.environ, **variables}},
-        **{"capture_output": True, "text": True, "check": True},
-    )
+    line, env = [sys.executable, "-m", "experiments", *arguments], {**os.environ, **variables}
+    done = subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     return done.stdout.split()
 

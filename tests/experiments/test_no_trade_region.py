@@ -5,6 +5,8 @@ selection with transaction costs, Mathematics of Operations Research 15 (1990): 
 buying and selling cost .5 % each, around R. C. Merton's .625 (1969).
 """
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -66,7 +68,7 @@ def best_edges(over: str) -> tuple[float, float]:
     low, high, step = *DAVIS_NORMAN, 0.008
     while step >= 0.001:
         near = [(low + i * step, high + j * step) for i in (-1, 0, 1) for j in (-1, 0, 1)]
-        best = max(near, key=lambda edges: growth(*edges, over))
+        best = max(near, key=lambda edges: growth(edges[0], edges[1], over))
         step = step / 2 if best == (low, high) else step
         low, high = best
     return low, high
@@ -104,8 +106,9 @@ def trained(options, seed: int, updates: int, unscored: int, sessions: int, path
     )
     env = KernelVecEnv(AllocationKernel(market, options, window, num_envs=8))
     policy = build_agent(network, env, seed=seed, device="cpu").policy
+    objective: Any = {"kind": "crra", "risk_aversion": RISK_AVERSION, "over": over}
     plan = PathwiseSettings(
-        objective={"kind": "crra", "risk_aversion": RISK_AVERSION, "over": over},
+        objective=objective,
         cost_multiple=1.0,
         updates=updates,
         stretches=paths,

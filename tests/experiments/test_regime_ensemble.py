@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def runs(finished_run, tmp_path):
         torch.manual_seed(seed)
         with torch.no_grad():
             for weight in loaded.policy.parameters():
-                weight += 0.3 * torch.randn_like(weight)
+                weight.add_(0.3 * torch.randn_like(weight))
         save_policy(loaded.policy, run / "best", loaded.metadata)
         made.append(run)
     return made
@@ -89,6 +90,7 @@ class TomorrowsRegime:
 
     def __init__(self, regimes):
         self.regimes, self.column, self.shares = regimes, regimes.column, regimes.shares
+        self.books: Any = None
 
     def update(self, before, observed):
         books, today = self.books, self.regimes.update(before, observed)
@@ -110,7 +112,7 @@ def test_the_certificate_fails_where_the_regime_is_tomorrows(monkeypatch):
         return certificate_of("x", {"x": compare_futures(configuration, 2, seed=3)})
 
     assert certificate().passed
-    policy.regimes = planted = TomorrowsRegime(regimes)
+    policy.regimes = planted = TomorrowsRegime(regimes)  # type: ignore[assignment]
     right = look_ahead._episode
 
     def played(kernel, policy):
@@ -130,7 +132,7 @@ def test_regimes_are_fitted_to_the_training_years_alone(finished_run):
     later = {name: getattr(history, name).copy() for name in ("open", "high", "low", "close")}
     for prices in later.values():
         prices[:, window.stop :] *= 3.0
-    changed = setup.settings.build(dataclasses.replace(history, **later))
+    changed: Any = setup.settings.build(dataclasses.replace(history, **later))
     other = dataclasses.replace(setup, market=changed)
     for regime in ("volatility", "trend"):
         asked = Specialists(regime, None, "hard")

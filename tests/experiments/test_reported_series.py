@@ -20,6 +20,7 @@ from envs.market.sources.panel import PanelFileData, load_panel
 from envs.market.volatility_estimate import estimate_implied_vol
 from experiments.backtests.backtest import run_backtest
 from experiments.statistics.performance import Performance
+from tests.markets import weekdays
 from tests.panels import allocation_of, panel_market_of
 
 FIRST = 20  # session at which the features are known, and a book begins
@@ -135,9 +136,10 @@ def test_an_allocation_annualises_weekly_prices_by_their_own_weeks(tmp_path: Pat
 @pytest.fixture
 def split_days() -> tuple[pd.DatetimeIndex, np.ndarray]:
     """Six years that lose 18.7 %, 0.8 % of them on 2018-11-05, the day of a 4:1 split."""
-    days = pd.DatetimeIndex(np.busday_offset("2015-01-05", np.arange(1500)), name="date")
+    days = pd.DatetimeIndex(weekdays(1500, "2015-01-05"), name="date")
     moves = 0.008 * np.random.default_rng(5).standard_normal(len(days) - 1)
     at = days.get_loc("2018-11-05")
+    assert isinstance(at, int)
     others = np.arange(len(moves)) != at - 1
     moves[at - 1] = np.log(0.992)
     moves[others] += (np.log(0.813 / 0.992) - moves[others].sum()) / others.sum()

@@ -9,6 +9,7 @@ import pytest
 
 from agents.baselines.reference import Cash
 from conf.errors import InputError
+from conf.settings import build_settings
 from envs.allocation.market import AllocationMarketSettings
 from envs.core.batch import Window
 from envs.market.history import MarketHistory
@@ -16,6 +17,7 @@ from envs.market.sources.index import Sp500Data, SyntheticData
 from envs.market.sources.panel import PanelSimulatedData
 from envs.option_portfolio.env import OptionPortfolioKernel
 from envs.option_portfolio.market import (
+    OptionMarket,
     OptionMarketSettings,
     OptionPortfolioSettings,
     build_option_market,
@@ -158,9 +160,12 @@ def test_every_path_has_its_own_shock_and_costs(real: MarketSetup) -> None:
             assert (ratio[: shocked.at] == 1.0).all()
             if expected:
                 np.testing.assert_allclose(ratio[shocked.at :], expected)
+            assert isinstance(shocked.market, OptionMarket)
+            assert shocked.market.market_closed is not None
             market_closed = np.flatnonzero(shocked.market.market_closed[path]) - shocked.at
             assert market_closed.tolist() == list(range(shock.closed_sessions))
     names = [s.name for s in built[0].shocks]
+    assert isinstance(built[0].market, OptionMarket)
     cost = built[0].market.unit_cost
     times = cost[names.index("costs_x10")] / cost[names.index("frozen")]
     np.testing.assert_allclose(times[: built[0].at], 1.0)
@@ -269,7 +274,7 @@ def test_a_book_that_is_rolled_daily_goes_through_no_closed_market(history: Mark
     """Its contracts are sold at each close: it would be flat throughout."""
     data = SyntheticData(sessions=700)
     for roll, left_out in (("expiry", set()), ("daily", {"frozen", "liquidity_gone"})):
-        env = OptionPortfolioSettings(chain={"roll": roll})
+        env = build_settings(OptionPortfolioSettings, {"chain": {"roll": roll}}, "env")
         setup = open_market(OptionMarketSettings(data, VixSurface(), env, RiskSettings()))
         possible, why = possible_shocks(setup, SHOCKS)
         assert set(SHOCK) - {shock.name for shock in possible} == left_out

@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -144,9 +145,9 @@ def test_a_multirun_makes_and_ranks_one_run_for_each_point_and_goes_on_with_what
     assert [json.loads(path.read_text())["seed"] for path in manifests] == [1, 2, 3]
     assert "3 jobs by validation score" in out
     assert "python -m experiments.compare run=outputs/tiny/many" in out
-    scores = {run.name: validation_score(run) for run in folder.glob("?")}
+    scores: dict[str, Any] = {run.name: validation_score(run) for run in folder.glob("?")}
     ranked = re.findall(r"^\W*(\d) .* (seed=\d)", out.partition("by validation score")[2], re.M)
-    order = sorted(scores, key=scores.get, reverse=True)
+    order = sorted(scores, key=lambda job: scores[job], reverse=True)
     assert ranked == [(job, f"seed={int(job) + 1}") for job in order]
     policies = [(folder / f"{job}/policy.safetensors").read_bytes() for job in range(3)]
     assert len(set(policies)) == 3

@@ -1,5 +1,7 @@
 """Every measure that empyrical-reloaded has too is equal (its drawdowns and VaR are negative)."""
 
+from typing import Literal
+
 import empyrical
 import numpy as np
 import pandas as pd
@@ -68,7 +70,8 @@ def test_cvar_is_theirs_where_the_tail_is_a_whole_number_of_days():
 def test_months_and_years_are_grouped_like_theirs():
     dates = pd.bdate_range("2010-03-15", periods=700)
     returns = pd.Series(a_curve(5, sessions=700)[0], index=dates)
-    for period, name in (("month", "monthly"), ("year", "yearly")):
+    names: dict[Literal["month", "year"], str] = {"month": "monthly", "year": "yearly"}
+    for period, name in names.items():
         _, ours = metrics.period_returns(returns.to_numpy(), dates.to_numpy(), period)
         theirs = empyrical.aggregate_returns(returns, name)
         np.testing.assert_allclose(ours, theirs.to_numpy(), rtol=1e-9)

@@ -144,7 +144,8 @@ def test_runs_are_drawn_within_each_task() -> None:
 
     def keep(batch: np.ndarray) -> np.ndarray:
         seen.append(batch)
-        return batch.mean(axis=(1, 2))
+        means: np.ndarray = batch.mean(axis=(1, 2))
+        return means
 
     interval = bootstrap.stratified_bootstrap_interval(scores, keep, reps=500)
     drawn = seen[0]

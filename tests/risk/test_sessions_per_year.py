@@ -1,5 +1,7 @@
 """A year has as many sessions as its data: nothing else annualises."""
 
+from datetime import date
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from experiments.backtests.backtest import run_backtest
 from risk.metrics import annual_return, annual_volatility, sessions_per_year, sharpe_ratio
 
 START = np.datetime64("2015-01-05")
-EXCHANGE = exchange_sessions(START.item(), np.datetime64("2019-12-31").item())
+EXCHANGE = exchange_sessions(date(2015, 1, 5), date(2019, 12, 31))
 EVERY_DAY = np.arange(START, np.datetime64("2019-12-31"))
 WEEKS = np.arange(START, np.datetime64("2019-12-31"), 7)
 WEEKDAYS = EVERY_DAY[np.is_busday(EVERY_DAY)]

@@ -58,7 +58,7 @@ def test_leverage_brings_volatility_to_its_target_inside_the_range():
     with pytest.raises(InputError, match="leverage_range"):
         volatility_leverage(0.2, (5.0, 1.0))
     with pytest.raises(InputError, match="volatility is 'x'"):
-        volatility_leverage("x")
+        volatility_leverage("x")  # type: ignore[arg-type]
 
 
 def test_a_stopped_trade_costs_its_share_of_the_account():

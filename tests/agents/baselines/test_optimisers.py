@@ -5,7 +5,7 @@ import pytest
 
 from agents.baselines.optimisers import optimisers
 
-OPTIMISERS = optimisers()
+OPTIMISERS = optimisers() or {}
 EQUALLY_CORRELATED = np.full((4, 4), 0.2) + 0.8 * np.eye(4)
 
 

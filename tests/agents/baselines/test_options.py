@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from agents.baselines.hold_to_expiry import HoldToExpiry
 from agents.baselines.options import build_baselines
+from agents.baselines.reference import RandomPolicy
 from agents.policy import PolicyBatch, RiskManagedPolicy
 from envs.core.batch import Window
 from envs.option_portfolio.env import OptionPortfolioKernel
@@ -76,6 +78,11 @@ class Bench:
         policy = self.baselines[name].policy
         managed = policy if risk is None else RiskManagedPolicy(policy, risk)
         return run_backtest(managed, self.market, self.options, self.window, books)
+
+    def weight(self, name):
+        policy = self.baselines[name].policy
+        assert isinstance(policy, HoldToExpiry)
+        return policy.weight
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +239,7 @@ def test_equal_weight_sells_cheap_contracts_up_to_the_notional_only():
 
 def test_random_repeats_with_its_seed_and_is_the_same_for_every_book(bench):
     policy = bench.baselines["random"].policy
+    assert isinstance(policy, RandomPolicy)
     observation = np.zeros((3, 5), np.float32)
     first, state = policy.predict(observation)
     second, state = policy.predict(observation, state, np.array([False, True, False]))
@@ -243,6 +251,7 @@ def test_random_repeats_with_its_seed_and_is_the_same_for_every_book(bench):
     assert 0.02 < first[0].std() < 0.08
     other = build_baselines(bench.market, bench.options, bench.train, seed=1)
     again = {baseline.name: baseline for baseline in other}["random"].policy
+    assert isinstance(again, RandomPolicy)
     assert not (again.predict(observation)[0] == first).any()
 
 
@@ -252,9 +261,7 @@ def test_the_static_portfolio_is_fitted_to_the_training_window_alone():
     own = Bench(history, VixSurface(), start=130, train=train)
     other = Bench(perturbed_after(history, 119), VixSurface(), start=130, train=train)
     longer = Bench(history, VixSurface(), start=130, train=Window(60, 121))
-    weight, same, differs = (
-        bench.baselines["static_mean_variance"].policy.weight for bench in (own, other, longer)
-    )
+    weight, same, differs = (bench.weight("static_mean_variance") for bench in (own, other, longer))
     assert (weight != 0.0).all()
     np.testing.assert_array_equal(weight, same)
     assert not np.array_equal(weight, differs)
@@ -286,7 +293,7 @@ def test_other_chains_give_the_nearest_strikes_of_the_shortest_maturity():
     chain = {"maturities_days": (91, 21), "moneyness": (1.07, 0.98, 1.03, 0.9)}
     bench = Bench(wandering(), chain=chain)
     slots = bench.market.tape.slots
-    weight = bench.baselines["collar"].policy.weight
+    weight = bench.weight("collar")
     held = {
         (s.maturity_days, s.is_call, s.moneyness): w for s, w in zip(slots, weight, strict=True)
     }

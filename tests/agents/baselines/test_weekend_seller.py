@@ -1,6 +1,7 @@
 """The weekend seller: which closes, which contracts, and flat at all others."""
 
 import dataclasses
+from datetime import date
 
 import numpy as np
 import pytest
@@ -27,12 +28,12 @@ DAY = np.datetime64
     ],
 )
 def test_gaps_are_those_of_the_schedule(day, long):
-    dates = exchange_sessions(DAY("2001-01-01").item(), DAY("2018-12-31").item())
+    dates = exchange_sessions(date(2001, 1, 1), date(2018, 12, 31))
     assert before_long_gaps(dates)[dates == DAY(day)].tolist() == [long]
 
 
 def test_the_last_date_needs_no_next_one():
-    dates = exchange_sessions(DAY("2018-01-01").item(), DAY("2018-12-28").item())
+    dates = exchange_sessions(date(2018, 1, 1), date(2018, 12, 28))
     for length in (len(dates), len(dates) - 30):
         np.testing.assert_array_equal(
             before_long_gaps(dates[:length]), before_long_gaps(dates)[:length]

@@ -125,7 +125,12 @@ def test_importance_weights_weigh_the_losses_of_transitions():
 def test_beta_rises_to_1_over_the_training():
     model, seen = build("prioritised"), []
     draw = model.replay_buffer.draw
-    model.replay_buffer.draw = lambda size, beta: seen.append(beta) or draw(size, beta)
+
+    def noted(size, beta):
+        seen.append(beta)
+        return draw(size, beta)
+
+    model.replay_buffer.draw = noted
     model.learn(240)
     np.testing.assert_allclose(seen[::3], 0.4 + 0.6 * np.array([0.4, 0.6, 0.8, 1.0]))
 

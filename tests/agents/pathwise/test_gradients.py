@@ -68,13 +68,15 @@ def as_weights(logits):
 @pytest.mark.parametrize("name", ["default", "notional", "daily"])
 def test_option_gradients_agree_with_finite_differences(name):
     market, _, twin = option_case(name)
-    check_gradient(twin, *a_day(twin, market, 20), lambda action: action)
+    days, action = a_day(twin, market, 20)
+    check_gradient(twin, days, action, lambda asked: asked)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.05])
 def test_allocation_gradients_agree_with_finite_differences(threshold):
     market, _, twin = allocation_case(threshold)
-    check_gradient(twin, *a_day(twin, market, 5, 0.5), as_weights)
+    days, action = a_day(twin, market, 5, 0.5)
+    check_gradient(twin, days, action, as_weights)
 
 
 @pytest.mark.parametrize("cash", [3.0, -5.0])

@@ -86,10 +86,9 @@ def test_costs_are_multiplied():
 def test_stretches_begin_where_liabilities_are_sold():
     _, _, twin = case("call")
     assert twin.starts(Window(0, 66), 20).tolist() == [0, 20, 40]
+    settings = PathwiseSettings(sessions=20, unscored=0)
     policy = torch.nn.Linear(1, 1)
-    trainer = PathwiseTrainer(
-        policy, [twin], [Window(5, 66)], PathwiseSettings(sessions=20, unscored=0), 0
-    )
+    trainer = PathwiseTrainer(policy, [twin], [Window(5, 66)], settings, 0)  # type: ignore[arg-type]
     market_of_each, path, session = trainer.draw_places()
     assert set(session) == {20, 40}
     assert set(path) == set(range(6))

@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,10 +35,10 @@ SHORT = PathwiseSettings(updates=6, stretches=8, sessions=20, unscored=4, learni
 
 
 def box(market):
-    bounds = [
+    low, high = (
         np.array([getattr(f, n) for f in market.features], np.float32) for n in ("low", "high")
-    ]
-    return spaces.Box(*bounds)
+    )
+    return spaces.Box(low, high)
 
 
 def extractor(market, sees_book):
@@ -53,7 +54,7 @@ def extractor(market, sees_book):
 def lstm_policy(market, sees_book=False, seed=0):
     torch.manual_seed(seed)
     actions = spaces.Box(-1.0, 1.0, (len(market.instruments),), np.float32)
-    network = {"lstm_hidden_size": 8, "net_arch": {"pi": [8], "vf": [8]}}
+    network: dict[str, Any] = {"lstm_hidden_size": 8, "net_arch": {"pi": [8], "vf": [8]}}
     network |= extractor(market, sees_book)
     return MaskedMlpLstmPolicy(box(market), actions, lambda _: 0.0, **network)
 
@@ -89,10 +90,12 @@ def same(one, two):
 
 @pytest.mark.parametrize("sees_book", [False, True])
 def test_equal_seeds_give_equal_weights_also_when_stopped_halfway(option_market, sees_book):
+    market, options = option_market
+
     def fresh(seed, weights_seed=0):
-        policy = lstm_policy(option_market[0], sees_book, weights_seed)
+        policy = lstm_policy(market, sees_book, weights_seed)
         settings = replace(SHORT, updates=3, sessions=10)
-        return trainer_of(*option_market, policy, seed, settings)
+        return trainer_of(market, options, policy, seed, settings)
 
     trainers = [fresh(seed) for seed in (0, 0, 1)]
     for trainer in trainers:
@@ -110,7 +113,8 @@ def test_equal_seeds_give_equal_weights_also_when_stopped_halfway(option_market,
 
 
 def test_only_the_actor_moves(option_market):
-    trainer = trainer_of(*option_market, lstm_policy(option_market[0]))
+    market, options = option_market
+    trainer = trainer_of(market, options, lstm_policy(market))
     before = weights(trainer)
     trainer.update()
     moved = {
@@ -164,10 +168,9 @@ def test_the_mean_variance_share_is_found():
     steps = np.where(up, 1.04, 0.968)
     market = build_panel_market(panel_of(100.0 * steps.cumprod(axis=1), 0.0), AllocationSettings())
     options = replace(AllocationSettings(), costs=FlatCosts(rate_bps=0.0))
-    settings = PathwiseSettings(
-        objective=MeanVariance(risk_aversion=8.0),
-        **{"updates": 80, "stretches": 256, "sessions": 5, "unscored": 1, "learning_rate": 1e-2},
-    )
+    given: dict[str, Any] = {"updates": 80, "stretches": 256, "sessions": 5, "unscored": 1}
+    objective = MeanVariance(risk_aversion=8.0)
+    settings = PathwiseSettings(**given, objective=objective, learning_rate=1e-2)
     policy = simplex_policy(market)
     trainer = trainer_of(market, options, policy, settings=settings)
     while not trainer.finished:
@@ -230,7 +233,8 @@ def test_goals_are_refused(option_market):
 
 
 def test_a_gradient_that_is_not_finite_stops_the_training(option_market):
-    trainer = trainer_of(*option_market, lstm_policy(option_market[0]))
+    market, options = option_market
+    trainer = trainer_of(market, options, lstm_policy(market))
     trainer.update()
     before = weights(trainer)
     trainer.policy.action_net.register_full_backward_hook(
@@ -255,7 +259,7 @@ def test_inside_a_no_trade_band_there_is_nothing_to_learn(option_market):
 
 @pytest.mark.parametrize("group", ["agent", "pretrain"])
 def test_the_files_name_every_setting_at_its_default(group):
-    plain = OmegaConf.to_container(OmegaConf.load(CONF / group / "pathwise.yaml"))
+    plain: Any = OmegaConf.to_container(OmegaConf.load(CONF / group / "pathwise.yaml"))
     kind = {"agent": PathwiseAgentSettings, "pretrain": PathwisePretraining}[group]
     assert plain.keys() == {field.name for field in dataclasses.fields(kind)}
     assert build_settings(kind, plain, group) == kind()
@@ -271,7 +275,8 @@ def test_the_first_days_of_a_stretch_are_not_scored(option_market):
 
 
 def test_the_learning_rate_falls_by_a_cosine(option_market):
-    trainer = trainer_of(*option_market, lstm_policy(option_market[0]))
+    market, options = option_market
+    trainer = trainer_of(market, options, lstm_policy(market))
     rates = [trainer.update().learning_rate for _ in range(6)]
     fall = [0.05 + 0.95 * 0.5 * (1.0 + np.cos(np.pi * update / 6)) for update in range(6)]
     np.testing.assert_allclose(rates, 1e-2 * np.array(fall))

@@ -1,6 +1,7 @@
 """The twin against the environment itself, and its gradients against finite differences."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from tests.panels import panel_of
 BOOKS, LENGTH = 8, 90
 REALISTIC = {"kind": "realistic", "impact_threshold_units": 20.0, "impact_bps": 300.0}
 # Cheap contracts, a low price level, bands, daily rolls, impact: every branch of the environment.
-BOOK_OPTIONS = {
+BOOK_OPTIONS: dict[str, dict[str, Any]] = {
     "default": {"costs": REALISTIC},
     "band": {"costs": REALISTIC, "sizing": {"no_trade_band": 0.01, "min_tick_usd": 2.0}},
     "notional": {"costs": REALISTIC, "sizing": {"unit": "notional", "no_trade_band": 0.01}},
@@ -190,12 +191,13 @@ def test_a_ruined_book_is_closed_and_stays_so():
     market, options, _ = option_case("default")
     options = replace(options, episode=replace(options.episode, ruin_share=0.97))
     twin = OptionTwin(market, options)
-    days = twin.days(*starts(market), LENGTH)
+    path, session = starts(market)
+    days = twin.days(path, session, LENGTH)
     action = torch.from_numpy(drifting(np.random.default_rng(2), 20, 0.1)).requires_grad_()
     earned = twin.earn(twin.wanted(action, days), days)
     excess, ruined = earned.excess.detach().numpy(), (earned.equity < twin.ruin).numpy()
     assert ruined[:-3].any(axis=0).sum() > 2
     assert (excess[1:][ruined[:-1]] <= 0.0).all()  # what closing costs
     assert not excess[2:][ruined[:-2] & ruined[1:-1]].any()
-    torch.autograd.backward(earned.excess.sum())
-    assert torch.isfinite(action.grad).all()
+    (gradient,) = torch.autograd.grad(earned.excess.sum(), action)
+    assert torch.isfinite(gradient).all()

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def state_at(step, value=None):
 
 
 def test_what_is_written_is_read_back(tmp_path):
-    everything = {
+    everything: dict[str, Any] = {
         "bool": np.array([True, False]),
         "int8": np.array([-3], np.int8),
         "uint32": np.arange(5, dtype=np.uint32),
@@ -189,6 +190,8 @@ def test_a_kill_at_any_write_boundary_leaves_a_complete_checkpoint(tmp_path, sce
     with _counting(lambda n, after: None) as calls:
         SCENES[scene](rehearsal)
     assert calls() > 4
+    expected = newest_checkpoint(rehearsal)
+    assert expected is not None
     # After a call is before the next one.
     moments = [*((number, False) for number in range(1, calls() + 1)), (calls(), True)]
     for number, after in moments:
@@ -203,7 +206,7 @@ def test_a_kill_at_any_write_boundary_leaves_a_complete_checkpoint(tmp_path, sce
         # Only the swap of an existing step may fall back beyond the step that was complete.
         assert state.step >= 20 or scene == "the same step again"
         SCENES[scene](folder)
-        assert newest_checkpoint(folder).name == newest_checkpoint(rehearsal).name
+        assert newest_checkpoint(folder) == folder / expected.name
 
 
 @pytest.mark.parametrize("scene", ["a new checkpoint", "the same step again"])
@@ -226,7 +229,9 @@ def test_a_full_disk_at_any_write_boundary_leaves_the_earlier_checkpoints(tmp_pa
                 SCENES[scene](folder)
         except OSError:
             refusals += 1
-        assert read_checkpoint(newest_checkpoint(folder)).step in (10, 20, 30)
+        newest = newest_checkpoint(folder)
+        assert newest is not None
+        assert read_checkpoint(newest).step in (10, 20, 30)
     assert refusals > 4
 
 
@@ -300,7 +305,7 @@ def sign(path):
     (path / "manifest.json").write_text(json.dumps(manifest))
 
 
-STRANGE = [
+STRANGE: list[Any] = [
     None,
     True,
     -1,

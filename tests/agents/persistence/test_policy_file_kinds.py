@@ -136,6 +136,7 @@ def test_a_file_of_the_second_format_still_acts_as_it_did():
 
 def test_a_file_of_the_third_format_still_acts_as_it_did():
     loaded = load_policy(Path(__file__).parent / "format_3")
+    assert isinstance(loaded.policy, BasisMlpPolicy)
     assert (loaded.policy.used_columns, loaded.policy.basis[1]) == ((1, 4), (0.5, 1.0, 0.0))
     expected = [[-0.0456296, -0.2974917, 0.1031163], [-0.0557784, -0.1442472, 0.0163452]]
     np.testing.assert_allclose(act(loaded.policy)[-1][:2], expected, atol=1e-6)

@@ -173,7 +173,7 @@ def test_what_cannot_be_resumed_is_refused_when_saving(tmp_path):
 
 def test_an_environment_without_state_methods_is_refused(tmp_path):
     class Forgetful(DriftEnv):
-        get_state = None
+        get_state = None  # type: ignore[assignment]
 
     model = build(Forgetful())
     model._setup_learn(TOTAL)
@@ -185,6 +185,7 @@ def test_a_monitored_environment_resumes_too(tmp_path):
     model, callback = build(VecMonitor(DriftEnv())), Adapting(tmp_path)
     model.learn(2 * ROLLOUT + 1, callback)
     newest = newest_checkpoint(tmp_path)
+    assert newest is not None
     again = build(VecMonitor(DriftEnv()))
     restore_checkpoint(again, {"adapting": Adapting()}, newest)
     saved = unpacked(capture(again, {"adapting": Adapting()}))

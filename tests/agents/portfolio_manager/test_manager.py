@@ -13,6 +13,7 @@ import torch
 from agents.factory import PPOSettings
 from agents.persistence.policy_file import load_policy
 from agents.portfolio_manager import RLPortfolioManager
+from agents.portfolio_manager.files import save_model
 from agents.portfolio_manager.training import PATHWISE, TrainingPlan, default_data
 from conf.errors import InputError
 from envs.allocation.market import AllocationSettings
@@ -221,9 +222,12 @@ def test_it_updates_every_update_interval_steps(monkeypatch):
     from stable_baselines3 import PPO
 
     original = PPO.train
-    monkeypatch.setattr(
-        PPO, "train", lambda self: updates.append(self.num_timesteps) or original(self)
-    )
+
+    def train(self):
+        updates.append(self.num_timesteps)
+        original(self)
+
+    monkeypatch.setattr(PPO, "train", train)
     small(num_envs=2).train(episodes=4, update_interval=5)
     assert updates == [10, 20, 30, 40]
 
@@ -288,11 +292,11 @@ def test_adams_moments_influence_further_training(tmp_path):
 def test_it_is_saved_every_fifty_episodes(tmp_path, monkeypatch):
     from agents.portfolio_manager import manager as portfolio_manager
 
-    saved, original = [], portfolio_manager.save_model
+    saved = []
 
     def save(model, folder):
         saved.append(model.metadata.episodes)
-        original(model, folder)
+        save_model(model, folder)
 
     monkeypatch.setattr(portfolio_manager, "save_model", save)
     quick = replace(SHORT, episode=EpisodeSettings(sessions=2))

@@ -1,5 +1,7 @@
 """Actions through books: the map, its density, and textbook books on a chain."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,10 @@ from gymnasium import spaces
 from sb3_contrib import RecurrentPPO
 from torch.distributions import Normal
 
-from agents.basis import BOOKS, basis_of
+from agents.basis import BOOKS, BookName, basis_of
 from agents.factory import PPOSettings, RecurrentPPOSettings, build_agent
 from agents.persistence.sb3_zip import export_sb3_zip
-from agents.ppo.basis_policies import BasisLstmPolicy, BasisMlpPolicy, BookGaussian
+from agents.ppo.basis_policies import BasisLstmPolicy, BasisMlpPolicy, BookGaussian, BookLayer
 from conf.errors import InputError
 from conf.settings import build_settings
 from envs.options.chain import ChainSettings, slots
@@ -20,9 +22,12 @@ from tests.markets import kernel_of, options_of, random_walk
 OBS, ACTION = spaces.Box(-np.inf, np.inf, (5,)), spaces.Box(-1.0, 1.0, (4,))
 MATRIX = [[-1.0, -1.0, 0.0, 0.0], [1.0, 0.0, 0.5, 0.0]]
 LSTM = {"lstm_hidden_size": 6, "n_lstm_layers": 2, "net_arch": [5]}
-NAMES = ("short_straddle", "short_strangle", "long_wings")
-SMALL = {"rollout_steps": 16, "batch_size": 8, "n_epochs": 2, "net_arch": (5,), "basis": NAMES}
-AGENTS = {
+NAMES: tuple[BookName, ...] = ("short_straddle", "short_strangle", "long_wings")
+SMALL: dict[str, Any] = {
+    **{"rollout_steps": 16, "batch_size": 8, "n_epochs": 2},
+    **{"net_arch": (5,), "basis": NAMES},
+}
+AGENTS: dict[str, PPOSettings | RecurrentPPOSettings] = {
     "ppo": PPOSettings(**SMALL),
     "recurrent": RecurrentPPOSettings(**SMALL, lstm_hidden_size=6),
     "stock": RecurrentPPOSettings(**SMALL, kind="recurrent_ppo_stock", lstm_hidden_size=6),
@@ -44,6 +49,7 @@ def test_the_action_layer_gives_slots_and_the_noise_stays_in_the_books():
     obs, books = torch.randn(300, 5), torch.tensor(MATRIX)
     latent = policy.mlp_extractor.forward_actor(obs)
     mean = policy.action_net(latent)
+    assert isinstance(policy.action_net, BookLayer)
     amounts = policy.action_net.amounts(latent)
     assert torch.equal(mean, amounts @ books)
     assert torch.equal(policy(obs, deterministic=True)[0], mean)
@@ -57,6 +63,7 @@ def test_the_action_layer_gives_slots_and_the_noise_stays_in_the_books():
     torch.testing.assert_close(log_prob, expected, atol=1e-4, rtol=0)
     _, again, entropy = policy.evaluate_actions(obs, drawn)
     torch.testing.assert_close(again, log_prob, atol=1e-5, rtol=0)
+    assert entropy is not None
     assert float(entropy[0].detach()) == pytest.approx(2 * 0.5 * np.log(2 * np.pi * np.e), rel=1e-5)
 
 
@@ -137,14 +144,15 @@ def test_the_zip_acts_alike_in_stock_sb3_contrib(tmp_path, kind):
     assert model.policy is own
     stock = RecurrentPPO.load(tmp_path / "model.zip", env=env, device="cpu")
     assert type(stock.policy).__module__.startswith("sb3_contrib")
-    rng, states = np.random.default_rng(0), [None, None]
+    rng = np.random.default_rng(0)
+    states: list[Any] = [None, None]
     for _ in range(5):
         obs = rng.normal(size=(3, env.observation_space.shape[0])).astype(np.float32)
         actions = []
         for i, policy in enumerate((own, stock.policy)):
             action, states[i] = policy.predict(obs, states[i], deterministic=True)
             actions.append(action)
-        np.testing.assert_allclose(*actions, atol=1e-6)
+        np.testing.assert_allclose(actions[0], actions[1], atol=1e-6)
     names = env.kernel.market.instruments
     spread = dict(zip(names, stock.policy.log_std.detach().exp().tolist(), strict=True))
     assert spread["30D_Call_1.00"] == pytest.approx(np.exp(-4.0), rel=0.05)

@@ -1,5 +1,7 @@
 """The feature mask: names to columns, and networks that see nothing else."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,9 @@ from gymnasium import spaces
 from agents.factory import PPOSettings, RecurrentPPOSettings, build_agent
 from agents.persistence.checkpoint import restore_checkpoint, save_checkpoint
 from agents.ppo.basis_policies import BasisLstmPolicy
-from agents.ppo.columns import ColumnExtractor, columns_named
+from agents.ppo.columns import ColumnExtractor, columns_named, used_columns
 from agents.ppo.policies import MaskedMlpLstmPolicy
+from agents.ppo.recurrent_ppo import SequenceRecurrentPPO
 from conf.errors import InputError
 from conf.settings import build_settings
 from envs.sb3_vec_env import KernelVecEnv
@@ -19,7 +22,6 @@ from tests.agents.toy_run import (
     TOTAL,
     Adapting,
     DriftEnv,
-    SequenceRecurrentPPO,
     halfway,
     same_weights,
     weights,
@@ -28,8 +30,8 @@ from tests.markets import kernel_of, options_of, random_walk
 
 BLOCKS = {"extra_blocks": ["volatility", "term_structure"]}
 FEW = ("volatility_20d", "30D_Call_1.00.moneyness", "*D_Call_1.00.time", "vix_level", "skew")
-SMALL = {"rollout_steps": 16, "batch_size": 8, "n_epochs": 2, "net_arch": (5,)}
-AGENTS = {
+SMALL: dict[str, Any] = {"rollout_steps": 16, "batch_size": 8, "n_epochs": 2, "net_arch": (5,)}
+AGENTS: dict[str, PPOSettings | RecurrentPPOSettings] = {
     "ppo": PPOSettings(**SMALL, features=FEW),
     "recurrent": RecurrentPPOSettings(**SMALL, lstm_hidden_size=6, features=FEW),
     "stock": RecurrentPPOSettings(
@@ -59,7 +61,7 @@ def test_names_and_patterns_choose_columns_in_the_observations_order():
 def test_the_policy_sees_the_named_features_and_no_other(episodes, kind):
     policy = build_agent(AGENTS[kind], episodes, 0, "cpu").policy
     names = [feature.name for feature in episodes.kernel.market.features]
-    seen = [names[column] for column in policy.features_extractor.columns]
+    seen = [names[column] for column in used_columns(policy)]
     assert seen == [
         *("volatility_20d", "30D_Call_1.00.moneyness", "30D_Call_1.00.time"),
         *("60D_Call_1.00.time", "vix_level", "skew"),

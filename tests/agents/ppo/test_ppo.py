@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ class BestAsset(BatchKernel):
         self.age += 1
         self.signal = self.rng.choice([-1.0, 1.0], self.num_envs)
         never = np.zeros(self.num_envs, bool)
-        return StepResult(self._observe(), reward, never, self.age >= 4, None)
+        return StepResult(self._observe(), reward, never, self.age >= 4, None)  # type: ignore[arg-type]
 
     def episode_summary(self, index):
         return {"r": 0.0, "l": float(self.age[index])}
@@ -238,7 +239,7 @@ def test_a_policy_is_saved_and_loaded_by_its_class(tmp_path):
     assert again.distribution == "dirichlet"
     observation = np.zeros((2, 3), np.float32)
     acted = [p.predict(observation, deterministic=True)[0] for p in (policy, again)]
-    np.testing.assert_array_equal(*acted)
+    np.testing.assert_array_equal(acted[0], acted[1])
 
 
 def test_the_callbacks_accept_it(tmp_path):
@@ -269,7 +270,8 @@ def test_the_settings_are_told_apart_by_their_kind():
 
 
 def test_ppo_has_the_documented_hyperparameters():
-    model = build_agent(PPOSettings(rollout_steps=960, batch_size=96), DriftEnv(), 0, "cpu")
+    options = PPOSettings(rollout_steps=960, batch_size=96)
+    model: Any = build_agent(options, DriftEnv(), 0, "cpu")
     assert (model.learning_rate, model.gamma, model.n_epochs) == (3e-4, 0.99, 4)
     assert (model.gae_lambda, model.vf_coef, model.ent_coef) == (0.95, 0.5, 0.01)
     assert (model.max_grad_norm, model.clip_range(1.0)) == (0.5, 0.2)
@@ -308,7 +310,7 @@ def test_every_setting_reaches_the_agent(kind):
 
 @pytest.mark.parametrize("name", ["ppo", "recurrent_ppo_allocation"])
 def test_the_files_name_every_setting(name):
-    plain = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
+    plain: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
     built = build_settings(AgentSettings, plain, "agent")
     assert plain.keys() == {field.name for field in dataclasses.fields(built)}
     if name == "ppo":
@@ -323,7 +325,8 @@ def test_impossible_arguments_are_refused():
         SimplexPolicy(observation, spaces.Box(0.0, 1.0, (3,)), lambda _: 1e-3)
     with pytest.raises(InputError, match="use_sde"):
         SimplexPolicy(observation, simplex, lambda _: 1e-3, use_sde=True)
+    wrong: Any = "beta"
     with pytest.raises(InputError, match="distribution is 'beta'"):
-        SimplexPolicy(observation, simplex, lambda _: 1e-3, distribution="beta", net_arch=[])
+        SimplexPolicy(observation, simplex, lambda _: 1e-3, distribution=wrong, net_arch=[])
     with pytest.raises(InputError, match="does not divide among num_envs = 3"):
         build_agent(PPOSettings(rollout_steps=64, batch_size=64), DriftEnv(), 0, "cpu")

@@ -1,6 +1,7 @@
 import dataclasses
 import threading
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from tests.agents.toy_run import N_STEPS, NUM_ENVS, ROLLOUT, DriftEnv, same_weig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "n_steps": N_STEPS,
     "batch_size": ROLLOUT,
     "n_epochs": 1,
@@ -158,7 +159,12 @@ def test_loss_and_gradients_equal_the_stock_ones_in_short_sequences(
     network, share, threads, monkeypatch
 ):
     ran = []
-    monkeypatch.setattr(policies, "run_short", lambda *a: ran.append(1) or run_short(*a))
+
+    def noted(*arguments):
+        ran.append(1)
+        return run_short(*arguments)
+
+    monkeypatch.setattr(policies, "run_short", noted)
     wide = {"env": DriftEnv(WIDE), "batch_size": WIDE * N_STEPS}
     starts = np.random.default_rng(12).random((N_STEPS, WIDE)) < share
     models = [stock(network, **wide), ours(network, **wide)]
@@ -385,4 +391,4 @@ def test_both_calculations_run_at_once_with_half_of_the_threads_each():
         return torch.get_num_threads()
 
     with two_threads(), parallel_pairs(True) as run_pair:
-        assert run_pair(meet, meet) == (1, 1)
+        assert [int(threads) for threads in run_pair(meet, meet)] == [1, 1]

@@ -1,5 +1,7 @@
 """Learning rate, clip range, entropy coefficient and batch size that change over a training."""
 
+from typing import Any
+
 import pytest
 from pydantic import TypeAdapter
 
@@ -31,7 +33,7 @@ CHANGING = {
     "n_epochs": 2,
     "net_arch": [8],
 }
-KINDS = {
+KINDS: dict[str, tuple[type, dict[str, Any]]] = {
     "recurrent_ppo": (
         RecurrentPPOSettings,
         {"sequence_length": 4, "lstm_hidden_size": 8, "n_lstm_layers": 1},
@@ -58,7 +60,7 @@ class Trained(Adapting):
 
     def _on_rollout_start(self):
         super()._on_rollout_start()
-        model = self.model
+        model: Any = self.model
         if model._n_updates:
             rate = model.policy.optimizer.param_groups[0]["lr"]
             self.used.append((rate, model.clip_range(0.5), model.ent_coef, model.batch_size))

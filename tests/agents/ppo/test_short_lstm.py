@@ -137,7 +137,12 @@ def taken(monkeypatch, lstm, features, state, starts):
     """Whether the policy takes the path for short sequences; it must agree with the other."""
     flat = features.transpose(0, 1).flatten(0, 1)
     ran = []
-    monkeypatch.setattr(policies, "run_short", lambda *a: ran.append(1) or run_short(*a))
+
+    def noted(*arguments):
+        ran.append(1)
+        return run_short(*arguments)
+
+    monkeypatch.setattr(policies, "run_short", noted)
     own = PROCESS(flat, state, starts.flatten(), lstm)
     monkeypatch.setattr(policies, "_is_short", lambda *_: False)
     expected = PROCESS(flat, state, starts.flatten(), lstm)

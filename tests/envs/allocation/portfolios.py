@@ -55,4 +55,5 @@ def simplex_points(rng: np.random.Generator, *shape: int) -> np.ndarray:
     """Points of the simplex, some of them on its faces."""
     drawn = rng.standard_exponential(shape) * (rng.random(shape) < 0.7)
     drawn[..., 0] += 1e-3
-    return drawn / drawn.sum(axis=-1, keepdims=True)
+    points: np.ndarray = drawn / drawn.sum(axis=-1, keepdims=True)
+    return points

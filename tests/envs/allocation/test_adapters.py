@@ -10,6 +10,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check
 
 import envs  # noqa: F401  registers the environments
 from conf.errors import InputError
+from envs.allocation.env import AllocationKernel
 from envs.allocation.simplex import Simplex
 from envs.gymnasium_adapters import KernelEnv, KernelVectorEnv
 from envs.sb3_vec_env import KernelVecEnv
@@ -40,6 +41,7 @@ def test_gymnasium_makes_it_by_name():
     observation, _ = env.reset(seed=3)
     assert observation.shape == (32,)
     assert env.action_space == Simplex(11)
+    assert isinstance(env.unwrapped, KernelEnv)
     assert env.unwrapped.kernel.ledger.cash[0] == 10_000
     small = {"assets": 3, "sessions": 700, "paths": 2}
     options = {"episode": {"sessions": 20}, "rebalance_threshold": 0.02}
@@ -47,8 +49,10 @@ def test_gymnasium_makes_it_by_name():
     observation, _ = many.reset(seed=1)
     assert observation.shape == (3, 11)
     assert isinstance(many.unwrapped, KernelVectorEnv)
-    assert many.unwrapped.kernel.options.rebalance_threshold == 0.02
-    window = many.unwrapped.kernel.window
+    own = many.unwrapped.kernel
+    assert isinstance(own, AllocationKernel)
+    assert own.options.rebalance_threshold == 0.02
+    window = own.window
     assert (window.start, window.stop) == (20 + 408, 20 + 408 + 136)
     for _ in range(20):
         observation, *_, ended, infos = many.step(many.action_space.sample())
@@ -86,6 +90,7 @@ def test_portfolios_in_a_batch_equal_portfolios_alone_to_the_bit():
 
 def play(env: KernelVecEnv, rng: np.random.Generator, steps: int) -> list[np.ndarray]:
     seen = []
+    assert isinstance(env.kernel, AllocationKernel)
     for _ in range(steps):
         env.step_async(simplex_points(rng, 5, 5).astype(np.float32))
         observation, reward, done, _ = env.step_wait()

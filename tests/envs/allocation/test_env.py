@@ -261,6 +261,7 @@ def test_under_the_risk_module_costs_are_those_of_what_is_really_traded():
     assert value[0] == pytest.approx(0.35 * 10_000, rel=1e-9)
     assert value[1] == pytest.approx(0.1 * 10_000 / 1.01, rel=1e-9)
     assert kernel.ledger.costs[0] == pytest.approx(0.01 * value.sum(), rel=1e-12)
+    assert record.overlay is not None
     assert record.overlay.bound[0].sum() == 1
 
 

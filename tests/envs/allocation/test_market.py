@@ -3,6 +3,7 @@
 import copy
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,6 +77,7 @@ def test_the_statistics_and_the_guard_see_the_index():
     kernel.step(np.full((2, 5), 0.2))
     index = kernel.market.index_returns(Window(FIRST, FIRST + 2))[:, 0]
     np.testing.assert_allclose(kernel.statistics.recent_market[:, 0], index, rtol=1e-12)
+    assert kernel.overlay is not None
     np.testing.assert_allclose(kernel.overlay.guard.index_returns[:, -1], index, rtol=1e-12)
 
 
@@ -139,7 +141,8 @@ def test_no_observation_depends_on_a_later_close(risk):
         action = simplex_points(rng, 4, 5)
         left, right = one.step(action), other.step(action)
         same = session + 1 <= t
-        for a, b in zip(left[:-1], right[:-1], strict=True):
+        pairs: Any = zip(left[:-1], right[:-1], strict=True)
+        for a, b in pairs:
             assert np.array_equal(a, b) or not same
         for a, b in zip(left.record[:-1], right.record[:-1], strict=True):
             assert np.array_equal(a, b) or session > t
@@ -206,7 +209,7 @@ def test_a_simplex_is_a_box_of_its_own():
     with pytest.raises(InputError, match="0 weights"):
         Simplex(0)
     with pytest.raises(InputError, match="no mask"):
-        space.sample(mask=np.ones(3))
+        space.sample(mask=np.ones(3))  # type: ignore[arg-type]
 
 
 # --- settings and kernels -------------------------------------------------------------------------
@@ -243,7 +246,7 @@ def test_settings_out_of_range_are_refused(changes, message):
         paid_by_return(**changes)
 
 
-def section(name: str) -> dict:
+def section(name: str) -> Any:
     return OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
 
 
@@ -265,8 +268,10 @@ def test_the_limits_for_an_allocation_let_it_be_fully_invested():
     kernel.reset()
     for _ in range(60):
         result = kernel.step(np.array([[0.3, 0.3, 0.3, 0.1, 0.0]]))
+        assert result.record.overlay is not None
         assert not result.record.overlay.bound.any()
     assert kernel.exposures()["invested"][0] == pytest.approx(1.0, abs=1e-12)
     result = kernel.step(np.array([[0.8, 0.1, 0.0, 0.0, 0.1]]))
+    assert result.record.overlay is not None
     assert result.record.overlay.bound.any()
     assert kernel.exposures()["largest_weight"][0] == pytest.approx(0.6, rel=1e-9)

@@ -64,6 +64,7 @@ def test_slippage_is_two_basis_points_on_top():
 
 def test_impact_is_charged_on_what_an_order_has_beyond_the_threshold():
     impact = RealisticCosts().impact(np.array([[1500.0, -1200.0, 900.0]]), np.full((1, 3), 10.0))
+    assert impact is not None
     assert impact[0] == pytest.approx(3e-4 * (500 + 200) * 10)
 
 
@@ -74,4 +75,6 @@ def test_the_multiplier_scales_everything():
         3 * once.per_unit(premium, spot, none, vix)
     )
     order = np.array([[5000.0]])
-    assert thrice.impact(order, premium) == pytest.approx(3 * once.impact(order, premium))
+    impact = once.impact(order, premium)
+    assert impact is not None
+    assert thrice.impact(order, premium) == pytest.approx(3 * impact)

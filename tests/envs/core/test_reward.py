@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from envs.core.reward import TERMS, Reward, RewardSettings, RewardWeights, Step,
 
 
 def a_step(**changes) -> Step:
-    values = {
+    values: dict[str, Any] = {
         "portfolio_return": np.array([0.02]),
         "excess_return": np.array([0.019]),
         "cost_share": np.array([0.001]),

@@ -1,5 +1,7 @@
 """The hedging environment: what it does to the ledger, what it pays, and that it repeats."""
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -8,13 +10,14 @@ from gymnasium.utils.env_checker import check_env
 import envs  # noqa: F401  registers the environments
 from conf.errors import InputError
 from envs.core.batch import Window
+from envs.gymnasium_adapters import KernelVectorEnv
 from envs.hedging.env import HedgingKernel, band_edges
 from envs.kernels import open_kernel
 from envs.sb3_vec_env import KernelVecEnv
 from risk.overlay import RiskSettings
 from tests.envs.hedging.worlds import CASES, kernel_of, market_of, options_of, paths_of
 
-RATES = {"rate": 0.05, "dividend_yield": 0.02}
+RATES: dict[str, Any] = {"rate": 0.05, "dividend_yield": 0.02}
 
 
 def case(name, paths=6, sessions=45, **changes):
@@ -174,7 +177,9 @@ def test_gymnasium_and_stable_baselines_see_the_same_environment():
     check_env(env.unwrapped, skip_render_check=True)
     vector = gym.make_vec("PolyHedge/OptionHedging-v0", num_envs=4, data={"sessions": 400})
     first, _ = vector.reset(seed=3)
+    assert isinstance(vector.unwrapped, KernelVectorEnv)
     kernel = vector.unwrapped.kernel
+    assert isinstance(kernel, HedgingKernel)
     sb3 = KernelVecEnv(
         open_kernel(kernel.market, kernel.options, kernel.window, 4), reward_scale=1.0
     )

@@ -1,6 +1,7 @@
 """A hedger who is not told what volatility is: what is constant then, and what the blocks show."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from envs.hedging.market import HedgingMarket
 from envs.options.black_scholes import price_and_greeks
 from tests.envs.hedging.worlds import kernel_of, market_of, options_of, paths_of
 
-HESTON = {"model": "heston", "heston": {"initial_variance": None}}
+HESTON: dict[str, Any] = {"model": "heston", "heston": {"initial_variance": None}}
 FITTED = FittedHedges(0.1, 1.0, 1.0)
 
 
@@ -39,11 +40,11 @@ def test_nor_do_the_classical_hedges():
     for first, second in zip(
         *(build_hedging_baselines(market, options, FITTED) for market in (one, two)), strict=True
     ):
-        costs = [
+        cost, same = (
             hedging_costs(hedge.policy, market, options, window)
             for hedge, market in ((first, one), (second, two))
-        ]
-        np.testing.assert_array_equal(*costs, err_msg=first.name)
+        )
+        np.testing.assert_array_equal(cost, same, err_msg=first.name)
 
 
 def test_the_liability_is_priced_at_that_number_and_the_entries_show_it():
@@ -89,7 +90,7 @@ def test_no_block_shows_what_comes_later():
         paths_of(3, 60, **HESTON),
         options_of(20, volatility=0.2, extra_blocks=blocks),
     )
-    changed = {
+    changed: dict[str, Any] = {
         name: np.concatenate(
             [getattr(history, name)[:, :31], 1.3 * getattr(history, name)[:, 31:]], 1
         )

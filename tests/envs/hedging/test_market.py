@@ -1,6 +1,7 @@
 """Liabilities along a path: when they are sold, what they are worth, what is seen of them."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from envs.options.black_scholes import price_and_greeks
 from tests.envs.hedging.worlds import VOL_ANNUAL, market_of, options_of, paths_of
 from tests.panels import panel_of
 
-CALENDAR = [
+CALENDAR: list[dict[str, Any]] = [
     {"moneyness": 1.0, "quantity": -1.0},
     {"kind": "put", "moneyness": 0.95, "quantity": 2.0, "sessions": 8},
 ]
@@ -124,4 +125,4 @@ def test_a_short_history_or_a_panel_is_refused():
     with pytest.raises(InputError, match="has 20 sessions, and a liability lives for 20"):
         build_hedging_market(paths_of(1, sessions=19), options_of(20))
     with pytest.raises(InputError, match="is a panel of assets"):
-        HedgingMarketSettings().build(panel_of(np.ones((30, 2))))
+        HedgingMarketSettings().build(panel_of(np.ones((30, 2))))  # type: ignore[arg-type]

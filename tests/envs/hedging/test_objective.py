@@ -1,5 +1,7 @@
 """Objectives of costs: by hand, and the same as what pathwise training maximises."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from agents.pathwise.objectives import CVaR, Entropic, MeanDeviation, MeanVariance
 from envs.hedging.objective import EntropicCost, MeanDeviationCost, QuadraticCost, TailCost
 
-TWINS = {
+TWINS: dict[str, tuple[Any, Any]] = {
     "mean_deviation": (MeanDeviationCost(multiple=1.5), MeanDeviation(multiple=1.5)),
     "entropic": (EntropicCost(risk_aversion=2.0), Entropic(risk_aversion=2.0)),
     "cvar": (TailCost(tail=0.1), CVaR(tail=0.1)),

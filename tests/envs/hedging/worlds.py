@@ -40,7 +40,9 @@ CASES: dict[str, dict[str, Any]] = {
 
 def options_of(sessions: int = 20, **changes: Any) -> HedgingSettings:
     """Settings of a hedger of a liability of so many sessions."""
-    return build_settings(HedgingSettings, {"episode": {"sessions": sessions}, **changes}, "env")
+    values = {"episode": {"sessions": sessions}, **changes}
+    built: HedgingSettings = build_settings(HedgingSettings, values, "env")
+    return built
 
 
 def paths_of(paths: int, sessions: int = 20, seed: int = 0, **changes: Any) -> MarketHistory:

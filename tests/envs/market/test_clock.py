@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import numpy as np
 import pytest
 
 from conf.errors import InputError
+from conf.types import DateArray
 from envs.market.clock import (
     CALENDAR,
     CLOSED_DAY_WEIGHT,
@@ -20,7 +23,7 @@ from tests.markets import history_of
 CLOCK = VarianceClock(0.13, 252.0)
 
 
-def day(text: str) -> np.ndarray:
+def day(text: str) -> DateArray:
     return np.array(text, "datetime64[D]")
 
 
@@ -68,7 +71,7 @@ def test_what_trades_every_day_has_no_closed_days() -> None:
 
 
 def test_variance_adds_up_over_any_split_of_a_stretch() -> None:
-    dates = trading_days(day("2005-06-01").item(), 400)
+    dates = trading_days(date(2005, 6, 1), 400)
     steps = CLOCK.years(dates[:-1], dates[1:])
     total = CLOCK.years(dates[:1], dates[1:])
     np.testing.assert_allclose(np.cumsum(steps), total, rtol=1e-12)
@@ -83,7 +86,7 @@ def test_the_default_is_what_the_training_years_had() -> None:
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 def test_the_estimate_finds_the_weight_that_a_market_was_simulated_with(weight: float) -> None:
     scenario = Scenario(
-        dates=trading_days(day("1990-01-02").item(), 2520),
+        dates=trading_days(date(1990, 1, 2), 2520),
         num_paths=40,
         initial_price=1000.0,
         drift=0.05,

@@ -24,7 +24,7 @@ def history() -> MarketHistory:
 
 def plain_mean(values: list[float], half_life: float) -> float:
     weights = [0.5 ** ((len(values) - 1 - i) / half_life) for i in range(len(values))]
-    return sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
+    return float(sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights))
 
 
 def plain_estimate(high: list[float], low: list[float], close: list[float]) -> list[float]:
@@ -78,7 +78,7 @@ def test_the_future_never_changes_the_estimate(at: int, factor: float) -> None:
     for prices in moved:
         prices[:, at + 1 :] *= factor
     moved[0][:, at + 1 :] *= 1.5
-    after = estimate_implied_vol(*moved)
+    after = estimate_implied_vol(moved[0], moved[1], moved[2])
     assert np.array_equal(before[:, : at + 1], after[:, : at + 1])
     assert not np.array_equal(before[:, at + 1 :], after[:, at + 1 :])
 

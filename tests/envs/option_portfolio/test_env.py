@@ -39,7 +39,7 @@ class PlainBook:
 
     def value_of(self, slot: int, strike: float, expiry_day: float, session: int) -> float:
         history = self.kernel.market.history
-        spot = history.close[0, session]
+        spot = float(history.close[0, session])
         days = expiry_day - history.dates[session].astype("datetime64[D]").astype(float)
         is_call = self.kernel.market.tape.is_call[slot]
         if days <= 0:
@@ -130,6 +130,7 @@ def test_each_step_is_self_financing(seed, roll, cost):
         paid = kernel.ledger.costs - costs
         closing = 0.0
         if roll == "daily":
+            assert kernel.market.closing_unit_cost is not None
             closing = (np.abs(q) * kernel.market.closing_unit_cost[0, t + 1]).sum(-1)
         cash = cash_before - ((q - held_before) * tape.mark[0, t]).sum(-1) - (paid - closing)
         earned = (q * (tape.aged[0, t + 1] - tape.mark[0, t])).sum(-1) + cash * growth[t] - paid

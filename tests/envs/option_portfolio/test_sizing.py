@@ -14,9 +14,9 @@ from tests.markets import kernel_of, market_of, options_of, random_walk, wanderi
 
 
 def sized(action, current=0.0, premium=5.2, spot=1000.0, equity=100_000.0, **options):
-    arrays = (np.array([[float(x)]]) for x in (action, current, premium))
+    asked, held, price = (np.array([[float(x)]]) for x in (action, current, premium))
     quantity = target_quantity(
-        *arrays, np.array([spot]), np.array([equity]), SizingSettings(**options)
+        asked, held, price, np.array([spot]), np.array([equity]), SizingSettings(**options)
     )
     return float(quantity[0, 0])
 

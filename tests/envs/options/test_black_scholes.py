@@ -61,7 +61,7 @@ def random_contracts(count: int, seed: int = 7) -> dict[str, Any]:
     ],
 )
 def test_prices_are_those_of_the_literature(
-    arguments: tuple[float, ...], call: float, put: float | None
+    arguments: tuple[float, float, float, float, float, float], call: float, put: float | None
 ) -> None:
     assert price(*arguments, True) == pytest.approx(call, abs=5.1e-6)
     if put is not None:

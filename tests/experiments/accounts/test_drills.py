@@ -160,8 +160,8 @@ def killed(folder, history, persists=None, seconds=None):
 
             return persist
 
-        EventStore._write = counted(EventStore._write)
-        SimulatedBroker._write = counted(SimulatedBroker._write)
+        EventStore._write = counted(EventStore._write)  # type: ignore[method-assign]
+        SimulatedBroker._write = counted(SimulatedBroker._write)  # type: ignore[method-assign]
         try:
             with open_store(folder) as store:
                 run_session(Account(folder, store), history)
@@ -196,7 +196,8 @@ def test_killed_at_every_persist_point_and_at_200_random_moments(play, tested, t
     longest = time.perf_counter() - begun
     rng = np.random.default_rng(0)
     moments = [{"seconds": s} for s in rng.uniform(0.0, longest, 200)]
-    point, kills = 0, 0
+    point: int | None = 0
+    kills = 0
     while moments or point is not None:
         by_point = point is not None
         how = {"persists": point} if by_point else moments.pop()
@@ -204,7 +205,7 @@ def test_killed_at_every_persist_point_and_at_200_random_moments(play, tested, t
         play(folder, tested, 1, broker={"kind": "simulated"})
         dead = killed(folder, fresh, **how)
         kills += dead
-        if by_point:
+        if point is not None:
             point = point + 1 if dead else None
         with open_store(folder) as store:
             run_session(Account(folder, store), fresh)

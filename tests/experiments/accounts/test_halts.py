@@ -77,8 +77,9 @@ def test_the_file_halts_whatever_it_holds(going_on, text, mode):
     (folder / HALT).write_bytes(text)
     decide()
     with open_store(folder) as store:
-        assert halted(store).content["mode"] == mode
-        assert halted(store).content["by"] == "file"
+        halt = halted(store)
+    assert halt is not None
+    assert (halt.content["mode"], halt.content["by"]) == (mode, "file")
 
 
 def test_a_folder_and_a_dead_link_halt_too_and_a_folder_is_for_a_person_to_remove(going_on):

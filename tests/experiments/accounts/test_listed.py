@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from experiments.accounts.listed_broker import in_parts, taken_from
 from experiments.accounts.settings import AccountSettings
 from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify
-from experiments.brokers.listed import list_today, read_symbol, root_of, with_contracts
+from experiments.brokers.listed import RootName, list_today, read_symbol, root_of, with_contracts
 from experiments.brokers.orders import Order
 from tests.markets import options_of, random_walk
 
@@ -28,8 +29,8 @@ FAULTS = {"rejected": 0.1, "partial": 0.2, "twice": 0.2, "assigned": 0.3}
 
 
 def begin(folder, tested, decide="close", **broker):
-    broker = {"kind": "simulated", "spy_ratio": RATIO, **broker}
-    settings = AccountSettings(name="mine", decide=decide, equity_usd=1e6, broker=broker)
+    given: Any = {"kind": "simulated", "spy_ratio": RATIO, **broker}
+    settings = AccountSettings(name="mine", decide=decide, equity_usd=1e6, broker=given)
     with open_store(folder) as store:
         open_account(folder, store, settings, tested, tested.setup.history.num_sessions - BEGUN)
 
@@ -64,9 +65,11 @@ def differs(folder, tested, root):
 
 
 def test_symbols_are_read_back_and_shares_are_none():
-    for name, strike in (("SPX", 2925.0), ("XSP", 2930.0), ("SPY", 293.0 / RATIO)):
+    strikes: dict[RootName, float] = {"SPX": 2925.0, "XSP": 2930.0, "SPY": 293.0 / RATIO}
+    for name, strike in strikes.items():
         symbol = root_of(name, RATIO).symbol("2018-11-16", False, strike)
         contract = read_symbol(symbol)
+        assert contract is not None
         assert len(symbol) == 21
         assert (str(contract.expiry), contract.is_call) == ("2018-11-16", False)
         assert contract.strike == pytest.approx(strike * root_of(name, RATIO).ratio)
@@ -89,12 +92,14 @@ def test_a_listing_says_what_rounding_costs():
     full = 1e5 / spot / 10
     for slot in xsp.slots:
         contract = read_symbol(slot.symbol)
+        assert contract is not None
         assert contract.strike == int(contract.strike)
         assert slot.lots == int(slot.units / 10)
         assert slot.lots <= full
         assert slot.lost(xsp.root) == pytest.approx(1 - 10 * slot.lots / slot.units)
     slot = xsp.slots[7]  # 30D_Put_1.00
     contract, day = read_symbol(slot.symbol), history.dates[-1].astype("datetime64[D]")
+    assert contract is not None
     days = (np.datetime64(contract.expiry) - day).astype(int)
     wanted = (spot, spot, (days - slot.days_off) / 365, 0.2, 0.025, 0.015, False)
     listed = (spot, 10 * contract.strike, days / 365, 0.2, 0.025, 0.015, False)

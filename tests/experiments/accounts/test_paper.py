@@ -236,7 +236,7 @@ def test_an_opening_that_dies_leaves_an_account_with_a_session_or_none(
 @pytest.mark.parametrize("experiment", ["options", "allocation"])
 def test_250_sessions_fed_one_a_day_each_by_a_process_of_its_own(command, experiment, tmp_path):
     """Nothing lives on in the process: the decisions are the backtest's, to the last bit."""
-    chosen = ("data=synthetic",)
+    chosen: tuple[str, ...] = ("data=synthetic",)
     if experiment == "allocation":
         chosen = ("+exp=allocation", "data=panel_simulated", "data.assets=3", "pretrain.updates=5")
     small = [text for text in TINY if "lstm" not in text or experiment != "allocation"]

@@ -72,9 +72,9 @@ def test_each_policy_has_its_share_and_the_account_is_still_a_backtest(hand_over
         assert (split.backtest_usd, split.account_usd) == (view.backtest[-1], view.equity[-1])
         kernel, _, _ = account.kernel_at_opening()
         actions = [decoded(each) for each in decisions(folder)[4]["actions"].values()]
-    assert not np.allclose(*actions)
+    assert not np.allclose(actions[0], actions[1])
     asked = [kernel.quantity_of(action) for action in actions]
-    assert not np.allclose(*asked)
+    assert not np.allclose(asked[0], asked[1])
 
 
 @pytest.mark.parametrize("hand_over", [False, True], indirect=True)

@@ -2,12 +2,14 @@
 
 import datetime as dt
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from conf.errors import InputError
 from conf.settings import build_settings
+from envs.option_portfolio.market import OptionMarket
 from envs.options.black_scholes import price
 from experiments.accounts.account import ALERT, CLOSED, SESSION, Account
 from experiments.accounts.brokers import opening_marks
@@ -53,15 +55,17 @@ def test_after_the_close_orders_are_filled_at_the_next_open(play, tested, tmp_pa
     assert equity[0] == account.market_settings.env.initial_equity_usd
     assert np.abs(np.array(equity[1:]) - other[1:]).max() > 0.0
     # The price at the open, by hand.
-    tape, history, t = book.market.tape, book.market.history, book.session - 1
+    market, t = book.market, book.session - 1
+    assert isinstance(market, OptionMarket)
+    tape, history = market.tape, market.history
     still = replace(history, open=history.close[:, [0, *range(history.num_sessions - 1)]])
-    marks = opening_marks(account, replace(book.market, history=still), t + 1)
+    marks = opening_marks(account, replace(market, history=still), t + 1)
     np.testing.assert_allclose(marks, tape.mark[0, t], rtol=1e-12)
     spot, tau = history.open[0, t + 1], tape.days_to_expiry[t] / 365.0
     rates = history.rate[t], history.dividend_yield[t]
     vol = vol_at(account.market_settings.surface, history, t, tape.strike[0, t] / spot, tau)
     expected = price(spot, tape.strike[0, t], tau, vol * tape.vol_scale[t], *rates, tape.is_call)
-    np.testing.assert_allclose(opening_marks(account, book.market, t + 1), expected, rtol=1e-12)
+    np.testing.assert_allclose(opening_marks(account, market, t + 1), expected, rtol=1e-12)
 
 
 def vol_at(surface, history, t, moneyness, tau):
@@ -136,7 +140,8 @@ def test_sessions_that_the_source_lacks_are_found():
     gone = np.delete(np.arange(4003), 4001)
     columns = {f.name: getattr(history, f.name) for f in fields(history)}
     arrays = {name: values for name, values in columns.items() if isinstance(values, np.ndarray)}
-    fresh = replace(history, **{name: values[..., gone] for name, values in arrays.items()})
+    kept: dict[str, Any] = {name: values[..., gone] for name, values in arrays.items()}
+    fresh = replace(history, **kept)
     since = str(recorded.dates[-1])
     found = doubts(recorded, fresh, set(), since, None)
     assert [doubt.text for doubt in found] == [f"the source has no {history.dates[4001]}"]

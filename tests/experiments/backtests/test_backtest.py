@@ -84,7 +84,7 @@ def test_buying_the_forward_is_buying_the_index():
     call, put = slots["60D_Call_1.00"], slots["60D_Put_1.00"]
 
     class Forward(Constant):
-        def predict(self, observation, **_):
+        def predict(self, observation, state=None, episode_start=None, deterministic=False):
             t = 60 + len(self.starts)
             self.starts.append(0)
             price, spot = market.tape.mark[0, t], market.history.close[0, t]

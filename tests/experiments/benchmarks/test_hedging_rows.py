@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import types
+from typing import Any
 
 import pytest
 from hydra import initialize_config_module
@@ -43,7 +44,12 @@ def test_looking_is_not_counted_and_ends_once_the_target_is_reached(monkeypatch)
 def test_looks_are_a_quarter_apart(monkeypatch):
     clock(monkeypatch)
     seen = []
-    course = Course(lambda: seen.append(course.spent) or 200.0)
+
+    def look():
+        seen.append(course.spent)
+        return 200.0
+
+    course = Course(look)
     for _ in range(30):
         course.lesson()
     assert seen == [1, 2, 3, 4, 5, 7, 9, 12, 15, 19, 24, 30]
@@ -59,7 +65,8 @@ def test_agents_learn_what_the_experiment_says(name, monkeypatch):
     assert (
         type(settings.agent) is {"pathwise": PathwiseAgentSettings, "ppo": EpisodePPOSettings}[name]
     )
-    assert settings.market.env.objective.multiple == 1.5
+    env: Any = settings.market.env
+    assert env.objective.multiple == 1.5
     monkeypatch.setattr(hedging, "FIRST_LOOK", 0.0)
     effort = 0.02 if name == "pathwise" else 256 / 8_192_000
     learnt = hedging.learn(settings, effort, paths=100)

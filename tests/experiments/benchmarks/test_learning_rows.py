@@ -1,12 +1,13 @@
 """Learning timed until it is worth the static book. Nothing here looks at how long it takes."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from agents.baselines.reference import CASH
+from agents.baselines.reference import Cash
 from envs.core.batch import Window
 from envs.market.sources.index import past_of
 from envs.option_portfolio.market import OptionMarketSettings
@@ -46,7 +47,7 @@ class Pupil:
         return self.taken < 50
 
     def quantities(self, books):
-        return (self.book if self.taken >= self.lessons else CASH.policy).quantities(books)
+        return (self.book if self.taken >= self.lessons else Cash()).quantities(books)
 
 
 def test_an_agent_learns_until_it_is_worth_the_static_book(world, settings, monkeypatch):
@@ -77,12 +78,11 @@ def test_it_ends_with_the_budget_or_where_nothing_is_left_to_learn(
 def test_a_lesson_moves_the_weights_of_every_agent(world, settings, name):
     window = Window(world.window.start, world.window.stop)
     learner = open_learner(name, settings, world.market, window)
-    before = [weight.clone() for weight in learner.policy.parameters()]
+    policy: Any = learner.policy
+    before = [weight.clone() for weight in policy.parameters()]
     assert learner.learn()
-    assert any(
-        not torch.equal(a, b) for a, b in zip(before, learner.policy.parameters(), strict=True)
-    )
-    assert len(learner.policy.features_extractor.columns) == 8
+    assert any(not torch.equal(a, b) for a, b in zip(before, policy.parameters(), strict=True))
+    assert len(policy.features_extractor.columns) == 8
     assert np.isfinite(world.live(learner.policy).mean).all()
 
 

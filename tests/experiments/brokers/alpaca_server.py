@@ -6,6 +6,7 @@ import time
 import uuid
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from experiments.brokers.listed import read_symbol
@@ -18,7 +19,7 @@ class Exchange:
 
     def __init__(self, cash=100_000.0):
         self.cash, self.positions, self.orders = cash, {}, {}
-        self.activities = {"FILL": [], "OPASN": [], "OPEXC": []}
+        self.activities: dict[str, list[Any]] = {"FILL": [], "OPASN": [], "OPEXC": []}
         self.quotes, self.unlisted, self.next, self.asked = {}, set(), [], []
         self.down = None  # a status that answers every call
 
@@ -66,6 +67,7 @@ class Exchange:
 
     def assign(self, symbol, contracts, day):
         contract = read_symbol(symbol)
+        assert contract is not None
         shares = -100 * contracts * (1 if contract.is_call else -1)
         self.change(symbol, contracts, 0.0)
         self.change(contract.root, shares, -shares * contract.strike)
@@ -100,8 +102,8 @@ class Exchange:
             bid, ask = (self.price(symbol, buys) for buys in (False, True))
             return 200, {"quotes": {symbol: {"bp": bid, "ap": ask}}}, 0.0
         if path.startswith("/v2/options/contracts/"):
-            known = path.rpartition("/")[2] not in self.unlisted
-            return (200, {"tradable": True}, 0) if known else (404, {"message": "none"}, 0)
+            listed = path.rpartition("/")[2] not in self.unlisted
+            return (200, {"tradable": True}, 0) if listed else (404, {"message": "none"}, 0)
         raise AssertionError(path)
 
 

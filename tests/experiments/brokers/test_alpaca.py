@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,7 +168,8 @@ def test_exercises_and_assignments_are_deliveries(broker, exchange):
 def settings_of(url, **broker):
     alpaca = {"url": url, "patience_s": 0.0, "timeout_s": 0.5}
     about = {"kind": "alpaca", "contracts": "SPY", "adjust_usd": 500.0, "alpaca": alpaca}
-    return AccountSettings(name="mine", equity_usd=1e6, broker={**about, **broker})
+    given: Any = {**about, **broker}
+    return AccountSettings(name="mine", equity_usd=1e6, broker=given)
 
 
 def test_the_cash_and_positions_of_an_account_are_those_at_the_exchange(tested, tmp_path, keys):
@@ -233,8 +235,8 @@ def test_keys_appear_nowhere(command, finished_run, tested, keys, tmp_path, capl
     caplog.set_level(logging.DEBUG)
     day, exchange = tested.setup.history.dates[-55], Exchange(cash=1e6)
     with serving(exchange) as url:
-        chosen = ("broker.kind=alpaca", "broker.contracts=XSP", f"broker.alpaca.url={url}")
-        chosen += ("broker.adjust_usd=500",)
+        chosen = ["broker.kind=alpaca", "broker.contracts=XSP", f"broker.alpaca.url={url}"]
+        chosen += ["broker.adjust_usd=500"]
         opening = (f"run={finished_run}", "feed=replay", f"start={day}", "equity_usd=1e6", *chosen)
         said = command(paper, "account=a", "action=contracts", *opening)
         assert "Alpaca lists them all" in said[1].replace("\n", " ")

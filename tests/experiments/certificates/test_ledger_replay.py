@@ -16,6 +16,7 @@ from envs.core.ledger import Ledger
 from envs.hedging import liability
 from envs.hedging.env import HedgingKernel
 from envs.option_portfolio.market import OptionMarket
+from envs.options.black_scholes import price, price_and_greeks
 from experiments.backtests import plain_ledger
 from experiments.backtests.plain_ledger import Entry, option_price, replay, trade_cost
 from experiments.certificates.certificate import PROFILES, Certification
@@ -115,10 +116,10 @@ def with_half_the_share(monkeypatch):
 
 
 def with_another_strike(monkeypatch):
-    right = liability.price_and_greeks
-    monkeypatch.setattr(
-        liability, "price_and_greeks", lambda spot, strike, *rest: right(spot, 1.01 * strike, *rest)
-    )
+    def of_another_strike(spot, strike, *rest):
+        return price_and_greeks(spot, 1.01 * strike, *rest)
+
+    monkeypatch.setattr(liability, "price_and_greeks", of_another_strike)
 
 
 @pytest.mark.parametrize(
@@ -175,10 +176,8 @@ def test_costs_by_hand():
 def test_a_quote_of_another_contract_is_found(monkeypatch):
     from envs.options import tape
 
-    right = tape.price
-
     def of_another_strike(spot, strike, *rest):
-        return right(spot, strike * 1.01, *rest)
+        return price(spot, strike * 1.01, *rest)
 
     monkeypatch.setattr(tape, "price", of_another_strike)
     daily = {name: each for name, each in option_replays(SHORT) if name.startswith("daily, path")}
@@ -191,7 +190,7 @@ def test_a_quote_of_another_contract_is_found(monkeypatch):
 def test_the_plain_ledger_knows_only_the_standard_library():
     tree = ast.parse(Path(plain_ledger.__file__).read_text())
     imported = {
-        (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name).split(".")[0]
+        (str(node.module) if isinstance(node, ast.ImportFrom) else node.names[0].name).split(".")[0]
         for node in ast.walk(tree)
         if isinstance(node, ast.Import | ast.ImportFrom)
     }

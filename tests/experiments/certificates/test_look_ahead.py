@@ -8,6 +8,8 @@ import pytest
 
 from envs.hedging import market as hedging_market
 from envs.hedging.env import HedgingKernel
+from envs.hedging.liability import Quotes
+from envs.market.indicators import market_features, panel_features
 from envs.market.sources import bundled as embedded
 from envs.market.volatility_estimate import fill_implied_vol
 from envs.option_portfolio.env import OptionPortfolioKernel
@@ -54,10 +56,10 @@ def arrays(result):
 def test_a_feature_that_reads_the_next_session_is_named(monkeypatch):
     from envs.option_portfolio import observation
 
-    right, column = observation.market_features, [f.name for f in MARKET].index("rsi_14")
+    column = [f.name for f in MARKET].index("rsi_14")
 
     def shifted(history):
-        values = right(history).copy()
+        values = market_features(history).copy()
         values[:, :-1, column] = values[:, 1:, column]
         return values
 
@@ -102,8 +104,9 @@ def reading_the_next_row(monkeypatch, method):
     [("_risk_book", "traded to"), ("_cost", "cost of the trade"), ("_target", "traded to")],
 )
 def test_reading_ahead_only_when_trading_is_found(monkeypatch, method, where):
-    source = LoadedSource("gbm", small_index())
-    settings = option_settings(source.history(), "vix", "expiry", managed=True)
+    history = small_index()
+    source = LoadedSource("gbm", history)
+    settings = option_settings(history, "vix", "expiry", managed=True)
     reading_the_next_row(monkeypatch, method)
     result = compare_futures(Configuration("x", source, settings), 3, seed=3)
     assert where in arrays(result)
@@ -118,20 +121,18 @@ def test_a_hedger_that_reads_the_next_session_is_found(monkeypatch, method, wher
     right, place = getattr(HedgingKernel, method), {"_observe": 0, "_target": 2}[method]
 
     def ahead(self, *given):
-        given = list(given)
-        given[place] = np.minimum(given[place] + 1, len(self._mark) - 1)
-        return right(self, *given)
+        moved = list(given)
+        moved[place] = np.minimum(moved[place] + 1, len(self._mark) - 1)
+        return right(self, *moved)
 
     monkeypatch.setattr(HedgingKernel, method, ahead)
     assert where in arrays(compare_futures(configuration, 2, seed=3))
 
 
 def test_a_liability_at_tomorrows_volatility_is_named(monkeypatch):
-    right = hedging_market.Quotes
-
     def early(history, *rest):
         later = np.append(history.implied_vol[:, 1:], history.implied_vol[:, -1:], axis=1)
-        return right(dataclasses.replace(history, implied_vol=later), *rest)
+        return Quotes(dataclasses.replace(history, implied_vol=later), *rest)
 
     monkeypatch.setattr(hedging_market, "Quotes", early)
     configuration = Configuration("x", LoadedSource("gbm", small_index()), hedging_settings())
@@ -147,7 +148,7 @@ def test_a_file_whose_gaps_are_filled_from_later_rows_is_found(monkeypatch, tmp_
         return fill_implied_vol(pd.Series(observed).bfill(), *prices)
 
     table = index_table(small_index(paths=1), np.random.default_rng(0))
-    table.iloc[60:101, table.columns.get_loc("vix")] = np.nan
+    table.loc[table.index[60:101], "vix"] = np.nan
 
     def read(table):
         table.to_csv(tmp_path / "a.csv", index_label="date", date_format="%Y-%m-%d")
@@ -197,10 +198,8 @@ def test_a_downloaded_panel_whose_holes_are_filled_from_later_rows_is_found(monk
 def test_a_panel_feature_that_reads_the_next_session_is_named(monkeypatch):
     from envs.allocation import market as panel_market
 
-    right = panel_market.panel_features
-
     def shifted(history):
-        features = right(history)
+        features = panel_features(history)
         later = np.concatenate([features.returns[:, 1:], features.returns[:, -1:]], axis=1)
         return dataclasses.replace(features, returns=later)
 

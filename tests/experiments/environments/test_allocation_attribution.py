@@ -58,7 +58,7 @@ def test_equal_weights_have_no_selection():
     market = panel_market_of(random_panel(120, assets=3), OPTIONS)
 
     class Equal(Weights):
-        def predict(self, observation, **_):
+        def predict(self, observation, state=None, episode_start=None, deterministic=False):
             return np.tile([0.3, 0.3, 0.3, 0.1], (len(observation), 1)), None
 
     split = attribute_allocation(run_backtest(Equal(3), market, OPTIONS, Window(25, 80)), market)

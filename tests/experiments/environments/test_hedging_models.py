@@ -1,5 +1,7 @@
 """Every model of an index as the underlying of a hedger: trained on, simulated anew, judged."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from stable_baselines3.common.utils import set_random_seed
@@ -112,7 +114,7 @@ def test_memory_pays_where_volatility_is_hidden(monkeypatch):
     act = trainer._act
     monkeypatch.setattr(trainer, "_act", lambda policy, seen, state: act(policy, seen, None))
     policies["none"] = Forgetful(trained(setup, **network))
-    lost = {"memory": [], "none": []}
+    lost: dict[str, list[Any]] = {"memory": [], "none": []}
     for market, window in setup.unseen(100_000):
         for name, policy in policies.items():
             lost[name].append(hedging_costs(policy, market, setup.settings.env, window))

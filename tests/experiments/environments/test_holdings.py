@@ -66,7 +66,7 @@ def test_the_report_states_the_account_right_after_the_trade(roll):
         accounts.append((ledger.cash.copy(), ledger.equity.copy(), ledger.quantity.copy()))
         return settle(*arguments, **named)
 
-    kernel.ledger.settle = watched
+    kernel.ledger.settle = watched  # type: ignore[method-assign]
     for action in actions[:29]:
         kernel.step(np.tile(action, (2, 1)))
     for day in (0, 1, 17, -1):

@@ -146,7 +146,8 @@ def test_books_without_a_textbook_name_are_named_by_their_greeks(text, name):
 
 @pytest.mark.parametrize("vol", [0.10, 0.18, 0.30])
 def test_random_books_are_mixed(vol):
-    rng, counts = np.random.default_rng(1), collections.Counter()
+    rng = np.random.default_rng(1)
+    counts: collections.Counter[str] = collections.Counter()
     chain = slots(ChainSettings())
     units = [leg("C" if s.is_call else "P", s.moneyness, 1, s.maturity_days, vol) for s in chain]
     for weights in rng.standard_normal((1000, 20)):

@@ -253,5 +253,5 @@ def test_the_tables_mark_targets_met_and_missed():
     assert results.count("met") == sum(line.passed is True for line in lines)
     titles = {table.title.lower() for table in tables}
     assert {line.table.lower() for line in lines} == titles
-    measures = [row[0] for table in tables for row in table.rows]
+    measures = [str(row[0]) for table in tables for row in table.rows]
     assert sorted(measures) == sorted(line.measure for line in lines)

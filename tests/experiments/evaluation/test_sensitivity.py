@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from envs.core.costs import FlatCosts
 from experiments.environments.opening import market_settings, open_market
 from experiments.evaluation.sensitivity import COST_FACTORS, cost_sensitivity
 from tests.experiments.backtests.test_backtest import Constant
@@ -68,6 +69,7 @@ def test_an_allocation_pays_the_scaled_share():
     scaled_setup = setup.with_costs(5.0)
     market, env = scaled_setup.market, scaled_setup.settings.env
     assert market is setup.market
+    assert isinstance(env.costs, FlatCosts)
     assert env == dataclasses.replace(
         setup.settings.env, costs=dataclasses.replace(env.costs, rate_bps=50.0)
     )

@@ -1,6 +1,7 @@
 """Skill: certainty equivalents by hand, and policies whose skill is known beforehand."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from experiments.evaluation.skill import (
 )
 
 SHAPE = {"paths": 6, "sessions": 200}
-SMALL = {**SHAPE, "training_paths": 6}
+SMALL: dict[str, Any] = {**SHAPE, "training_paths": 6}
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +70,14 @@ def test_on_the_same_paths_the_difference_is_known_better_than_either():
     agents, book = drawn()
     result = compare("garch", agents, book, 252.0)
     for interval in (result.policy, result.static, result.difference, result.ratio):
+        assert interval is not None
         assert interval.low < interval.value < interval.high
 
     def width(interval):
         return interval.high - interval.low
 
     assert width(result.difference) < 0.5 * min(width(result.policy), width(result.static))
+    assert result.ratio is not None
     assert result.ratio.value == pytest.approx(result.policy.value / result.static.value)
 
 
@@ -148,6 +151,7 @@ def test_planted_foresight_is_seen(worlds):
     known = garch.live(Foresight(garch.market))
     sure = Moments(np.full(6, 3e-4), np.full(6, 1e-6))  # a good book: 7 % a year
     result = compare("garch", Moments(known.mean[None], known.square[None]), sure, 252.0)
+    assert result.ratio is not None
     assert result.ratio.low > 1.0
     assert measure_skill([Foresight(garch.market)], [garch]).worlds[0].difference.low > 0.0
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from envs.option_portfolio.market import OptionMarket
 from envs.option_portfolio.risk_view import scan_market
 from experiments.accounts.account import CLOSED, ORDER, Account
 from experiments.accounts.events import decoded, open_store
@@ -19,6 +20,7 @@ def test_the_book_is_that_of_the_last_close(traded_folder, view):
     assert view.cash == pytest.approx(last["cash_usd"], rel=1e-12)
     assert view.decided == tuple(each["session"] for each in closed)
     assert sum(p.value_usd for p in view.positions) + view.cash == pytest.approx(view.equity_after)
+    assert isinstance(market, OptionMarket)
     tape = market.tape
     for name, unit in {
         "delta": tape.delta[0, -1] * spot,
@@ -55,6 +57,7 @@ def test_the_stress_loss_is_the_worst_scenario_of_the_scan(traded_folder, view):
         account = Account(traded_folder, store)
         market = account.kernel_at_opening()[2]
         quantity = decoded(store.of(CLOSED)[-1].content["quantity"])
+        assert isinstance(market, OptionMarket)
         whole = scan_market(market, account.market_settings.risk.scan)
     assert view.scan_loss == pytest.approx(-(quantity[0] @ whole[0, -1]).min() / view.equity[-1])
 

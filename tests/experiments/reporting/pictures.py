@@ -1,5 +1,7 @@
 """Charts and a report of plausible numbers, for the tests of what is drawn."""
 
+from typing import Any
+
 import numpy as np
 
 from experiments.reporting import book_figures, figures
@@ -60,6 +62,11 @@ def all_charts(sessions: int = 130, slots: int = 20) -> list[Chart]:
         book_figures.attribution_totals_chart({**terms, "nothing": np.zeros(sessions)}),
         book_figures.turnover_chart(dates[1:], traded, limit=2.0),
     ]
+
+
+def series_of(chart: Chart, panel: int = 0) -> tuple[Any, ...]:
+    """The series of a panel, whichever kinds they are."""
+    return chart.panels[panel].series
 
 
 def report(charts: list[Chart] | None = None, outcome: str = Outcome.INCONCLUSIVE) -> Report:

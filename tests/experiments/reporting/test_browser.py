@@ -32,14 +32,14 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory) -> Path:
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(render(report()), encoding="utf-8")
     return path
 
 
 @pytest.fixture(scope="module")
-def short_file(tmp_path_factory) -> Path:
+def short_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page of two charts, where it matters little what they show."""
     path = tmp_path_factory.mktemp("short") / "report.html"
     path.write_text(render(report(all_charts()[:2])), encoding="utf-8")

@@ -20,7 +20,7 @@ from experiments.reporting.charts import (
 from experiments.reporting.matplotlib_backend import chart_png, figure_of
 from experiments.reporting.plotly_backend import plotly_figure, thinned
 from experiments.reporting.style import compact_dollars, dollars, looks_numeric, number, percent
-from tests.experiments.reporting.pictures import EVIL, all_charts, days
+from tests.experiments.reporting.pictures import EVIL, all_charts, days, series_of
 
 X = days(9)
 Y = np.linspace(-1.0, 2.0, 10)
@@ -110,7 +110,7 @@ def test_thinning_keeps_spikes_ends_and_common_dates():
     other = Line("b", x, rng.normal(size=6000), "#111111")
     short = Line("c", x[:3000], y[:3000], "#222222")
     chart = thinned(chart_of(Line("a", x, y, "#005f9e"), other, short), 1500)
-    a, b, c = chart.panels[0].series
+    a, b, c = series_of(chart)
     assert 500 < len(a.x) <= 1502
     assert (a.x == b.x).all()
     assert a.x[0] == x[0]

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,17 @@ from experiments.reporting.matplotlib_backend import figure_of
 from experiments.reporting.plotly_backend import plotly_figure
 from experiments.reporting.style import MUTED
 from risk import metrics
-from tests.experiments.reporting.pictures import all_charts, days, differences, equity, returns
+from tests.experiments.reporting.pictures import (
+    all_charts,
+    days,
+    differences,
+    equity,
+    returns,
+    series_of,
+)
 
 
-def drawn(chart: Chart) -> dict:
+def drawn(chart: Chart) -> Any:
     figure_of(chart).canvas.draw()
     return json.loads(json.dumps(plotly_figure(chart), allow_nan=False))
 
@@ -33,17 +41,17 @@ def test_any_number_of_slots_is_drawn(slots):
 def test_equity_starts_at_one_with_the_first_book_on_top():
     curves = equity(returns(300))
     chart = figures.equity_chart(days(300), curves)
-    upper, lower = chart.panels
-    assert [line.y[0] for line in upper.series] == [1.0] * len(curves)
-    assert upper.series[0].name == "policy"
-    assert lower.series[0].fill
-    assert lower.series[0].y.min() == -100.0 * metrics.max_drawdown(curves["policy"])
-    assert "cash" not in [line.name for line in lower.series]
+    upper, lower = (series_of(chart, panel) for panel in range(len(chart.panels)))
+    assert [line.y[0] for line in upper] == [1.0] * len(curves)
+    assert upper[0].name == "policy"
+    assert lower[0].fill
+    assert lower[0].y.min() == -100.0 * metrics.max_drawdown(curves["policy"])
+    assert "cash" not in [line.name for line in lower]
 
 
 def test_books_beyond_the_fifth_share_one_entry_in_the_background():
     chart = figures.equity_chart(days(30), equity(returns(30)))
-    muted = [line for line in chart.panels[0].series if line.muted]
+    muted = [line for line in series_of(chart) if line.muted]
     assert len(muted) == 2
     assert {line.colour for line in muted} == {MUTED}
     labels = [entry.label for entry in legend_of(chart)]
@@ -66,7 +74,7 @@ def test_a_ruined_book_is_marked_and_may_end_early():
 def test_histogram_counts_every_day_and_marks_the_tail():
     r = returns(500)["policy"]
     chart = figures.return_histogram(r)
-    histogram, normal = chart.panels[0].series
+    histogram, normal = series_of(chart)
     assert histogram.heights.sum() == 500
     width = np.diff(histogram.edges)[0]
     assert normal.y.sum() * np.diff(normal.x)[0] / width == pytest.approx(500, rel=0.02)
@@ -84,7 +92,7 @@ def test_constant_returns_have_a_histogram_without_a_normal(r):
 
 def test_outliers_do_not_make_thousands_of_bins():
     r = np.append(np.full(1000, 1e-4) + 1e-6 * np.arange(1000), -0.9)
-    assert len(figures.return_histogram(r).panels[0].series[0].heights) <= 60
+    assert len(series_of(figures.return_histogram(r))[0].heights) <= 60
 
 
 def test_rolling_sharpe_is_that_of_the_window_and_unknown_before():
@@ -105,14 +113,14 @@ def test_rolling_sharpe_of_a_constant_book_is_drawn():
 def test_yearly_bars_stand_beside_each_other():
     r = returns(500, ("policy", "buy_and_hold"))
     chart = figures.yearly_returns_chart(days(500)[1:], r)
-    policy, index = chart.panels[0].series
+    policy, index = series_of(chart)
     assert policy.labels == index.labels == ("2015", "2016", "2017")
     assert np.prod(1.0 + policy.values / 100.0) == pytest.approx(np.prod(1.0 + r["policy"]))
 
 
 def test_differences_are_sorted_and_coloured_by_outcome():
     chart = figures.sharpe_difference_chart([d for d in differences(7) if d.difference < 9])
-    values = chart.panels[0].series[0].values
+    values = series_of(chart)[0].values
     assert (np.diff(values) <= 0).all()
     outcomes = {entry.label for entry in legend_of(chart)}
     assert outcomes == {"OUTPERFORMS", "UNDERPERFORMS", "INCONCLUSIVE"}
@@ -121,7 +129,7 @@ def test_differences_are_sorted_and_coloured_by_outcome():
 
 
 def test_differences_that_are_undefined_come_last():
-    (intervals,) = figures.sharpe_difference_chart(differences(7)).panels[0].series
+    (intervals,) = series_of(figures.sharpe_difference_chart(differences(7)))
     assert np.isnan(intervals.values[-1])
     assert (np.diff(intervals.values[:-1]) <= 0).all()
 
@@ -129,21 +137,18 @@ def test_differences_that_are_undefined_come_last():
 def test_positions_are_percent_of_equity_centred_on_zero():
     shares = np.zeros((50, 3))
     shares[:, 1], shares[:, 2] = 0.15, -0.03
-    (heatmap,) = (
-        book_figures.position_heatmap(days(50)[1:], ("a", "b", "c"), shares).panels[0].series
-    )
+    chart = book_figures.position_heatmap(days(50)[1:], ("a", "b", "c"), shares)
+    (heatmap,) = series_of(chart)
     assert heatmap.values[1, 0] == pytest.approx(15.0)
     assert heatmap.limit == 20.0
-    (trace,) = plotly_figure(book_figures.position_heatmap(days(50)[1:], ("a", "b", "c"), shares))[
-        "data"
-    ]
+    (trace,) = plotly_figure(chart)["data"]
     assert trace["zmin"] == -trace["zmax"]
 
 
 def test_long_histories_of_positions_become_means():
     shares = np.arange(5000.0)[:, None] / 5000
     chart = book_figures.position_heatmap(days(5000)[1:], ("a",), shares)
-    (heatmap,) = chart.panels[0].series
+    (heatmap,) = series_of(chart)
     assert len(heatmap.x) <= 800
     assert heatmap.values[0, 0] == pytest.approx(100 * shares[:7].mean())
     assert "mean of 7 sessions" in chart.subtitle
@@ -160,10 +165,10 @@ def test_an_empty_book_says_so():
 def test_attribution_adds_up_and_leaves_out_what_is_zero():
     rng = np.random.default_rng(0)
     terms = {"delta": rng.normal(size=30), "cost": -rng.random(30), "write_off": np.zeros(30)}
-    lines = book_figures.attribution_chart(days(30)[1:], terms).panels[0].series
+    lines = series_of(book_figures.attribution_chart(days(30)[1:], terms))
     assert [line.name for line in lines] == ["total", "delta", "cost"]
     assert lines[0].y == pytest.approx(lines[1].y + lines[2].y)
-    (bars,) = book_figures.attribution_totals_chart(terms).panels[0].series
+    (bars,) = series_of(book_figures.attribution_totals_chart(terms))
     assert bars.values[-1] == pytest.approx(lines[0].y[-1])
     nothing = {"delta": np.zeros(30)}
     assert drawn(book_figures.attribution_chart(days(30)[1:], nothing))
@@ -173,7 +178,7 @@ def test_attribution_adds_up_and_leaves_out_what_is_zero():
 def test_turnover_is_summed_over_its_window():
     traded = {"policy": np.full(30, 0.1)}
     chart = book_figures.turnover_chart(days(30)[1:], traded, limit=2.0)
-    (line,) = chart.panels[0].series
+    (line,) = series_of(chart)
     assert np.isnan(line.y[:20]).all()
     assert line.y[20:] == pytest.approx(210.0)
     assert "limit, 200 %" in [entry.label for entry in legend_of(chart)]

@@ -88,15 +88,21 @@ def test_links_of_the_contents_lead_to_sections(page):
         assert attrs["href"].removeprefix("#") in ids
 
 
+def found(pattern, text, flags=0) -> re.Match[str]:
+    match = re.search(pattern, text, flags)
+    assert match, pattern
+    return match
+
+
 def test_the_policy_names_the_hashes_of_both_scripts(page, text):
     (policy,) = (m["content"] for m in page.of("meta") if "http-equiv" in m)
-    packed = re.search(r'id="plotly">([^<]*)<', text).group(1)
+    packed = found(r'id="plotly">([^<]*)<', text).group(1)
     plotly = gzip.decompress(base64.b64decode(packed))
-    own = re.search(r"<script>(.*?)</script>", text, flags=re.DOTALL).group(1).encode()
+    own = found(r"<script>(.*?)</script>", text, re.DOTALL).group(1).encode()
     for code in (plotly, own):
         digest = base64.b64encode(hashlib.sha256(code).digest()).decode()
         assert f"'sha256-{digest}'" in policy
-    scripts = re.search(r"script-src ([^;]*)", policy).group(1)
+    scripts = found(r"script-src ([^;]*)", policy).group(1)
     assert "unsafe" not in scripts
     assert "default-src 'none'" in policy
 
@@ -113,7 +119,7 @@ def test_figures_have_descriptions_and_data(text, page):
 
 @pytest.mark.parametrize("outcome", [*Outcome, NO_VERDICT])
 def test_the_verdict_is_shown_by_word_sign_and_colour(outcome):
-    banner = re.search(r'<section class="verdict".*?</section>', render(report([], outcome)), re.S)
+    banner = found(r'<section class="verdict".*?</section>', render(report([], outcome)), re.S)
     assert f"<strong>{outcome}</strong>" in banner.group()
     assert 'class="icon"' in banner.group()
     with pytest.raises(InputError, match="no verdict"):
@@ -122,10 +128,10 @@ def test_the_verdict_is_shown_by_word_sign_and_colour(outcome):
 
 def test_tables_align_numbers_and_fold_when_long(text):
     assert '<details class="table"><summary><h3>Long</h3> <span>30 rows</span>' in text
-    row = re.search(r'<tr class="strong">.*?</tr>', text).group()
+    row = found(r'<tr class="strong">.*?</tr>', text).group()
     assert '<th scope="row" class="k">row 1</th><td class="n">−1.50</td><td class="n">3</td>' in row
     assert '<td class="n">–</td><td class="n">−4.0 %</td><td class="k"><span class="pill"' in row
-    assert "tabindex" in re.search(r'<div class="scroll"[^>]*>', text).group()
+    assert "tabindex" in found(r'<div class="scroll"[^>]*>', text).group()
 
 
 def test_ragged_rows_and_repeated_chart_keys_are_refused():

@@ -68,7 +68,7 @@ def test_a_page_and_the_terminal_show_it(skill):
     assert len(section.items) == 2
     cells = [list(column.cells) for column in skill_lines(skill).columns]
     assert cells[0] == [name.replace("_", " ") for name in NAMES]
-    assert re.fullmatch(r"3\.45 \(2\.01 to 4\.89\)", cells[1][0])
+    assert re.fullmatch(r"3\.45 \(2\.01 to 4\.89\)", str(cells[1][0]))
     assert cells[3] == [
         *(f"{r[0]:.2f} ({r[1]:.2f} to {r[2]:.2f})" for r in RATIOS.values()),
         "-",

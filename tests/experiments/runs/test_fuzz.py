@@ -8,6 +8,7 @@ import shutil
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ from experiments.runs.training import build_model, configure_torch, refuse_other
 from tests.experiments.conftest import TINY
 
 FOLDERS, COMMAND_LINES = 2000, 300
-ODD = (
+ODD: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 2, 10**9, 10**15, 10**30, -(10**30), 0.5, 1e-300, 1e308, -1e308),
     *("", "abc", "vix", "2001-01-05", "null", "${seed}", "a" * 5000, "../../x", "/etc/passwd"),
     *([], [None], ["a"], [[[]]], {}, {"a": 1}, {"_target_": "os.system"}, {"kind": None}),
@@ -89,7 +90,7 @@ def change_value(path: Path, rng: random.Random) -> str:
     way = rng.randrange(4)
     if way == 0:
         del parent[key]
-        done = "removed"
+        done: Any = "removed"
     elif way == 1 and isinstance(parent, dict):
         parent[f"{key}_"] = parent.pop(key)
         done = "renamed"
@@ -123,7 +124,7 @@ def repair_checksums(folder: Path) -> None:
         path.write_text(json.dumps(description))
     for path in folder.glob("checkpoints/*/manifest.json"):
         manifest = json_of(path)
-        files = (manifest or {}).get("files")
+        files: Any = (manifest or {}).get("files")
         for name in files if isinstance(files, dict) else ():
             file = path.with_name(name)
             if file.is_file():
@@ -150,7 +151,7 @@ def json_of(path: Path):
 @pytest.fixture
 def markets_opened_once(monkeypatch):
     """The same settings give the same market: most damage leaves them alone."""
-    opened = {}
+    opened: dict[str, Any] = {}
 
     def once(settings):
         key = repr(settings)
@@ -169,7 +170,8 @@ def evaluate_it(folder: Path) -> None:
     for which in ("best", "last"):
         tested = open_run(str(folder), which, {})
         assert 0 <= tested.step < 10**15
-        assert all(torch.isfinite(w).all() for w in tested.policy.state_dict().values())
+        policy: Any = tested.policy
+        assert all(torch.isfinite(w).all() for w in policy.state_dict().values())
         assert isinstance(tested.header(), dict)
         prices = has_training_prices(tested)
         assert isinstance(caution(tested, tested.setup.history.dates, same_prices=prices), str)
@@ -340,7 +342,7 @@ TESTED = (
 )
 
 
-def command_line(rng: random.Random, run: Path) -> tuple[object, list[str]]:
+def command_line(rng: random.Random, run: Path) -> tuple[Any, list[str]]:
     module = rng.choice((train, train, train, evaluate, compare, walk_forward))
     usual = [*TINY[:2], *TINY[3:], "total_timesteps=128"]
     usual = usual if module in (train, walk_forward) else [f"run={run}"]

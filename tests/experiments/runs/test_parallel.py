@@ -100,6 +100,7 @@ def test_workers_end_with_their_caller(how):
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    assert process.stdout is not None
     busy, caller = map(int, process.stdout.readline().split())
     assert caller == process.pid
     workers = children_of(caller)

@@ -274,12 +274,12 @@ def test_a_run_folder_without_a_row_is_named(outputs):
 def test_rows_are_added_under_the_lock(outputs):
     """Each writer sees the rows of those before it."""
     seen = []
+
+    def noted(rows, seal):
+        seen.append((len(rows), len(seal)))
+        return False
+
     for i in range(3):
-        add_row(
-            outputs / "trials.jsonl",
-            outputs / "quick/a",
-            "started",
-            {"run": "quick/a", "i": i},
-            lambda rows, seal: seen.append((len(rows), len(seal))) or False,
-        )
+        row = {"run": "quick/a", "i": i}
+        add_row(outputs / "trials.jsonl", outputs / "quick/a", "started", row, noted)
     assert seen == [(0, 0), (1, 1), (2, 2)]

@@ -2,6 +2,7 @@ import math
 import multiprocessing
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -120,14 +121,16 @@ def test_ten_runs_give_a_variance_of_results(tmp_path):
         record(ledger, trial(f"run{i}", sharpe=sharpe, sessions=504))
         if i == 8:
             assert trials_on(ledger, DATA, "test").variance_annual is None
-    assert trials_on(ledger, DATA, "test") == TrialCount(10, pytest.approx(55 / 6))
+    variance: Any = pytest.approx(55 / 6)
+    assert trials_on(ledger, DATA, "test") == TrialCount(10, variance)
 
 
 def test_equal_runs_do_not_lower_the_variance_below_that_of_luck(tmp_path):
     ledger = tmp_path / "outputs" / "trials.jsonl"
     for i in range(12):
         record(ledger, trial(f"run{i}", sharpe=0.9 + i / 1e4, sessions=504))
-    assert trials_on(ledger, DATA, "test") == TrialCount(12, pytest.approx(252 / 504))
+    variance: Any = pytest.approx(252 / 504)
+    assert trials_on(ledger, DATA, "test") == TrialCount(12, variance)
 
 
 def test_a_run_evaluated_on_newer_data_stays_a_trial_on_the_old(tmp_path):

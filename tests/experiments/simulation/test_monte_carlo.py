@@ -12,8 +12,11 @@ from rich.console import Console
 from scipy import stats
 
 from agents.baselines.reference import Cash, RandomPolicy
+from envs.core.costs import FlatCosts
 from envs.market.exchange_calendar import trading_days
-from envs.market.models.gbm import Scenario
+from envs.market.models.bootstrap import DayPool
+from envs.market.models.gbm import GbmModel, Scenario
+from envs.market.models.heston import HestonModel
 from envs.market.models.index_models import simulate_index
 from envs.market.sources.index import LoadedMarket, Sp500Data, SyntheticData, load_market
 from envs.option_portfolio.market import (
@@ -29,7 +32,7 @@ from experiments.runs.parallel import Workers
 from experiments.simulation import models as monte_carlo_models
 from experiments.simulation import statistics as monte_carlo_statistics
 from experiments.simulation import years as monte_carlo_years
-from experiments.simulation.models import FittedModel, fit_models, past_market
+from experiments.simulation.models import FittedModel, ModelName, fit_models, past_market
 from experiments.simulation.page import build_page, terminal_tables
 from experiments.simulation.statistics import (
     ModelResult,
@@ -40,7 +43,7 @@ from experiments.simulation.statistics import (
 from experiments.simulation.years import Years, simulate_years
 from risk.overlay import RiskSettings
 
-NAMES = ("gbm", "heston", "garch", "bootstrap", "regime")
+NAMES: tuple[ModelName, ...] = ("gbm", "heston", "garch", "bootstrap", "regime")
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +80,10 @@ def test_no_model_reads_a_session_of_the_test_split(
     for model in fit_models(other, NAMES):
         assert model.parameters == models[model.name].parameters, model.name
         assert model.last < str(history.dates[stop])
-    assert np.array_equal(
-        fit_models(other, ["bootstrap"])[0].model.close, models["bootstrap"].model.close
-    )
+    own, pool = fit_models(other, ["bootstrap"])[0].model, models["bootstrap"].model
+    assert isinstance(own, DayPool)
+    assert isinstance(pool, DayPool)
+    assert np.array_equal(own.close, pool.close)
     for name in NAMES:
         end = market.splits.validation.start if name != "bootstrap" else stop
         assert models[name].last < str(history.dates[end])
@@ -127,13 +131,15 @@ def test_a_degenerate_heston_fit_is_warned_of_in_log_and_page(
     sound = models["heston"]
     assert sound.parameters["feller_ratio"] == pytest.approx(0.528, abs=0.001)
     assert not any(model.notices for model in models.values())
+    assert isinstance(sound.model, HestonModel)
     wild = replace(sound.model, vol_of_vol=2.2)
     monkeypatch.setattr(monte_carlo_models, "fit_heston", lambda past: wild)
     model = fit_models(market, ["heston"])[0]
     (notice,) = model.notices
     assert notice.startswith("heston: 2 kappa theta / xi^2 is 0.066 as fitted to sp500")
     assert notice in caplog.messages
-    years = Years(*(np.zeros(4) for _ in range(3)), *(np.zeros(4, np.bool_) for _ in range(2)))
+    zero, never = np.zeros(4), np.zeros(4, np.bool_)
+    years = Years(zero, zero, zero, never, never)
     books = {"policy": years, "buy_and_hold": years}
     result = ModelResult(model, books, book_risks(books, 0.95, 100, 0), 1.0)
     header = dict.fromkeys(("run", "surface", "costs", "policy", "policy_step"), "x")
@@ -152,6 +158,7 @@ def test_years_of_cash_and_index_are_those_of_the_model(models: dict[str, Fitted
     np.testing.assert_allclose(years["cash"].total_return, np.expm1(model.rate * length), rtol=1e-9)
     np.testing.assert_allclose(years["policy"].total_return, years["cash"].total_return, rtol=1e-9)
     index = np.log1p(years["buy_and_hold"].total_return)
+    assert isinstance(model.model, GbmModel)
     sigma = model.model.vol_annual
     mean = (model.drift - sigma**2 / 2) * length
     assert abs(index.mean() - mean) < 4 * sigma * np.sqrt(length / 200)
@@ -171,8 +178,9 @@ def test_252_sessions_are_a_year_under_every_model(
 
 def test_no_book_beats_cash_where_the_market_is_fair(models: dict[str, FittedModel]) -> None:
     fair = replace(models["gbm"], drift=0.025, rate=0.025)
+    assert isinstance(fair.model, GbmModel)
     fair = replace(fair, model=replace(fair.model, vol_annual=0.2, vol_premium=0.0))
-    free = replace(OptionPortfolioSettings(), costs={"kind": "flat", "rate_bps": 0.0})
+    free = replace(OptionPortfolioSettings(), costs=FlatCosts(rate_bps=0.0))
     fair_settings = replace(settings(FlatSurface()), env=free, risk=RiskSettings(enabled=False))
     policy, beside = RandomPolicy(20, 1), ("put_write",)
     years = simulate_years([fair], policy, beside, fair_settings, 120, 3, Workers())[0].books

@@ -27,7 +27,7 @@ def test_numbers_are_those_of_scipy():
 @pytest.mark.parametrize("seed", range(3))
 def test_holms_correction_is_that_of_statsmodels(seed):
     p_values = np.random.default_rng(seed).uniform(size=7) ** 3
-    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
+    assert holm(p_values.tolist()) == pytest.approx(multipletests(p_values, method="holm")[1])
 
 
 def test_verdicts_by_hand():

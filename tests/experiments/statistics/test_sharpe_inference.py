@@ -176,7 +176,7 @@ def test_noise_is_overfitted_half_the_time() -> None:
         inference.probability_of_backtest_overfitting(noise(400, 20, seed=seed), num_blocks=8)
         for seed in range(150)
     ]
-    error = np.std(results) / math.sqrt(len(results))
+    error = float(np.std(results)) / math.sqrt(len(results))
     assert error < 0.02
     assert np.mean(results) == pytest.approx(0.5, abs=3 * error + 0.02)
 

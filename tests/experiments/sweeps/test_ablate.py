@@ -10,6 +10,7 @@ from conf.errors import InputError
 from conf.settings import build_settings
 from experiments import ablate
 from experiments.runs.record import load_manifest, load_run_config
+from experiments.runs.training import train_in
 from experiments.sweeps import ablation, search
 from experiments.sweeps.ablation import AblationSettings
 from tests.experiments.conftest import TINY
@@ -38,14 +39,14 @@ def result_of(root):
 
 def test_planted_techniques_are_classed_right(command, tmp_path, monkeypatch):
     """And the same after it was stopped in the middle, whose finished runs are not repeated."""
-    train, begun = search.train_in, []
+    begun: list[str] = []
 
     def stop_after(count):
         def train_some(folder, config):
             if len(begun) >= count:
                 raise KeyboardInterrupt
             begun.append(folder.name)
-            return train(folder, config)
+            return train_in(folder, config)
 
         monkeypatch.setattr(search, "train_in", train_some)
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,7 @@ class Stopped(Exception):
 @pytest.fixture
 def played(monkeypatch):
     """Runs whose score is known, and which can be stopped after any number of them."""
-    done = []
+    done: list[str] = []
 
     def play(tasks, on_done, left):
         scores = []
@@ -106,7 +107,8 @@ def test_a_sweep_stopped_after_any_run_ends_with_the_same_trials(tmp_path, playe
         with pytest.raises(Stopped):
             search(opened, Workers())
         played(None)
-        opened, steps = reopen_sweep(folder, None), []
+        opened = reopen_sweep(folder, None)
+        steps: list[int] = []
         search(opened, Workers(), steps.append)
         assert trials_of(opened) == expected
         assert (
@@ -138,7 +140,7 @@ def test_the_score_is_the_mean_of_the_middle_half_and_a_ruined_seed_is_never_pas
     search(opened, Workers())
     assert len(done) == 14 * 4
     for trial in opened.study.trials:
-        scores = scores_of(trial)
+        scores: list[Any] = scores_of(trial)
         if trial.params["a.count"] == 9:
             assert (value_of(trial), scores) == (None, [None] * 4)
         else:
@@ -154,8 +156,9 @@ def test_seeds_of_a_trial_below_the_median_are_spared(tmp_path, played):
     assert all(len(scores_of(trial)) == 1 for trial in pruned)
     assert len(pruned) < 20
     assert len(done) == len(set(done)) == sum(len(scores_of(t)) for t in opened.study.trials)
-    best = ranked(opened)[0]
-    assert min(scores_of(best)) > max(scores_of(trial)[0] for trial in pruned[-3:])
+    best: list[Any] = scores_of(ranked(opened)[0])
+    spared: list[Any] = [scores_of(trial)[0] for trial in pruned[-3:]]
+    assert min(best) > max(spared)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +291,7 @@ def test_a_run_logs_into_its_folder_and_only_warnings_go_to_the_terminal(tmp_pat
 def test_a_run_that_diverges_is_a_try_without_a_score_and_every_other_error_is_a_mistake(
     tmp_path, finished_run, monkeypatch
 ):
-    error = Diverged("a gradient is not finite")
+    error: InputError = Diverged("a gradient is not finite")
 
     def fail(folder, config):
         raise error

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from envs.market.sources.index import past_of
 from experiments import evaluate, walk_forward
 from experiments.backtests.backtest import run_backtest
 from experiments.environments.opening import market_settings, open_market
+from experiments.environments.option_book import OptionSetup
 from experiments.reporting.style import DASH, percent
 from experiments.runs.config import plain_config
 from experiments.runs.folder import run_lock
@@ -36,7 +38,7 @@ from experiments.windows.folder import open_walk, reopen_walk
 from experiments.windows.page import market_constants
 from experiments.windows.stitching import chained, measured_intervals
 from tests.experiments.conftest import TINY, _call
-from tests.markets import random_walk
+from tests.markets import random_walk, weekdays
 
 WALK = (
     *(text for text in TINY if not text.startswith(("data.sessions", "total_timesteps"))),
@@ -196,6 +198,7 @@ def test_killed_and_resumed_with_two_jobs_it_ends_the_same(command, walked, tmp_
         text=True,
     )
     while not (folder / "2001/checkpoints/step_000000128").exists():
+        assert process.stderr is not None
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.002)
@@ -341,9 +344,8 @@ def test_chained_curves_multiply_path_by_path():
 
 def test_several_paths_have_the_range_of_their_measures():
     rng = np.random.default_rng(1)
-    equity = np.cumprod(1 + rng.normal(0.0003, 0.01, (200, 253)), axis=1)
-    dates = np.busday_offset("2001-01-01", np.arange(253))
-    interval = measured_intervals(equity, dates, np.zeros(252), 100)["annual_volatility"]
+    equity = (1 + rng.normal(0.0003, 0.01, (200, 253))).cumprod(axis=1)
+    interval = measured_intervals(equity, weekdays(253), np.zeros(252), 100)["annual_volatility"]
     assert interval.low < interval.value < interval.high
     assert interval.value == pytest.approx(0.01 * np.sqrt(252), rel=0.02)
 
@@ -424,9 +426,11 @@ def test_a_fitted_clock_is_that_of_each_windows_own_training_years(tmp_path):
     weights = []
     for window in (walk.windows[0], walk.windows[-1]):
         setup = walk.setup_of(window)
+        assert isinstance(setup, OptionSetup)
         past = past_of(setup.loaded, "train")
         weight = estimate_closed_day_weight(past.dates, past.close[0])
         assert setup.loaded.history.closed_day_weight == weight
         assert setup.market.history.closed_day_weight == weight
         weights.append(weight)
-    assert len({*weights, walk.setup.history.closed_day_weight}) == 3
+    whole: Any = walk.setup.history
+    assert len({*weights, whole.closed_day_weight}) == 3

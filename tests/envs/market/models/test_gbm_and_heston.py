@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def variance_years(history: MarketHistory) -> float:
 
 
 def within(sample: np.ndarray, expected: float, errors: float = 4.0) -> bool:
-    return abs(sample.mean() - expected) < errors * sample.std() / np.sqrt(sample.size)
+    return bool(abs(sample.mean() - expected) < errors * sample.std() / np.sqrt(sample.size))
 
 
 def test_moments_of_the_log_return_are_those_of_the_model(gbm: MarketHistory) -> None:
@@ -108,7 +109,7 @@ def test_bridge_maximum_has_its_exact_distribution() -> None:
     shape = np.zeros(50_000)
     high, low = bridge_extremes(shape + start, shape + end, variance, np.random.default_rng(1))
 
-    def below(m: np.ndarray) -> np.ndarray:
+    def below(m: Any) -> Any:
         return 1 - np.exp(-2 * (m - start) * (m - end) / variance)
 
     assert stats.kstest(high, below).pvalue > 1e-3
@@ -154,6 +155,7 @@ def test_heston_variance_has_the_moments_of_the_square_root_process() -> None:
     variance = theta + (vol[:, -1] ** 2 - theta) / pull
     decay = np.exp(-model.mean_reversion * tau)
     start, xi, kappa = model.initial_variance, model.vol_of_vol, model.mean_reversion
+    assert start is not None
     mean = theta + (start - theta) * decay
     spread = start * xi**2 * decay / kappa * (1 - decay)
     spread += theta * xi**2 / (2 * kappa) * (1 - decay) ** 2
@@ -183,7 +185,7 @@ def test_heston_without_vol_of_vol_is_geometric_brownian_motion() -> None:
 
 
 @pytest.mark.parametrize("change", [{"num_paths": 0}, {"initial_price": 0.0}])
-def test_a_scenario_of_nothing_is_refused(change: dict[str, float]) -> None:
+def test_a_scenario_of_nothing_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="cannot simulate"):
         replace(FAIR, **change)
 

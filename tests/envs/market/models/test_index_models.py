@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -335,7 +336,7 @@ def test_no_fit_sees_what_comes_after_its_years() -> None:
     noise = rng(18).uniform(0.5, 2.0, whole.close.shape)
     ends = {"train": loaded.splits.train.stop, "validation": loaded.splits.validation.stop}
     for last, stop in ends.items():
-        changed = {
+        changed: dict[str, Any] = {
             name: np.concatenate(
                 [getattr(whole, name)[:, :stop], (getattr(whole, name) * noise)[:, stop:]], axis=1
             )
@@ -356,7 +357,7 @@ def test_too_short_a_past_is_refused(fit, real: MarketHistory) -> None:
 
 
 @pytest.mark.parametrize("name", ["regime", "garch", "bootstrap"])
-def test_each_model_is_a_source_of_data(name: str) -> None:
+def test_each_model_is_a_source_of_data(name: Any) -> None:
     data = SyntheticData(model=name, sessions=700, paths=2, seed=3)
     loaded = load_market(data, embargo_days=60)
     history = loaded.history

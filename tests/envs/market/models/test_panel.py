@@ -36,11 +36,12 @@ MODEL = PanelModel(drift=(0.02, 0.12, 0.30), vol_annual=(0.1, 0.2, 0.4), correla
 
 def excess_returns(close: np.ndarray) -> np.ndarray:
     """Log returns above what cash earned over the same calendar days, (P, T-1, A)."""
-    return np.diff(np.log(close), axis=1) - SCENARIO.interest[:, None]
+    excess: np.ndarray = np.diff(np.log(close), axis=1) - SCENARIO.interest[:, None]
+    return excess
 
 
 def within(sample: np.ndarray, expected: float, errors: float = 4.5) -> bool:
-    return abs(sample.mean() - expected) < errors * sample.std() / np.sqrt(sample.size)
+    return bool(abs(sample.mean() - expected) < errors * sample.std() / np.sqrt(sample.size))
 
 
 def test_simulated_sessions_are_those_of_the_exchange_without_special_closings() -> None:

@@ -22,7 +22,7 @@ def rng(seed: int) -> np.random.Generator:
 
 
 def near(sample: np.ndarray, expected: float, errors: float = 4.0) -> bool:
-    return abs(sample.mean() - expected) < errors * sample.std() / np.sqrt(sample.size)
+    return bool(abs(sample.mean() - expected) < errors * sample.std() / np.sqrt(sample.size))
 
 
 def test_volatility_is_a_lognormal_martingale_that_moves_with_the_index() -> None:

@@ -10,6 +10,7 @@ import pytest
 from conf.errors import InputError
 from conf.settings import build_settings
 from envs.market.history import MarketHistory
+from envs.market.models.bootstrap import DayPool
 from envs.market.models.garch import fit_index_garch
 from envs.market.models.gbm import GbmModel
 from envs.market.models.worlds import (
@@ -46,6 +47,7 @@ def test_the_markets_are_of_the_kinds_and_in_the_ranges_asked_for(past: MarketHi
     assert [kinds.count(k) for k in ("heston", "garch", "regime", "fair")] == [7, 8, 3, 2]
     assert kinds == sorted(kinds, key=("heston", "garch", "regime", "fair").index)
     for world in worlds:
+        assert not isinstance(world.model, DayPool)
         if world.kind == "fair":
             assert (world.excess_drift, world.noise_sd, world.crashes_per_year) == (0.0, 0.0, 0.0)
             assert world.model.vol_premium == 0.0

@@ -15,7 +15,9 @@ import pandas as pd
 import pytest
 
 from conf.errors import InputError
+from envs.market.history import MarketHistory
 from envs.market.indicators import market_features, panel_features
+from envs.market.panel import PanelHistory
 from envs.market.sources.index_file import load_file
 from envs.market.sources.panel_file import load_panel_file
 
@@ -242,6 +244,7 @@ def damaged_parquet(seed: int) -> bytes:
 def outcome(path: Path, *, panel: bool) -> str:
     """ "read" with sane values, or "refused" in one line; anything else raises."""
     refusal: InputError | None = None
+    history: MarketHistory | PanelHistory
     try:
         if panel:
             history, notices = load_panel_file(path, 0.025, None, "error")

@@ -137,7 +137,7 @@ def test_garch_reads_the_training_years_of_its_prices_alone(tmp_path: Path) -> N
     write_panel(path)
     dates = load_panel(PanelFileData(path=str(path))).history.dates
     splits = {"train_end": str(dates[699]), "validation_end": str(dates[900])}
-    values = {
+    values: dict[str, Any] = {
         "source": "panel_simulated",
         "model": "garch",
         "sessions": 60,

@@ -214,7 +214,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     long=st.booleans(),
     at=st.integers(0, 4),
     cell=st.integers(0, 2),
-    value=st.text(st.characters(exclude_characters="\r\n", exclude_categories=("Cs",)), max_size=8),
+    value=st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=8),
 )
 def test_no_cell_whatever_breaks_the_reader(
     tmp_path_factory: pytest.TempPathFactory, long: bool, at: int, cell: int, value: str

@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -225,7 +226,7 @@ def test_sundays_in_place_of_mondays_get_a_notice(
     file: File, load: Callable[[Path], tuple[str, ...]]
 ) -> None:
     frame = index_frame() if load is index else panel_frame()
-    frame.index = frame.index - pd.Timedelta(days=1)
+    frame.index = pd.DatetimeIndex(frame.index) - pd.Timedelta(days=1)
     (notice,) = load(file(frame))
     assert "60 rows lie on a Saturday or Sunday, the first on 2015-01-04" in notice
     assert "hardly any on a Friday" in notice
@@ -302,7 +303,7 @@ def test_weekends_that_repeat_the_price_before_get_a_notice(file: File) -> None:
 
 def test_a_price_that_stands_still_gets_a_notice(file: File) -> None:
     frame = panel_frame()
-    frame.iloc[100:131, 1] = frame.iloc[100, 1]
+    frame.iloc[100:131, 1] = frame["B"].to_numpy()[100]
     (notice,) = panel(file(frame))
     assert (
         notice == f"file prices.csv: B stands still for 30 rows from {frame.index[100]:%Y-%m-%d} on"
@@ -346,7 +347,8 @@ def test_a_rate_meant_in_per_cent_gets_a_notice(file: File, name: str) -> None:
     assert notice.startswith(
         f"{name} is 0.5 in absolute value on 2015-01-05, which means 50% a year"
     )
-    synthetic = replace(SyntheticData(sessions=100), **{name: -0.5})
+    changes: dict[str, Any] = {name: -0.5}
+    synthetic = replace(SyntheticData(sessions=100), **changes)
     assert "means 50% a year" in load_market(synthetic, embargo_days=0).notices[0]
 
 
@@ -376,7 +378,7 @@ def test_notices_name_the_file_and_no_folder(file: File, tmp_path: Path) -> None
 
 def test_checks_of_a_history_without_a_file() -> None:
     frame = index_frame()
-    columns = {name: frame[name].to_numpy() for name in frame.columns}
+    columns: dict[str, Any] = {name: frame[name].to_numpy() for name in frame.columns}
     flat = np.full(T, 0.02)
     history = MarketHistory(
         name="yahoo",

@@ -127,7 +127,7 @@ def test_an_odd_but_possible_answer_is_used_with_a_notice(
 ) -> None:
     def halved(symbols: list[str], **_: object) -> pd.DataFrame:
         frame = answer(*symbols)
-        frame.iloc[:300, frame.columns.get_level_values(1) != "^VIX"] *= 2.0
+        frame.iloc[:300, np.flatnonzero(frame.columns.get_level_values(1) != "^VIX")] *= 2.0
         return frame
 
     monkeypatch.setattr(yfinance, "download", halved)

@@ -17,6 +17,7 @@ from envs.market.exchange_calendar import exchange_sessions
 from envs.market.history import VOL_ESTIMATED, MarketHistory
 from envs.market.sources import cache as yahoo_cache
 from envs.market.sources import yahoo_index as yahoo
+from envs.market.sources.yahoo_client import ask_yahoo
 from envs.market.sources.yahoo_index import YahooWindow, load_yahoo
 from tests.envs.market.sources.yahoo_server import Exchange, lead_to
 
@@ -285,10 +286,8 @@ def test_before_its_first_quote_a_bill_is_the_monthly_one_and_later_holes_hold_o
 def test_without_bills_the_monthly_ones_stand_in_and_a_notice_says_so(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float
 ) -> None:
-    ask = yahoo.ask_yahoo
-
     def without(request: Any, **options: Any) -> Any:
-        answer = ask(request, **options)
+        answer = ask_yahoo(request, **options)
         return answer if "^IRX" not in request.symbols else answer * factor
 
     monkeypatch.setattr(yahoo, "ask_yahoo", without)

@@ -40,7 +40,8 @@ class ExchangeWithCoins(Exchange):
 
     def close(self, symbol: str) -> np.ndarray:
         days = (self.sessions_of(symbol) - EVERY_DAY[0]).astype(int)
-        return self.close_factor * (10.0 * len(symbol) + days)
+        prices: np.ndarray = self.close_factor * (10.0 * len(symbol) + days)
+        return prices
 
 
 @pytest.fixture
