@@ -93,7 +93,9 @@ def test_a_folder_and_a_dead_link_halt_too_and_a_folder_is_for_a_person_to_remov
         ask_to_halt(folder, "signal")
         with pytest.raises(InputError, match="HALT is a folder, and halts"):
             resume(folder, store, session)
-        assert halted(store).content["by"] == "file"
+        halt = halted(store)
+        assert halt is not None
+        assert halt.content["by"] == "file"
 
 
 def test_a_signal_leaves_the_file(tmp_path):

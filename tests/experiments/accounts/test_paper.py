@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sqlite3
+from typing import Any
 
 import numpy as np
 import pytest
@@ -200,13 +201,14 @@ def test_the_command_opens_decides_and_verifies(command, finished_run, tested, t
 
 def test_what_it_was_opened_with_stays_and_what_goes_on_with_the_calendar_may_differ():
     was = {"policy": "best", "data": {"source": "yahoo", "end": "2026-01-05", "rate": "bills"}}
-    now = {"policy": "best", "data": {"source": "yahoo", "end": "2025-10-17", "rate": "bills"}}
+    data: dict[str, Any] = {"source": "yahoo", "end": "2025-10-17", "rate": "bills"}
+    now = {"policy": "best", "data": data}
     given = opening_keys(
         ["account=a", "policy=best", "data=yahoo", "minutes=5", "+data.rate=bills"]
     )
     assert given == ["policy", "data", "data.rate"]
     check_as_opened("a", was, now, given)
-    now["data"]["rate"] = 0.01
+    data["rate"] = 0.01
     with pytest.raises(InputError, match=r"data\.rate is 0\.01, and .* was opened with bills"):
         check_as_opened("a", was, now, ["data"])
 
