@@ -36,6 +36,7 @@ from experiments.runs.cli import launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import ABLATION, run_lock, shown_path
 from experiments.runs.parallel import PARALLEL_KEYS, open_workers, parallel_settings
+from experiments.runs.record import finished_runs
 from experiments.runs.training import refuse_other_overrides
 from experiments.statistics.paired_effects import Effect
 from experiments.sweeps.ablation import (
@@ -77,7 +78,7 @@ def ablate(config: DictConfig) -> None:
         ablation = _open(plain, folder)
         runs = len(ablation.arms) * len(ablation.settings.seeds)
         log.info("%d runs in %s", runs, shown_path(folder))
-        with Meter(runs, "run") as meter:
+        with Meter(runs, "run", line_after=finished_runs(folder)) as meter:
             result = train_arms(ablation, workers, meter.advance)
         with new_folder(folder / RESULT) as temporary:
             write_json(temporary / "ablation.json", ablation_numbers(ablation, result))

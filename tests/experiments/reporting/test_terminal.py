@@ -7,6 +7,7 @@ import numpy as np
 from rich.console import Console
 
 import conf
+from callbacks import progress
 from callbacks.progress import Meter
 from experiments.evaluation.run_comparison import EvaluatedBook, RunComparison
 from experiments.reporting.terminal import ROWS, comparison_lines, say_where
@@ -96,6 +97,18 @@ def test_a_command_ends_with_where_its_result_is_and_what_comes_next(tmp_path, m
         f"written to {shown_folder}",
         f"next: open {shown_folder}/report.html",
     ]
+
+
+def test_a_line_a_run_says_the_time_left_by_those_that_were_done_now(monkeypatch, caplog):
+    times = iter([0.0, 61.0, 120.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
+    with caplog.at_level("INFO"), Meter(5, "run", show_bar=False, line_after=2) as meter:
+        meter.advance(2)  # by an earlier call
+        meter.advance()
+        meter.advance(0)
+        meter.advance()
+    assert caplog.messages == ["run 3 of 5, 2 min 02 s left", "run 4 of 5, 1 min 00 s left"]
+    assert not list(times)
 
 
 def test_a_meter_is_quiet_but_on_a_terminal(monkeypatch, capsys):
