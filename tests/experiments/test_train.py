@@ -181,7 +181,7 @@ def test_patience_stops_a_run_that_no_longer_improves(command, tmp_path):
     assert code == 0
     run = tmp_path / "outputs/tiny/day/run"
     assert (
-        "stopping: no better validation Sharpe in 2 evaluations" in (run / "train.log").read_text()
+        "stopping: no better validation score in 2 evaluations" in (run / "train.log").read_text()
     )
     # Scored after the first three rollouts, and stopped at the first step of the next.
     assert json.loads((run / "manifest.json").read_text())["steps"] == 3 * 128 + 4
