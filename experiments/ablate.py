@@ -72,7 +72,7 @@ def ablate(config: DictConfig) -> None:
     """Do the runs that are missing; print and write the comparison."""
     plain = plain_config(config)
     given = {name: plain[name] for name in Invocation.__dataclass_fields__}
-    request: Invocation = build_settings(Invocation, given, "ablate")
+    request: Invocation = build_settings(Invocation, given)
     where, folder = parallel_settings(plain), Path(HydraConfig.get().runtime.output_dir)
     with run_lock(folder), open_workers(where, request.jobs) as workers:
         ablation = _open(plain, folder)
@@ -113,7 +113,7 @@ def _open(plain: Mapping[str, Any], folder: Path) -> Ablation:
             "Choose some: techniques=[larger_batch,entropy_linear]",
         )
     base = of_runs(HydraConfig.get().overrides.task, _OWN, "techniques")
-    checked: AblationSettings = build_settings(AblationSettings, chosen, "ablate")
+    checked: AblationSettings = build_settings(AblationSettings, chosen)
     return begin_ablation(folder, base, checked)
 
 

@@ -65,7 +65,7 @@ def evaluate(config: DictConfig) -> float:
     # A few books at a time: handing them to a second core costs more than it brings.
     torch.set_num_threads(1)
     plain = plain_config(config)
-    request: EvaluateSettings = build_settings(EvaluateSettings, own_keys(plain), "evaluate")
+    request: EvaluateSettings = build_settings(EvaluateSettings, own_keys(plain))
     tested = open_run(request.run, request.policy, plain)
     warn_of_defects(ledger_of(tested.run))
     if isinstance(tested.setup, HedgingSetup):

@@ -64,7 +64,7 @@ class MonteCarloSettings:
 def monte_carlo(config: DictConfig) -> float:
     """Simulate, trade, print and write; the headline book's mean Sharpe ratio over all models."""
     plain = plain_config(config)
-    request: MonteCarloSettings = build_settings(MonteCarloSettings, own_keys(plain), "monte_carlo")
+    request: MonteCarloSettings = build_settings(MonteCarloSettings, own_keys(plain))
     if len(set(request.models)) < len(request.models):
         raise InputError("a model is named twice", "Name each once: models=[gbm,bootstrap]")
     with open_workers(request.parallel, request.jobs) as workers:

@@ -57,7 +57,7 @@ def stress(config: DictConfig) -> float:
     """Go through everything, print and write; the headline book's worst return."""
     torch.set_num_threads(1)  # a few books at a time
     plain = plain_config(config)
-    request: StressSettings = build_settings(StressSettings, own_keys(plain), "stress")
+    request: StressSettings = build_settings(StressSettings, own_keys(plain))
     shocks = _chosen(request.shocks)
     tested = open_run(request.run, request.policy, plain)
     benchmarks = _benchmarks(tested.setup, request.beside)

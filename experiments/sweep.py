@@ -66,7 +66,7 @@ def sweep(config: DictConfig) -> float | None:
     """Do the trials that are missing; print and write all of them; the best score."""
     plain = plain_config(config)
     given = {name: plain[name] for name in Invocation.__dataclass_fields__}
-    request: Invocation = build_settings(Invocation, given, "sweep")
+    request: Invocation = build_settings(Invocation, given)
     where, folder = parallel_settings(plain), Path(HydraConfig.get().runtime.output_dir)
     with run_lock(folder), open_workers(where, request.jobs) as workers:
         if plain["resume"] is not None:

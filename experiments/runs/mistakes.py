@@ -22,6 +22,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 import conf
 from conf.errors import InputError
+from experiments.runs.help import group_choices
 
 
 def explain_value(error: Exception) -> InputError:
@@ -43,10 +44,15 @@ def explain_composition(
     `name` of `package` is the configuration that was composed.
     """
     if isinstance(error, OverrideParseException):
-        return InputError(
-            f"cannot read the override {error.override!r}: {_parse_complaint(error)}",
-            "Settings are given as key=value; quote values with special characters",
-        )
+        given = str(error.override)
+        if "=" in given:
+            return InputError(
+                f"cannot read the override {given!r}: {_parse_complaint(error)}",
+                "Quote values with special characters",
+            )
+        hint = _may_have_meant(given, package, name, overrides)
+        remedy = f"Settings are given as key=value{hint and f'; did you mean {hint}?'}"
+        return InputError(f"{given!r} is no setting", remedy)
     if isinstance(error, MissingConfigException):
         return _unknown_choice(error)
     if isinstance(error, ConfigCompositionException):
@@ -56,6 +62,21 @@ def explain_composition(
     # In a sweep the other kinds may be a defect that arrived from a worker.
     kinds = (HydraException,) if multirun else (HydraException, OSError, ValueError)
     return InputError(_flatten(error)) if isinstance(error, kinds) else None
+
+
+def _may_have_meant(word: str, package: str, name: str, overrides: Sequence[str]) -> str:
+    """The setting that an argument without `=` stands for; empty where it could be any."""
+    known = _known_names(package, name, [])
+    if word in known:
+        return f"{word}=..."
+    if "/" in word or Path(word).is_dir():
+        folders = [text for text in overrides if "=" not in text]
+        text = ",".join(folders) if name == "compare" else word
+        return next((f"{key}={text}" for key in ("run", "runs", "resume") if key in known), "")
+    groups = reversed([*group_choices(package, name)])  # of two alike the first one counts
+    every = {choice: f"{group}={choice}" for group, choices, _ in groups for choice in choices}
+    close = difflib.get_close_matches(word, every, n=1, cutoff=0.8)
+    return every[close[0]] if close else ""
 
 
 def _unknown_choice(error: MissingConfigException) -> InputError:
@@ -99,14 +120,17 @@ def _bad_override(
 
 def _did_you_mean(key: str, known: list[str]) -> str:
     section, _, leaf = key.rpartition(".")
+    siblings = [name for name in known if name.rpartition(".")[0] == section]
     close = [name for name in known if name.rpartition(".")[2] == leaf]
-    close = close or difflib.get_close_matches(key, known, n=3)
-    if not close:
+    if not close and section and siblings:  # the section is right, and would make all of it near
+        leaves = {name.rpartition(".")[2]: name for name in siblings}
+        close = [leaves[match] for match in difflib.get_close_matches(leaf, leaves)]
+    elif not close:
         leaves = {name.rpartition(".")[2]: name for name in known}
-        close = [leaves[match] for match in difflib.get_close_matches(leaf, leaves, n=3)]
+        near = difflib.get_close_matches
+        close = near(key, known) or [leaves[match] for match in near(leaf, leaves)]
     if close:
         return f"Did you mean {' or '.join(close[:3])}?"
-    siblings = [name for name in known if name.rpartition(".")[0] == section]
     return f"Known: {', '.join(siblings or sorted({name.split('.')[0] for name in known}))}"
 
 
@@ -137,7 +161,7 @@ def _dotted(values: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
 def _parse_complaint(error: OverrideParseException) -> str:
     noise = ("See http", "Error parsing override")
     lines = [line for line in str(error).splitlines() if line and not line.startswith(noise)]
-    return " ".join(lines) or "bad grammar"
+    return re.sub(r"^\w+Exception: ", "", " ".join(lines)) or "bad grammar"
 
 
 def first_line(error: BaseException) -> str:

@@ -95,8 +95,8 @@ def test_mistakes_are_one_line_and_leave_nothing(command, runs, tmp_path):
         ([f"run={runs}/0,{runs}/9"], "not found"),
         ([f"run={runs}/0,{runs}/2"], "Evaluate it first"),
         ([f"run={runs}/0,{runs}/1", "split=train"], "no book"),
-        ([f"run={runs}/0,{runs}/1", "evaluation=../x"], "compare.evaluation"),
-        ([f"run={runs}/0,{runs}/1", "book=cash"], "compare.book"),
+        ([f"run={runs}/0,{runs}/1", "evaluation=../x"], "setting evaluation = "),
+        ([f"run={runs}/0,{runs}/1", "book=cash"], "setting book = "),
     ):
         code, _, err = command(compare, *arguments)
         assert code == 2, arguments
