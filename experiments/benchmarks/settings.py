@@ -40,9 +40,9 @@ class BenchmarkSettings:
     rows: Annotated[tuple[Part, ...], Field(min_length=1)] = ("all",)
     repeats: Count = 3
     seconds: Annotated[float, Field(gt=0.0, le=60.0)] = 0.5  # of each repeat of what is fast
-    device: Annotated[
-        str, Field(pattern=r"^(cpu|cuda(:\d+)?)$"), in_one_message("cpu or cuda")
-    ] = "cpu"
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$"), in_one_message("cpu or cuda")] = (
+        "cpu"
+    )
     threads: Annotated[int, Field(ge=1, le=1024)] = 2
     num_envs: Annotated[int, Field(ge=1, le=65536)] = 16
     stock_epochs: Count = 1  # of agent.n_epochs that stock really runs; all do the same work

@@ -233,7 +233,7 @@ def test_a_run_without_a_best_policy_is_refused(command, run):
     shutil.rmtree(run / "best")
     code, _, err = command(evaluate, f"run={run}")
     assert code == 2
-    assert f"has no best policy. Let the run finish (resume=outputs/tiny/day/run)" in err
+    assert "has no best policy. Let the run finish (resume=outputs/tiny/day/run)" in err
     with run_lock(run):
         _, _, err = command(evaluate, f"run={run}")
     assert f"has no best policy yet: process {os.getpid()} is writing it. Wait until" in err

@@ -73,12 +73,27 @@ def test_ten_runs_are_compared_in_tables_that_fit():
     verdict = compare(returns[first], {name: returns[name] for name in others}, 0.0, reps=100)
     days = np.arange("2020-01-01", "2020-10-28", dtype="datetime64[D]")
     books = tuple(
-        EvaluatedBook(name, "", 7, "", days, np.ones(301), np.zeros(300), dict.fromkeys(KEYS, -1.2))
-        for name in returns
+        EvaluatedBook(
+            name,
+            "",
+            7,
+            {"same": 1, **{f"part.{k}": {"x": [place] * 20} for k in range(12)}},
+            days,
+            np.ones(301),
+            np.zeros(300),
+            dict.fromkeys(KEYS, -1.2),
+            {"vega": 3.25},
+        )
+        for place, name in enumerate(returns)
     )
     lines = comparison_lines(RunComparison("test", "policy", books, verdict, None))
     text = shown(lines)
     assert text.count("Sharpe ratio  ") == 3  # of four, four and two runs
+    assert text.count("mean vega, $ a point") == 3
+    assert "part.0.x [0, 0, 0, 0, 0, 0, 0, 0, 0,... -> [1, " in " ".join(text.split())
+    assert "part.9.x" in text
+    assert "part.10.x" not in text
+    assert "and 2 more" in text
     assert text.count("-120.0 %") == 10 * sum(style == "percent" for _, _, style in ROWS)
     assert [name for name in others if name not in text] == []
 
