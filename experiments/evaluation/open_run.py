@@ -114,7 +114,7 @@ def pick(names: Sequence[str], known: Mapping[str, Trader]) -> dict[str, Trader]
     """The named ones; InputError for an unknown name."""
     missing = [name for name in names if name not in known]
     if missing:
-        raise InputError(f"there is no baseline {missing[0]!r}", f"Known: {', '.join(known)}")
+        raise InputError(f"there is no benchmark {missing[0]!r}", f"Known: {', '.join(known)}")
     return {name: known[name] for name in names}
 
 
