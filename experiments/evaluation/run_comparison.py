@@ -17,7 +17,6 @@ from conf.types import DateArray, FloatArray
 from experiments.evaluation.open_run import MANAGED
 from experiments.evaluation.results import FORMAT, METRICS, plain, table_file
 from experiments.evaluation.split import AGENT
-from experiments.runs.config import config_hash
 from experiments.runs.folder import MANIFEST, resolve_run, shown_path
 from experiments.runs.record import load_manifest, load_run_config
 from experiments.statistics.verdict import Verdict, compare
@@ -35,7 +34,7 @@ class EvaluatedBook:
     name: str  # the run's folder
     conditions: str  # what the books were subject to: data, surface, costs, risk, contracts
     seed: int
-    config: Mapping[str, Any]  # the run's, without its seed
+    config: Mapping[str, Any]  # the run's
     dates: DateArray  # (T + 1,) closes
     equity: FloatArray  # (T + 1,) dollars
     risk_free: FloatArray  # (T,)
@@ -52,19 +51,6 @@ class RunComparison:
     runs: tuple[EvaluatedBook, ...]
     verdict: Verdict  # the first run against every other
     seeds: Interval | None  # of the Sharpe ratio, where the runs differ in nothing but their seed
-
-    @property
-    def differing(self) -> dict[str, tuple[Any, ...]]:
-        """Settings that are not the same in all runs, by dotted name, in the order of the runs.
-
-        None stands for a setting that a run does not have.
-        """
-        configs = [dict(_dotted({**run.config, "seed": run.seed})) for run in self.runs]
-        names = dict.fromkeys(name for config in configs for name in config)
-        found = {name: tuple(config.get(name) for config in configs) for name in names}
-        return {
-            name: values for name, values in found.items() if any(v != values[0] for v in values)
-        }
 
 
 def compare_evaluated(
@@ -95,14 +81,30 @@ def compare_evaluated(
 
 def over_seeds(runs: Sequence[EvaluatedBook], resamples: int) -> Interval | None:
     """Interquartile mean of Sharpe over seeds, where the runs differ in nothing else."""
-    recipes, seeds = {config_hash(run.config) for run in runs}, {run.seed for run in runs}
-    if len(recipes) > 1 or len(seeds) < len(runs):
+    if set(differing(runs)) != {"seed"} or len({run.seed for run in runs}) < len(runs):
         return None
     sharpes = np.array([run.metrics["sharpe"] for run in runs], dtype=np.float64)
     if not np.isfinite(sharpes).all():
         return None
     summary = stratified_bootstrap_interval(sharpes[:, None], reps=resamples)
     return summary if len(runs) >= FEWEST_SEEDS else Interval(summary.value, math.nan, math.nan)
+
+
+def differing(runs: Sequence[EvaluatedBook]) -> dict[str, tuple[Any, ...]]:
+    """Settings that are not the same in all runs, by dotted name, in the order of the runs.
+
+    None stands for a setting that a run does not have. Seeds of a part that follow the run's, as
+    that of the worlds does, are left out.
+    """
+    configs, seeds = [dict(_dotted(run.config)) for run in runs], tuple(run.seed for run in runs)
+    names = dict.fromkeys(name for config in configs for name in config)
+    found = {name: tuple(config.get(name) for config in configs) for name in names}
+    return {
+        name: values
+        for name, values in found.items()
+        if any(value != values[0] for value in values)
+        and not (name.endswith(".seed") and values == seeds)
+    }
 
 
 def comparison_numbers(comparison: RunComparison) -> dict[str, Any]:
@@ -120,7 +122,7 @@ def comparison_numbers(comparison: RunComparison) -> dict[str, Any]:
             }
             for run in runs
         ],
-        "differs_in": {name: list(values) for name, values in comparison.differing.items()},
+        "differs_in": {name: list(values) for name, values in differing(runs).items()},
         "first_against_the_others": plain(comparison.verdict.differences),
         "interquartile_mean_sharpe": plain(comparison.seeds),
     }
@@ -183,7 +185,7 @@ def load_evaluated(run: Path, evaluation: str, split: str, book: str) -> Evaluat
         name=shown_path(run).removeprefix("outputs/"),
         conditions=str(metrics["conditions"]),
         seed=int(load_manifest(run)["seed"]),
-        config={name: value for name, value in load_run_config(run).items() if name != "seed"},
+        config=load_run_config(run),
         dates=np.concatenate([[first], daily.index.to_numpy().astype("datetime64[D]")]),
         equity=np.concatenate([[initial], daily["equity"].to_numpy(np.float64)]),
         risk_free=daily["risk_free"].to_numpy(np.float64),

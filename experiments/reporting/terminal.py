@@ -15,7 +15,7 @@ from rich.text import Text
 from conf.types import DateArray
 from experiments.evaluation.evaluation import Evaluation
 from experiments.evaluation.open_run import MANAGED
-from experiments.evaluation.run_comparison import FEWEST_SEEDS, RunComparison
+from experiments.evaluation.run_comparison import FEWEST_SEEDS, RunComparison, differing
 from experiments.evaluation.skill import Skill
 from experiments.evaluation.split import AGENT, INDEX, comparisons
 from experiments.reporting.style import shown_name
@@ -172,7 +172,7 @@ def comparison_lines(comparison: RunComparison) -> list[Table | str]:
 
 def _differing(comparison: RunComparison) -> str:
     """`differs in: seed 0 -> 1`, where more than two runs have all their values."""
-    found = comparison.differing
+    found = differing(comparison.runs)
     shown = [
         f"{name} {' -> '.join(_setting(value) for value in values)}"
         for name, values in list(found.items())[:_MOST_DIFFERENCES]

@@ -83,9 +83,12 @@ def test_runs_are_shown_side_by_side_with_their_differences(command, runs, tmp_p
 
 
 def test_a_multirun_is_summarised_over_its_seeds(command, runs, tmp_path):
+    for seed in range(3):  # which that of the simulated market follows
+        change_config(runs / str(seed), seed=seed, data={"seed": seed})
     code, out, _ = command(compare, f"run={runs}", "book=policy")
     assert code == 0
     content, _ = written(tmp_path)
+    assert content["differs_in"] == {"seed": [0, 1, 2]}
     assert [run["seed"] for run in content["runs"]] == [0, 1, 2]
     summary = content["interquartile_mean_sharpe"]
     sharpe = content["runs"][0]["metrics"]["sharpe"]  # the evaluations were of the same weights
