@@ -369,7 +369,7 @@ def test_stress_of_a_run(command, finished_run, tmp_path) -> None:
     [
         ("shocks=[meteor]", "there is no shock 'meteor'"),
         ("beside=[genius]", "there is no benchmark 'genius'"),
-        ("starts=0", "stress.starts"),
+        ("starts=0", "setting starts = 0"),
         ("shocks=[]", "its dates mean nothing. Name shocks"),
         ("shocks=[] crises=false", "Set crises=true"),
         ("run=nowhere", "was not found"),
