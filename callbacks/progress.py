@@ -1,4 +1,7 @@
-"""Progress of what takes long: a bar on a terminal; elsewhere training logs a line a minute."""
+"""Progress of what takes long: a bar on a terminal; elsewhere lines in the log.
+
+Of a training there is one a minute, of a command that trains many runs one for each.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,16 @@ SECONDS_BETWEEN_LINES = 60.0
 
 
 class Meter:
-    """Shows how much of a known amount of work is done, its speed and the time left."""
+    """Shows how much of a known amount of work is done, its speed and the time left.
 
-    def __init__(self, total: int, unit: str, show_bar: bool = True) -> None:
+    With `line_after` every advance logs a line where there is no bar, but not those of the first so
+    many units: they were done by an earlier call and say nothing of the time that the others take.
+    """
+
+    def __init__(
+        self, total: int, unit: str, show_bar: bool = True, *, line_after: int | None = None
+    ) -> None:
+        self._line_after = line_after
         self._total, self._unit = total, unit
         self._show_bar = show_bar and sys.stderr.isatty()
         self._bar: tqdm[Any] | None = None
@@ -27,7 +37,7 @@ class Meter:
     def open(self, done: int) -> None:
         """Begin with that much done already."""
         self._start = self._last_line = time.monotonic()
-        self._first = done
+        self._first = self._done = done
         if self._show_bar:
             self._redirect = logging_redirect_tqdm()
             self._redirect.__enter__()
@@ -43,9 +53,14 @@ class Meter:
         self.close()
 
     def advance(self, count: int = 1) -> None:
-        """So much more is done; only a bar shows it."""
+        """So much more is done: a bar shows it, or a line if each advance is to have one."""
+        self._done += count
         if self._bar is not None:
             self._bar.update(count)
+        elif count and self._line_after is not None and self._done > self._line_after:
+            speed = (self._done - self._line_after) / (time.monotonic() - self._start)
+            left = self._time_left(self._done, speed)
+            log.info("%s %d of %d, %s left", self._unit, self._done, self._total, left)
 
     def report(self, done: int) -> None:
         """Write a log line if there is no bar and the last one is a minute old."""
@@ -53,10 +68,12 @@ class Meter:
         if self._bar is None and new and now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
             speed = new / (now - self._start)
-            minutes, seconds = divmod(max(self._total - done, 0) / speed, 60)
-            message = "%s %d of %d, %.0f %ss/s, %d min %02d s left"
-            unit = self._unit
-            log.info(message, unit, done, self._total, speed, unit, minutes, seconds)
+            unit, left = self._unit, self._time_left(done, speed)
+            log.info("%s %d of %d, %.0f %ss/s, %s left", unit, done, self._total, speed, unit, left)
+
+    def _time_left(self, done: int, speed: float) -> str:
+        minutes, seconds = divmod(max(self._total - done, 0) / speed, 60)
+        return f"{minutes:.0f} min {int(seconds):02d} s"
 
     def close(self) -> None:
         """Take the bar off the terminal."""

@@ -63,8 +63,7 @@ class Validation(BaseCallback):
     def _on_step(self) -> bool:
         if self._patience is None or self.since_best < self._patience:
             return True
-        title = self.criterion.title
-        log.info("stopping: no better validation %s in %d evaluations", title, self.since_best)
+        log.info("stopping: no better validation score in %d evaluations", self.since_best)
         return False
 
     def finish(self) -> None:
@@ -88,15 +87,9 @@ class Validation(BaseCallback):
         # A book may have a good Sharpe ratio until the day of its ruin.
         eligible = bool(np.isfinite(score)) and validation.get("ruined", 0.0) == 0.0
         better = eligible and (self.best_score is None or score > self.best_score)
-        log.info(
-            "step %d: %s %s on validation, %s on the training years%s%s",
-            step,
-            judged.title,
-            judged.shown(value),
-            judged.shown(train[metric]),
-            _in_worlds(validation),
-            " (best so far)" if better else "" if eligible else " (ruined)",
-        )
+        shown = self._shown(validation, judged.shown(train[metric]))
+        note = ", best so far" if better else "" if eligible else ", ruined"
+        log.info("step %d: %s%s", step, shown, note)
         if not better:
             self.since_best += 1
             return
@@ -108,6 +101,25 @@ class Validation(BaseCallback):
             content = {"step": step, "score": self.best_score, "metrics": finite}
             write_json(folder / "validation.json", content)
 
+    def best_shown(self) -> str:
+        """What the best policy was chosen by; empty as long as there is none."""
+        if self.best_score is None or self.best_value is None:
+            return ""
+        value = f"validation {self.criterion.title} {self.criterion.shown(self.best_value)}"
+        if self.best_score == self.criterion.merit(self.best_value):
+            return value
+        return f"score {self.best_score:.2f} ({value})"
+
+    def _shown(self, validation: Mapping[str, float], in_training: str) -> str:
+        """The score, if it is more than the criterion, and its parts."""
+        judged = self.criterion
+        value = f"{judged.title} {judged.shown(validation[judged.metric])} on validation"
+        learned = f"{in_training} on the training years"
+        if "score" not in validation:
+            return f"{value}, {learned}"
+        worlds = f"{validation['worlds_sharpe']:.2f} in unseen worlds"
+        return f"score {validation['score']:.2f} ({value}, {worlds}; {learned})"
+
     def state_dict(self) -> dict[str, Any]:
         """What later evaluations depend on."""
         return {name: getattr(self, name) for name in _STATE}
@@ -116,9 +128,3 @@ class Validation(BaseCallback):
         """Restore what `state_dict` returned."""
         for name in _STATE:
             setattr(self, name, state[name])
-
-
-def _in_worlds(validation: Mapping[str, float]) -> str:
-    if "worlds_sharpe" not in validation:
-        return ""
-    return f", {validation['worlds_sharpe']:.2f} in unseen worlds"

@@ -53,11 +53,11 @@ def settings(cls: type[T]) -> type[T]:
     return cast(type[T], pydantic_dataclass(frozen=True, kw_only=True, config=_STRICT)(cls))
 
 
-def build_settings(kind: Any, values: Mapping[str, Any], where: str) -> Any:
+def build_settings(kind: Any, values: Mapping[str, Any], where: str = "") -> Any:
     """Build a settings class (or a discriminated union of them) from plain data.
 
-    `where` names the section in messages ("data", "reward"). Raises InputError that names the
-    first offending key, its value and what would be accepted.
+    `where` names the section in messages ("data", "reward"); empty for what stands outside of all.
+    Raises InputError that names the first offending key, its value and what would be accepted.
     """
     try:
         built = TypeAdapter(kind).validate_python(dict(values))
@@ -74,7 +74,7 @@ def _refuse_flags_as_numbers(given: Any, built: Any, where: str) -> None:
     if isinstance(given, Mapping):
         for name, value in given.items():
             part = built.get(name) if isinstance(built, Mapping) else getattr(built, name, None)
-            _refuse_flags_as_numbers(value, part, f"{where}.{name}")
+            _refuse_flags_as_numbers(value, part, _dotted(where, name))
     elif isinstance(given, list | tuple) and isinstance(built, list | tuple):
         for number, (value, part) in enumerate(zip(given, built, strict=False)):
             _refuse_flags_as_numbers(value, part, f"{where}[{number}]")
@@ -89,7 +89,7 @@ def settings_to_json(used: object) -> dict[str, Any]:
 def _explain(error: ValidationError, where: str, kind: Any, values: object) -> InputError:
     first, known = error.errors(include_url=False)[0], _known_keys(kind)
     location = first["loc"]
-    path = ".".join([where, *_as_written(location, values, known)])
+    path = _dotted(where, *_as_written(location, values, known))
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(known)}"
@@ -101,8 +101,12 @@ def _explain(error: ValidationError, where: str, kind: Any, values: object) -> I
         message = f"give at least {first['ctx']['min_length']}"
     if first["type"] == "value_error" and _is_section(first["input"], known):
         # The message names the settings in conflict; printing the whole section would bury it.
-        return InputError(f"the settings of {path} do not go together: {message}")
+        return InputError(f"the settings{path and f' of {path}'} do not go together: {message}")
     return InputError(f"setting {path} = {first['input']!r} is not valid: {message}")
+
+
+def _dotted(*parts: str) -> str:
+    return ".".join(part for part in parts if part)
 
 
 def _as_written(

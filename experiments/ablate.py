@@ -36,6 +36,7 @@ from experiments.runs.cli import launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import ABLATION, run_lock, shown_path
 from experiments.runs.parallel import PARALLEL_KEYS, open_workers, parallel_settings
+from experiments.runs.record import finished_runs
 from experiments.runs.training import refuse_other_overrides
 from experiments.statistics.paired_effects import Effect
 from experiments.sweeps.ablation import (
@@ -71,13 +72,13 @@ def ablate(config: DictConfig) -> None:
     """Do the runs that are missing; print and write the comparison."""
     plain = plain_config(config)
     given = {name: plain[name] for name in Invocation.__dataclass_fields__}
-    request: Invocation = build_settings(Invocation, given, "ablate")
+    request: Invocation = build_settings(Invocation, given)
     where, folder = parallel_settings(plain), Path(HydraConfig.get().runtime.output_dir)
     with run_lock(folder), open_workers(where, request.jobs) as workers:
         ablation = _open(plain, folder)
         runs = len(ablation.arms) * len(ablation.settings.seeds)
         log.info("%d runs in %s", runs, shown_path(folder))
-        with Meter(runs, "run") as meter:
+        with Meter(runs, "run", line_after=finished_runs(folder)) as meter:
             result = train_arms(ablation, workers, meter.advance)
         with new_folder(folder / RESULT) as temporary:
             write_json(temporary / "ablation.json", ablation_numbers(ablation, result))
@@ -112,7 +113,7 @@ def _open(plain: Mapping[str, Any], folder: Path) -> Ablation:
             "Choose some: techniques=[larger_batch,entropy_linear]",
         )
     base = of_runs(HydraConfig.get().overrides.task, _OWN, "techniques")
-    checked: AblationSettings = build_settings(AblationSettings, chosen, "ablate")
+    checked: AblationSettings = build_settings(AblationSettings, chosen)
     return begin_ablation(folder, base, checked)
 
 

@@ -36,7 +36,7 @@ def certify(config: DictConfig) -> None:
     An incomplete or short set has another file name (`CertifySettings.file_name`). With `run=` the
     file is written into the run's folder as well. Raises GateFailed if a certificate fails.
     """
-    request: CertifySettings = build_settings(CertifySettings, plain_config(config), "certify")
+    request: CertifySettings = build_settings(CertifySettings, plain_config(config))
     tested = None if request.run is None else open_run(request.run, request.policy)
     certificates = make_certificates(request, tested)
     folders = [Path(HydraConfig.get().runtime.output_dir)]

@@ -48,7 +48,7 @@ class CompareSettings:
 
 def compare_runs(config: DictConfig) -> None:
     """Print and write the runs' measures, their differences and the seeds' summary."""
-    request: CompareSettings = build_settings(CompareSettings, plain_config(config), "compare")
+    request: CompareSettings = build_settings(CompareSettings, plain_config(config))
     comparison = compare_evaluated(
         find_runs(request.run), request.evaluation, request.split, request.book, request.resamples
     )

@@ -58,7 +58,7 @@ class EnsembleSettings:
 
 def merge(config: DictConfig) -> float:
     """Merge, write the run folder and print what it scores on the validation years."""
-    request: EnsembleSettings = build_settings(EnsembleSettings, plain_config(config), "ensemble")
+    request: EnsembleSettings = build_settings(EnsembleSettings, plain_config(config))
     check_run_name(request.experiment)
     runs = find_runs(",".join(request.runs))
     folder = Path(HydraConfig.get().runtime.output_dir)

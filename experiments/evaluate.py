@@ -1,6 +1,6 @@
 """Evaluate a trained policy: verdict and report.
 
-It is compared with every baseline on the same days, without and with the risk module; the verdict,
+It is compared with every benchmark on the same days, without and with the risk module; the verdict,
 its evidence and a report go to `evaluation/` in the run folder. Another market can replace the
 run's own.
 
@@ -61,11 +61,11 @@ class EvaluateSettings:
 
 
 def evaluate(config: DictConfig) -> float:
-    """Run the policy and every baseline through whole splits; print and write the verdict."""
+    """Run the policy and every benchmark through whole splits; print and write the verdict."""
     # A few books at a time: handing them to a second core costs more than it brings.
     torch.set_num_threads(1)
     plain = plain_config(config)
-    request: EvaluateSettings = build_settings(EvaluateSettings, own_keys(plain), "evaluate")
+    request: EvaluateSettings = build_settings(EvaluateSettings, own_keys(plain))
     tested = open_run(request.run, request.policy, plain)
     warn_of_defects(ledger_of(tested.run))
     if isinstance(tested.setup, HedgingSetup):

@@ -1,7 +1,7 @@
 """Simulate years from several laws for a trained policy.
 
 The policy trades through years from several models that are fitted to the past of its own market,
-without and with the risk module, beside the index, cash and a few baselines. Distributions of
+without and with the risk module, beside the index, cash and a few benchmarks. Distributions of
 Sharpe ratio, return and drawdown and the probabilities of ruin and of a large loss, each with an
 interval, go to `monte_carlo/` in the run folder.
 
@@ -46,13 +46,13 @@ RESULT_FORMAT = 2  # 2: "parameters" was "law"
 
 @settings
 class MonteCarloSettings:
-    """What to simulate, how often, and which baselines to compare with."""
+    """What to simulate, how often, and which benchmarks to compare with."""
 
     run: Annotated[str, Field(min_length=1)]
     paths: Annotated[int, Field(ge=2, le=100_000)] = 1000  # years of each model
     models: Annotated[tuple[ModelName, ...], Field(min_length=1)] = MODELS
     policy: Literal["best", "last"] = "best"
-    beside: tuple[str, ...] = ("put_write",)  # baselines
+    beside: tuple[str, ...] = ("put_write",)  # benchmarks
     seed: Annotated[int, Field(ge=0)] = 0
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95  # of the intervals
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000  # of the bootstrap
@@ -64,7 +64,7 @@ class MonteCarloSettings:
 def monte_carlo(config: DictConfig) -> float:
     """Simulate, trade, print and write; the headline book's mean Sharpe ratio over all models."""
     plain = plain_config(config)
-    request: MonteCarloSettings = build_settings(MonteCarloSettings, own_keys(plain), "monte_carlo")
+    request: MonteCarloSettings = build_settings(MonteCarloSettings, own_keys(plain))
     if len(set(request.models)) < len(request.models):
         raise InputError("a model is named twice", "Name each once: models=[gbm,bootstrap]")
     with open_workers(request.parallel, request.jobs) as workers:

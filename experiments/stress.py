@@ -1,7 +1,7 @@
 """Stress a trained policy: crises and shocks.
 
 The policy goes through every crisis that its data covers and through shocks that are put into its
-test years at several dates, without and with the risk module. The index, cash and a few baselines
+test years at several dates, without and with the risk module. The index, cash and a few benchmarks
 are its benchmarks. Tables and a report go to `stress/` in the run folder.
 
 Examples:
@@ -41,7 +41,7 @@ DEFAULT_BENCHMARKS = ("put_write", "protective_put")  # of an option book
 
 @settings
 class StressSettings:
-    """Which crises and shocks the policy goes through, and which baselines beside it."""
+    """Which crises and shocks the policy goes through, and which benchmarks beside it."""
 
     run: Annotated[str, Field(min_length=1)]
     policy: Literal["best", "last"] = "best"
@@ -49,7 +49,7 @@ class StressSettings:
     starts: Annotated[int, Field(ge=1, le=100)] = 5  # dates of each shock
     shocks: tuple[str, ...] | None = None  # null: all
     crises: bool = True
-    beside: tuple[str, ...] | None = None  # baselines; null: DEFAULT_BENCHMARKS
+    beside: tuple[str, ...] | None = None  # benchmarks; null: DEFAULT_BENCHMARKS
     report: bool = True  # the page and its pictures
 
 
@@ -57,7 +57,7 @@ def stress(config: DictConfig) -> float:
     """Go through everything, print and write; the headline book's worst return."""
     torch.set_num_threads(1)  # a few books at a time
     plain = plain_config(config)
-    request: StressSettings = build_settings(StressSettings, own_keys(plain), "stress")
+    request: StressSettings = build_settings(StressSettings, own_keys(plain))
     shocks = _chosen(request.shocks)
     tested = open_run(request.run, request.policy, plain)
     benchmarks = _benchmarks(tested.setup, request.beside)
@@ -97,12 +97,12 @@ def _chosen(names: tuple[str, ...] | None) -> tuple[Shock, ...]:
 
 
 def _benchmarks(setup: MarketSetup, names: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The requested baselines; a wrong name of an option book is refused where they are built."""
+    """The requested benchmarks; a wrong name of an option book is refused where they are built."""
     if setup.trades_options:
         return DEFAULT_BENCHMARKS if names is None else names
     if names:
         raise InputError(
-            f"there is no baseline {names[0]!r} of an allocation",
+            f"there is no benchmark {names[0]!r} of an allocation",
             "Leave out beside=: the index and cash are always there",
         )
     return ()

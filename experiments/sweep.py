@@ -33,6 +33,7 @@ from experiments.runs.cli import launch
 from experiments.runs.config import plain_config
 from experiments.runs.folder import SWEEP, run_lock, shown_path
 from experiments.runs.parallel import PARALLEL_KEYS, open_workers, parallel_settings
+from experiments.runs.record import finished_runs
 from experiments.runs.training import refuse_other_overrides
 from experiments.sweeps.arguments import of_runs, prepared
 from experiments.sweeps.page import terminal_lines, write_page
@@ -65,7 +66,7 @@ def sweep(config: DictConfig) -> float | None:
     """Do the trials that are missing; print and write all of them; the best score."""
     plain = plain_config(config)
     given = {name: plain[name] for name in Invocation.__dataclass_fields__}
-    request: Invocation = build_settings(Invocation, given, "sweep")
+    request: Invocation = build_settings(Invocation, given)
     where, folder = parallel_settings(plain), Path(HydraConfig.get().runtime.output_dir)
     with run_lock(folder), open_workers(where, request.jobs) as workers:
         if plain["resume"] is not None:
@@ -80,7 +81,7 @@ def sweep(config: DictConfig) -> float | None:
             opened = begin_sweep(folder, base, chosen, request.storage)
         log.info("%d trials in %s", opened.settings.trials, shown_path(folder))
         runs = opened.settings.trials * len(opened.settings.seeds)
-        with Meter(runs, "run") as meter:
+        with Meter(runs, "run", line_after=finished_runs(folder)) as meter:
             search(opened, workers, meter.advance)
         write_json(folder / RESULT, sweep_numbers(opened))
         write_page(opened)

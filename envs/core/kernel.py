@@ -341,6 +341,7 @@ class BookKernel(BatchKernel):
             market_correlation=statistics.market_correlation,
             recent_volatility=self._recent_volatility,
             goal_gaps=self._goal_gaps,
+            exposure=self._exposure,
         )
         reward, self.reward_terms = self.reward.evaluate(step)
         ruined = ledger.equity < self.options.episode.ruin_share * self.options.initial_equity_usd
@@ -359,6 +360,15 @@ class BookKernel(BatchKernel):
 
     def _goal_gaps(self) -> FloatArray:
         return np.zeros((self.num_envs, 2))  # as long as there are no goals
+
+    def _exposure(self, name: str) -> FloatArray:
+        exposures = self.exposures()
+        if name not in exposures:
+            raise InputError(
+                f"a term of the reward asks for the exposure {name}, which this environment lacks",
+                f"It has {', '.join(exposures)}; give that term the weight 0",
+            )
+        return exposures[name]
 
     # --- episodes and state ----------------------------------------------------------------------
 

@@ -100,6 +100,9 @@ class Step(NamedTuple):
     recent_volatility: Callable[[], FloatArray]
     # (N, 2) shortfall of return below the goal, excess of drawdown over it; where there is a goal
     goal_gaps: Callable[[], FloatArray]
+    # (N,) by name, one of `exposures` of the environment: of the book held into this close, as of
+    # the close at which it was traded; InputError where the environment has none of that name
+    exposure: Callable[[str], FloatArray]
 
 
 def sharpe(step: Step, _: RewardSettings) -> FloatArray:

@@ -77,7 +77,7 @@ def monte_carlo_rows(bench: Bench) -> list[Row]:
         Row(
             "monte_carlo.seconds",
             f"policy over {request.paths:,} simulated years, with paths and pricing, no risk "
-            "module and no baselines",
+            "module and no benchmarks",
             min(seconds),
             "s",
             at_most(SIMULATION_SECONDS),

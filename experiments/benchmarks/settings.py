@@ -11,7 +11,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from agents.factory import RecurrentPPOSettings, build_agent
 from conf.errors import InputError
-from conf.settings import build_settings, settings
+from conf.settings import build_settings, in_one_message, settings
 from envs.core.kernel import BookKernel
 from envs.kernels import open_kernel
 from envs.sb3_vec_env import KernelVecEnv
@@ -40,7 +40,9 @@ class BenchmarkSettings:
     rows: Annotated[tuple[Part, ...], Field(min_length=1)] = ("all",)
     repeats: Count = 3
     seconds: Annotated[float, Field(gt=0.0, le=60.0)] = 0.5  # of each repeat of what is fast
-    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$"), in_one_message("cpu or cuda")] = (
+        "cpu"
+    )
     threads: Annotated[int, Field(ge=1, le=1024)] = 2
     num_envs: Annotated[int, Field(ge=1, le=65536)] = 16
     stock_epochs: Count = 1  # of agent.n_epochs that stock really runs; all do the same work
@@ -84,7 +86,7 @@ class Bench:
 def open_bench(plain: dict[str, Any]) -> Bench:
     """Check the settings and load the market; InputError for what is wrong."""
     own = {name: value for name, value in plain.items() if name not in SECTIONS}
-    request: BenchmarkSettings = build_settings(BenchmarkSettings, own, "benchmark")
+    request: BenchmarkSettings = build_settings(BenchmarkSettings, own)
     agent: RecurrentPPOSettings = build_settings(
         RecurrentPPOSettings, section(plain, "agent"), "agent"
     )

@@ -19,7 +19,7 @@ from experiments.environments.opening import OPTIONS, market_settings, open_mark
 from experiments.environments.setup import MarketSetup
 from experiments.evaluation.split import AGENT
 from experiments.runs.config import config_hash
-from experiments.runs.folder import resolve_run
+from experiments.runs.folder import resolve_run, shown_path, writer_of
 from experiments.runs.record import as_it_was_trained, load_run_config
 from risk.overlay import RiskSettings
 
@@ -114,7 +114,7 @@ def pick(names: Sequence[str], known: Mapping[str, Trader]) -> dict[str, Trader]
     """The named ones; InputError for an unknown name."""
     missing = [name for name in names if name not in known]
     if missing:
-        raise InputError(f"there is no baseline {missing[0]!r}", f"Known: {', '.join(known)}")
+        raise InputError(f"there is no benchmark {missing[0]!r}", f"Known: {', '.join(known)}")
     return {name: known[name] for name in names}
 
 
@@ -122,10 +122,12 @@ def load_chosen(run: Path, which: str) -> LoadedPolicy:
     """The best or the last policy of a run; InputError if that was not written."""
     folder = run / "best" if which == "best" else run
     if not (folder / DESCRIPTION).is_file():
+        writer, shown = writer_of(run), shown_path(run)
         other = "last" if which == "best" else "best"
+        remedy = f"Wait until {writer} ends" if writer else f"Let the run finish (resume={shown})"
         raise InputError(
-            f"{run} has no {which} policy",
-            f"Let the run finish (resume={run}) or choose policy={other}",
+            f"{shown} has no {which} policy{f' yet: {writer} is writing it' if writer else ''}",
+            f"{remedy}, or choose policy={other}",
         )
     return load_policy(folder)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from conf.types import DateArray, FloatArray
 from experiments.evaluation.open_run import MANAGED
 from experiments.evaluation.results import FORMAT, METRICS, plain, table_file
 from experiments.evaluation.split import AGENT
-from experiments.runs.config import config_hash
 from experiments.runs.folder import MANIFEST, resolve_run, shown_path
 from experiments.runs.record import load_manifest, load_run_config
 from experiments.statistics.verdict import Verdict, compare
@@ -25,6 +24,7 @@ from risk.bootstrap import Interval, stratified_bootstrap_interval
 from risk.metrics import sessions_per_year, simple_returns
 
 FEWEST_SEEDS = 5  # for an interval that covers what it says
+GREEKS = ("delta", "gamma", "vega", "theta")  # of an option book's days
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,12 @@ class EvaluatedBook:
     name: str  # the run's folder
     conditions: str  # what the books were subject to: data, surface, costs, risk, contracts
     seed: int
-    recipe: str  # hash of the run's configuration without its seed
+    config: Mapping[str, Any]  # the run's
     dates: DateArray  # (T + 1,) closes
     equity: FloatArray  # (T + 1,) dollars
     risk_free: FloatArray  # (T,)
     metrics: Mapping[str, float | None]
+    mean_greeks: Mapping[str, float]  # over the days; empty where the book has none
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def compare_evaluated(
 
 def over_seeds(runs: Sequence[EvaluatedBook], resamples: int) -> Interval | None:
     """Interquartile mean of Sharpe over seeds, where the runs differ in nothing else."""
-    if len({run.recipe for run in runs}) > 1 or len({run.seed for run in runs}) < len(runs):
+    if set(differing(runs)) != {"seed"} or len({run.seed for run in runs}) < len(runs):
         return None
     sharpes = np.array([run.metrics["sharpe"] for run in runs], dtype=np.float64)
     if not np.isfinite(sharpes).all():
@@ -89,16 +90,50 @@ def over_seeds(runs: Sequence[EvaluatedBook], resamples: int) -> Interval | None
     return summary if len(runs) >= FEWEST_SEEDS else Interval(summary.value, math.nan, math.nan)
 
 
+def differing(runs: Sequence[EvaluatedBook]) -> dict[str, tuple[Any, ...]]:
+    """Settings that are not the same in all runs, by dotted name, in the order of the runs.
+
+    None stands for a setting that a run does not have. Seeds of a part that follow the run's, as
+    that of the worlds does, are left out.
+    """
+    configs, seeds = [dict(_dotted(run.config)) for run in runs], tuple(run.seed for run in runs)
+    names = dict.fromkeys(name for config in configs for name in config)
+    found = {name: tuple(config.get(name) for config in configs) for name in names}
+    return {
+        name: values
+        for name, values in found.items()
+        if any(value != values[0] for value in values)
+        and not (name.endswith(".seed") and values == seeds)
+    }
+
+
 def comparison_numbers(comparison: RunComparison) -> dict[str, Any]:
     """The comparison as JSON can hold it."""
     runs = comparison.runs
     return {
         "split": comparison.split,
         "book": comparison.book,
-        "runs": [{"run": r.name, "seed": r.seed, "metrics": dict(r.metrics)} for r in runs],
+        "runs": [
+            {
+                "run": run.name,
+                "seed": run.seed,
+                "metrics": dict(run.metrics),
+                "mean_greeks": dict(run.mean_greeks),
+            }
+            for run in runs
+        ],
+        "differs_in": {name: list(values) for name, values in differing(runs).items()},
         "first_against_the_others": plain(comparison.verdict.differences),
         "interquartile_mean_sharpe": plain(comparison.seeds),
     }
+
+
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def find_runs(text: str) -> list[Path]:
@@ -142,19 +177,20 @@ def load_evaluated(run: Path, evaluation: str, split: str, book: str) -> Evaluat
         )
     path = folder / table_file("daily", split, book)
     try:
-        daily = pd.read_parquet(path, columns=["equity", "risk_free"])
+        daily = pd.read_parquet(path)
     except Exception as error:
         raise InputError(f"{shown_path(path)} cannot be read ({error})", "Evaluate again") from None
-    config = {name: value for name, value in load_run_config(run).items() if name != "seed"}
+    has_greeks = set(GREEKS) <= set(daily)
     return EvaluatedBook(
         name=shown_path(run).removeprefix("outputs/"),
         conditions=str(metrics["conditions"]),
         seed=int(load_manifest(run)["seed"]),
-        recipe=config_hash(config),
+        config=load_run_config(run),
         dates=np.concatenate([[first], daily.index.to_numpy().astype("datetime64[D]")]),
         equity=np.concatenate([[initial], daily["equity"].to_numpy(np.float64)]),
         risk_free=daily["risk_free"].to_numpy(np.float64),
         metrics=measures,
+        mean_greeks={name: float(daily[name].mean()) for name in GREEKS if has_greeks},
     )
 
 

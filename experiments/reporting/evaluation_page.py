@@ -130,11 +130,11 @@ def _verdict_section(results: Sequence[SplitEvaluation]) -> Section:
             evidence_table(verdict),
             differences_table(verdict, results[-1].baselines),
         ),
-        intro="The agent is compared with every baseline on the same days, in pairs. It "
+        intro="The agent is compared with every benchmark on the same days, in pairs. It "
         "OUTPERFORMS if its Sharpe ratio is higher than that of every single one beyond chance and "
         "its deflated Sharpe ratio clears the bar; it UNDERPERFORMS if one of them is better with "
         "Holm's correction for their number, or if it was ruined; all else is INCONCLUSIVE. The "
-        "outcome in a row below is of that one baseline, without correction.",
+        "outcome in a row below is of that one benchmark, without correction.",
     )
 
 

@@ -191,11 +191,11 @@ def sharpe_difference_chart(differences: Sequence[Difference], *, level: float =
     zero = Mark("x", 0.0, dash=False)
     return Chart(
         "sharpe_differences",
-        "Policy against each baseline",
-        (Panel("", (intervals,), marks=(zero,), note="no baselines"),),
+        "Policy against each benchmark",
+        (Panel("", (intervals,), marks=(zero,), note="no benchmarks"),),
         subtitle=f"Difference of annual Sharpe ratios with {100 * level:g} % bootstrap intervals; "
         "to the right of zero the policy is better.",
-        x_label="Sharpe ratio, policy minus baseline",
+        x_label="Sharpe ratio, policy minus benchmark",
         height=100 + 25 * max(len(rows), 3),
         description="; ".join(
             f"{name} {number(row.difference)}, {row.outcome}"

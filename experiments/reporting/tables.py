@@ -64,7 +64,7 @@ def verdicts_table(every: Sequence[tuple[str, Verdict]]) -> Table:
         rows.append((name, str(verdict.outcome), sharpe, outperformed, better))
     return Table(
         "All verdicts",
-        ("book", "verdict", "its Sharpe", "baselines outperformed", "baselines better"),
+        ("book", "verdict", "its Sharpe", "benchmarks outperformed", "benchmarks better"),
         tuple(rows),
         notes=tuple(f"{name}: {verdict.reason}" for name, verdict in every),
     )
@@ -86,9 +86,9 @@ def differences_table(verdict: Verdict, baselines: Sequence[Baseline]) -> Table:
         for d in verdict.differences
     )
     interval = f"{verdict.level:.0%} interval"
-    columns = ("baseline", "its Sharpe", "difference", interval, "p", "return a year", "outcome")
+    columns = ("benchmark", "its Sharpe", "difference", interval, "p", "return a year", "outcome")
     notes = tuple(f"{baseline.title}: {baseline.description}" for baseline in baselines)
-    return Table("Agent less each baseline", columns, rows, notes=notes)
+    return Table("Agent less each benchmark", columns, rows, notes=notes)
 
 
 def evidence_table(verdict: Verdict) -> Table:
@@ -107,7 +107,7 @@ def evidence_table(verdict: Verdict) -> Table:
         (
             "Superior predictive ability",
             number(verdict.spa_p_value, 3),
-            "p-value of: no baseline is better than the agent",
+            "p-value of: no benchmark is better than the agent",
         ),
     ]
     if np.isfinite(overfitting):

@@ -15,7 +15,7 @@ from rich.text import Text
 from conf.types import DateArray
 from experiments.evaluation.evaluation import Evaluation
 from experiments.evaluation.open_run import MANAGED
-from experiments.evaluation.run_comparison import FEWEST_SEEDS, RunComparison
+from experiments.evaluation.run_comparison import FEWEST_SEEDS, RunComparison, differing
 from experiments.evaluation.skill import Skill
 from experiments.evaluation.split import AGENT, INDEX, comparisons
 from experiments.reporting.style import shown_name
@@ -48,6 +48,13 @@ ROWS = (
     ("turnover", "turnover, x equity a year", "number"),
     ("cost_drag", "costs a year", "percent"),
 )
+_GREEK_ROWS = (
+    ("delta", "mean delta", "number"),
+    ("gamma", "mean gamma", "number"),
+    ("vega", "mean vega, $ a point", "number"),
+    ("theta", "mean theta, $ a day", "number"),
+)
+_MOST_DIFFERENCES = 10
 
 
 def say_where(folder: Path, *then: str) -> None:
@@ -130,14 +137,17 @@ def skill_lines(skill: Skill) -> Table:
 
 
 def comparison_lines(comparison: RunComparison) -> list[Table | str]:
-    """The runs' measures side by side, their differences from the first, and the seeds' summary."""
+    """What sets the runs apart, their measures, differences from the first, the seeds' summary."""
     runs, seeds = comparison.runs, comparison.seeds
     blocks = [runs[k : k + _RUNS_ABREAST] for k in range(0, len(runs), _RUNS_ABREAST)]
     measures = [
         terminal_table(
             f"{comparison.split} split, {comparison.book} book",
             ("", *(_in_lines(f"{run.name}/(seed {run.seed})") for run in block)),
-            _measure_rows([run.metrics for run in block]),
+            _measure_rows(
+                [{**run.metrics, **run.mean_greeks} for run in block],
+                ROWS + _GREEK_ROWS if any(run.mean_greeks for run in runs) else ROWS,
+            ),
         )
         for block in blocks
     ]
@@ -150,14 +160,31 @@ def comparison_lines(comparison: RunComparison) -> list[Table | str]:
         ],
     )
     if seeds is None:
-        return [*measures, differences]
+        return [_differing(comparison), *measures, differences]
     interval = (
         f"; for an interval {FEWEST_SEEDS} are needed"
         if np.isnan(seeds.low)
         else f", 95 % interval {seeds.low:.2f} to {seeds.high:.2f}"
     )
     summary = f"{len(runs)} seeds of one configuration: interquartile mean of Sharpe "
-    return [*measures, differences, f"{summary}{seeds.value:.2f}{interval}"]
+    return [_differing(comparison), *measures, differences, f"{summary}{seeds.value:.2f}{interval}"]
+
+
+def _differing(comparison: RunComparison) -> str:
+    """`differs in: seed 0 -> 1`, where more than two runs have all their values."""
+    found = differing(comparison.runs)
+    shown = [
+        f"{name} {' -> '.join(_setting(value) for value in values)}"
+        for name, values in list(found.items())[:_MOST_DIFFERENCES]
+    ]
+    more = len(found) - len(shown)
+    return f"differs in: {', '.join(shown) or 'nothing'}{f' and {more} more' if more else ''}"
+
+
+def _setting(value: object) -> str:
+    is_number = isinstance(value, float)
+    text = "-" if value is None else f"{value:g}" if is_number else str(value)
+    return text if len(text) <= 30 else f"{text[:27]}..."
 
 
 def _in_lines(path: str) -> str:
@@ -187,9 +214,11 @@ def risk_table(overlay: Mapping[str, Any]) -> Table:
     )
 
 
-def _measure_rows(books: Sequence[Mapping[str, float | None]]) -> Iterator[list[str]]:
+def _measure_rows(
+    books: Sequence[Mapping[str, float | None]], rows: Sequence[tuple[str, str, str]] = ROWS
+) -> Iterator[list[str]]:
     """The label of each measure, and its value in each book."""
-    for key, label, style in ROWS:
+    for key, label, style in rows:
         yield [label, *(_written(book.get(key), style) for book in books)]
 
 

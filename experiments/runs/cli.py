@@ -7,39 +7,30 @@ defect and keeps its traceback.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import hydra
-from hydra import compose, initialize_config_module
+from hydra import compose
 from hydra._internal.utils import get_args_parser
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import (
-    ConfigCompositionException,
-    HydraException,
-    MissingConfigException,
-    OverrideParseException,
-)
+from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import (
     InterpolationResolutionError,
     MissingMandatoryValue,
     OmegaConfBaseException,
 )
 
-import conf
 from conf.errors import InputError
 from conf.files import without_places
 from experiments import SHADOWING
@@ -52,6 +43,7 @@ from experiments.runs.folder import (
     shown_path,
 )
 from experiments.runs.help import help_text
+from experiments.runs.mistakes import explain_composition, explain_value, first_line
 from experiments.runs.signals import Terminated, orderly_interrupts
 
 EXIT_DONE, EXIT_GATE_FAILED, EXIT_BAD_INPUT = 0, 1, 2
@@ -125,7 +117,9 @@ def _launch(
         with _hydra_raises(), _other_jobs_run() as dropped:
             hydra.main(f"pkg://{config_package}", config_name, version_base="1.3")(job)()
         for error, prefix in dropped:
-            explained = _explain_composition(error, config_package, name, arguments)
+            explained = explain_composition(
+                error, config_package, name, arguments.overrides, multirun=arguments.multirun
+            )
             if explained is not None:
                 job.exit_code = max(job.exit_code, _complain(explained, prefix))
     except SystemExit as leaving:
@@ -139,12 +133,14 @@ def _launch(
             if not isinstance(error, OSError):
                 raise
             return _complain(_refused_by_the_system(error))
-        explained = _explain_composition(error, config_package, name, arguments)
+        explained = explain_composition(
+            error, config_package, name, arguments.overrides, multirun=arguments.multirun
+        )
         if explained is None and (job.has_begun or arguments.multirun):
             raise
         # Hydra stumbles over some values of groups without an error of its own.
         return _complain(
-            explained or InputError(f"the settings cannot be put together: {_first_line(error)}")
+            explained or InputError(f"the settings cannot be put together: {first_line(error)}")
         )
     return job.exit_code
 
@@ -335,40 +331,6 @@ def _other_jobs_run() -> Iterator[list[tuple[Exception, str]]]:
         Sweeper.validate_batch_is_legal = original  # type: ignore[method-assign]
 
 
-def explain_value(error: Exception) -> InputError:
-    """A missing or unresolvable setting that surfaced while a configuration was read."""
-    key = getattr(error, "full_key", None) or "?"
-    if isinstance(error, MissingMandatoryValue):
-        return InputError(f"setting {key} has no value", f"Give it one: {key}=...")
-    return InputError(
-        f"setting {key} cannot be resolved: {_first_line(error)}",
-        "Correct the ${...} in it, or give the value itself",
-    )
-
-
-def _explain_composition(
-    error: Exception, config_package: str, config_name: str, arguments: Any
-) -> InputError | None:
-    """The user's mistake behind an error raised before a job ran; None if it is a defect.
-
-    `arguments` is the command line as Hydra's parser gives it (overrides, multirun).
-    """
-    if isinstance(error, OverrideParseException):
-        return InputError(
-            f"cannot read the override {error.override!r}: {_parse_complaint(error)}",
-            "Settings are given as key=value; quote values with special characters",
-        )
-    if isinstance(error, MissingConfigException):
-        return _unknown_choice(error)
-    if isinstance(error, ConfigCompositionException):
-        return _bad_override(error, config_package, config_name, list(arguments.overrides))
-    if isinstance(error, OmegaConfBaseException):
-        return explain_value(error)
-    # In a sweep the other kinds may be a defect that arrived from a worker.
-    kinds = (HydraException,) if arguments.multirun else (HydraException, OSError, ValueError)
-    return InputError(_flatten(error)) if isinstance(error, kinds) else None
-
-
 def compose_settings(overrides: Sequence[str], name: str = "config") -> DictConfig:
     """The configuration that a command with these overrides would be given.
 
@@ -377,98 +339,7 @@ def compose_settings(overrides: Sequence[str], name: str = "config") -> DictConf
     try:
         return compose(name, list(overrides))
     except Exception as error:
-        given = SimpleNamespace(overrides=overrides, multirun=False)
-        explained = _explain_composition(error, "conf", name, given)
+        explained = explain_composition(error, "conf", name, overrides)
         if explained is None:
             raise
         raise explained from None
-
-
-def _unknown_choice(error: MissingConfigException) -> InputError:
-    group, _, choice = (error.missing_cfg_file or "?").rpartition("/")
-    # Of several choices of a group Hydra names none.
-    chosen_from = (Path(conf.__file__).parent / group).glob("*.yaml")
-    options = list(error.options or []) or [path.stem for path in chosen_from if group]
-    if not options:
-        return InputError(_first_line(error))
-    close = difflib.get_close_matches(choice, options, n=1)
-    hint = f"Did you mean {group}={close[0]}? " if close else ""
-    return InputError(
-        f"{group}={choice} is not available", f"{hint}Choices: {', '.join(sorted(options))}"
-    )
-
-
-def _bad_override(
-    error: ConfigCompositionException, package: str, name: str, overrides: list[str]
-) -> InputError:
-    several = re.match(r"Ambiguous value for argument '([^']+)'", str(error))
-    if several is not None:
-        return InputError(
-            f"{several.group(1)} names several values",
-            "Add -m to run each of them, or write key=[a,b] for a list",
-        )
-    cause = error.__cause__
-    unknown = re.match(r"Could not override '([^']+)'", str(error))
-    if unknown is None:
-        text = _flatten(error) or (_flatten(cause) if cause is not None else type(error).__name__)
-        return InputError(text)
-    key = unknown.group(1)
-    if cause is not None and not re.match(r"Key '.*' (is )?not in", str(cause)):
-        return InputError(f"setting {key} is not valid: {_first_line(cause)}")
-    others = [text for text in overrides if key not in text]
-    known = _known_names(package, name, others) or _known_names(package, name, [])
-    if key in known:  # a group that has no default
-        given = next((text for text in overrides if text.startswith(f"{key}=")), f"{key}=...")
-        return InputError(f"{key} has no choice that could be changed", f"Did you mean +{given}?")
-    return InputError(f"unknown setting {key}", _did_you_mean(key, known))
-
-
-def _did_you_mean(key: str, known: list[str]) -> str:
-    section, _, leaf = key.rpartition(".")
-    close = [name for name in known if name.rpartition(".")[2] == leaf]
-    close = close or difflib.get_close_matches(key, known, n=3)
-    if not close:
-        leaves = {name.rpartition(".")[2]: name for name in known}
-        close = [leaves[match] for match in difflib.get_close_matches(leaf, leaves, n=3)]
-    if close:
-        return f"Did you mean {' or '.join(close[:3])}?"
-    siblings = [name for name in known if name.rpartition(".")[0] == section]
-    return f"Known: {', '.join(siblings or sorted({name.split('.')[0] for name in known}))}"
-
-
-def _known_names(package: str, name: str, overrides: list[str]) -> list[str]:
-    """Dotted keys of the composed configuration, and its groups; empty if it does not compose."""
-    try:
-        with ExitStack() as stack:
-            if not GlobalHydra.instance().is_initialized():  # as it is within a command
-                stack.enter_context(
-                    initialize_config_module(config_module=package, version_base="1.3")
-                )
-            config = compose(config_name=name, overrides=overrides)
-            groups = GlobalHydra.instance().config_loader().list_groups("")
-    except Exception:  # whatever is wrong with them is complained of elsewhere
-        return []
-    values = OmegaConf.to_container(config, resolve=False)
-    keys = list(_dotted(values)) if isinstance(values, dict) else []
-    return keys + [group for group in groups if group not in keys and group != "hydra"]
-
-
-def _dotted(values: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in values.items():
-        yield f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from _dotted(value, f"{prefix}{key}.")
-
-
-def _parse_complaint(error: OverrideParseException) -> str:
-    noise = ("See http", "Error parsing override")
-    lines = [line for line in str(error).splitlines() if line and not line.startswith(noise)]
-    return " ".join(lines) or "bad grammar"
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
-
-
-def _flatten(error: BaseException) -> str:
-    return " ".join(str(error).split("Config search path:")[0].split())

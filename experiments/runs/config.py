@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from conf.errors import InputError
 from conf.settings import settings_to_json
-from experiments.runs.cli import explain_value
+from experiments.runs.mistakes import explain_value
 
 
 def plain_config(config: DictConfig) -> dict[str, Any]:

@@ -103,9 +103,8 @@ def run_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError:
-            holder = os.read(descriptor, 64).decode(errors="replace").strip()
             raise InputError(
-                f"{f'process {holder}' if holder else 'another process'} is writing into {folder}",
+                f"{_holder(descriptor)} is writing into {folder}",
                 "Wait until it ends or stop it; a run folder has one writer",
             ) from None
         os.ftruncate(descriptor, 0)
@@ -114,6 +113,23 @@ def run_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
             yield
         finally:
             os.ftruncate(descriptor, 0)
+
+
+def writer_of(folder: Path) -> str:
+    """The process that is writing into a run folder, in words; empty where there is none."""
+    if not (folder / LOCK).is_file():
+        return ""
+    with (folder / LOCK).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return _holder(file.fileno())
+    return ""
+
+
+def _holder(descriptor: int) -> str:
+    number = os.read(descriptor, 64).decode(errors="replace").strip()
+    return f"process {number}" if number else "another process"
 
 
 @contextmanager

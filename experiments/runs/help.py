@@ -24,9 +24,11 @@ Flags, before all settings:
 
 def help_text(purpose: str | None, config_package: str, config_name: str) -> str:
     """The help of the command that Hydra composes `config_name` for; lines of 80 characters."""
-    folder = Path(next(iter(import_module(config_package).__path__)))
-    files = _inherited(folder, config_name)
-    groups = [_entry(f"{name}=", choices) for name, choices in _groups(folder, files)]
+    files = _inherited(_folder(config_package), config_name)
+    groups = [
+        _entry(f"{group}=", ", ".join(f"*{x}" if x == chosen else x for x in choices))
+        for group, choices, chosen in group_choices(config_package, config_name)
+    ]
     keys = [_entry(*key) for file in files for key in _keys(file)]
     parts = [
         "\n".join(_wrapped(paragraph) for paragraph in (purpose or "").strip().split("\n\n")),
@@ -35,6 +37,26 @@ def help_text(purpose: str | None, config_package: str, config_name: str) -> str
         _FLAGS,
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def group_choices(config_package: str, config_name: str) -> Iterator[tuple[str, list[str], object]]:
+    """Each group of that configuration, its choices, and the one that it has unless told.
+
+    The experiments come first, as `+exp`; a group without a choice is left out.
+    """
+    folder = _folder(config_package)
+    files = _inherited(folder, config_name)
+    if folder / "config.yaml" in files and (folder / "exp").is_dir():
+        yield "+exp", _choices(folder / "exp"), None
+    for item in (item for file in files for item in _defaults(file)):
+        for group, chosen in item.items() if isinstance(item, dict) else ():
+            choices = _choices(folder / group)
+            if len(choices) > 1:
+                yield group, choices, chosen
+
+
+def _folder(config_package: str) -> Path:
+    return Path(next(iter(import_module(config_package).__path__)))
 
 
 def _inherited(folder: Path, name: str) -> list[Path]:
@@ -47,17 +69,6 @@ def _inherited(folder: Path, name: str) -> list[Path]:
 def _defaults(file: Path) -> list[object]:
     values = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
     return list(values.get("defaults", ())) if isinstance(values, dict) else []
-
-
-def _groups(folder: Path, files: list[Path]) -> Iterator[tuple[str, str]]:
-    """Each group that is there to choose from, with its choices."""
-    if folder / "config.yaml" in files and (folder / "exp").is_dir():
-        yield "+exp", ", ".join(_choices(folder / "exp"))
-    for item in (item for file in files for item in _defaults(file)):
-        for group, chosen in item.items() if isinstance(item, dict) else ():
-            choices = _choices(folder / group)
-            if len(choices) > 1:
-                yield group, ", ".join(f"*{x}" if x == chosen else x for x in choices)
 
 
 def _choices(folder: Path) -> list[str]:

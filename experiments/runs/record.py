@@ -218,6 +218,12 @@ def load_manifest(run: Path) -> dict[str, Any]:
     return manifest
 
 
+def finished_runs(folder: Path) -> int:
+    """How many of the run folders in `folder` came to their end."""
+    manifests = [load_manifest(path.parent) for path in folder.glob(f"*/{MANIFEST}")]
+    return sum(manifest.get("status") == "finished" for manifest in manifests)
+
+
 def write_composition(folder: Path, config: DictConfig) -> None:
     """`.hydra/`: the configuration before it was resolved, and the overrides, once a run.
 

@@ -13,7 +13,7 @@ from agents.off_policy.settings import TQCSettings
 from agents.pathwise.trainer import PathwiseSettings
 from callbacks.curriculum import Curriculum, CurriculumSettings, NoCurriculum, Stage
 from conf.errors import InputError
-from conf.settings import build_settings, settings
+from conf.settings import build_settings, in_one_message, settings
 from envs.core.market import MarketSettings
 from envs.hedging.market import HedgingMarketSettings
 from experiments.environments.opening import MARKET_SECTIONS, market_settings, section
@@ -31,6 +31,11 @@ class CallbackSettings:
     progress_bar: bool = True
 
 
+Device = Annotated[
+    str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$"), in_one_message("cpu, cuda or auto")
+]
+
+
 @settings
 class TopLevel:
     """The settings outside every section."""
@@ -39,7 +44,7 @@ class TopLevel:
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     total_timesteps: Annotated[int, Field(ge=1)] = 300_000
     num_envs: Annotated[int, Field(ge=1, le=65536)] = 16
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "cpu"
+    device: Device = "cpu"
     threads: Annotated[int, Field(ge=1, le=1024)] = 2
 
 
@@ -99,7 +104,7 @@ def run_settings(config: Mapping[str, Any]) -> RunSettings:
     Raises InputError for the first unknown key, wrong type or value out of range.
     """
     top = {name: value for name, value in config.items() if name not in SECTIONS}
-    checked: TopLevel = build_settings(TopLevel, top, "config")
+    checked: TopLevel = build_settings(TopLevel, top)
     check_run_name(checked.experiment)
     # Runs of earlier versions have no such section.
     pretrain = section(config, "pretrain") if "pretrain" in config else {"kind": "none"}

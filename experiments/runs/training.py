@@ -456,9 +456,8 @@ def _finish(
         record_run(folder, setup, "validation", backtest, step, candidates=scored)
     export_sb3_zip(model, folder / "model.zip")
     model.logger.close()
-    judged, best = validation.criterion, validation.best_value
-    if best is None:
-        log.warning("no validation gave a finite %s: there is no best policy", judged.title)
+    if validation.best_step is None:
+        title = validation.criterion.title
+        log.warning("no validation gave a finite %s: there is no best policy", title)
     else:
-        message = "best validation %s %s at step %d"
-        log.info(message, judged.title, judged.shown(best), validation.best_step)
+        log.info("best %s at step %d", validation.best_shown(), validation.best_step)

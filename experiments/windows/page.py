@@ -189,7 +189,7 @@ def _verdict_section(result: WalkForwardResult) -> Section:
             evidence_table(verdict),
             differences_table(verdict, _baselines(result)),
         ),
-        intro="The stitched record is compared with that of every baseline on the same days, in "
+        intro="The stitched record is compared with that of every benchmark on the same days, in "
         "pairs, by the rule that holds for every evaluation. The whole walk-forward counts as one "
         "trial beside all others on the same data.",
     )
@@ -271,7 +271,7 @@ def _method_section(walk: WalkForwardRun, windows: Sequence[WindowResult]) -> Se
         _training(walk.request),
         _purge(walk.setup.loaded.embargo_days),
         "Each test begins in cash at the last close of the year before, with a fresh book and a "
-        "policy that remembers nothing, and so does each baseline; those that are fitted are "
+        "policy that remembers nothing, and so does each benchmark; those that are fitted are "
         "fitted on the window's training years. The growth of the years is multiplied; nothing is "
         "paid for closing a book at the end of a test. Every day is the return of exactly one "
         "window.",

@@ -73,10 +73,28 @@ def test_what_is_judged_by_decides_and_is_named(model, tmp_path, caplog):
         run_to(callback, model, 100, 200, 300)
     assert (callback.best_value, callback.best_step) == (116.04, 200)
     assert caplog.messages[1:] == [
-        "step 200: mean + 1.5 SD 116.04 % on validation, 115.00 % on the training years "
-        "(best so far)",
+        "step 200: mean + 1.5 SD 116.04 % on validation, 115.00 % on the training years, "
+        "best so far",
         "step 300: mean + 1.5 SD 121.00 % on validation, 115.00 % on the training years",
     ]
+
+
+def test_a_score_is_said_before_its_parts(model, tmp_path, caplog):
+    """A better Sharpe ratio may be the worse score."""
+    scores = [
+        {"sharpe": sharpe, "worlds_sharpe": worlds, "score": (sharpe + worlds) / 2}
+        for sharpe, worlds in ((0.8, 0.5), (0.9, 0.1))
+    ]
+    callback = validating(model, tmp_path, scores, [1.0, 1.1])
+    with caplog.at_level("INFO"):
+        run_to(callback, model, 100, 200)
+    assert caplog.messages == [
+        "step 100: score 0.65 (Sharpe 0.80 on validation, 0.50 in unseen worlds; "
+        "1.00 on the training years), best so far",
+        "step 200: score 0.50 (Sharpe 0.90 on validation, 0.10 in unseen worlds; "
+        "1.10 on the training years)",
+    ]
+    assert callback.best_shown() == "score 0.65 (validation Sharpe 0.80)"
 
 
 def test_a_ruined_policy_is_never_the_best(model, tmp_path):

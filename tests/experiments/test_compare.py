@@ -1,6 +1,7 @@
 """Runs side by side, from what their evaluations wrote."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -13,12 +14,19 @@ from experiments.evaluation.open_run import open_run
 from experiments.runs.config import config_hash
 
 
-def change_seed(run, seed):
-    config = json.loads((run / "config.json").read_text()) | {"seed": seed}
+def change_config(run, **changes):
+    config = json.loads((run / "config.json").read_text())
+    config |= {name: merged(config[name], value) for name, value in changes.items()}
     (run / "config.json").write_text(json.dumps(config))
     manifest = json.loads((run / "manifest.json").read_text())
-    changed = {"seed": seed, "config_hash": config_hash(config)}
+    changed = {"seed": config["seed"], "config_hash": config_hash(config)}
     (run / "manifest.json").write_text(json.dumps(manifest | changed))
+
+
+def merged(old, new):
+    if not isinstance(new, dict):
+        return new
+    return old | {name: merged(old[name], value) for name, value in new.items()}
 
 
 @pytest.fixture
@@ -27,7 +35,7 @@ def runs(evaluated_run, tmp_path):
     sweep = tmp_path / "outputs" / "tiny" / "sweep"
     for seed in range(3):
         shutil.copytree(evaluated_run, sweep / str(seed))
-        change_seed(sweep / str(seed), seed)
+        change_config(sweep / str(seed), seed=seed)
     for name in ("daily_test.parquet", "daily_test_managed.parquet"):
         path = sweep / "1" / "evaluation" / name
         daily = pd.read_parquet(path)
@@ -56,6 +64,7 @@ def written(tmp_path):
 
 
 def test_runs_are_shown_side_by_side_with_their_differences(command, runs, tmp_path):
+    change_config(runs / "1", reward={"weights": {"cost": 1e6}})
     code, out, err = command(compare, f"run={runs}/0,{runs}/1")
     assert (code, err) == (0, "")
     content, folder = written(tmp_path)
@@ -65,13 +74,21 @@ def test_runs_are_shown_side_by_side_with_their_differences(command, runs, tmp_p
     assert difference["outcome"] == "UNDERPERFORMS"
     assert difference["difference"] < 0
     assert "UNDERPERFORMS" in out
+    assert content["differs_in"] == {"reward.weights.cost": [1.0, 1e6], "seed": [0, 1]}
+    assert "differs in: reward.weights.cost 1 -> 1e+06, seed 0 -> 1\n" in out
+    days = pd.read_parquet(runs / "1" / "evaluation" / "daily_test_managed.parquet")
+    assert content["runs"][1]["mean_greeks"]["vega"] == pytest.approx(days["vega"].mean())
+    assert re.search(rf"mean vega, \$ a point .* {days['vega'].mean():.2f}\n", out)
     assert (folder / "equity.png").stat().st_size > 5_000
 
 
 def test_a_multirun_is_summarised_over_its_seeds(command, runs, tmp_path):
+    for seed in range(3):  # which that of the simulated market follows
+        change_config(runs / str(seed), seed=seed, data={"seed": seed})
     code, out, _ = command(compare, f"run={runs}", "book=policy")
     assert code == 0
     content, _ = written(tmp_path)
+    assert content["differs_in"] == {"seed": [0, 1, 2]}
     assert [run["seed"] for run in content["runs"]] == [0, 1, 2]
     summary = content["interquartile_mean_sharpe"]
     sharpe = content["runs"][0]["metrics"]["sharpe"]  # the evaluations were of the same weights
@@ -82,7 +99,7 @@ def test_a_multirun_is_summarised_over_its_seeds(command, runs, tmp_path):
 def test_runs_of_different_configurations_are_not_summarised(command, runs, tmp_path):
     config = json.loads((runs / "2" / "config.json").read_text()) | {"num_envs": 7}
     (runs / "2" / "config.json").write_text(json.dumps(config))
-    change_seed(runs / "2", 2)
+    change_config(runs / "2", seed=2)
     assert command(compare, f"run={runs}")[0] == 0
     assert written(tmp_path)[0]["interquartile_mean_sharpe"] is None
 
@@ -95,8 +112,8 @@ def test_mistakes_are_one_line_and_leave_nothing(command, runs, tmp_path):
         ([f"run={runs}/0,{runs}/9"], "not found"),
         ([f"run={runs}/0,{runs}/2"], "Evaluate it first"),
         ([f"run={runs}/0,{runs}/1", "split=train"], "no book"),
-        ([f"run={runs}/0,{runs}/1", "evaluation=../x"], "compare.evaluation"),
-        ([f"run={runs}/0,{runs}/1", "book=cash"], "compare.book"),
+        ([f"run={runs}/0,{runs}/1", "evaluation=../x"], "setting evaluation = "),
+        ([f"run={runs}/0,{runs}/1", "book=cash"], "setting book = "),
     ):
         code, _, err = command(compare, *arguments)
         assert code == 2, arguments

@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 import re
 import shutil
@@ -17,6 +18,7 @@ from experiments.evaluation.skill import skill_worlds
 from experiments.reporting.contents import Table
 from experiments.reporting.evaluation_page import build_report
 from experiments.reporting.style import dollars, number, percent
+from experiments.runs.folder import run_lock
 from experiments.runs.trial_ledger import ledger_of
 from experiments.runs.trials import read_trials
 from tests.markets import random_walk
@@ -231,7 +233,10 @@ def test_a_run_without_a_best_policy_is_refused(command, run):
     shutil.rmtree(run / "best")
     code, _, err = command(evaluate, f"run={run}")
     assert code == 2
-    assert "has no best policy" in err
+    assert "has no best policy. Let the run finish (resume=outputs/tiny/day/run)" in err
+    with run_lock(run):
+        _, _, err = command(evaluate, f"run={run}")
+    assert f"has no best policy yet: process {os.getpid()} is writing it. Wait until" in err
 
 
 class _Payload:
@@ -264,14 +269,14 @@ def test_a_config_that_names_a_class_to_call_is_refused(command, run, tmp_path):
 
 BAD = {
     "run=outputs/none": "not found",
-    "split=exam": "evaluate.split",
-    "+surfce=flat": "unknown setting evaluate.surfce",
-    "+env.chain.roll=daily": "unknown setting evaluate.env",
-    "policy=worst": "evaluate.policy",
+    "split=exam": "setting split = ",
+    "+surfce=flat": "unknown setting surfce",
+    "+env.chain.roll=daily": "unknown setting env",
+    "policy=worst": "setting policy = ",
     "data=cvs": "Did you mean data=csv?",
     "data=csv": "data.path",
-    "resamples=1": "evaluate.resamples",
-    "report=maybe": "evaluate.report",
+    "resamples=1": "setting resamples = ",
+    "report=maybe": "setting report = ",
 }
 
 

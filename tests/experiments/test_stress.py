@@ -286,7 +286,7 @@ def test_a_book_that_is_rolled_daily_goes_through_no_closed_market(history: Mark
 def test_an_allocation_has_no_baselines() -> None:
     setup = three_assets()
     assert stress._benchmarks(setup, None) == ()
-    with pytest.raises(InputError, match="no baseline 'genius' of an allocation"):
+    with pytest.raises(InputError, match="no benchmark 'genius' of an allocation"):
         stress._benchmarks(setup, ("genius",))
 
 
@@ -373,8 +373,8 @@ def test_stress_of_a_run(command, finished_run, tmp_path) -> None:
     ("argument", "complaint"),
     [
         ("shocks=[meteor]", "there is no shock 'meteor'"),
-        ("beside=[genius]", "there is no baseline 'genius'"),
-        ("starts=0", "stress.starts"),
+        ("beside=[genius]", "there is no benchmark 'genius'"),
+        ("starts=0", "setting starts = 0"),
         ("shocks=[]", "its dates mean nothing. Name shocks"),
         ("shocks=[] crises=false", "Set crises=true"),
         ("run=nowhere", "was not found"),

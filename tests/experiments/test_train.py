@@ -182,7 +182,7 @@ def test_patience_stops_a_run_that_no_longer_improves(command, tmp_path):
     assert code == 0
     run = tmp_path / "outputs/tiny/day/run"
     assert (
-        "stopping: no better validation Sharpe in 2 evaluations" in (run / "train.log").read_text()
+        "stopping: no better validation score in 2 evaluations" in (run / "train.log").read_text()
     )
     # Scored after the first three rollouts, and stopped at the first step of the next.
     assert json.loads((run / "manifest.json").read_text())["steps"] == 3 * 128 + 4
@@ -276,15 +276,15 @@ BAD = {
     "+exp=prod": "exp=prod is not available. Choices: all_worlds, allocation, allocation_stocks",
     "agent.leraning_rate=1": "Did you mean agent.learning_rate or",
     "+agent.leraning_rate=1": "unknown setting agent.leraning_rate = 1. Did you mean",
-    "+rewrd=1": "unknown setting config.rewrd",
+    "+rewrd=1": "unknown setting rewrd",
     "agent.learning_rate=-1": "agent.learning_rate = -1",
     "agent.learning_rate=fast": "agent.learning_rate = 'fast'",
     "agent.batch_size=256": "the settings of agent do not go together: a batch_size of 256",
     "num_envs=3": "does not divide",
     "num_envs=0": "num_envs = 0",
     "total_timesteps=0": "total_timesteps = 0",
-    "device=tpu": "device = 'tpu'",
-    "seed=true": "setting config.seed = True is not valid: a number is expected",
+    "device=tpu": "setting device = 'tpu' is not valid: write cpu, cuda or auto",
+    "seed=true": "setting seed = True is not valid: a number is expected",
     "agent.learning_rate=[[0,1e-3],[0,1e-4]]": "agent.learning_rate = [[0, 0.001], [0, 0.0001]]",
     "agent.ent_coef={start:1}": "write a number of at least 0, {start: a, end: b}",
     "agent.batch_size=[[0,64],[100,256]]": "a batch_size of 256 is more than the 128 steps",
@@ -294,7 +294,7 @@ BAD = {
     "allow_inexact_resume=maybe": "allow_inexact_resume is 'maybe'",
     "exp=quickstart": "Did you mean +exp=quickstart?",
     "experiment=a/b": "run name 'a/b' is not allowed",
-    "reward.weights.sharp=1": "Did you mean reward.weights.sharpe or",
+    "reward.weights.sharp=1": "Did you mean reward.weights.sharpe?",
     "env.chain.roll=weekly": "env.chain.roll",
     "env.chain.moneyness=[]": "env.chain.moneyness",
     "env.episode.sessions=600": "env.episode.sessions",

@@ -9,6 +9,7 @@ from envs.allocation.env import AllocationKernel
 from envs.allocation.market import ALLOCATION_REWARD, build_panel_market
 from envs.allocation.rebalance import ROUNDING_SHARE
 from envs.core.batch import Window
+from envs.core.reward import TERMS
 from risk.overlay import RiskSettings
 from tests.envs.allocation.portfolios import (
     FIRST,
@@ -294,6 +295,14 @@ def test_exposures_are_those_right_after_the_trade():
     apart = 0.7**2 / (0.6**2 + 0.1**2)
     np.testing.assert_allclose(exposures["effective_assets"], [4.0, apart, 0.0], rtol=1e-12)
     assert set(kernel.book_scalars()) == {*exposures, "drawdown", "cash"}
+
+
+def test_a_term_of_the_reward_that_asks_for_greeks_is_refused_here(monkeypatch):
+    monkeypatch.setitem(TERMS, "portfolio_return", lambda step, _: step.exposure("vega"))
+    kernel = kernel_of(wandering_panel())
+    kernel.reset()
+    with pytest.raises(InputError, match=r"exposure vega.*It has invested, largest_weight"):
+        kernel.step(np.array([[0.2] * 5]))
 
 
 def test_the_reward_of_an_allocation_by_hand():

@@ -1,9 +1,12 @@
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
+import conf
 from envs.core.reward import TERMS, Reward, RewardSettings, RewardWeights, Step, diversification
 
 
@@ -22,6 +25,7 @@ def a_step(**changes) -> Step:
         "market_correlation": lambda: np.array([-0.5]),
         "recent_volatility": lambda: np.array([0.013]),
         "goal_gaps": lambda: np.array([[0.004, 0.03]]),
+        "exposure": {"delta": np.array([0.4]), "vega": np.array([-3.0])}.__getitem__,
     }
     return Step(**{**values, **{k: np.asarray(v, float) for k, v in changes.items()}})
 
@@ -78,6 +82,13 @@ def test_a_term_without_weight_is_off():
 def test_every_weight_has_its_term():
     assert set(RewardWeights.__dataclass_fields__) == set(TERMS)
     assert {field.name for field in dataclasses.fields(RewardWeights)} == set(TERMS)
+
+
+@pytest.mark.parametrize("name", ["standard", "allocation", "hedging"])
+def test_a_file_of_rewards_names_every_setting(name):
+    values = yaml.safe_load((Path(conf.__file__).parent / "reward" / f"{name}.yaml").read_text())
+    assert set(values) == {field.name for field in dataclasses.fields(RewardSettings)}
+    assert set(values["weights"]) == set(TERMS)
 
 
 def test_diversity_without_a_position_is_zero():

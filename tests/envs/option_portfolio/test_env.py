@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from conf.errors import InputError
 from envs.core.batch import Window
+from envs.core.reward import TERMS
 from envs.option_portfolio.env import OptionPortfolioKernel
 from envs.options.black_scholes import price
 from envs.options.surface import FlatSurface, VixSurface
@@ -391,6 +392,27 @@ def test_greeks_of_one_call_by_hand():
     assert greeks["vega"][0] == pytest.approx(q * tape.vega[0, t, 2] / 100)
     assert greeks["theta"][0] == pytest.approx(q * tape.theta[0, t, 2])
     assert greeks["theta"][0] < 0
+
+
+def test_a_term_of_the_reward_sees_the_greeks_of_what_was_held_into_this_close(monkeypatch):
+    monkeypatch.setitem(TERMS, "diversity", lambda step, _: step.exposure("vega"))
+    kernel = kernel_of(wandering(120), 2, surface=VixSurface())
+    kernel.reset()
+    action = np.zeros((2, 20))
+    action[0, 2], action[1, 3] = 0.1, -0.1
+    t = kernel.session.copy()
+    kernel.step(action)
+    vega = (kernel.held_quantity * kernel.market.tape.vega[0, t]).sum(axis=-1) / 100
+    seen = kernel.reward_terms[:, kernel.reward.term_names.index("diversity")]
+    np.testing.assert_allclose(seen, 0.1 * vega, rtol=1e-12)  # the term's weight
+    assert seen[0] > 0 > seen[1]
+
+
+def test_exposures_cost_nothing_where_no_term_asks(monkeypatch):
+    kernel = kernel_of(wandering(120))
+    kernel.reset()
+    monkeypatch.setattr(kernel, "exposures", None)
+    kernel.step(np.zeros((1, 20)))
 
 
 def test_a_restarted_kernel_equals_a_fresh_one():

@@ -120,11 +120,11 @@ def test_a_missed_budget_fails_only_where_it_is_to_gate(command, tmp_path, monke
 
 
 BAD = {
-    "rows=[trainig]": "benchmark.rows",
-    "rows=[]": "benchmark.rows",
-    "repeats=0": "benchmark.repeats",
-    "device=tpu": "benchmark.device",
-    "+speed=1": "unknown setting benchmark.speed",
+    "rows=[trainig]": "setting rows",
+    "rows=[]": "setting rows",
+    "repeats=0": "setting repeats",
+    "device=tpu": "setting device",
+    "+speed=1": "unknown setting speed",
     "agent=recurrent_ppo_stock": "Leave agent=recurrent_ppo",
     "data=synthetc": "Did you mean data=synthetic?",
     "num_envs=7": "does not divide",

@@ -39,11 +39,11 @@ def test_a_certificate_that_fails_is_exit_code_1(command, tmp_path, monkeypatch,
 
 
 BAD = {
-    "certificates=[leger]": "certify.certificates",
-    "certificates=[]": "certify.certificates",
-    "form=long": "certify.form",
-    "paths=1": "certify.paths",
-    "+speed=1": "unknown setting certify.speed",
+    "certificates=[leger]": "setting certificates",
+    "certificates=[]": "setting certificates",
+    "form=long": "setting form",
+    "paths=1": "setting paths",
+    "+speed=1": "unknown setting speed",
     "run=nowhere": "was not found",
 }
 

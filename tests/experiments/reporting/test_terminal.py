@@ -7,6 +7,7 @@ import numpy as np
 from rich.console import Console
 
 import conf
+from callbacks import progress
 from callbacks.progress import Meter
 from experiments.evaluation.run_comparison import EvaluatedBook, RunComparison
 from experiments.reporting.terminal import ROWS, comparison_lines, say_where
@@ -72,12 +73,27 @@ def test_ten_runs_are_compared_in_tables_that_fit():
     verdict = compare(returns[first], {name: returns[name] for name in others}, 0.0, reps=100)
     days = np.arange("2020-01-01", "2020-10-28", dtype="datetime64[D]")
     books = tuple(
-        EvaluatedBook(name, "", 7, "", days, np.ones(301), np.zeros(300), dict.fromkeys(KEYS, -1.2))
-        for name in returns
+        EvaluatedBook(
+            name,
+            "",
+            7,
+            {"same": 1, **{f"part.{k}": {"x": [place] * 20} for k in range(12)}},
+            days,
+            np.ones(301),
+            np.zeros(300),
+            dict.fromkeys(KEYS, -1.2),
+            {"vega": 3.25},
+        )
+        for place, name in enumerate(returns)
     )
     lines = comparison_lines(RunComparison("test", "policy", books, verdict, None))
     text = shown(lines)
     assert text.count("Sharpe ratio  ") == 3  # of four, four and two runs
+    assert text.count("mean vega, $ a point") == 3
+    assert "part.0.x [0, 0, 0, 0, 0, 0, 0, 0, 0,... -> [1, " in " ".join(text.split())
+    assert "part.9.x" in text
+    assert "part.10.x" not in text
+    assert "and 2 more" in text
     assert text.count("-120.0 %") == 10 * sum(style == "percent" for _, _, style in ROWS)
     assert [name for name in others if name not in text] == []
 
@@ -96,6 +112,18 @@ def test_a_command_ends_with_where_its_result_is_and_what_comes_next(tmp_path, m
         f"written to {shown_folder}",
         f"next: open {shown_folder}/report.html",
     ]
+
+
+def test_a_line_a_run_says_the_time_left_by_those_that_were_done_now(monkeypatch, caplog):
+    times = iter([0.0, 61.0, 120.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
+    with caplog.at_level("INFO"), Meter(5, "run", show_bar=False, line_after=2) as meter:
+        meter.advance(2)  # by an earlier call
+        meter.advance()
+        meter.advance(0)
+        meter.advance()
+    assert caplog.messages == ["run 3 of 5, 2 min 02 s left", "run 4 of 5, 1 min 00 s left"]
+    assert not list(times)
 
 
 def test_a_meter_is_quiet_but_on_a_terminal(monkeypatch, capsys):

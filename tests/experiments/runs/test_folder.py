@@ -13,6 +13,7 @@ from experiments.runs.folder import (
     remove_if_untouched,
     resolve_run,
     run_lock,
+    writer_of,
 )
 
 
@@ -84,6 +85,8 @@ def test_a_run_folder_has_one_writer(tmp_path):
         with pytest.raises(InputError, match=rf"process {os.getpid()} is writing into"):
             run_lock(tmp_path).__enter__()
         assert _lock_in_another_process(tmp_path) == "refused"
+        assert writer_of(tmp_path) == f"process {os.getpid()}"
+    assert writer_of(tmp_path) == writer_of(tmp_path / "nothing") == ""
     assert _lock_in_another_process(tmp_path) == "locked"
     with run_lock(tmp_path):
         pass

@@ -302,8 +302,8 @@ def test_monte_carlo_of_a_run(command, finished_run, tmp_path) -> None:
     ("argument", "complaint"),
     [
         ("models=[gbm,gbm]", "a model is named twice"),
-        ("models=[sabr]", "monte_carlo.models"),
-        ("paths=1", "monte_carlo.paths"),
+        ("models=[sabr]", "setting models"),
+        ("paths=1", "setting paths = 1"),
         ("run=nowhere", "was not found"),
     ],
 )

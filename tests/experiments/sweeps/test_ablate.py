@@ -1,6 +1,7 @@
 """An ablation: planted techniques are classed right, nonsense is refused, a killed one goes on."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,8 @@ def test_planted_techniques_are_classed_right(command, tmp_path, monkeypatch):
     assert len(finished) == 4
     code, out, _ = command(ablate, f"resume={FOLDER}")
     assert code == 0
+    log = (tmp_path / FOLDER / "ablate.log").read_text()
+    assert re.findall(r"run (\d) of 9, \d+ min \d\d s left", log) == list("123456789")
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     result = result_of(tmp_path)
     assert list(result["effects"]) == ["score"]  # no worlds

@@ -205,7 +205,7 @@ FEW = "sweep.space.agent.batch_size.values=[32,64]"  # than the steps of a rollo
         ),
         (["sweep.space.agent.n_epochs.low=0"], "a point of the space (agent.learning_rate=1e-06, "),
         (["sweep.space.agent.n_epochs.high=1"], "low 2 must be below high 1"),
-        (["jobs=0"], "sweep.jobs"),
+        (["jobs=0"], "setting jobs = 0"),
         (["resume=nowhere"], "is not the folder of a sweep"),
         (["storage=foo"], "the storage of the sweep cannot be used: Could not parse"),
     ],
