@@ -116,7 +116,7 @@ def test_a_command_ends_with_where_its_result_is_and_what_comes_next(tmp_path, m
 
 def test_a_line_a_run_says_the_time_left_by_those_that_were_done_now(monkeypatch, caplog):
     times = iter([0.0, 61.0, 120.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
+    monkeypatch.setattr("time.monotonic", lambda: next(times))
     with caplog.at_level("INFO"), Meter(5, "run", show_bar=False, line_after=2) as meter:
         meter.advance(2)  # by an earlier call
         meter.advance()
