@@ -7,7 +7,6 @@ import numpy as np
 from rich.console import Console
 
 import conf
-from callbacks import progress
 from callbacks.progress import Meter
 from experiments.evaluation.run_comparison import EvaluatedBook, RunComparison
 from experiments.reporting.terminal import ROWS, comparison_lines, say_where
