@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import gc
 import os
 from typing import Any
 from unittest import mock
@@ -46,3 +47,9 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def pytest_collection_finish():
+    """What was imported and collected stays: the garbage collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
