@@ -87,6 +87,7 @@ def test_a_signal_while_the_command_starts_gives_no_traceback(tmp_path, number, 
         assert process.returncode in (-number, 128 + number)
 
 
+@pytest.mark.slow
 def test_packages_of_the_same_names_in_the_working_directory_are_passed_over(tmp_path):
     for name in ("conf", "envs", "callbacks"):
         (tmp_path / name).mkdir()

@@ -189,15 +189,15 @@ def test_no_book_beats_cash_where_the_market_is_fair(models: dict[str, FittedMod
         assert abs(excess.mean()) < 4 * excess.std() / np.sqrt(120), name
 
 
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_years_do_not_depend_on_the_number_of_processes_nor_on_the_other_models(
-    models: dict[str, FittedModel], monkeypatch: pytest.MonkeyPatch
+    models: dict[str, FittedModel], processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monte_carlo_years, "CHUNK", 5)
     bootstrap, gbm = models["bootstrap"], models["gbm"]
     (alone,) = simulate_years([bootstrap], Cash(), ("put_write",), settings(), 12, 5, Workers())
-    _, beside = simulate_years(
-        [gbm, bootstrap], Cash(), ("put_write",), settings(), 12, 5, Workers(2)
-    )
+    workers = Workers(processes)
+    _, beside = simulate_years([gbm, bootstrap], Cash(), ("put_write",), settings(), 12, 5, workers)
     assert list(alone.books) == ["policy", "managed", "put_write", "buy_and_hold", "cash"]
     for name, years in alone.books.items():
         assert len(years.sharpe) == 12
