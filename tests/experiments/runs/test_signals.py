@@ -34,9 +34,9 @@ def start(folder, *arguments):
     )
 
 
-def wait_for(path, process):
-    deadline = time.monotonic() + 60
-    while not path.exists():
+def wait_for_a_rollout(run, process):
+    deadline, log = time.monotonic() + 60, run / "train.log"
+    while not (log.exists() and " step 128: " in log.read_text()):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -54,7 +54,7 @@ def wait_for(path, process):
 def test_a_signal_saves_the_last_rollout_and_says_how_to_go_on(tmp_path, number, times, code, word):
     process = start(tmp_path, *LONG, f"hydra.run.dir={RUN}")
     run = tmp_path / RUN
-    wait_for(run / "best" / "policy.json", process)
+    wait_for_a_rollout(run, process)
     for _ in range(times):
         process.send_signal(number)
         time.sleep(0.02)
