@@ -35,8 +35,9 @@ def start(folder, *arguments):
 
 
 def wait_for_a_rollout(run, process):
+    """Until one was kept: that of the step before the one that was scored last."""
     deadline, log = time.monotonic() + 60, run / "train.log"
-    while not (log.exists() and " step 128: " in log.read_text()):
+    while not (log.exists() and " step 256: " in log.read_text()):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.01)
