@@ -143,9 +143,9 @@ def test_the_interval_of_independent_days_is_that_of_lo():
     assert line.low < line.measured < line.high
     expected = 2 * 1.96 * np.sqrt(252 / 1000)
     assert line.high - line.low == pytest.approx(expected, rel=0.15)
-    again = scorecard(backtest, reps=1000)
-    assert again == scorecard(backtest, reps=1000)
-    assert again != scorecard(backtest, reps=1000, seed=1)
+    again = repr(scorecard(backtest, reps=1000))  # a NaN equals a NaN
+    assert again == repr(scorecard(backtest, reps=1000))
+    assert again != repr(scorecard(backtest, reps=1000, seed=1))
 
 
 def test_many_books_give_their_median_and_their_range():

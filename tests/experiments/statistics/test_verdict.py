@@ -49,6 +49,11 @@ def tolerance(rate: float, draws: int) -> float:
     return 3 * math.sqrt(rate * (1 - rate) / draws)
 
 
+def bits(verdict: Verdict) -> str:
+    """All its numbers; a NaN equals a NaN."""
+    return repr(verdict)
+
+
 def test_a_planted_edge_outperforms() -> None:
     verdict = against(books(4, 1000, [4.0, 1.0, 0.5, 0.0]), num_trials=5)
     assert verdict.outcome is Outcome.OUTPERFORMS
@@ -173,8 +178,8 @@ def test_blocks_are_as_long_as_the_difference_of_sharpe_ratios_needs() -> None:
     assert 1.2 < expected < 1.5
     assert sample._block_length() == pytest.approx(expected, rel=0.02)
     chosen = against(returns, mean_block=sample._block_length())
-    assert against(returns) == chosen
-    assert against(returns, mean_block=1.0) != chosen
+    assert bits(against(returns)) == bits(chosen)
+    assert bits(against(returns, mean_block=1.0)) != bits(chosen)
 
 
 def test_against_equal_benchmarks_every_test_errs_at_its_nominal_rate() -> None:
@@ -254,7 +259,7 @@ def test_paths_that_differ_for_good_widen_the_interval() -> None:
 
 def test_one_path_is_one_series_and_numbers_are_pooled() -> None:
     returns = books(3, 400, [1.0, 0.0, 0.0])
-    assert against(returns[:, None, :]) == against(returns)
+    assert bits(against(returns[:, None, :])) == bits(against(returns))
     pooled = against(books(2, 50 * 30).reshape(2, 50, 30))
     expected = sharpe_ratio(books(2, 50 * 30), 0.0)
     (result,) = pooled.differences
@@ -265,8 +270,8 @@ def test_one_path_is_one_series_and_numbers_are_pooled() -> None:
 def test_the_same_seed_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     returns = books(4, 300)
     first = against(returns, seed=3)
-    assert against(returns, seed=3) == first
-    assert against(returns, seed=4) != first
+    assert bits(against(returns, seed=3)) == bits(first)
+    assert bits(against(returns, seed=4)) != bits(first)
     monkeypatch.setattr(comparison, "_CELLS_AT_ONCE", 30_000)
     batched = against(returns, seed=3)
     # Other batches draw other days, from the same distribution.
