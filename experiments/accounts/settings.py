@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import Field, model_validator
@@ -16,6 +16,7 @@ from experiments.brokers.listed import with_contracts
 from experiments.brokers.settings import BrokerSettings
 from experiments.environments.opening import market_settings
 from experiments.evaluation.open_run import REPLACEABLE
+from experiments.runs.config import leaves
 
 # When is decided: at the close itself, as a backtest does, some minutes before it, or after it.
 AT_CLOSE: Final = "close"
@@ -94,7 +95,7 @@ def check_as_opened(
 ) -> None:
     """InputError where a given key asks for something else than the account was opened with."""
     for key in given:
-        for path, value in _leaves(key, _at(now, key)):
+        for path, value in leaves({key: _at(now, key)}):
             before, is_unset = _at(was, path), value is None and path == key
             if before != value and not is_unset and path not in _MOVING:
                 raise InputError(
@@ -102,15 +103,6 @@ def check_as_opened(
                     "keeps",
                     f"Leave {key} out, or open another account under a new name",
                 )
-
-
-def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Every value in nested settings with its dotted path."""
-    if not isinstance(value, Mapping):
-        yield path, value
-        return
-    for key, item in value.items():
-        yield from _leaves(f"{path}.{key}", item)
 
 
 def _at(plain: Any, path: str) -> Any:

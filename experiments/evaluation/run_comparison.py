@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from conf.types import DateArray, FloatArray
 from experiments.evaluation.open_run import MANAGED
 from experiments.evaluation.results import FORMAT, METRICS, plain, table_file
 from experiments.evaluation.split import AGENT
+from experiments.runs.config import leaves
 from experiments.runs.folder import MANIFEST, resolve_run, shown_path
 from experiments.runs.record import load_manifest, load_run_config
 from experiments.statistics.verdict import Verdict, compare
@@ -96,7 +97,7 @@ def differing(runs: Sequence[EvaluatedBook]) -> dict[str, tuple[Any, ...]]:
     None stands for a setting that a run does not have. Seeds of a part that follow the run's, as
     that of the worlds does, are left out.
     """
-    configs, seeds = [dict(_dotted(run.config)) for run in runs], tuple(run.seed for run in runs)
+    configs, seeds = [dict(leaves(run.config)) for run in runs], tuple(run.seed for run in runs)
     names = dict.fromkeys(name for config in configs for name in config)
     found = {name: tuple(config.get(name) for config in configs) for name in names}
     return {
@@ -126,14 +127,6 @@ def comparison_numbers(comparison: RunComparison) -> dict[str, Any]:
         "first_against_the_others": plain(comparison.verdict.differences),
         "interquartile_mean_sharpe": plain(comparison.seeds),
     }
-
-
-def _dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _dotted(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def find_runs(text: str) -> list[Path]:

@@ -54,6 +54,15 @@ def recorded_data(data: object) -> dict[str, Any]:
     return recorded
 
 
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting of a plain configuration with its dotted name."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def config_hash(config: Mapping[str, Any]) -> str:
     """SHA-256 of a plain configuration, independent of the order of its keys."""
     text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
