@@ -36,11 +36,12 @@ from conf.settings import build_settings, settings, settings_to_json
 from envs.core.market import BookHistory, EquityUsd
 from envs.market.splits import Day
 from experiments.accounts.account import (
-    ACCOUNTS,
     ALERT,
     CLOSED,
     Account,
+    account_folder,
     check_opening,
+    existing_account,
     open_account,
 )
 from experiments.accounts.brokers import check_broker
@@ -109,16 +110,11 @@ def trade(config: DictConfig) -> None:
     plain = plain_config(config)
     own = {name: value for name, value in plain.items() if name not in REPLACEABLE}
     request: PaperSettings = build_settings(PaperSettings, own, "paper")
-    named: AccountSettings = build_settings(AccountSettings, {"name": request.account}, "account")
+    folder, only_lists = account_folder(request.account), request.action == "contracts"
     if request.every is not None and request.feed == "replay":
         raise InputError("a replay has no sessions to wait for", "Leave out every=session")
-    folder, only_lists = ACCOUNTS / named.name, request.action == "contracts"
-    if request.run is None and not (folder / STORE).is_file():
-        known = sorted(path.parent.name for path in ACCOUNTS.glob(f"*/{STORE}"))
-        there = f"; there are {', '.join(known)}" if known else ""
-        raise InputError(
-            f"there is no account {named.name}{there}", "Open it: give run=<run folder> too"
-        )
+    if request.run is None:
+        existing_account(request.account, "Open it: give run=<run folder> too")
     is_open = not (only_lists and request.run) and _is_open_so(folder, request, plain)
     if request.run is not None and not is_open:
         _open(folder, request, plain)

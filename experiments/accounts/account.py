@@ -281,12 +281,19 @@ def as_done(kernel: BookKernel, planned: StepRecord, day: Day) -> StepRecord:
     return done
 
 
-def existing_account(name: str) -> Path:
+def account_folder(name: str) -> Path:
+    """Where an account of that name lives; InputError where it is no name for a folder."""
+    named: AccountSettings = build_settings(AccountSettings, {"name": name}, "account")
+    return ACCOUNTS / named.name
+
+
+def existing_account(name: str, remedy: str = "Open it with experiments.paper") -> Path:
     """The folder of an account; InputError where there is none of that name."""
-    chosen: AccountSettings = build_settings(AccountSettings, {"name": name}, "account")
-    folder = ACCOUNTS / chosen.name
+    folder = account_folder(name)
     if not (folder / STORE).is_file():
-        raise InputError(f"there is no account {chosen.name}", "Open it with experiments.paper")
+        known = sorted(path.parent.name for path in ACCOUNTS.glob(f"*/{STORE}"))
+        there = f"; there are {', '.join(known)}" if known else ""
+        raise InputError(f"there is no account {folder.name}{there}", remedy)
     return folder
 
 
