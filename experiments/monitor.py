@@ -109,7 +109,7 @@ def _serve(folder: Path, port: int) -> None:
 
 def _check(folder: Path, request: MonitorSettings) -> None:
     with _opened(folder) as account:
-        halt_reasons(folder, account.store, account.sessions[-1].content["session"])
+        halt_reasons(folder, account.store, account.newest)
         view = read_account(account)
         now = _now(request.now, view.session)
         every = request.period == "all" or request.action == "report"

@@ -231,7 +231,7 @@ def _decide(account: Account, request: PaperSettings) -> None:
         for fresh in replayed(account, source, request.until):
             console.print(_line(run_session(account, fresh)))
         if len(account.store.events) == before:
-            at, last = account.sessions[-1].content["session"], source.dates[-1]
+            at, last = account.newest, source.dates[-1]
             bound = f"until={request.until}" if request.until else f"the data end on {last}"
             console.print(f"nothing to do: account {account.name} is at {at}, and {bound}")
         show_decision(account, replayed=True)
@@ -239,7 +239,7 @@ def _decide(account: Account, request: PaperSettings) -> None:
     # A session that has begun and is not to be decided yet is none.
     stop = int(np.searchsorted(source.dates, np.datetime64(moment.session), "right"))
     fresh = source.sessions(0, stop)
-    if fresh.dates[-1] > np.datetime64(account.sessions[-1].content["session"]):
+    if fresh.dates[-1] > np.datetime64(account.newest):
         check_is_new(fresh, moment.session)  # or else all its sessions would be missed, for good
     report = run_session(account, fresh, moment.session, moment.final)
     if report.decided or request.every is None:
@@ -288,7 +288,7 @@ def _verify(account: Account, _: PaperSettings) -> None:
 
 
 def _show_difference(account: Account, _: PaperSettings) -> None:
-    newest = dt.date.fromisoformat(account.sessions[-1].content["session"])
+    newest = dt.date.fromisoformat(account.newest)
     config = dict(account.opened["config"])
     config["data"] = as_of(config["data"], Moment(newest, final=True))
     result = difference(account, market_settings(config).load().history)

@@ -76,7 +76,7 @@ def retrain(config: DictConfig) -> None:
 
 
 def _show(account: Account) -> None:
-    now, session = standing(account.store), account.sessions[-1].content["session"]
+    now, session = standing(account.store), account.newest
     table = Table(title=f"account {account.name}, close of {session}")
     for name in ("session", "step", "what"):
         table.add_column(name, overflow="fold")

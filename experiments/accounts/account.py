@@ -124,6 +124,11 @@ class Account:
         return self.store.of(SESSION)
 
     @property
+    def newest(self) -> str:
+        """The day of the newest session."""
+        return str(self.sessions[-1].content["session"])
+
+    @property
     def opened_with(self) -> dict[str, Any]:
         """The settings of the command that opened it; as `start` its first session."""
         about = {key: self.opened[key] for key in ("run", "policy")}
@@ -145,8 +150,7 @@ class Account:
 
     def market(self) -> BookMarket:
         """The market up to the newest session, as it was recorded; built once for each."""
-        newest = np.datetime64(self.sessions[-1].content["session"])
-        if self._market is None or self._market.history.dates[-1] != newest:
+        if self._market is None or str(self._market.history.dates[-1]) != self.newest:
             self._market = self.market_settings.build(self.history())
         return self._market
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from conf.errors import InputError
 from conf.types import FloatArray
+from envs.core.kernel import BookKernel
 from envs.core.market import BookMarket
 from envs.market.clock import DAYS_PER_YEAR
 from envs.option_portfolio.market import OptionMarket, OptionMarketSettings
 from envs.options.black_scholes import price
-from experiments.accounts.account import Account, Book
+from experiments.accounts.account import Account
 from experiments.accounts.listed_broker import ListedBroker
 from experiments.accounts.settings import AFTER_CLOSE, AccountSettings
 from experiments.brokers.listed import Root, contract_of
@@ -34,39 +36,43 @@ if TYPE_CHECKING:
 _SHARE_COST_USD = 0.01  # what the simulated broker takes for a share, dollars
 
 
-def open_broker(account: Account, book: Book) -> Broker | None:
+def open_broker(account: Account) -> Broker | None:
     """The account's broker at the newest session; None where the kernel itself trades."""
     chosen, options = account.settings.broker, account.market_settings
     root = account.root
     if chosen.kind == "model":
         return None
     if chosen.kind == "alpaca" and root is not None:
-        return ListedBroker(open_alpaca(account.settings), root, account, book)
+        return ListedBroker(open_alpaca(account.settings), root, account)
     at_open = account.settings.decide == AFTER_CLOSE
     cash, folder = options.env.initial_equity_usd, account.folder
     first = SimulatedBroker(folder / BOOKS, cash, chosen.faults, at_open, root is not None)
     backup = SimulatedBroker(folder / BACKUP_BOOKS, 0.0, Faults(), at_open, root is not None)
+    kernel, _, market = account.kernel_at_opening()
     for each in (first, backup) if chosen.backup else (first,):
-        _bring_up_to_date(each, account, book)
+        _bring_up_to_date(each, account, market, kernel)
     broker = BrokerPair(first, backup) if chosen.backup else first
-    return broker if root is None else ListedBroker(broker, root, account, book)
+    return broker if root is None else ListedBroker(broker, root, account)
 
 
-def _bring_up_to_date(broker: SimulatedBroker, account: Account, book: Book) -> None:
+def _bring_up_to_date(
+    broker: SimulatedBroker, account: Account, market: BookMarket, kernel: BookKernel
+) -> None:
     """Take it through the sessions since its last one, missed ones too: a broker misses none."""
-    market, newest, root = book.market, book.session, account.root
-    ratio, history = 0.0 if root is None else root.ratio, market.history
+    root, history = account.root, market.history
+    ratio, newest = 0.0 if root is None else root.ratio, history.num_sessions - 1
     close, opening = (
         ratio * getattr(history, name, history.close)[0] for name in ("close", "open")
     )
-    days = market.history.dates.astype(str).tolist()
+    days = history.dates.astype(str).tolist()
     behind = days.index(broker.settled) + 1 if broker.settled else newest
+    quotes = partial(_quotes, kernel, root)
     for t in range(min(behind, newest), newest + 1):
         broker.open_session(
             BrokerSession(
                 days[t],
-                quotes=_quotes(book, t, market.mark[0, t], root, close[t]),
-                opening=_quotes(book, t - 1, opening_marks(account, market, t), root, opening[t]),
+                quotes=quotes(t, market.mark[0, t], close[t]),
+                opening=quotes(t - 1, opening_marks(account, market, t), opening[t]),
                 interest=float(market.cash_return[t - 1]),
                 paid_out=_paid_out(market, t, root),
                 shares=None
@@ -96,16 +102,16 @@ def opening_marks(account: Account, market: BookMarket, session: int) -> FloatAr
 
 
 def _quotes(
-    book: Book, session: int, mark: FloatArray, root: Root | None, share_usd: float
+    kernel: BookKernel, root: Root | None, session: int, mark: FloatArray, share_usd: float
 ) -> Quotes:
     """Of each instrument of a session its mark, and dollars that trading a unit costs.
 
     Of listed contracts, and of a root's shares, for one of them.
     """
-    names, rows = symbols_at(book.market, session, root), np.array([session])
+    names, rows = symbols_at(kernel.market, session, root), np.array([session])
     units = np.eye(len(names))[:, None]
-    close = book.market.mark[0, session][None]
-    costs = [float(book.kernel.trading_cost(unit, close, rows)[0]) for unit in units]
+    close = kernel.market.mark[0, session][None]
+    costs = [float(kernel.trading_cost(unit, close, rows)[0]) for unit in units]
     quotes = {name: (float(p), cost) for name, p, cost in zip(names, mark, costs, strict=True)}
     if root is None:
         return quotes

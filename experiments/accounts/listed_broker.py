@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from conf.types import FloatArray
+from envs.core.market import BookMarket
 from experiments.accounts.account import (
     DECISION,
     ORDER,
     Account,
-    Book,
     taken_through,
 )
 from experiments.accounts.deliveries import ADJUSTED, DELIVERED, SHARES, Beside
@@ -50,8 +50,8 @@ class ListedBroker:
     shares that the account knows of as the cash that the book has for them.
     """
 
-    def __init__(self, broker: Broker, root: Root, account: Account, book: Book) -> None:
-        self._broker, self._root, self._account, self._book = broker, root, account, book
+    def __init__(self, broker: Broker, root: Root, account: Account) -> None:
+        self._broker, self._root, self._account = broker, root, account
         self._places: dict[str, int] = {}  # of orders
 
     def status(self, order: str) -> OrderStatus | None:
@@ -93,11 +93,13 @@ class ListedBroker:
 
     def cash(self) -> float:
         """Dollars that the book should have."""
-        cash = self._broker.cash() + self._beside.worth_usd(self._book.market, self._book.session)
+        market = self._account.market()
+        newest = market.history.num_sessions - 1
+        cash = self._broker.cash() + self._beside.worth_usd(market, newest)
         for symbol, amount in self._broker.positions().items():
             contract = read_symbol(symbol)
             if contract is not None and self._has_ended(contract):
-                cash += paid_at_expiry(self._book, self._root, contract, amount)
+                cash += paid_at_expiry(market, self._root, contract, amount)
         return cash
 
     def deliveries(self) -> Sequence[Delivery]:
@@ -105,16 +107,16 @@ class ListedBroker:
         return self._broker.deliveries()
 
     def _has_ended(self, contract: Contract) -> bool:
-        return contract.expiry <= date.fromisoformat(self._book.day)
+        return contract.expiry <= date.fromisoformat(self._account.newest)
 
     @property
     def _beside(self) -> Beside:
         return self._account.days()[-1].beside
 
 
-def paid_at_expiry(book: Book, root: Root, contract: Contract, contracts: float) -> float:
+def paid_at_expiry(market: BookMarket, root: Root, contract: Contract, contracts: float) -> float:
     """Dollars that the book was paid for contracts (negative: paid) when they ended."""
-    history = book.market.history
+    history = market.history
     session = int(np.searchsorted(history.dates, np.datetime64(contract.expiry)))
     price = root.ratio * float(history.close[0, session])
     return contracts * MULTIPLIER * contract.in_the_money(price)
@@ -123,17 +125,17 @@ def paid_at_expiry(book: Book, root: Root, contract: Contract, contracts: float)
 # --- what is recorded beside the orders ----------------------------------------------------------
 
 
-def take_deliveries(account: Account, broker: Broker, book: Book) -> list[str]:
+def take_deliveries(account: Account, broker: Broker) -> list[str]:
     """Record what became shares since the last call; one line for each that is new."""
     root = account.root
     if root is None or not root.american:
         return []
     known = {event.content["id"] for event in account.store.of(DELIVERED)}
     fresh = [each for each in broker.deliveries() if each.id not in known]
-    return [_record(account, root, book, each) for each in fresh]
+    return [_record(account, root, each) for each in fresh]
 
 
-def _record(account: Account, root: Root, book: Book, delivery: Delivery) -> str:
+def _record(account: Account, root: Root, delivery: Delivery) -> str:
     contract = read_symbol(delivery.symbol)
     if contract is None:
         return f"{delivery.symbol} was delivered, which is no contract"
@@ -148,7 +150,9 @@ def _record(account: Account, root: Root, book: Book, delivery: Delivery) -> str
     before = [day for day in decided if day < sessions[-1]]
     at = max(at, sessions.index(before[-1]) if before else 0)
     shares, usd = exercised(contract, delivery.contracts)
-    paid = paid_at_expiry(book, root, contract, -delivery.contracts) if expired else 0.0
+    paid = 0.0
+    if expired:
+        paid = paid_at_expiry(account.market(), root, contract, -delivery.contracts)
     places = [] if expired else _places(account, root, delivery, at)
     content: dict[str, Any] = {
         **{"id": delivery.id, "session": sessions[at], "symbol": delivery.symbol},
@@ -204,7 +208,7 @@ def in_parts(orders: Sequence[Order], held: FloatArray) -> list[Order]:
     return parts
 
 
-def share_orders(account: Account, book: Book) -> list[Order]:
+def share_orders(account: Account) -> list[Order]:
     """The order that closes what is held of shares, none where there are none."""
     root = account.root
     if root is None:
@@ -212,13 +216,13 @@ def share_orders(account: Account, book: Book) -> list[Order]:
     beside = account.days()[-1].beside
     if beside.shares == 0.0:
         return []
-    name = order_id(account.name, book.day, root.name)
-    return [Order(name, book.day, SHARES, root.name, -beside.shares)]
+    name = order_id(account.name, account.newest, root.name)
+    return [Order(name, account.newest, SHARES, root.name, -beside.shares)]
 
 
 def adjusted(account: Account, gap_usd: float) -> bool:
     """Whether the session takes over the broker's cash: a gap is small enough, and recorded."""
-    session = account.sessions[-1].content["session"]
+    session = account.newest
     if any(event.content["session"] == session for event in account.store.of(ADJUSTED)):
         return True
     if abs(gap_usd) > account.settings.broker.adjust_usd:

@@ -57,7 +57,7 @@ class OrderFlow:
             self._note_done(Execution(**event.content))
         self.sent = 0
 
-    def settle_earlier(self, book: Book) -> list[str]:
+    def settle_earlier(self) -> list[str]:
         """Ask what became of the orders of the last sessions; reasons to hold back.
 
         Also of those that have ended: what was done of a cancelled order may be reported late. And
@@ -78,7 +78,7 @@ class OrderFlow:
             except BrokerSilent:
                 return [self._alert("silent", f"no answer about {order.symbol} of {order.session}")]
         try:
-            for text in take_deliveries(self._account, self._broker, book):
+            for text in take_deliveries(self._account, self._broker):
                 self._alert("delivery", text)
         except BrokerSilent:
             return [self._alert("silent", "no answer about deliveries")]
@@ -118,7 +118,7 @@ class OrderFlow:
         # What a process that died recorded is sent as it was, whatever was learnt since.
         orders = self._recorded(book.day)
         if not orders:
-            shares = share_orders(self._account, book)
+            shares = share_orders(self._account)
             orders = [*shares, *self._orders(book, held, planned.quantity[0])]
         self._send_all(orders)
         first = max((order.round for order in orders), default=0) + 1

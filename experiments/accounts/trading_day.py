@@ -22,7 +22,6 @@ from experiments.accounts.account import (
     ALERT,
     CLOSED,
     DECISION,
-    EXECUTED,
     Account,
     Book,
     as_done,
@@ -30,7 +29,6 @@ from experiments.accounts.account import (
 )
 from experiments.accounts.brokers import open_broker
 from experiments.accounts.data_checks import doubts
-from experiments.accounts.deliveries import DELIVERED
 from experiments.accounts.events import decoded, encoded
 from experiments.accounts.halts import as_halted, halt_reasons
 from experiments.accounts.order_flow import Alert, OrderFlow
@@ -94,16 +92,14 @@ def run_session(
     reasons = halt_reasons(account.folder, account.store, report.session)
     reasons += held_back(account.store)
     reasons += [alert(*doubt) for doubt in found]
-    # What was done on earlier sessions and not reported then belongs to the book that comes now.
-    book = account.book()
-    broker = open_broker(account, book)
+    broker = open_broker(account)
     flow = None if broker is None else OrderFlow(account, broker, alert)
     with account.store.together():
         if flow is not None:
-            known = len(account.store.of(EXECUTED, DELIVERED))
-            reasons += flow.settle_earlier(book)
-            if len(account.store.of(EXECUTED, DELIVERED)) > known:
-                book = account.book()
+            reasons += flow.settle_earlier()
+        # What was done on earlier sessions and is learnt only now belongs to this book.
+        book = account.book()
+        if flow is not None:
             reasons += flow.reconcile(book)
         _go_back(account, book, alert)
         planned = _decided(account, book, reasons)
@@ -120,7 +116,7 @@ def run_session(
 
 def replayed(account: Account, source: BookHistory, until: dt.date | None) -> Iterator[BookHistory]:
     """The market as it stood at each session that is to be decided; None: at the next one alone."""
-    seen = np.datetime64(account.sessions[-1].content["session"])
+    seen = np.datetime64(account.newest)
     closed = account.store.of(CLOSED)
     is_closed = bool(closed) and closed[-1].content["session"] == str(seen)
     session = int(np.searchsorted(source.dates, seen)) + is_closed
@@ -144,7 +140,7 @@ def _missed(account: Account) -> list[str]:
     for event in account.sessions[:-1]:
         day = event.content["session"]
         missed = [] if day in decided else [*missed, day]
-    return [] if account.sessions[-1].content["session"] in decided else missed
+    return [] if account.newest in decided else missed
 
 
 # --- deciding ------------------------------------------------------------------------------------

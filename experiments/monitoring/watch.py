@@ -42,7 +42,7 @@ def evening_of(session: str) -> dt.datetime:
 
 def due(account: Account) -> tuple[Period, ...]:
     """The day's checks, and those of the week, month and quarter that were not done in it."""
-    session = account.sessions[-1].content["session"]
+    session = account.newest
     done = {event.content["key"] for event in account.store.of(CHECKED)}
     return tuple(p for p in PERIODS if p == "daily" or period_key(p, session) not in done)
 

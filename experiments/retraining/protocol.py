@@ -93,7 +93,7 @@ def _due(account: Account, why: str, options: RetrainSettings, *, asks: bool) ->
 
 def record(account: Account, content: Content) -> Event:
     """Record a step; the champion decides alone again where it ends without a new policy."""
-    session = account.sessions[-1].content["session"]
+    session = account.newest
     if content["step"] in (REFUSED, CANCELLED):
         retraining = Retraining(account)
         retraining.appoint(Appointed({retraining.champion: 1.0}), content["step"])
@@ -118,5 +118,5 @@ def approve(account: Account, by: str, what: str) -> Event:
             f"account {account.name} has nothing to hand over yet",
             "Approve it once its challenger has been shadowed",
         )
-    session = account.sessions[-1].content["session"]
+    session = account.newest
     return account.store.append(APPROVED, stamped({"by": by.strip(), "what": what}, session))

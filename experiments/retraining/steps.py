@@ -257,7 +257,7 @@ class Retraining:
 def request(account: Account, why: str, options: RetrainSettings) -> Content:
     """The content of a request; InputError where it could not be carried out."""
     number = 1 + sum(e.content["step"] == REQUESTED for e in account.store.of(RETRAINING))
-    session, shares = account.sessions[-1].content["session"], appointed(account.store).shares
+    session, shares = account.newest, appointed(account.store).shares
     if options.backup != REDUCE:
         loaded = load_chosen(resolve_run(options.backup), "best")
         check_policy_fits(loaded, account.market_settings.build(account.history()))
