@@ -31,6 +31,7 @@ from experiments.runs.training import (
     refuse_used_folder,
     train_agent,
     train_in,
+    validation_score,
 )
 from experiments.runs.trial_ledger import ROOT
 from experiments.sweeps.multirun import arguments_of, is_multirun
@@ -39,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 def train(config: DictConfig) -> float | None:
-    """Train as configured; the best validation Sharpe ratio, so that sweeps can optimise it."""
+    """Train as configured; the best policy's validation score, for Hydra's optimising sweepers."""
     folder, plain = Path(HydraConfig.get().runtime.output_dir), plain_config(config)
     if plain["resume"] is not None:
         folder = resolve_run(plain["resume"])
@@ -51,9 +52,9 @@ def train(config: DictConfig) -> float | None:
         job = prepare_job(plain, folder)
         if not job.resumed:
             write_composition(job.folder, config)
-        best = train_agent(job)
+        train_agent(job)
     log.info("next: python -m experiments.evaluate run=%s", shown_path(job.folder))
-    return best
+    return validation_score(job.folder)
 
 
 def _prepared(arguments: Sequence[str]) -> list[str]:

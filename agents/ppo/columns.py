@@ -58,6 +58,11 @@ class SeesColumns(BasePolicy):
             return weight.device
         return torch.get_default_device()
 
+    def set_training_mode(self, mode: bool) -> None:
+        """As SB3, which asks for it at every prediction: going through all modules takes long."""
+        if mode != self.training:
+            super().set_training_mode(mode)
+
 
 def columns_named(patterns: Sequence[str], features: Sequence[str]) -> tuple[int, ...]:
     """The columns of all features (by their names) that any of the patterns fits, rising.

@@ -185,12 +185,8 @@ def _changes(
     return changes
 
 
-def train_agent(job: TrainingJob) -> float | None:
-    """Train to the end, from the newest checkpoint where there is one.
-
-    Returns the best validation Sharpe ratio, or what is judged by in its place, turned so that more
-    is better; None where no validation gave a finite one.
-    """
+def train_agent(job: TrainingJob) -> None:
+    """Train to the end, from the newest checkpoint where there is one."""
     folder, top, setup = job.folder, job.settings.top, job.setup
     checkpoints, data = folder / "checkpoints", setup.describe_data()
     model = build_model(setup, job.settings)
@@ -243,8 +239,6 @@ def train_agent(job: TrainingJob) -> float | None:
             raise
         _finish(job, model, validation, checkpointing)
         record.progress(model.num_timesteps)
-    best = validation.best_value
-    return None if best is None else setup.criterion.merit(best)
 
 
 def _pathwise_stage(job: TrainingJob, model: BaseAlgorithm) -> PathwiseStage | None:

@@ -40,7 +40,7 @@ FEW_YEARS = ("data.splits.train_end=2001-12-31", "data.splits.validation_end=200
 TRAINED = {
     "all_worlds": (
         *(*TINY_WORLDS, *TINY_PATHWISE, *FEW_YEARS),
-        *("agent.sessions=40", "env.episode.sessions=40"),
+        *("agent.sessions=40", "env.episode.sessions=40", "agent.learning_rate=0.1"),
     ),
     "allocation": TINY_ALLOCATION,
     "document": TINY,
@@ -60,11 +60,16 @@ RUN = "hydra.run.dir=outputs/tiny/day/run"
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_an_experiment_of_every_kind_trains(command, name, tmp_path):
+def test_an_experiment_of_every_kind_trains(command, name, tmp_path, monkeypatch):
+    """And gives Hydra's optimising sweepers what its policy was chosen by."""
+    given, job = [], train.train
+    monkeypatch.setattr(train, "train", lambda config: given.append(job(config)))
     code, _, err = command(train, f"+exp={name}", *TRAINED[name], SHORT)
     assert (code, err) == (0, "")
     (manifest,) = tmp_path.glob(f"outputs/{name}/*/*/manifest.json")
     assert json.loads(manifest.read_text())["status"] == "finished"
+    chosen = manifest.parent / "best" / "validation.json"
+    assert given == [json.loads(chosen.read_text())["score"] if chosen.is_file() else None]
 
 
 def test_every_experiment_composes_and_is_of_a_kind_that_trains():
@@ -194,7 +199,7 @@ def test_a_run_warns_when_yahoo_cannot_be_reached(command, tmp_path, monkeypatch
 
     monkeypatch.setattr(sources, "load_yahoo", unreachable)
     tiny = [text for text in TINY if not text.startswith("data")]
-    code, out, _ = command(train, "data=yahoo_or_sp500", *tiny, SHORT, *FEW_YEARS, RUN)
+    code, out, _ = command(train, "data=yahoo_or_sp500", *tiny, SHORT, RUN)
     assert code == 0
     assert "FALLBACK" in out
     run = tmp_path / "outputs/tiny/day/run"

@@ -12,10 +12,10 @@ from experiments.runs.config import config_hash
 from experiments.runs.record import load_run_config
 from experiments.runs.settings import run_settings
 from experiments.runs.training import TrainingJob, _inexact_because
-from tests.experiments.conftest import TINY, _call
+from tests.experiments.conftest import FINISHED, TINY, _call
 
 RUN = "outputs/tiny/day/run"
-SHORT = (*TINY, "experiment=tiny", "total_timesteps=256", f"hydra.run.dir={RUN}")
+SHORT = (*FINISHED, "total_timesteps=256", f"hydra.run.dir={RUN}")
 POLICIES = ("policy.safetensors", "best/policy.safetensors")
 
 
