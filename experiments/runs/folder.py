@@ -53,6 +53,8 @@ def resolve_run(run: str | Path, root: Path = Path("outputs")) -> Path:
     if not folder.is_dir():
         raise InputError(f"run {text!r} was not found", _suggest(root))
     if not (folder / MANIFEST).is_file():
+        if writer := writer_of(folder):
+            raise InputError(f"{text!r} has only just been begun by {writer}", "Wait some seconds")
         raise InputError(f"{text!r} is not a run folder: it has no {MANIFEST}", _suggest(root))
     return folder.resolve()
 

@@ -86,6 +86,8 @@ def test_a_run_folder_has_one_writer(tmp_path):
             run_lock(tmp_path).__enter__()
         assert _lock_in_another_process(tmp_path) == "refused"
         assert writer_of(tmp_path) == f"process {os.getpid()}"
+        with pytest.raises(InputError, match=f"has only just been begun by process {os.getpid()}"):
+            resolve_run(tmp_path)
     assert writer_of(tmp_path) == writer_of(tmp_path / "nothing") == ""
     assert _lock_in_another_process(tmp_path) == "locked"
     with run_lock(tmp_path):
