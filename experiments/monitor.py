@@ -66,7 +66,7 @@ class MonitorSettings:
 def monitor(config: DictConfig) -> None:
     """Do what the action says."""
     torch.set_num_threads(1)
-    request: MonitorSettings = build_settings(MonitorSettings, plain_config(config), "monitor")
+    request: MonitorSettings = build_settings(MonitorSettings, plain_config(config))
     folder = existing_account(request.account)
     if request.action == "serve":
         _serve(folder, request.port)

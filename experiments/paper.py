@@ -109,7 +109,7 @@ def trade(config: DictConfig) -> None:
     torch.set_num_threads(1)
     plain = plain_config(config)
     own = {name: value for name, value in plain.items() if name not in REPLACEABLE}
-    request: PaperSettings = build_settings(PaperSettings, own, "paper")
+    request: PaperSettings = build_settings(PaperSettings, own)
     folder, only_lists = account_folder(request.account), request.action == "contracts"
     if request.every is not None and request.feed == "replay":
         raise InputError("a replay has no sessions to wait for", "Leave out every=session")
@@ -152,7 +152,7 @@ def _is_open_so(folder: Path, request: PaperSettings, plain: dict[str, Any]) -> 
 
 def _open(folder: Path, request: PaperSettings, plain: dict[str, Any]) -> None:
     own = {"name": request.account} | {k: plain[k] for k in ("decide", "equity_usd", "broker")}
-    chosen: AccountSettings = build_settings(AccountSettings, own, "account")
+    chosen: AccountSettings = build_settings(AccountSettings, own)
     moment = _moment(request, chosen.decide)
     if moment is not None:
         data = plain["data"] or load_run_config(resolve_run(str(request.run)))["data"]

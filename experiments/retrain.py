@@ -51,11 +51,9 @@ def retrain(config: DictConfig) -> None:
     """Do what the action says, and show where the protocol stands."""
     torch.set_num_threads(1)
     plain, own = plain_config(config), RetrainRequest.__dataclass_fields__
-    request: RetrainRequest = build_settings(
-        RetrainRequest, {name: plain[name] for name in own}, "retrain"
-    )
+    request: RetrainRequest = build_settings(RetrainRequest, {name: plain[name] for name in own})
     options: RetrainSettings = build_settings(
-        RetrainSettings, {name: plain[name] for name in plain if name not in own}, "retrain"
+        RetrainSettings, {name: plain[name] for name in plain if name not in own}
     )
     folder = existing_account(request.account)
 
