@@ -36,7 +36,9 @@ class Alert(Protocol):
         """`order` is the one that it is about, if it is about one."""
 
 
-NOTHING = 1e-9  # units that are none
+# Units that are traded: what is left out must break no limit, and those are kept to 1e-10.
+_SMALLEST = 1e-12
+_SAME_UNITS = 1e-9  # what a position at the broker may differ by
 _SAME_USD = 1e-6  # what cash at the broker may differ by
 _ASKED_AGAIN = 5  # sessions after which executions are no longer asked for
 _TRIES = 3  # of an order about which the broker is silent
@@ -100,7 +102,7 @@ class OrderFlow:
         odd = [
             f"{name}: {theirs.get(name, 0.0):g} at the broker, {ours.get(name, 0.0):g} in the book"
             for name in sorted(ours.keys() | theirs.keys())
-            if abs(theirs.get(name, 0.0) - ours.get(name, 0.0)) > NOTHING
+            if abs(theirs.get(name, 0.0) - ours.get(name, 0.0)) > _SAME_UNITS
         ]
         gap = cash - float(ledger.cash[0])
         if abs(gap) > _SAME_USD and not adjusted(self._account, gap):
@@ -124,7 +126,7 @@ class OrderFlow:
         first = max((order.round for order in orders), default=0) + 1
         for round_ in range(first, 0 if self._at_open else _REPAIRS + 2):
             now = self._held(book)
-            if now is None or np.allclose(now, planned.quantity[0], rtol=0.0, atol=NOTHING):
+            if now is None or np.allclose(now, planned.quantity[0], rtol=0.0, atol=_SMALLEST):
                 return
             left = book.kernel.within_limits(now[None])[0]
             orders = self._orders(book, now, left, round_)
@@ -155,7 +157,7 @@ class OrderFlow:
                 order_id(self._account.name, session, names[i], round_),
                 *(session, i, names[i], float(change[i]), round_, backup),
             )
-            for i in np.flatnonzero(np.abs(change) > NOTHING).tolist()
+            for i in np.flatnonzero(np.abs(change) > _SMALLEST).tolist()
         ]
         orders.sort(key=lambda order: order.quantity * held[order.place] >= 0.0)
         return orders if root is None else in_parts(orders, held)
@@ -222,7 +224,7 @@ class OrderFlow:
             return
         done = sum(self._done.get(order.id, {}).values())
         status = self._broker.status(order.id)
-        if status is OrderStatus.FILLED and abs(done - order.quantity) > NOTHING:
+        if status is OrderStatus.FILLED and abs(done - order.quantity) > _SMALLEST:
             text = f"{order.symbol} is filled, its executions are not reported yet"
             self._alert("late", text, order.id)
             return

@@ -83,8 +83,12 @@ def test_a_broker_full_of_faults(play, tested, tmp_path, decide):
     drill(play, tested, tmp_path, 1, 6, decide)
 
 
+# Where orders of less than 1e-9 units were left out, those two broke a limit once in 60 sessions.
+DUST = (74, 139)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(int(os.environ.get("DRILLS", "20"))))
+@pytest.mark.parametrize("seed", sorted({*range(int(os.environ.get("DRILLS", "20"))), *DUST}))
 def test_many_brokers_full_of_faults(play, tested, tmp_path, seed):
     drill(play, tested, tmp_path, seed, 60)
 
