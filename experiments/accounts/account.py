@@ -317,6 +317,15 @@ def check_opening(chosen: AccountSettings, tested: TestedRun, first: int) -> Non
             f"features need {tested.setup.market.first_usable + 1} before it",
             "Choose another start=",
         )
+    env = tested.config["env"]
+    rolls = env["kind"] == "options" and env["chain"]["roll"] == "daily"
+    if chosen.broker.kind != "model" and (rolls or env["kind"] == "hedging"):
+        raise InputError(
+            "no broker trades contracts that are replaced by others every day"
+            if rolls
+            else "no broker trades the liabilities of env=hedging and what hedges them",
+            "Choose broker.kind=model",
+        )
     if chosen.decide == AFTER_CLOSE and not isinstance(history, MarketHistory):
         raise InputError(f"{history.name} has no opening prices to trade at", "Choose decide=close")
 

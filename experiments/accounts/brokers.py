@@ -65,7 +65,8 @@ def _bring_up_to_date(
         ratio * getattr(history, name, history.close)[0] for name in ("close", "open")
     )
     days = history.dates.astype(str).tolist()
-    behind = days.index(broker.settled) + 1 if broker.settled else newest
+    first = days.index(account.sessions[0].content["session"])
+    behind = days.index(broker.settled) + 1 if broker.settled else first
     quotes = partial(_quotes, kernel, root)
     for t in range(min(behind, newest), newest + 1):
         broker.open_session(

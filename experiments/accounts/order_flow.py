@@ -7,17 +7,18 @@ that goes on from there: it asks what became of an order before it sends it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Protocol
 
 import numpy as np
 
 from conf.types import FloatArray
 from envs.core.batch import StepRecord
-from experiments.accounts.account import DECISION, ENDED, EXECUTED, ORDER, Account, Book
+from experiments.accounts.account import ENDED, EXECUTED, ORDER, Account, Book
+from experiments.accounts.deliveries import SHARES
 from experiments.accounts.listed_broker import adjusted, in_parts, share_orders, take_deliveries
 from experiments.accounts.settings import AFTER_CLOSE
-from experiments.brokers.listed import by_symbol
+from experiments.brokers.listed import by_symbol, contract_of
 from experiments.brokers.orders import (
     Broker,
     BrokerSilent,
@@ -57,6 +58,7 @@ class OrderFlow:
         self._done: dict[str, dict[str, float]] = {}  # order -> execution -> units
         for event in self._store.of(EXECUTED):
             self._note_done(Execution(**event.content))
+        self._apart: dict[str, float] = {}  # symbol -> units at the broker that the book has not
         self.sent = 0
 
     def settle_earlier(self) -> list[str]:
@@ -89,9 +91,9 @@ class OrderFlow:
     def reconcile(self, book: Book) -> list[str]:
         """Compare what the broker holds with the book; reasons to hold back.
 
-        Not once the session is decided: what differs then are the session's own orders.
+        Not once the session has orders: what differs then are those.
         """
-        if any(event.content["session"] == book.day for event in self._store.of(DECISION)):
+        if self._recorded(book.day):
             return []
         root, ledger = self._account.root, book.kernel.ledger
         ours = by_symbol(symbols_at(book.market, book.session, root), ledger.quantity[0], root)
@@ -99,10 +101,14 @@ class OrderFlow:
             theirs, cash = dict(self._broker.positions()), self._broker.cash()
         except BrokerSilent:
             return [self._alert("silent", "no answer about positions")]
-        odd = [
-            f"{name}: {theirs.get(name, 0.0):g} at the broker, {ours.get(name, 0.0):g} in the book"
+        self._apart = {
+            name: theirs.get(name, 0.0)
             for name in sorted(ours.keys() | theirs.keys())
             if abs(theirs.get(name, 0.0) - ours.get(name, 0.0)) > _SAME_UNITS
+        }
+        odd = [
+            f"{name}: {units:g} at the broker, {ours.get(name, 0.0):g} in the book"
+            for name, units in self._apart.items()
         ]
         gap = cash - float(ledger.cash[0])
         if abs(gap) > _SAME_USD and not adjusted(self._account, gap):
@@ -160,7 +166,22 @@ class OrderFlow:
             for i in np.flatnonzero(np.abs(change) > _SMALLEST).tolist()
         ]
         orders.sort(key=lambda order: order.quantity * held[order.place] >= 0.0)
+        if self._apart:
+            orders = self._of_what_is_there(orders)
         return orders if root is None else in_parts(orders, held)
+
+    def _of_what_is_there(self, orders: Sequence[Order]) -> list[Order]:
+        """Of what the broker holds otherwise than the book no more is closed than it holds."""
+        left, kept = dict(self._apart), []
+        for order in orders:
+            symbol = order.symbol if self._account.root is None else contract_of(order.symbol)
+            units = order.quantity
+            if symbol in left:
+                units = float(np.clip(units, min(-left[symbol], 0.0), max(-left[symbol], 0.0)))
+                left[symbol] += units
+            if abs(units) > _SMALLEST:
+                kept.append(replace(order, quantity=units))
+        return kept
 
     def _held(self, book: Book) -> FloatArray | None:
         """Units (M,) of each instrument at the broker; None where it does not say."""
@@ -169,11 +190,20 @@ class OrderFlow:
         except BrokerSilent:
             self._alert("silent", "no answer about positions after the orders")
             return None
-        if self._account.root is not None:  # slots may share a contract: by what was done of each
-            done = self._account.days()[-1].quantity_done(book.kernel.ledger.quantity)
-            return np.asarray(done[0])
-        names = symbols_at(book.market, book.session)
-        return np.array([held.get(name, 0.0) for name in names])
+        root = self._account.root
+        names = symbols_at(book.market, book.session, root)
+        if root is None:
+            return np.array([held.get(name, 0.0) for name in names])
+        # Slots may share a contract: by what was done of each.
+        done = self._account.days()[-1].quantity_done(book.kernel.ledger.quantity)[0]
+        for order in self._recorded(book.day):
+            if order.place != SHARES and self._broker.status(order.id) is OrderStatus.FILLED:
+                done[order.place] += order.quantity - sum(self._done.get(order.id, {}).values())
+        known = by_symbol(names, done, root)
+        if all(abs(held.get(name, 0.0) - units) <= _SAME_UNITS for name, units in known.items()):
+            return np.asarray(done)
+        self._alert("limits", "not looked at: the broker holds more or less than it has reported")
+        return None
 
     def _send_all(self, orders: Sequence[Order]) -> None:
         new = [(ORDER, asdict(order)) for order in orders if order.id not in self._known]

@@ -22,6 +22,7 @@ from experiments.accounts.account import (
     ALERT,
     CLOSED,
     DECISION,
+    ORDER,
     Account,
     Book,
     as_done,
@@ -82,13 +83,14 @@ def run_session(
         return _alert(account, report, kind, text, order)
 
     if any(e.content["session"] == report.session for e in account.store.of(CLOSED)):
+        account.store.export_head(report.session)  # the process may have died before it did
         for doubt in found:
             if doubt.kind == "stale":  # that nothing is decided today is worth knowing
                 alert(*doubt)
         return report
     report.missed = _missed(account)
-    if report.missed:
-        alert("missed", f"no decision on {', '.join(report.missed)}")
+    for text in _not_done(account, report.missed):
+        alert("missed", text)
     reasons = halt_reasons(account.folder, account.store, report.session)
     reasons += held_back(account.store)
     reasons += [alert(*doubt) for doubt in found]
@@ -141,6 +143,17 @@ def _missed(account: Account) -> list[str]:
         day = event.content["session"]
         missed = [] if day in decided else [*missed, day]
     return [] if account.newest in decided else missed
+
+
+def _not_done(account: Account, missed: Sequence[str]) -> Iterator[str]:
+    """What should have been done on sessions that are over, a line each."""
+    if missed:
+        yield f"no decision on {', '.join(missed)}"
+    decided = [event.content["session"] for event in account.store.of(DECISION)]
+    acted = {event.content["session"] for event in account.store.of(CLOSED, ORDER)}
+    has_broker = account.settings.broker.kind != "model"
+    if has_broker and decided and decided[-1] not in (account.newest, *acted):
+        yield f"what was decided on {decided[-1]} was not sent"
 
 
 # --- deciding ------------------------------------------------------------------------------------

@@ -192,9 +192,9 @@ def _against_backtest(account: Account, market: BookMarket, compared: int) -> li
     """Where the account's book differs from the backtest of the same first sessions."""
     sessions = [event.content["session"] for event in account.sessions[:compared]]
     backtest = backtest_of(account, market)
-    held = [decoded(event.content["quantity"])[0] for event in account.store.of(CLOSED)]
+    held = {e.content["session"]: e.content["quantity"] for e in account.store.of(CLOSED)}
     return [
         f"{session}: the backtest holds another book"
-        for session, ours, theirs in zip(sessions, held, backtest.quantity[0], strict=False)
-        if not np.array_equal(ours, theirs)
+        for session, theirs in zip(sessions, backtest.quantity[0], strict=False)
+        if session in held and not np.array_equal(decoded(held[session])[0], theirs)
     ]

@@ -5,11 +5,13 @@ import os
 import signal
 import time
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
+from conf.errors import InputError
+from experiments.accounts import trading_day
 from experiments.accounts.account import (
     ALERT,
     CLOSED,
@@ -17,12 +19,17 @@ from experiments.accounts.account import (
     EXECUTED,
     ORDER,
     Account,
+    check_opening,
+    open_account,
 )
 from experiments.accounts.events import EventStore, open_store
 from experiments.accounts.halts import ask_to_halt
+from experiments.accounts.order_flow import OrderFlow
+from experiments.accounts.settings import AccountSettings
 from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify
 from experiments.brokers.orders import symbols_at
+from experiments.brokers.settings import BrokerSettings
 from experiments.brokers.simulated import SimulatedBroker
 from experiments.evaluation.open_run import open_run
 
@@ -142,6 +149,94 @@ def test_what_was_recorded_is_sent_whatever_is_learnt_in_between(
     assert set(told) - {order["id"] for order in recorded}
     assert recorded
     assert [order for order in sent if order["round"] == 0] == recorded
+
+
+def test_sessions_that_went_by_before_the_first_decision_earn_interest_at_the_broker_too(
+    tested, tmp_path
+):
+    history, broker = tested.setup.history, BrokerSettings(kind="simulated")
+    first = history.num_sessions - 60
+    with open_store(tmp_path) as store:
+        chosen = AccountSettings(name="mine", broker=broker)
+        run_session(
+            open_account(tmp_path, store, chosen, tested, first), history.sessions(0, first + 4)
+        )
+        assert [event.content["kind"] for event in store.of(ALERT)] == ["missed"]
+
+
+def test_a_decision_whose_orders_were_not_sent_is_said_the_day_after(
+    play, tested, tmp_path, monkeypatch
+):
+    history = tested.setup.history
+    stop = history.num_sessions - 58
+    play(tmp_path, tested, 1, broker={"kind": "simulated"})
+    with open_store(tmp_path) as store:
+        with monkeypatch.context() as patch:
+            patch.delattr(OrderFlow, "send")
+            with pytest.raises(AttributeError, match="send"):
+                run_session(Account(tmp_path, store), history.sessions(0, stop))
+        report = run_session(Account(tmp_path, store), history.sessions(0, stop + 1))
+        assert report.alerts == [f"what was decided on {history.dates[stop - 1]} was not sent"]
+        assert verify(Account(tmp_path, store)).differences == ()
+
+
+def test_without_a_broker_a_session_that_was_not_closed_is_passed_over_by_the_comparison(
+    play, tested, tmp_path, monkeypatch
+):
+    history = tested.setup.history
+    stop = history.num_sessions - 58
+    play(tmp_path, tested, 1)
+    with open_store(tmp_path) as store:
+        with monkeypatch.context() as patch:
+            patch.delattr(trading_day, "_close")
+            with pytest.raises(NameError, match="_close"):
+                run_session(Account(tmp_path, store), history.sessions(0, stop))
+        run_session(Account(tmp_path, store), history.sessions(0, stop + 1))
+        result = verify(Account(tmp_path, store))
+    assert (result.backtest_sessions, result.differences) == (2, ())
+
+
+@pytest.mark.parametrize(("decide", "contracts"), [("after_close", "model"), ("close", "XSP")])
+def test_what_is_reported_late_is_not_traded_twice(play, tested, tmp_path, decide, contracts):
+    """All that was ordered is filled; half of it is reported a session later."""
+    history = tested.setup.history
+    faults = {"late": 0.5, "seed": 1}
+    broker = {"kind": "simulated", "contracts": contracts, "faults": faults}
+    play(tmp_path, tested, 4, decide=decide, broker=broker, equity_usd=1e8)
+    with open_store(tmp_path) as store:
+        assert all(event.content["round"] == 0 for event in store.of(ORDER))
+    ask_to_halt(tmp_path, "a test", "flatten")
+    held = positions(tmp_path)
+    assert held
+    for stop in range(history.num_sessions - 55, history.num_sessions - 51):
+        with open_store(tmp_path) as store:
+            run_session(Account(tmp_path, store), history.sessions(0, stop))
+        now = positions(tmp_path)
+        assert all(0.0 <= units / held[name] <= 1.0 for name, units in now.items())
+    assert not now
+
+
+def positions(folder):
+    held = json.loads((folder / "broker.json").read_text())["positions"]
+    return {name: units for name, units in held.items() if abs(units) > 1e-9}
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ({"env": {"chain": {"roll": "daily"}}}, "replaced by others every day"),
+        ({"env": {"kind": "hedging"}}, "liabilities of env=hedging"),
+    ],
+)
+def test_what_no_broker_trades_is_refused(tested, override, words):
+    env = {**tested.config["env"], **override["env"]}
+    other = replace(tested, config={**tested.config, "env": env})
+    first = tested.setup.history.num_sessions - 60
+    with pytest.raises(InputError, match=words):
+        check_opening(
+            AccountSettings(name="mine", broker=BrokerSettings(kind="simulated")), other, first
+        )
+    check_opening(AccountSettings(name="mine"), other, first)
 
 
 def newest(history):
