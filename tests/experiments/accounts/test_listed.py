@@ -20,7 +20,8 @@ from experiments.accounts.settings import AccountSettings
 from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify
 from experiments.brokers.listed import RootName, list_today, read_symbol, root_of, with_contracts
-from experiments.brokers.orders import Order
+from experiments.brokers.orders import Delivery, Order
+from experiments.brokers.simulated import SimulatedBroker
 from tests.markets import options_of, random_walk
 
 RATIO = 0.0997  # of SPY, no round number
@@ -194,6 +195,35 @@ def test_a_process_that_dies_takes_a_delivery_once(tested, tmp_path, monkeypatch
         assert contents(folder, DELIVERED) == contents(folders[0], DELIVERED)
         assert contents(folder, CLOSED) == contents(folders[0], CLOSED)
         assert contents(folder, ADJUSTED) == []  # orders that were done make no gap
+
+
+def test_only_deliveries_of_the_sessions_that_it_knows_are_its_own(tested, tmp_path, monkeypatch):
+    """Those of before the opening never; one of the session after when it is there."""
+    begin(tmp_path, tested, contracts="SPY")
+    days = tested.setup.history.dates[-BEGUN - 1 : -BEGUN + 2].astype(str)
+    known = [
+        Delivery(day, day, f"SPY   {day[2:].replace('-', '')}C09000000", -1.0) for day in days[::2]
+    ]
+    monkeypatch.setattr(SimulatedBroker, "deliveries", lambda self: known)
+    for session, ids in ((0, []), (1, [days[2]])):
+        call(tmp_path, tested, session)
+        assert [content["id"] for content in contents(tmp_path, DELIVERED)] == ids
+
+
+def test_shares_that_the_broker_does_not_hold_are_missed(tested, tmp_path, monkeypatch):
+    begin(tmp_path, tested, contracts="SPY")
+    for session in (0, 1):
+        call(tmp_path, tested, session)
+    positions = SimulatedBroker.positions
+    monkeypatch.setattr(
+        SimulatedBroker,
+        "positions",
+        lambda self: {name: held for name, held in positions(self).items() if name != "SPY"},
+    )
+    alerts = call(tmp_path, tested, 2).alerts  # contracts in the money have ended
+    shares = sum(content["shares"] for content in contents(tmp_path, DELIVERED))
+    assert shares
+    assert f"SPY: {-shares:g} at the broker, 0 in the book" in alerts
 
 
 def test_without_a_broker_it_is_the_backtest_in_whole_lots(tested, tmp_path):
