@@ -35,8 +35,13 @@ REASONS = {REDUCE: "halted: nothing is opened", FLATTEN: "halted: everything is 
 
 
 def ask_to_halt(folder: Path, by: str, mode: str = REDUCE, why: str = "") -> None:
-    """Leave the file; what it asks for holds from the next decision on."""
-    if mode == REDUCE and (folder / HALT).is_dir():  # it halts as it is
+    """Leave the file; what it asks for holds from the next decision on.
+
+    A stricter one that waits for that, and a folder, halt as they are.
+    """
+    asked = _asked(folder / HALT)
+    flattens = asked is not None and asked["mode"] == FLATTEN
+    if mode == REDUCE and (flattens or (folder / HALT).is_dir()):
         return
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     write_json(folder / HALT, {"mode": mode, "by": by, "why": why, "at": now})

@@ -59,6 +59,7 @@ def test_flatten_closes_everything_and_is_stricter_than_reduce(going_on):
     ask_to_halt(folder, "command")
     decide()
     ask_to_halt(folder, "command", "flatten", "a test")
+    ask_to_halt(folder, "signal")  # asks for less, and takes nothing back
     held, reasons = decide()
     assert reasons == ["halted: everything is closed"]
     assert np.abs(held[-2]).max() > 0
