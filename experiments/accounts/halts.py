@@ -74,9 +74,9 @@ def halt_reasons(folder: Path, store: EventStore, session: str) -> list[str]:
     """Record a file that was not seen before; why nothing is opened, one reason or none."""
     asked, present = _asked(folder / HALT), halted(store)
     if asked is not None and (present is None or _stricter(asked, present)):
-        present = store.append(HALTED, {"session": session, **asked})
         text = f"{REASONS[asked['mode']]}, by {asked['by']}. {asked['why']}".rstrip()
-        store.append(ALERT, {"session": session, "kind": "halted", "text": text})
+        alert = {"session": session, "kind": "halted", "text": text}
+        present = store.append_together((HALTED, {"session": session, **asked}), (ALERT, alert))[0]
     return [] if present is None else [REASONS[present.content["mode"]]]
 
 
