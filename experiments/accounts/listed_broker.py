@@ -41,6 +41,7 @@ from experiments.brokers.orders import (
 )
 
 _NOTHING = 1e-9
+_SAME_USD = 1e-6  # what a gap of cash may differ by
 
 
 class ListedBroker:
@@ -237,8 +238,9 @@ def share_orders(account: Account) -> list[Order]:
 def adjusted(account: Account, gap_usd: float) -> bool:
     """Whether the session takes over the broker's cash: a gap is small enough, and recorded."""
     session = account.newest
-    if any(event.content["session"] == session for event in account.store.of(ADJUSTED)):
-        return True
+    for event in account.store.of(ADJUSTED):
+        if event.content["session"] == session:  # by a process that died
+            return abs(gap_usd - float(event.content["usd"])) <= _SAME_USD
     if abs(gap_usd) > account.settings.broker.adjust_usd:
         return False
     account.store.append(ADJUSTED, {"session": session, "usd": gap_usd})

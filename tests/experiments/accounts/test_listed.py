@@ -15,7 +15,7 @@ from experiments import paper
 from experiments.accounts.account import ALERT, CLOSED, Account, open_account
 from experiments.accounts.deliveries import ADJUSTED, DELIVERED
 from experiments.accounts.events import EventStore, decoded, open_store
-from experiments.accounts.listed_broker import in_parts, taken_from
+from experiments.accounts.listed_broker import adjusted, in_parts, taken_from
 from experiments.accounts.settings import AccountSettings
 from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify
@@ -224,6 +224,14 @@ def test_shares_that_the_broker_does_not_hold_are_missed(tested, tmp_path, monke
     shares = sum(content["shares"] for content in contents(tmp_path, DELIVERED))
     assert shares
     assert f"SPY: {-shares:g} at the broker, 0 in the book" in alerts
+
+
+def test_a_gap_that_grows_after_it_was_taken_over_is_held_against_the_limit(tested, tmp_path):
+    begin(tmp_path, tested, adjust_usd=10.0)
+    with open_store(tmp_path) as store:
+        taken = [adjusted(Account(tmp_path, store), gap) for gap in (11.0, 5.0, 5005.0, 5.0)]
+    assert taken == [False, True, False, True]
+    assert [content["usd"] for content in contents(tmp_path, ADJUSTED)] == [5.0]
 
 
 def test_without_a_broker_it_is_the_backtest_in_whole_lots(tested, tmp_path):
