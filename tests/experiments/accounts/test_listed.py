@@ -254,6 +254,9 @@ def test_the_command_says_what_a_slot_buys_and_refuses_nothing(command, finished
     assert "at $50,000 a full slot buys 0 SPX contracts (one is $" in err
     assert "broker.contracts=XSP" in err
     assert not (tmp_path / "outputs").exists()
+    code, _, err = command(paper, "account=a", *opening, "broker.contracts=FOO")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "Input should be 'model', 'SPX', 'XSP' or 'SPY'" in err
     code, out, _ = command(paper, "account=a", "action=contracts", *opening)
     assert code == 0
     assert all(text in out for text in ("SPXW", "slots that buy none", "XSP", "SPY"))
