@@ -325,6 +325,9 @@ def test_a_trigger_asks_for_it_a_backup_decides_meanwhile_and_a_person_can_end_i
     options = replace(SETTINGS, backup=str(finished_run), checks=old)
     living.decide(2)
     assert living.advance(options=options) == []
+    with pytest.raises(InputError, match="too few to train"):
+        living.advance("a test", replace(SETTINGS, validation_sessions=5000))
+    assert not (tmp_path / "outputs" / "mine-retrained").exists()
     living.decide(2)
     steps = advance(living.opened, "", options)
     assert next(steps).content["text"].startswith("training data: 3 sessions since the opening")
