@@ -359,7 +359,7 @@ def test_the_command(command, living, monkeypatch, tmp_path):
         (("account=mine", "action=approve", "by=Ada"), "has nothing to hand over yet"),
         (("account=mine", "reason=more"), "is being retrained already"),
         (("account=mine", "shares=[0.5,0.25]"), "shares is [0.5, 0.25]"),
-        (("account=mine", "shadow_drawdown=2"), "retrain.shadow_drawdown"),
+        (("account=mine", "shadow_drawdown=2"), "setting shadow_drawdown = 2 is"),
     ):
         code, _, err = command(retrain, *arguments)
         assert (code, err.count("\n")) == (2, 1), err
