@@ -137,6 +137,11 @@ def check_broker(chosen: AccountSettings, equity_usd: float | None = None) -> No
     equity_usd: with which the account is about to be opened; the broker has to hold just that.
     """
     broker = chosen.broker
+    if equity_usd is not None and broker.kind != "simulated" and broker.faults != Faults():
+        raise InputError(
+            "broker.faults are those of a simulated broker",
+            "Give broker.kind=simulated, or leave them out",
+        )
     if broker.kind == "alpaca":
         if equity_usd is not None and chosen.decide == AT_CLOSE:
             raise InputError(
