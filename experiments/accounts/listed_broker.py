@@ -84,7 +84,7 @@ class ListedBroker:
     def positions(self) -> Mapping[str, float]:
         """Units held of each symbol, and shares that the account does not know of."""
         shares = self._beside.shares
-        held = {self._root.name: -shares} if shares else {}
+        held: dict[str, float] = {self._root.name: -shares} if shares else {}
         for symbol, amount in self._broker.positions().items():
             contract = read_symbol(symbol)
             if contract is None:

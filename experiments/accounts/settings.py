@@ -28,7 +28,6 @@ OPENING = ("run", "policy", "start", "decide", "equity_usd", "broker", *REPLACEA
 _MOVING = ("data.end", "data.as_it_stands")
 _SEARCHED = dt.timedelta(days=15)  # longer than the exchange was ever closed but in 1914
 
-
 AccountName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 

@@ -247,8 +247,8 @@ def test_without_a_broker_it_is_the_backtest_in_whole_lots(tested, tmp_path):
 
 
 def test_the_command_says_what_a_slot_buys_and_refuses_nothing(command, finished_run, tmp_path):
-    opening = (f"run={finished_run}", "feed=replay", "broker.contracts=SPX")
-    opening += ("decide=after_close", "broker.kind=simulated")
+    opening = [f"run={finished_run}", "feed=replay", "broker.contracts=SPX"]
+    opening += ["decide=after_close", "broker.kind=simulated"]
     code, out, err = command(paper, "account=a", "equity_usd=5e4", *opening)
     assert (code, err.count("\n")) == (2, 1)
     assert "at $50,000 a full slot buys 0 SPX contracts (one is $" in err
