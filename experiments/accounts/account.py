@@ -35,7 +35,7 @@ from experiments.accounts.policies import (
     sha256,
 )
 from experiments.accounts.recorded import load_history, save_history, session_row, with_sessions
-from experiments.accounts.settings import AFTER_CLOSE, AccountSettings
+from experiments.accounts.settings import AFTER_CLOSE, AccountName, AccountSettings
 from experiments.brokers.orders import Execution, total_cost
 from experiments.evaluation.open_run import TestedRun
 from experiments.runs.folder import shown_path
@@ -287,8 +287,8 @@ def as_done(kernel: BookKernel, planned: StepRecord, day: Day) -> StepRecord:
 
 def account_folder(name: str) -> Path:
     """Where an account of that name lives; InputError where it is no name for a folder."""
-    named: AccountSettings = build_settings(AccountSettings, {"name": name}, "account")
-    return ACCOUNTS / named.name
+    build_settings(dict[str, AccountName], {"account": name})
+    return ACCOUNTS / name
 
 
 def existing_account(name: str, remedy: str = "Open it with experiments.paper") -> Path:

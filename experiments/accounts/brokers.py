@@ -17,7 +17,7 @@ from envs.option_portfolio.market import OptionMarket, OptionMarketSettings
 from envs.options.black_scholes import price
 from experiments.accounts.account import Account
 from experiments.accounts.listed_broker import ListedBroker
-from experiments.accounts.settings import AFTER_CLOSE, AccountSettings
+from experiments.accounts.settings import AFTER_CLOSE, AT_CLOSE, AccountSettings
 from experiments.brokers.listed import Root, contract_of
 from experiments.brokers.orders import Broker, BrokerPair, symbols_at
 from experiments.brokers.simulated import (
@@ -138,7 +138,17 @@ def check_broker(chosen: AccountSettings, equity_usd: float | None = None) -> No
     equity_usd: with which the account is about to be opened; the broker has to hold just that.
     """
     broker = chosen.broker
+    if equity_usd is not None and broker.kind != "simulated" and broker.faults != Faults():
+        raise InputError(
+            "broker.faults are those of a simulated broker",
+            "Give broker.kind=simulated, or leave them out",
+        )
     if broker.kind == "alpaca":
+        if equity_usd is not None and chosen.decide == AT_CLOSE:
+            raise InputError(
+                "decide=close sends orders when the exchange has closed, and Alpaca fills none",
+                "Give decide=before_close, or decide=after_close for the next open",
+            )
         open_alpaca(chosen).check(equity_usd, broker.adjust_usd)
     elif broker.live:
         raise InputError(

@@ -15,7 +15,6 @@ from envs.option_portfolio.market import OptionMarketSettings
 from experiments.accounts.brokers import open_alpaca
 from experiments.accounts.settings import AccountSettings
 from experiments.brokers.listed import Listing, RootName, list_today, root_of
-from experiments.brokers.settings import BrokerSettings
 from experiments.reporting.terminal import terminal_table
 
 
@@ -29,7 +28,7 @@ def listings(
 
     InputError where the account's book is none of options.
     """
-    options = replace(chosen, broker=BrokerSettings()).market(config)
+    options = replace(chosen, broker=replace(chosen.broker, contracts="model")).market(config)
     if not isinstance(options, OptionMarketSettings) or not isinstance(history, MarketHistory):
         raise InputError("only a book of options has listed contracts", "Choose a run of options")
     equity = options.env.initial_equity_usd if equity_usd is None else equity_usd

@@ -35,8 +35,13 @@ REASONS = {REDUCE: "halted: nothing is opened", FLATTEN: "halted: everything is 
 
 
 def ask_to_halt(folder: Path, by: str, mode: str = REDUCE, why: str = "") -> None:
-    """Leave the file; what it asks for holds from the next decision on."""
-    if mode == REDUCE and (folder / HALT).is_dir():  # it halts as it is
+    """Leave the file; what it asks for holds from the next decision on.
+
+    A stricter one that waits for that, and a folder, halt as they are.
+    """
+    asked = _asked(folder / HALT)
+    flattens = asked is not None and asked["mode"] == FLATTEN
+    if mode == REDUCE and (flattens or (folder / HALT).is_dir()):
         return
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     write_json(folder / HALT, {"mode": mode, "by": by, "why": why, "at": now})
@@ -69,9 +74,9 @@ def halt_reasons(folder: Path, store: EventStore, session: str) -> list[str]:
     """Record a file that was not seen before; why nothing is opened, one reason or none."""
     asked, present = _asked(folder / HALT), halted(store)
     if asked is not None and (present is None or _stricter(asked, present)):
-        present = store.append(HALTED, {"session": session, **asked})
         text = f"{REASONS[asked['mode']]}, by {asked['by']}. {asked['why']}".rstrip()
-        store.append(ALERT, {"session": session, "kind": "halted", "text": text})
+        alert = {"session": session, "kind": "halted", "text": text}
+        present = store.append_together((HALTED, {"session": session, **asked}), (ALERT, alert))[0]
     return [] if present is None else [REASONS[present.content["mode"]]]
 
 

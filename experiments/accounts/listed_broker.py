@@ -41,6 +41,7 @@ from experiments.brokers.orders import (
 )
 
 _NOTHING = 1e-9
+_SAME_USD = 1e-6  # what a gap of cash may differ by
 
 
 class ListedBroker:
@@ -82,11 +83,12 @@ class ListedBroker:
 
     def positions(self) -> Mapping[str, float]:
         """Units held of each symbol, and shares that the account does not know of."""
-        held = {}
+        shares = self._beside.shares
+        held: dict[str, float] = {self._root.name: -shares} if shares else {}
         for symbol, amount in self._broker.positions().items():
             contract = read_symbol(symbol)
             if contract is None:
-                held[symbol] = amount - (self._beside.shares if symbol == self._root.name else 0.0)
+                held[symbol] = held.get(symbol, 0.0) + amount
             elif not self._has_ended(contract):
                 held[symbol] = self._root.lot * amount
         return held
@@ -126,13 +128,26 @@ def paid_at_expiry(market: BookMarket, root: Root, contract: Contract, contracts
 
 
 def take_deliveries(account: Account, broker: Broker) -> list[str]:
-    """Record what became shares since the last call; one line for each that is new."""
+    """Record what became shares since the last call; one line for each that is new.
+
+    Not of days before the account was opened, and of those after its newest session later.
+    """
     root = account.root
     if root is None or not root.american:
         return []
     known = {event.content["id"] for event in account.store.of(DELIVERED)}
-    fresh = [each for each in broker.deliveries() if each.id not in known]
-    return [_record(account, root, each) for each in fresh]
+    first, newest = account.sessions[0].content["session"], account.newest
+    return [
+        _record(account, root, each)
+        for each in broker.deliveries()
+        if each.id not in known and first <= _day(each) <= newest
+    ]
+
+
+def _day(delivery: Delivery) -> str:
+    """On which it happened; brokers may date what ended later."""
+    contract = read_symbol(delivery.symbol)
+    return delivery.day if contract is None else min(delivery.day, str(contract.expiry))
 
 
 def _record(account: Account, root: Root, delivery: Delivery) -> str:
@@ -223,8 +238,9 @@ def share_orders(account: Account) -> list[Order]:
 def adjusted(account: Account, gap_usd: float) -> bool:
     """Whether the session takes over the broker's cash: a gap is small enough, and recorded."""
     session = account.newest
-    if any(event.content["session"] == session for event in account.store.of(ADJUSTED)):
-        return True
+    for event in account.store.of(ADJUSTED):
+        if event.content["session"] == session:  # by a process that died
+            return abs(gap_usd - float(event.content["usd"])) <= _SAME_USD
     if abs(gap_usd) > account.settings.broker.adjust_usd:
         return False
     account.store.append(ADJUSTED, {"session": session, "usd": gap_usd})

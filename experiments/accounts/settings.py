@@ -28,12 +28,14 @@ OPENING = ("run", "policy", "start", "decide", "equity_usd", "broker", *REPLACEA
 _MOVING = ("data.end", "data.as_it_stands")
 _SEARCHED = dt.timedelta(days=15)  # longer than the exchange was ever closed but in 1914
 
+AccountName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
 
 @settings
 class AccountSettings:
     """What an account is opened with and keeps."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    name: AccountName
     decide: Literal["close", "before_close", "after_close"] = AT_CLOSE
     equity_usd: EquityUsd | None = None  # to begin with; None: what the agent was trained with
     broker: BrokerSettings = Field(default_factory=BrokerSettings)

@@ -27,7 +27,7 @@ class BrokerSettings:
     """Where orders go: nowhere (`model`: the book trades as in a backtest), or to a broker."""
 
     kind: Literal["model", "simulated", "alpaca"] = "model"
-    contracts: Literal["model"] | RootName = "model"  # in any fraction, or whole listed ones
+    contracts: Literal["model", RootName] = "model"  # in any fraction, or whole listed ones
     spy_ratio: Annotated[float, Field(ge=0.05, le=0.2)] = 0.1  # SPY over the index
     adjust_usd: Annotated[float, Field(ge=0.0)] = 0.0  # a session; a larger gap opens nothing
     live: bool = False

@@ -142,7 +142,7 @@ def _trades(account: Account, decisions: Mapping[str, Event]) -> Iterator[dict[s
                 "reason": "; ".join([*_held_back(decision), *_rules(decision)]),
             }
             if day.executions is None:
-                names = symbols_at(market, int(record.row[0]))
+                names = symbols_at(market, int(record.row[0]), account.root)
                 lines = _by_the_model(kernel, record, held, names, decision.number)
             else:
                 lines = _by_the_broker(account, record, orders.get(day.session, []), ends)

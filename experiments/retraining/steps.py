@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -268,6 +269,8 @@ def request(account: Account, why: str, options: RetrainSettings) -> Content:
         _, compared_from = _config(account, folder, options, session)
     except InputError:
         shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # where earlier ones lie there
+            folder.parent.rmdir()
         raise
     return {
         **_step(REQUESTED, why),

@@ -20,6 +20,7 @@ WALK = "walk_forward.json"
 SWEEP = "sweep.json"
 ABLATION = "ablation.json"
 MULTIRUN = "multirun.yaml"  # written by Hydra into the folder of a multirun
+_NO_RUNS = (WALK, SWEEP, ABLATION, "events.sqlite")  # in folders of what is locked for long
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SHOWN_RUNS = 3
 
@@ -53,7 +54,8 @@ def resolve_run(run: str | Path, root: Path = Path("outputs")) -> Path:
     if not folder.is_dir():
         raise InputError(f"run {text!r} was not found", _suggest(root))
     if not (folder / MANIFEST).is_file():
-        if writer := writer_of(folder):
+        is_run = not any((folder / name).exists() for name in _NO_RUNS)
+        if is_run and (writer := writer_of(folder)):
             raise InputError(f"{text!r} has only just been begun by {writer}", "Wait some seconds")
         raise InputError(f"{text!r} is not a run folder: it has no {MANIFEST}", _suggest(root))
     return folder.resolve()

@@ -9,8 +9,17 @@ import pytest
 from conf.errors import InputError
 from experiments import paper
 from experiments.accounts.account import CLOSED, DECISION, Account
-from experiments.accounts.events import decoded, open_store
-from experiments.accounts.halts import HALT, HALTED, ask_to_halt, halt_on_signal, halted, resume
+from experiments.accounts.events import EventStore, decoded, open_store
+from experiments.accounts.halts import (
+    ALERT,
+    HALT,
+    HALTED,
+    ask_to_halt,
+    halt_on_signal,
+    halt_reasons,
+    halted,
+    resume,
+)
 from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify
 from experiments.evaluation.open_run import open_run
@@ -59,6 +68,7 @@ def test_flatten_closes_everything_and_is_stricter_than_reduce(going_on):
     ask_to_halt(folder, "command")
     decide()
     ask_to_halt(folder, "command", "flatten", "a test")
+    ask_to_halt(folder, "signal")  # asks for less, and takes nothing back
     held, reasons = decide()
     assert reasons == ["halted: everything is closed"]
     assert np.abs(held[-2]).max() > 0
@@ -66,6 +76,24 @@ def test_flatten_closes_everything_and_is_stricter_than_reduce(going_on):
     with open_store(folder) as store:
         assert [e.content["mode"] for e in store.of(HALTED)] == ["reduce", "flatten"]
         assert verify(Account(folder, store)).differences == ()
+
+
+def test_a_process_that_dies_loses_no_alert(tmp_path, monkeypatch):
+    """Killed after its first write: what halted the account and the alert are written at once."""
+    ask_to_halt(tmp_path, "command")
+    write = EventStore._write
+
+    def killed(store, rows):
+        write(store, rows)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(EventStore, "_write", killed)
+    with open_store(tmp_path) as store, pytest.raises(KeyboardInterrupt):
+        halt_reasons(tmp_path, store, "2026-01-05")
+    monkeypatch.undo()
+    with open_store(tmp_path) as store:
+        halt_reasons(tmp_path, store, "2026-01-05")
+        assert [event.kind for event in store.events] == [HALTED, ALERT]
 
 
 @pytest.mark.parametrize(

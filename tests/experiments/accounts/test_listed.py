@@ -15,12 +15,13 @@ from experiments import paper
 from experiments.accounts.account import ALERT, CLOSED, Account, open_account
 from experiments.accounts.deliveries import ADJUSTED, DELIVERED
 from experiments.accounts.events import EventStore, decoded, open_store
-from experiments.accounts.listed_broker import in_parts, taken_from
+from experiments.accounts.listed_broker import adjusted, in_parts, taken_from
 from experiments.accounts.settings import AccountSettings
 from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify
 from experiments.brokers.listed import RootName, list_today, read_symbol, root_of, with_contracts
-from experiments.brokers.orders import Order
+from experiments.brokers.orders import Delivery, Order
+from experiments.brokers.simulated import SimulatedBroker
 from tests.markets import options_of, random_walk
 
 RATIO = 0.0997  # of SPY, no round number
@@ -196,6 +197,43 @@ def test_a_process_that_dies_takes_a_delivery_once(tested, tmp_path, monkeypatch
         assert contents(folder, ADJUSTED) == []  # orders that were done make no gap
 
 
+def test_only_deliveries_of_the_sessions_that_it_knows_are_its_own(tested, tmp_path, monkeypatch):
+    """Those of before the opening never; one of the session after when it is there."""
+    begin(tmp_path, tested, contracts="SPY")
+    days = tested.setup.history.dates[-BEGUN - 1 : -BEGUN + 2].astype(str)
+    known = [
+        Delivery(day, day, f"SPY   {day[2:].replace('-', '')}C09000000", -1.0) for day in days[::2]
+    ]
+    monkeypatch.setattr(SimulatedBroker, "deliveries", lambda self: known)
+    for session, ids in ((0, []), (1, [days[2]])):
+        call(tmp_path, tested, session)
+        assert [content["id"] for content in contents(tmp_path, DELIVERED)] == ids
+
+
+def test_shares_that_the_broker_does_not_hold_are_missed(tested, tmp_path, monkeypatch):
+    begin(tmp_path, tested, contracts="SPY")
+    for session in (0, 1):
+        call(tmp_path, tested, session)
+    positions = SimulatedBroker.positions
+    monkeypatch.setattr(
+        SimulatedBroker,
+        "positions",
+        lambda self: {name: held for name, held in positions(self).items() if name != "SPY"},
+    )
+    alerts = call(tmp_path, tested, 2).alerts  # contracts in the money have ended
+    shares = sum(content["shares"] for content in contents(tmp_path, DELIVERED))
+    assert shares
+    assert f"SPY: {-shares:g} at the broker, 0 in the book" in alerts
+
+
+def test_a_gap_that_grows_after_it_was_taken_over_is_held_against_the_limit(tested, tmp_path):
+    begin(tmp_path, tested, adjust_usd=10.0)
+    with open_store(tmp_path) as store:
+        taken = [adjusted(Account(tmp_path, store), gap) for gap in (11.0, 5.0, 5005.0, 5.0)]
+    assert taken == [False, True, False, True]
+    assert [content["usd"] for content in contents(tmp_path, ADJUSTED)] == [5.0]
+
+
 def test_without_a_broker_it_is_the_backtest_in_whole_lots(tested, tmp_path):
     begin(tmp_path, tested, kind="model", contracts="XSP")
     for session in range(4):
@@ -209,12 +247,16 @@ def test_without_a_broker_it_is_the_backtest_in_whole_lots(tested, tmp_path):
 
 
 def test_the_command_says_what_a_slot_buys_and_refuses_nothing(command, finished_run, tmp_path):
-    opening = (f"run={finished_run}", "feed=replay", "broker.contracts=SPX")
+    opening = [f"run={finished_run}", "feed=replay", "broker.contracts=SPX"]
+    opening += ["decide=after_close", "broker.kind=simulated"]
     code, out, err = command(paper, "account=a", "equity_usd=5e4", *opening)
     assert (code, err.count("\n")) == (2, 1)
     assert "at $50,000 a full slot buys 0 SPX contracts (one is $" in err
     assert "broker.contracts=XSP" in err
     assert not (tmp_path / "outputs").exists()
+    code, _, err = command(paper, "account=a", *opening, "broker.contracts=FOO")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "Input should be 'model', 'SPX', 'XSP' or 'SPY'" in err
     code, out, _ = command(paper, "account=a", "action=contracts", *opening)
     assert code == 0
     assert all(text in out for text in ("SPXW", "slots that buy none", "XSP", "SPY"))

@@ -188,8 +188,9 @@ def test_the_command_opens_decides_and_verifies(command, finished_run, tested, t
         (("account=a",), "replay what there is: feed=replay"),
         (("account=a", "run=another"), "run is "),
         (("account=a", "broker.faults.late=0.5"), "broker.faults.late is 0.5, and account a was"),
-        (("account=../x", *opening), "account.name"),
+        (("account=../x", *opening), "setting account = '../x' is not valid"),
         (("account=c", *opening, "start=1970-01-01"), "Choose another start="),
+        (("account=c", *opening, "broker.faults.late=0.5"), "Give broker.kind=simulated, or leave"),
     ):
         code, _, err = command(paper, *arguments)
         assert (code, err.count("\n")) == (2, 1), err

@@ -165,11 +165,11 @@ def test_exercises_and_assignments_are_deliveries(broker, exchange):
 # --- an account ----------------------------------------------------------------------------------
 
 
-def settings_of(url, **broker):
+def settings_of(url, decide="before_close", **broker):
     alpaca = {"url": url, "patience_s": 0.0, "timeout_s": 0.5}
     about = {"kind": "alpaca", "contracts": "SPY", "adjust_usd": 500.0, "alpaca": alpaca}
     given: Any = {**about, **broker}
-    return AccountSettings(name="mine", equity_usd=1e6, broker=given)
+    return AccountSettings(name="mine", decide=decide, equity_usd=1e6, broker=given)
 
 
 def test_the_cash_and_positions_of_an_account_are_those_at_the_exchange(tested, tmp_path, keys):
@@ -224,6 +224,8 @@ def test_an_account_begins_with_what_alpaca_holds(exchange, keys):
         check_broker(settings_of(url), 100_400.0)
         with pytest.raises(InputError, match=r"\$100,000.00 and 0 positions.*equity_usd=100000.00"):
             check_broker(settings_of(url), 1e6)
+        with pytest.raises(InputError, match="Give decide=before_close, or decide=after_close"):
+            check_broker(settings_of(url, "close"), 100_400.0)
         exchange.positions["SPY"] = 1.0
         with pytest.raises(InputError, match="and 1 positions"):
             check_broker(settings_of(url), 100_400.0)
@@ -236,7 +238,7 @@ def test_keys_appear_nowhere(command, finished_run, tested, keys, tmp_path, capl
     day, exchange = tested.setup.history.dates[-55], Exchange(cash=1e6)
     with serving(exchange) as url:
         chosen = ["broker.kind=alpaca", "broker.contracts=XSP", f"broker.alpaca.url={url}"]
-        chosen += ["broker.adjust_usd=500"]
+        chosen += ["broker.adjust_usd=500", "decide=before_close"]
         opening = (f"run={finished_run}", "feed=replay", f"start={day}", "equity_usd=1e6", *chosen)
         said = command(paper, "account=a", "action=contracts", *opening)
         assert "Alpaca lists them all" in said[1].replace("\n", " ")

@@ -75,6 +75,16 @@ def test_who_approved_what_when_stands_in_a_table(audited):
     assert "halted" in set(read(audited, "alerts")["kind"])
 
 
+def test_what_the_model_trades_in_listed_contracts_has_their_names(play, tested, tmp_path):
+    play(tmp_path, tested, 1, equity_usd=1e6, broker={"contracts": "XSP"})
+    with open_store(tmp_path) as store:
+        account = Account(tmp_path, store)
+        write_audit(account, NOW)
+        orders = read_account(account).orders
+    assert orders
+    assert list(read(tmp_path, "trades")["symbol"]) == [order.symbol for order in orders]
+
+
 def test_every_column_has_its_unit(audited):
     described = read(audited, "columns")
     for name, own in described.groupby("file"):

@@ -159,7 +159,7 @@ def test_a_crash_while_sending_neither_loses_nor_floods(account):
 def test_mistakes_are_one_line(command, account):
     for arguments, message in (
         (("account=other",), "there is no account other"),
-        (("account=../x",), "account.name"),
+        (("account=../x",), "setting account = '../x' is not valid"),
         (("account=mine", "now=noon"), "now is 'noon'"),
         (("account=mine", "decided_by=late"), "decided_by"),
         (("account=mine", "action=stop"), "action"),

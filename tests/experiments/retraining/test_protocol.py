@@ -325,6 +325,9 @@ def test_a_trigger_asks_for_it_a_backup_decides_meanwhile_and_a_person_can_end_i
     options = replace(SETTINGS, backup=str(finished_run), checks=old)
     living.decide(2)
     assert living.advance(options=options) == []
+    with pytest.raises(InputError, match="too few to train"):
+        living.advance("a test", replace(SETTINGS, validation_sessions=5000))
+    assert not (tmp_path / "outputs" / "mine-retrained").exists()
     living.decide(2)
     steps = advance(living.opened, "", options)
     assert next(steps).content["text"].startswith("training data: 3 sessions since the opening")
@@ -356,7 +359,7 @@ def test_the_command(command, living, monkeypatch, tmp_path):
         (("account=mine", "action=approve", "by=Ada"), "has nothing to hand over yet"),
         (("account=mine", "reason=more"), "is being retrained already"),
         (("account=mine", "shares=[0.5,0.25]"), "shares is [0.5, 0.25]"),
-        (("account=mine", "shadow_drawdown=2"), "shadow_drawdown"),
+        (("account=mine", "shadow_drawdown=2"), "setting shadow_drawdown = 2 is"),
     ):
         code, _, err = command(retrain, *arguments)
         assert (code, err.count("\n")) == (2, 1), err

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from conf.errors import InputError
+from experiments.accounts.events import STORE
 from experiments.runs.folder import (
+    ABLATION,
+    SWEEP,
+    WALK,
     check_run_name,
     newest_runs,
     remove_if_untouched,
@@ -88,6 +92,11 @@ def test_a_run_folder_has_one_writer(tmp_path):
         assert writer_of(tmp_path) == f"process {os.getpid()}"
         with pytest.raises(InputError, match=f"has only just been begun by process {os.getpid()}"):
             resolve_run(tmp_path)
+        for record in (WALK, SWEEP, ABLATION, STORE):  # which are under way for hours
+            (tmp_path / record).touch()
+            with pytest.raises(InputError, match=r"not a run folder: it has no manifest\.json"):
+                resolve_run(tmp_path)
+            (tmp_path / record).unlink()
     assert writer_of(tmp_path) == writer_of(tmp_path / "nothing") == ""
     assert _lock_in_another_process(tmp_path) == "locked"
     with run_lock(tmp_path):
