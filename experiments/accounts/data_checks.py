@@ -69,6 +69,15 @@ def check_is_new(history: BookHistory, today: dt.date) -> None:
         )
 
 
+def check_opens_by(opening: dt.date, today: dt.date) -> None:
+    """InputError where the account would open after the newest session that may be decided."""
+    if opening > today:
+        raise InputError(
+            f"the account would open on {opening}, and {today} is the newest session to be decided",
+            "Choose an earlier start=, wait, or replay: feed=replay",
+        )
+
+
 def _missing(decided: DateArray, fresh: DateArray) -> list[str]:
     """Sessions of the exchange since the last one decided that the source lacks.
 

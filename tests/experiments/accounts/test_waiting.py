@@ -93,3 +93,19 @@ def test_a_source_that_lost_a_column_is_waited_for(
     with open_store(Path("outputs/accounts/a")) as store:
         assert [e.content["session"] for e in store.of(DECISION)] == [str(first), str(third)]
         assert [e.content["kind"] for e in store.of(ALERT)] == ["missed"]
+
+
+def test_an_account_opens_on_no_session_that_is_still_to_come(
+    command, finished_run, tested, market, monkeypatch, tmp_path
+):
+    """Not at noon of a day of which the file has a row already, and not later."""
+    before, day, later = tested.setup.history.dates[-60:-57]
+    market(later)
+    noon = dt.datetime.fromisoformat(f"{day}T16:00+00:00")
+    monkeypatch.setattr(paper, "_now", lambda: noon)
+    for start in (day, later):
+        opening = (f"run={finished_run}", "data=csv", "data.path=prices.csv", f"start={start}")
+        code, _, err = command(paper, "account=a", *opening)
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"would open on {start}, and {before} is the newest session to be decided" in err
+    assert not (tmp_path / "outputs/accounts/a").exists()
