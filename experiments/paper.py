@@ -158,7 +158,7 @@ def _open(folder: Path, request: PaperSettings, plain: dict[str, Any]) -> None:
         data = plain["data"] or load_run_config(resolve_run(str(request.run)))["data"]
         plain = {**plain, "data": as_of(data, moment)}
     tested = open_run(str(request.run), request.policy, plain)
-    dates, final = tested.setup.history.dates, moment is None or moment.final
+    dates, final = tested.setup.history.dates, True
     if request.start is not None:
         first = int(np.searchsorted(dates, np.datetime64(request.start)))
     elif moment is None:
@@ -168,7 +168,9 @@ def _open(folder: Path, request: PaperSettings, plain: dict[str, Any]) -> None:
         check_is_new(tested.setup.history, moment.session)
     check_opening(chosen, tested, first)
     if moment is not None:
-        check_opens_by(dates[first].item(), moment.session)
+        opening = dates[first].item()
+        check_opens_by(opening, moment.session)
+        final = moment.final or opening < moment.session
     if request.action == "contracts" or chosen.broker.root is not None:
         found = listings(chosen, tested.config, tested.setup.history.sessions(0, first + 1))
         _print(contract_lines(chosen, found))

@@ -66,14 +66,15 @@ def run_session(
 
     Sessions that were missed are recorded as such: what was held was kept, what expired was paid
     out, and the policy's memory sees them. Does nothing for a session that is closed already.
-    today: the exchange's newest session, where it is known; `final` is False where the newest of
-    `fresh` has not ended yet. Unavailable, and nothing recorded, where `fresh` lacks a column.
+    today: the exchange's newest session, where it is known, or else the newest of `fresh`; `final`
+    is False where it has not ended yet. Unavailable, and nothing recorded, where `fresh` lacks a column.
     """
     recorded = account.history()
     found = doubts(recorded, fresh, account.provisional, _last_decided(account), today)
     new = np.flatnonzero(fresh.dates > recorded.dates[-1])
+    newest = fresh.dates[-1].item() if today is None else today
     for session in new.tolist():
-        ended = final or session < fresh.num_sessions - 1
+        ended = final or fresh.dates[session].item() < newest
         record_session(account.store, fresh, session, ended)
     sessions = [event.content["session"] for event in account.sessions]
     report = DayReport(session=sessions[-1])

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from experiments import paper
-from experiments.accounts.account import ALERT, DECISION
+from experiments.accounts.account import ALERT, DECISION, SESSION
 from experiments.accounts.events import open_store
 
 MINUTE = dt.timedelta(minutes=1)
@@ -109,3 +109,19 @@ def test_an_account_opens_on_no_session_that_is_still_to_come(
         assert (code, err.count("\n")) == (2, 1)
         assert f"would open on {start}, and {before} is the newest session to be decided" in err
     assert not (tmp_path / "outputs/accounts/a").exists()
+
+
+def test_only_the_session_that_goes_on_is_recorded_as_provisional(
+    command, finished_run, tested, market, monkeypatch
+):
+    """Neither an older one that the account opens on, nor the newest of a source that is late."""
+    days = [str(day) for day in tested.setup.history.dates[-60:-56]]
+    opening = (f"run={finished_run}", "data=csv", "data.path=prices.csv", f"start={days[0]}")
+    for newest, now in ((days[1], days[1]), (days[2], days[3])):
+        market(newest)
+        clock = dt.datetime.fromisoformat(f"{now}T19:50+00:00")
+        monkeypatch.setattr(paper, "_now", lambda clock=clock: clock)
+        assert command(paper, "account=a", *opening, "decide=before_close")[0] == 0
+    with open_store(Path("outputs/accounts/a")) as store:
+        final = [event.content["final"] for event in store.of(SESSION)]
+    assert final == [True, False, True]
