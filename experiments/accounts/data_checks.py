@@ -16,7 +16,7 @@ from experiments.accounts.recorded import changed_columns
 
 LARGEST_MOVE = 0.25  # of a price from one session to the next, that a person need not look at
 _OLD = dt.timedelta(days=7)  # data that end so long ago are no newest ones
-_COMPARED = 60  # sessions that have to be the exchange's, for gaps to be looked for
+_COMPARED = 60  # sessions that have to be the exchange's, and most of them, for gaps to be found
 
 
 class Doubt(NamedTuple):
@@ -79,15 +79,17 @@ def check_opens_by(opening: dt.date, today: dt.date) -> None:
 
 
 def _missing(decided: DateArray, fresh: DateArray) -> list[str]:
-    """Sessions of the exchange since the last one decided that the source lacks.
+    """Sessions of the exchange after the last one decided that the source lacks.
 
-    Nothing where the sessions up to there are not the exchange's either, as with coins.
+    Nothing where the sessions up to there are not the exchange's either, as with coins, or are less
+    than half of them, as by the week.
     """
     known = decided[-_COMPARED:]
-    if not np.array_equal(known, exchange_sessions(known[0].item(), known[-1].item())):
+    calendar = exchange_sessions(known[0].item(), max(fresh[-1], known[-1]).item())
+    up_to = int(np.searchsorted(calendar, known[-1], "right"))
+    if np.setdiff1d(known, calendar).size or 2 * known.size < up_to:
         return []
-    since = exchange_sessions(known[-1].item(), max(fresh[-1], known[-1]).item())
-    return [str(day) for day in np.setdiff1d(since, fresh)]
+    return [str(day) for day in np.setdiff1d(calendar[up_to:], fresh)]
 
 
 def _few(texts: list[str]) -> str:

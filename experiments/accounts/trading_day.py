@@ -67,7 +67,8 @@ def run_session(
     Sessions that were missed are recorded as such: what was held was kept, what expired was paid
     out, and the policy's memory sees them. Does nothing for a session that is closed already.
     today: the exchange's newest session, where it is known, or else the newest of `fresh`; `final`
-    is False where it has not ended yet. Unavailable, and nothing recorded, where `fresh` lacks a column.
+    is False where it has not ended yet. Unavailable where `fresh` lacks a column; nothing is
+    recorded then.
     """
     recorded = account.history()
     found = doubts(recorded, fresh, account.provisional, _last_decided(account), today)
