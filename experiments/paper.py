@@ -46,7 +46,7 @@ from experiments.accounts.account import (
 )
 from experiments.accounts.brokers import check_broker
 from experiments.accounts.contract_tables import contract_lines, listings
-from experiments.accounts.data_checks import check_is_new
+from experiments.accounts.data_checks import check_is_new, check_opens_by
 from experiments.accounts.difference import difference
 from experiments.accounts.events import STORE, open_store
 from experiments.accounts.halts import halt_on_signal
@@ -158,7 +158,7 @@ def _open(folder: Path, request: PaperSettings, plain: dict[str, Any]) -> None:
         data = plain["data"] or load_run_config(resolve_run(str(request.run)))["data"]
         plain = {**plain, "data": as_of(data, moment)}
     tested = open_run(str(request.run), request.policy, plain)
-    dates, final = tested.setup.history.dates, moment is None or moment.final
+    dates, final = tested.setup.history.dates, True
     if request.start is not None:
         first = int(np.searchsorted(dates, np.datetime64(request.start)))
     elif moment is None:
@@ -167,6 +167,10 @@ def _open(folder: Path, request: PaperSettings, plain: dict[str, Any]) -> None:
         first = int(np.searchsorted(dates, np.datetime64(moment.session), "right")) - 1
         check_is_new(tested.setup.history, moment.session)
     check_opening(chosen, tested, first)
+    if moment is not None:
+        opening = dates[first].item()
+        check_opens_by(opening, moment.session)
+        final = moment.final or opening < moment.session
     if request.action == "contracts" or chosen.broker.root is not None:
         found = listings(chosen, tested.config, tested.setup.history.sessions(0, first + 1))
         _print(contract_lines(chosen, found))

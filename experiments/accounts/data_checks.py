@@ -14,9 +14,10 @@ from envs.core.market import BookHistory
 from envs.market.exchange_calendar import exchange_sessions
 from experiments.accounts.recorded import changed_columns
 
+REVISED = "revised"  # a kind of event: values that held a session back, which they do once
 LARGEST_MOVE = 0.25  # of a price from one session to the next, that a person need not look at
 _OLD = dt.timedelta(days=7)  # data that end so long ago are no newest ones
-_COMPARED = 60  # sessions that have to be the exchange's, for gaps to be looked for
+_COMPARED = 60  # sessions that have to be the exchange's, and most of them, for gaps to be found
 
 
 class Doubt(NamedTuple):
@@ -24,6 +25,7 @@ class Doubt(NamedTuple):
 
     kind: str
     text: str
+    values: tuple[str, ...] = ()  # of which the source now says otherwise
 
 
 def doubts(
@@ -32,11 +34,13 @@ def doubts(
     provisional: Set[str],
     since: str,
     today: dt.date | None,
+    known: Set[str] = frozenset(),
 ) -> list[Doubt]:
     """What speaks against deciding on `fresh`, of which `recorded` was seen before.
 
     provisional: recorded sessions that had not ended when they were seen: the source may say
     otherwise now. today: the exchange's newest session; None where it is not known, as in a replay.
+    known: values of which an earlier session found that the source says otherwise.
     """
     found = []
     changed = [
@@ -44,8 +48,10 @@ def doubts(
     ]
     reach = (recorded.dates >= fresh.dates[0]) & (recorded.dates <= fresh.dates[-1])
     changed += [f"no {day}" for day in np.setdiff1d(recorded.dates[reach], fresh.dates)]
+    changed = [text for text in changed if text not in known]
     if changed:
-        found.append(Doubt("contradiction", f"the source now says otherwise: {_few(changed)}"))
+        text = f"the source now says otherwise: {_few(changed)}"
+        found.append(Doubt("contradiction", text, tuple(changed)))
     missing = _missing(recorded.dates[recorded.dates <= np.datetime64(since)], fresh.dates)
     if missing:
         found.append(Doubt("gap", f"the source has no {_few(missing)}"))
@@ -69,16 +75,27 @@ def check_is_new(history: BookHistory, today: dt.date) -> None:
         )
 
 
-def _missing(decided: DateArray, fresh: DateArray) -> list[str]:
-    """Sessions of the exchange since the last one decided that the source lacks.
+def check_opens_by(opening: dt.date, today: dt.date) -> None:
+    """InputError where the account would open after the newest session that may be decided."""
+    if opening > today:
+        raise InputError(
+            f"the account would open on {opening}, and {today} is the newest session to be decided",
+            "Choose an earlier start=, wait, or replay: feed=replay",
+        )
 
-    Nothing where the sessions up to there are not the exchange's either, as with coins.
+
+def _missing(decided: DateArray, fresh: DateArray) -> list[str]:
+    """Sessions of the exchange after the last one decided that the source lacks.
+
+    Nothing where the sessions up to there are not the exchange's either, as with coins, or are less
+    than half of them, as by the week.
     """
     known = decided[-_COMPARED:]
-    if not np.array_equal(known, exchange_sessions(known[0].item(), known[-1].item())):
+    calendar = exchange_sessions(known[0].item(), max(fresh[-1], known[-1]).item())
+    up_to = int(np.searchsorted(calendar, known[-1], "right"))
+    if np.setdiff1d(known, calendar).size or 2 * known.size < up_to:
         return []
-    since = exchange_sessions(known[-1].item(), max(fresh[-1], known[-1]).item())
-    return [str(day) for day in np.setdiff1d(since, fresh)]
+    return [str(day) for day in np.setdiff1d(calendar[up_to:], fresh)]
 
 
 def _few(texts: list[str]) -> str:

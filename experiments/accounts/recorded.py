@@ -16,7 +16,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from conf.errors import InputError
+from conf.errors import InputError, Unavailable
 from conf.files import write_atomically
 from envs.core.market import BookHistory
 from envs.market.history import MarketHistory
@@ -81,16 +81,19 @@ def changed_columns(history: BookHistory, other: BookHistory) -> list[str]:
     """Where `other` says something else of a session that both have: "close of 2020-03-16".
 
     Beyond a hundredth of a per cent. Volumes are left out: sources go on counting for days.
+    Unavailable where `other` lacks a column, or has it of more or fewer assets.
     """
     ours, theirs = history.dates, other.dates
     common, mine, others = np.intersect1d(ours, theirs, return_indices=True)
     found = []
     columns = _columns(other)
     for name, values in _columns(history).items():
+        if name not in columns or columns[name].shape[2:] != values.shape[2:]:
+            raise Unavailable(
+                f"{other.name} no longer has {name.removeprefix(_EXTRA)} as it was recorded",
+                "Put it back, or open another account",
+            )
         if name == "volume":
-            continue
-        if name not in columns:
-            found.append(name)
             continue
         a, b = _at(values, mine), _at(columns[name], others)
         axes = tuple(i for i in range(a.ndim) if i != _time_axis(values))

@@ -29,7 +29,7 @@ from experiments.accounts.account import (
     record_session,
 )
 from experiments.accounts.brokers import open_broker
-from experiments.accounts.data_checks import doubts
+from experiments.accounts.data_checks import REVISED, Doubt, doubts
 from experiments.accounts.events import decoded, encoded
 from experiments.accounts.halts import as_halted, halt_reasons
 from experiments.accounts.order_flow import Alert, OrderFlow
@@ -67,15 +67,11 @@ def run_session(
 
     Sessions that were missed are recorded as such: what was held was kept, what expired was paid
     out, and the policy's memory sees them. Does nothing for a session that is closed already.
-    today: the exchange's newest session, where it is known; `final` is False where the newest of
-    `fresh` has not ended yet.
+    today: the exchange's newest session, where it is known, or else the newest of `fresh`; `final`
+    is False where it has not ended yet. Unavailable where `fresh` lacks a column; nothing is
+    recorded then.
     """
-    recorded = account.history()
-    found = doubts(recorded, fresh, account.provisional, _last_decided(account), today)
-    new = np.flatnonzero(fresh.dates > recorded.dates[-1])
-    for session in new.tolist():
-        ended = final or session < fresh.num_sessions - 1
-        record_session(account.store, fresh, session, ended)
+    found = _record_new(account, fresh, today, final)
     sessions = [event.content["session"] for event in account.sessions]
     report = DayReport(session=sessions[-1])
 
@@ -86,14 +82,14 @@ def run_session(
         account.store.export_head(report.session)  # the process may have died before it did
         for doubt in found:
             if doubt.kind == "stale":  # that nothing is decided today is worth knowing
-                alert(*doubt)
+                alert(doubt.kind, doubt.text)
         return report
     report.missed = _missed(account)
     for text in _not_done(account, report.missed):
         alert("missed", text)
     reasons = halt_reasons(account.folder, account.store, report.session)
     reasons += held_back(account.store)
-    reasons += [alert(*doubt) for doubt in found]
+    reasons += [alert(doubt.kind, doubt.text) for doubt in found]
     broker = open_broker(account)
     flow = None if broker is None else OrderFlow(account, broker, alert)
     with account.store.together():
@@ -105,6 +101,9 @@ def run_session(
             reasons += flow.reconcile(book)
         _go_back(account, book, alert)
         planned = _decided(account, book, reasons)
+        revised = [value for doubt in found for value in doubt.values]
+        if revised:  # in one write with the decision that they held back
+            account.store.append(REVISED, {"session": report.session, "values": revised})
     if flow is not None:
         flow.send(book, planned)
         report.traded = f"{flow.sent} orders"
@@ -127,6 +126,21 @@ def replayed(account: Account, source: BookHistory, until: dt.date | None) -> It
         last = int(np.searchsorted(source.dates, np.datetime64(until), "right")) - 1
     for stop in range(session, min(last, source.num_sessions - 1) + 1):
         yield source.sessions(0, stop + 1)
+
+
+def _record_new(
+    account: Account, fresh: BookHistory, today: dt.date | None, final: bool
+) -> list[Doubt]:
+    """Record the sessions of `fresh` that are new; what speaks against deciding on it."""
+    recorded = account.history()
+    known = {value for e in account.store.of(REVISED) for value in e.content["values"]}
+    found = doubts(recorded, fresh, account.provisional, _last_decided(account), today, known)
+    new = np.flatnonzero(fresh.dates > recorded.dates[-1])
+    newest = fresh.dates[-1].item() if today is None else today
+    for session in new.tolist():
+        ended = final or fresh.dates[session].item() < newest
+        record_session(account.store, fresh, session, ended)
+    return found
 
 
 def _last_decided(account: Account) -> str:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sqlite3
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ import pytest
 
 from conf.errors import InputError
 from experiments import paper, train
+from experiments.accounts import trading_day
 from experiments.accounts.account import (
     ALERT,
     CLOSED,
+    DECISION,
     SESSION,
     Account,
     open_account,
@@ -151,6 +154,31 @@ def test_a_source_that_says_otherwise_opens_nothing(play, tested, tmp_path):
         after = decoded(store.of(CLOSED)[-1].content["quantity"])
     assert any(f"rate of {history.dates[at - 1]}" in text for text in report.alerts)
     assert (np.abs(after) <= np.abs(before)).all()
+
+
+def test_a_value_that_was_revised_holds_one_session_back(play, tested, tmp_path):
+    """Until the source revises another one; also where the process died before it decided."""
+    play(tmp_path, tested, 2)
+    history, revised = tested.setup.history, []
+    at = history.num_sessions - 58
+    for session, value in ((at, 100), (at + 1, 100), (at + 2, 101)):
+        revised.append(value)
+        high = history.high.copy()
+        high[0, list(set(revised))] *= 1.001
+        fresh = replace(history, high=high).sessions(0, session + 1)
+        with open_store(tmp_path) as store, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(trading_day, "_decided", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                run_session(Account(tmp_path, store), fresh)
+        with open_store(tmp_path) as store:
+            run_session(Account(tmp_path, store), fresh)
+            assert verify(Account(tmp_path, store)).differences == ()
+    first, second = (
+        f"the source now says otherwise: high of {history.dates[i]}" for i in (100, 101)
+    )
+    why = [content["nothing_opened_because"] for content in contents(tmp_path, DECISION)]
+    assert why == [[], [], [first], [], [second]]
+    assert [content["text"] for content in contents(tmp_path, ALERT)] == [first, second]
 
 
 def test_a_history_is_recorded_bit_for_bit(tested, tmp_path):

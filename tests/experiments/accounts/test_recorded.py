@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from conf.errors import Unavailable
 from experiments.accounts.recorded import changed_columns, load_history, save_history
 from tests.panels import panel_of
 
@@ -15,3 +16,5 @@ def test_prices_come_back_in_whatever_order_they_lay(tmp_path, order):
     loaded = load_history(tmp_path / "history")
     assert loaded.fingerprint == history.fingerprint
     assert changed_columns(loaded, history) == []
+    with pytest.raises(Unavailable, match="no longer has close as it was recorded"):
+        changed_columns(loaded, panel_of(close[:, :, :2]))

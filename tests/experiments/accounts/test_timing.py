@@ -2,7 +2,6 @@
 
 import datetime as dt
 from dataclasses import fields, replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -132,20 +131,32 @@ def test_doubtful_data_open_nothing(play, tested, tmp_path, kind, change):
         assert verify(Account(tmp_path, store)).differences == ()
 
 
+def without(history, *days):
+    """The history less those sessions."""
+    kept = ~np.isin(history.dates, np.array(days))
+    columns = {f.name: getattr(history, f.name) for f in fields(history)}
+    arrays = {name: values for name, values in columns.items() if isinstance(values, np.ndarray)}
+    return replace(history, **{name: values[..., kept] for name, values in arrays.items()})
+
+
 def test_sessions_that_the_source_lacks_are_found():
     from envs.market.sources.index import Sp500Data, load_market
 
     history = load_market(Sp500Data(), embargo_days=0).history
-    recorded = history.sessions(0, 4000)
-    gone = np.delete(np.arange(4003), 4001)
-    columns = {f.name: getattr(history, f.name) for f in fields(history)}
-    arrays = {name: values for name, values in columns.items() if isinstance(values, np.ndarray)}
-    kept: dict[str, Any] = {name: values[..., gone] for name, values in arrays.items()}
-    fresh = replace(history, **kept)
-    since = str(recorded.dates[-1])
-    found = doubts(recorded, fresh, set(), since, None)
-    assert [doubt.text for doubt in found] == [f"the source has no {history.dates[4001]}"]
-    assert doubts(recorded, history.sessions(0, 4003), set(), since, None) == []
+    gone = history.dates[[4001, 4003]]
+    fresh = without(history, *gone)
+    first, second = fresh.sessions(0, 4002), fresh.sessions(0, 4003)
+
+    def found(recorded, fresh):
+        return [
+            doubt.text for doubt in doubts(recorded, fresh, set(), str(recorded.dates[-1]), None)
+        ]
+
+    assert found(history.sessions(0, 4001), first) == [f"the source has no {gone[0]}"]
+    assert found(first, second) == [f"the source has no {gone[1]}"]  # the one before is known
+    assert found(history.sessions(0, 4001), history.sessions(0, 4005)) == []
+    weekly = without(history, *np.delete(history.dates, np.s_[::5]))
+    assert found(weekly.sessions(0, 800), weekly.sessions(0, 801)) == []
 
 
 @pytest.mark.parametrize(

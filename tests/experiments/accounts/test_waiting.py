@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from experiments import paper
-from experiments.accounts.account import ALERT, DECISION
+from experiments.accounts.account import ALERT, DECISION, SESSION
 from experiments.accounts.events import open_store
 
 MINUTE = dt.timedelta(minutes=1)
@@ -16,16 +16,16 @@ MINUTE = dt.timedelta(minutes=1)
 
 @pytest.fixture
 def market(tested, tmp_path):
-    """Write the market up to a session where a file of the user's is; None: there is no file."""
+    """Write the market up to a day where a file of the user's is; None: there is no file."""
     history, file = tested.setup.history, tmp_path / "prices.csv"
     names = ("open", "high", "low", "close", "volume", "implied_vol")
     columns = {name: getattr(history, name)[0] for name in names}
     table = pd.DataFrame({"date": history.dates, **columns, "rate": history.rate})
 
-    def known_until(day):
+    def known_until(day, **more):
         file.unlink(missing_ok=True)
         if day is not None:
-            table[table["date"] <= np.datetime64(day)].to_csv(file, index=False)
+            table.assign(**more)[table["date"] <= np.datetime64(day)].to_csv(file, index=False)
 
     return known_until
 
@@ -72,3 +72,56 @@ def test_it_asks_again_the_same_evening_and_for_no_longer_than_until_the_next_de
         alerts = [(e.content["session"], e.content["kind"]) for e in store.of(ALERT)]
     assert decided == [(first, []), (second, [])]
     assert alerts == [(second, "unavailable"), (first, "stale"), (third, "unavailable")]
+
+
+def test_a_source_that_lost_a_column_is_waited_for(
+    command, finished_run, tested, market, monkeypatch
+):
+    first, second, third = tested.setup.history.dates[-60:-57]
+    codes, errors = [], []
+    for day, more in ((first, {"vix9d": 0.2}), (second, {}), (third, {"vix9d": 0.2})):
+        market(day, **more)
+        clock = dt.datetime.fromisoformat(f"{day}T22:00+00:00")
+        monkeypatch.setattr(paper, "_now", lambda clock=clock: clock)
+        opening = (f"run={finished_run}", "data=csv", "data.path=prices.csv")
+        code, _, err = command(paper, "account=a", *opening)
+        codes.append(code)
+        errors.append(err)
+    assert codes == [0, 2, 0]
+    assert errors[1].count("\n") == 1
+    assert "file prices.csv no longer has vix9d as it was recorded" in errors[1]
+    with open_store(Path("outputs/accounts/a")) as store:
+        assert [e.content["session"] for e in store.of(DECISION)] == [str(first), str(third)]
+        assert [e.content["kind"] for e in store.of(ALERT)] == ["missed"]
+
+
+def test_an_account_opens_on_no_session_that_is_still_to_come(
+    command, finished_run, tested, market, monkeypatch, tmp_path
+):
+    """Not at noon of a day of which the file has a row already, and not later."""
+    before, day, later = tested.setup.history.dates[-60:-57]
+    market(later)
+    noon = dt.datetime.fromisoformat(f"{day}T16:00+00:00")
+    monkeypatch.setattr(paper, "_now", lambda: noon)
+    for start in (day, later):
+        opening = (f"run={finished_run}", "data=csv", "data.path=prices.csv", f"start={start}")
+        code, _, err = command(paper, "account=a", *opening)
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"would open on {start}, and {before} is the newest session to be decided" in err
+    assert not (tmp_path / "outputs/accounts/a").exists()
+
+
+def test_only_the_session_that_goes_on_is_recorded_as_provisional(
+    command, finished_run, tested, market, monkeypatch
+):
+    """Neither an older one that the account opens on, nor the newest of a source that is late."""
+    days = [str(day) for day in tested.setup.history.dates[-60:-56]]
+    opening = (f"run={finished_run}", "data=csv", "data.path=prices.csv", f"start={days[0]}")
+    for newest, now in ((days[1], days[1]), (days[2], days[3])):
+        market(newest)
+        clock = dt.datetime.fromisoformat(f"{now}T19:50+00:00")
+        monkeypatch.setattr(paper, "_now", lambda clock=clock: clock)
+        assert command(paper, "account=a", *opening, "decide=before_close")[0] == 0
+    with open_store(Path("outputs/accounts/a")) as store:
+        final = [event.content["final"] for event in store.of(SESSION)]
+    assert final == [True, False, True]
