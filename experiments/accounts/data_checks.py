@@ -12,11 +12,15 @@ from conf.errors import InputError
 from conf.types import DateArray
 from envs.core.market import BookHistory
 from envs.market.exchange_calendar import exchange_sessions
+from envs.market.history import MarketHistory
 from experiments.accounts.recorded import changed_columns
 
 REVISED = "revised"  # a kind of event: values that held a session back, which they do once
 LARGEST_MOVE = 0.25  # of a price from one session to the next, that a person need not look at
 _OLD = dt.timedelta(days=7)  # data that end so long ago are no newest ones
+_REVISED_AT_ONCE = (
+    20  # values of an index; more are another series (a panel's prices pay dividends)
+)
 _COMPARED = 60  # sessions that have to be the exchange's, and most of them, for gaps to be found
 
 
@@ -25,7 +29,7 @@ class Doubt(NamedTuple):
 
     kind: str
     text: str
-    values: tuple[str, ...] = ()  # of which the source now says otherwise
+    values: tuple[str, ...] = ()  # that were revised, few enough to go on without them
 
 
 def doubts(
@@ -51,7 +55,8 @@ def doubts(
     changed = [text for text in changed if text not in known]
     if changed:
         text = f"the source now says otherwise: {_few(changed)}"
-        found.append(Doubt("contradiction", text, tuple(changed)))
+        restated = len(changed) <= _REVISED_AT_ONCE or not isinstance(fresh, MarketHistory)
+        found.append(Doubt("contradiction", text, tuple(changed) if restated else ()))
     missing = _missing(recorded.dates[recorded.dates <= np.datetime64(since)], fresh.dates)
     if missing:
         found.append(Doubt("gap", f"the source has no {_few(missing)}"))

@@ -181,6 +181,17 @@ def test_a_value_that_was_revised_holds_one_session_back(play, tested, tmp_path)
     assert [content["text"] for content in contents(tmp_path, ALERT)] == [first, second]
 
 
+def test_another_series_holds_back_as_long_as_it_stands(play, tested, tmp_path):
+    play(tmp_path, tested, 2)
+    history = tested.setup.history
+    other = replace(history, high=1.001 * history.high)
+    for stop in range(history.num_sessions - 57, history.num_sessions - 54):
+        with open_store(tmp_path) as store:
+            run_session(Account(tmp_path, store), other.sessions(0, stop))
+    why = [content["nothing_opened_because"] for content in contents(tmp_path, DECISION)]
+    assert [len(reasons) for reasons in why] == [0, 0, 1, 1, 1]
+
+
 def test_a_history_is_recorded_bit_for_bit(tested, tmp_path):
     history = tested.setup.history
     save_history(history.sessions(0, 400), tmp_path / "history")
