@@ -12,7 +12,6 @@ from conf.errors import InputError
 from conf.types import DateArray
 from envs.core.market import BookHistory
 from envs.market.exchange_calendar import exchange_sessions
-from envs.market.history import MarketHistory
 from experiments.accounts.recorded import changed_columns
 
 REVISED = "revised"  # a kind of event: values that held a session back, which they do once
@@ -55,8 +54,8 @@ def doubts(
     changed = [text for text in changed if text not in known]
     if changed:
         text = f"the source now says otherwise: {_few(changed)}"
-        restated = len(changed) <= _REVISED_AT_ONCE or not isinstance(fresh, MarketHistory)
-        found.append(Doubt("contradiction", text, tuple(changed) if restated else ()))
+        few = tuple(changed) if len(changed) <= _REVISED_AT_ONCE else ()
+        found.append(Doubt("contradiction", text, few))
     missing = _missing(recorded.dates[recorded.dates <= np.datetime64(since)], fresh.dates)
     if missing:
         found.append(Doubt("gap", f"the source has no {_few(missing)}"))

@@ -6,7 +6,7 @@ An account never reads its past from a source again: sources revise what they on
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,24 @@ def with_sessions(history: BookHistory, rows: Sequence[Mapping[str, Any]]) -> Bo
         columns[name] = np.concatenate([values, *added], axis=_time_axis(values))
     longer: BookHistory = replace(history, **_arguments(columns))
     return longer
+
+
+def at_recorded_level(
+    history: BookHistory, other: BookHistory, provisional: Set[str]
+) -> BookHistory:
+    """`other` with a panel's prices as they go on from `history`.
+
+    They are total returns, of which sources restate the whole past with each dividend. Each asset's
+    level is that of the newest day that both have and that had ended when it was recorded.
+    """
+    if not isinstance(history, PanelHistory) or not isinstance(other, PanelHistory):
+        return other
+    ended = np.isin(history.dates.astype(str), [*provisional], invert=True)
+    common, mine, others = np.intersect1d(history.dates[ended], other.dates, return_indices=True)
+    if history.assets != other.assets or not common.size:
+        return other
+    level = history.close[:, ended][:, mine[-1]] / other.close[:, others[-1]]
+    return replace(other, close=other.close * level[:, None])
 
 
 def changed_columns(history: BookHistory, other: BookHistory) -> list[str]:

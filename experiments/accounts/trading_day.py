@@ -42,6 +42,7 @@ from experiments.accounts.policies import (
     held_back,
     state_to_plain,
 )
+from experiments.accounts.recorded import at_recorded_level
 from risk.book import reduced
 
 log = logging.getLogger(__name__)
@@ -133,6 +134,7 @@ def _record_new(
 ) -> list[Doubt]:
     """Record the sessions of `fresh` that are new; what speaks against deciding on it."""
     recorded = account.history()
+    fresh = at_recorded_level(recorded, fresh, account.provisional)
     known = {value for e in account.store.of(REVISED) for value in e.content["values"]}
     found = doubts(recorded, fresh, account.provisional, _last_decided(account), today, known)
     new = np.flatnonzero(fresh.dates > recorded.dates[-1])

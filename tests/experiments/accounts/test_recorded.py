@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from conf.errors import Unavailable
-from experiments.accounts.recorded import changed_columns, load_history, save_history
+from experiments.accounts.recorded import (
+    at_recorded_level,
+    changed_columns,
+    load_history,
+    save_history,
+    session_row,
+)
 from tests.panels import panel_of
 
 
@@ -18,3 +24,27 @@ def test_prices_come_back_in_whatever_order_they_lay(tmp_path, order):
     assert changed_columns(loaded, history) == []
     with pytest.raises(Unavailable, match="no longer has close as it was recorded"):
         changed_columns(loaded, panel_of(close[:, :, :2]))
+
+
+def test_a_dividend_that_restates_the_past_of_a_panel_changes_no_return():
+    close = np.random.default_rng(0).uniform(90.0, 110.0, (1, 20, 3))
+    seen = panel_of(close).sessions(0, 15)
+    fresh = panel_of(close * [0.98, 1.0, 0.5])
+    assert changed_columns(seen, fresh)
+    day = str(seen.dates[-1])
+    spliced = at_recorded_level(seen, fresh, set())
+    assert changed_columns(seen, spliced) == []
+    np.testing.assert_allclose(session_row(spliced, 15)["close"], close[0, 15], rtol=1e-15)
+    assert (
+        at_recorded_level(seen, panel_of(close), set()).fingerprint == panel_of(close).fingerprint
+    )
+    # The newest day was seen before its close.
+    early = close.copy()
+    early[0, 14] *= 1.01
+    spliced = at_recorded_level(panel_of(early).sessions(0, 15), fresh, {day})
+    np.testing.assert_allclose(spliced.close, close, rtol=1e-15)
+    # Another day that differs is a contradiction still.
+    revised = close.copy()
+    revised[0, 7, 1] *= 1.01
+    again = at_recorded_level(seen, panel_of(revised), set())
+    assert changed_columns(seen, again) == [f"close of {seen.dates[7]}"]
