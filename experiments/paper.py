@@ -50,6 +50,7 @@ from experiments.accounts.data_checks import check_is_new, check_opens_by
 from experiments.accounts.difference import difference
 from experiments.accounts.events import STORE, open_store
 from experiments.accounts.halts import halt_on_signal
+from experiments.accounts.recorded import at_recorded_level
 from experiments.accounts.settings import (
     AT_CLOSE,
     AccountSettings,
@@ -295,7 +296,8 @@ def _show_difference(account: Account, _: PaperSettings) -> None:
     newest = dt.date.fromisoformat(account.newest)
     config = dict(account.opened["config"])
     config["data"] = as_of(config["data"], Moment(newest, final=True))
-    result = difference(account, market_settings(config).load().history)
+    source = market_settings(config).load().history
+    result = difference(account, at_recorded_level(account.history(), source, account.provisional))
     rows = [["backtest", f"{result.backtest_usd:,.2f}"]]
     rows += [[cause, f"{dollars:+,.2f}"] for cause, dollars in result.causes_usd.items()]
     rows += [["account", f"{result.account_usd:,.2f}"]]

@@ -58,6 +58,8 @@ class OrderFlow:
         self._done: dict[str, dict[str, float]] = {}  # order -> execution -> units
         for event in self._store.of(EXECUTED):
             self._note_done(Execution(**event.content))
+        root = account.root
+        self._smallest = _SMALLEST if root is None else 0.5 * root.lot  # listed ones are whole
         self._apart: dict[str, float] = {}  # symbol -> units at the broker that the book has not
         self.sent = 0
 
@@ -127,12 +129,13 @@ class OrderFlow:
         orders = self._recorded(book.day)
         if not orders:
             shares = share_orders(self._account)
+            shares = [order for order in shares if order.symbol not in self._apart]
             orders = [*shares, *self._orders(book, held, planned.quantity[0])]
         self._send_all(orders)
         first = max((order.round for order in orders), default=0) + 1
         for round_ in range(first, 0 if self._at_open else _REPAIRS + 2):
             now = self._held(book)
-            if now is None or np.allclose(now, planned.quantity[0], rtol=0.0, atol=_SMALLEST):
+            if now is None or np.allclose(now, planned.quantity[0], rtol=0.0, atol=self._smallest):
                 return
             left = book.kernel.within_limits(now[None])[0]
             orders = self._orders(book, now, left, round_)
@@ -163,7 +166,7 @@ class OrderFlow:
                 order_id(self._account.name, session, names[i], round_),
                 *(session, i, names[i], float(change[i]), round_, backup),
             )
-            for i in np.flatnonzero(np.abs(change) > _SMALLEST).tolist()
+            for i in np.flatnonzero(np.abs(change) > self._smallest).tolist()
         ]
         orders.sort(key=lambda order: order.quantity * held[order.place] >= 0.0)
         if self._apart:
@@ -179,28 +182,31 @@ class OrderFlow:
             if symbol in left:
                 units = float(np.clip(units, min(-left[symbol], 0.0), max(-left[symbol], 0.0)))
                 left[symbol] += units
-            if abs(units) > _SMALLEST:
+            if abs(units) > self._smallest:
                 kept.append(replace(order, quantity=units))
         return kept
 
     def _held(self, book: Book) -> FloatArray | None:
         """Units (M,) of each instrument at the broker; None where it does not say."""
+        root, is_done = self._account.root, OrderStatus.FILLED
+        orders = [] if root is None else self._recorded(book.day)
         try:
             held = self._broker.positions()
+            filled = [order for order in orders if self._broker.status(order.id) is is_done]
         except BrokerSilent:
             self._alert("silent", "no answer about positions after the orders")
             return None
-        root = self._account.root
         names = symbols_at(book.market, book.session, root)
         if root is None:
             return np.array([held.get(name, 0.0) for name in names])
         # Slots may share a contract: by what was done of each.
         done = self._account.days()[-1].quantity_done(book.kernel.ledger.quantity)[0]
-        for order in self._recorded(book.day):
-            if order.place != SHARES and self._broker.status(order.id) is OrderStatus.FILLED:
+        for order in filled:
+            if order.place != SHARES:
                 done[order.place] += order.quantity - sum(self._done.get(order.id, {}).values())
         known = by_symbol(names, done, root)
-        if all(abs(held.get(name, 0.0) - units) <= _SAME_UNITS for name, units in known.items()):
+        gaps = [held.get(name, 0.0) - known.get(name, 0.0) for name in map(contract_of, names)]
+        if np.allclose(gaps, 0.0, rtol=0.0, atol=_SAME_UNITS):
             return np.asarray(done)
         self._alert("limits", "not looked at: the broker holds more or less than it has reported")
         return None
@@ -254,7 +260,8 @@ class OrderFlow:
             return
         done = sum(self._done.get(order.id, {}).values())
         status = self._broker.status(order.id)
-        if status is OrderStatus.FILLED and abs(done - order.quantity) > _SMALLEST:
+        smallest = _SMALLEST if order.place == SHARES else self._smallest
+        if status is OrderStatus.FILLED and abs(done - order.quantity) > smallest:
             text = f"{order.symbol} is filled, its executions are not reported yet"
             self._alert("late", text, order.id)
             return

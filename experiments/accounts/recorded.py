@@ -82,8 +82,8 @@ def at_recorded_level(
 ) -> BookHistory:
     """`other` with a panel's prices as they go on from `history`.
 
-    They are total returns, of which sources restate the whole past with each dividend. Each asset's
-    level is that of the newest day that both have and that had ended when it was recorded.
+    They are total returns, of which sources restate the whole past with each dividend: each asset
+    by one factor, the median of the days that both have and that had ended when recorded.
     """
     if not isinstance(history, PanelHistory) or not isinstance(other, PanelHistory):
         return other
@@ -91,7 +91,7 @@ def at_recorded_level(
     common, mine, others = np.intersect1d(history.dates[ended], other.dates, return_indices=True)
     if history.assets != other.assets or not common.size:
         return other
-    level = history.close[:, ended][:, mine[-1]] / other.close[:, others[-1]]
+    level = np.median(history.close[:, ended][:, mine] / other.close[:, others], axis=1)
     return replace(other, close=other.close * level[:, None])
 
 
@@ -99,14 +99,19 @@ def changed_columns(history: BookHistory, other: BookHistory) -> list[str]:
     """Where `other` says something else of a session that both have: "close of 2020-03-16".
 
     Beyond a hundredth of a per cent. Volumes are left out: sources go on counting for days.
-    Unavailable where `other` lacks a column, or has it of more or fewer assets.
+    Unavailable where `other` lacks a column, or has other assets.
     """
+    if getattr(history, "assets", None) != getattr(other, "assets", None):
+        raise Unavailable(
+            f"{other.name} no longer has the assets that were recorded, in their order",
+            "Put them back, or open another account",
+        )
     ours, theirs = history.dates, other.dates
     common, mine, others = np.intersect1d(ours, theirs, return_indices=True)
     found = []
     columns = _columns(other)
     for name, values in _columns(history).items():
-        if name not in columns or columns[name].shape[2:] != values.shape[2:]:
+        if name not in columns:
             raise Unavailable(
                 f"{other.name} no longer has {name.removeprefix(_EXTRA)} as it was recorded",
                 "Put it back, or open another account",

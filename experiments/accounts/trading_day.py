@@ -101,10 +101,8 @@ def run_session(
         if flow is not None:
             reasons += flow.reconcile(book)
         _go_back(account, book, alert)
-        planned = _decided(account, book, reasons)
         revised = [value for doubt in found for value in doubt.values]
-        if revised:  # in one write with the decision that they held back
-            account.store.append(REVISED, {"session": report.session, "values": revised})
+        planned = _decided(account, book, reasons, revised)
     if flow is not None:
         flow.send(book, planned)
         report.traded = f"{flow.sent} orders"
@@ -169,7 +167,7 @@ def _not_done(account: Account, missed: Sequence[str]) -> Iterator[str]:
     acted = {event.content["session"] for event in account.store.of(CLOSED, ORDER)}
     has_broker = account.settings.broker.kind != "model"
     if has_broker and decided and decided[-1] not in (account.newest, *acted):
-        yield f"what was decided on {decided[-1]} was not sent"
+        yield f"on {decided[-1]} the process died before it sent what was decided"
 
 
 # --- deciding ------------------------------------------------------------------------------------
@@ -190,8 +188,13 @@ def _go_back(account: Account, book: Book, alert: Alert) -> None:
         appoint(account.store, book.day, Appointed({chosen.back_to: 1.0}), text)
 
 
-def _decided(account: Account, book: Book, reasons: Sequence[str]) -> StepRecord:
-    """What is to be traded: by the recorded decision, or by a new one that is recorded first."""
+def _decided(
+    account: Account, book: Book, reasons: Sequence[str], revised: Sequence[str]
+) -> StepRecord:
+    """What is to be traded: by the recorded decision, or by a new one that is recorded first.
+
+    revised: values that hold back this decision, and none that follows.
+    """
     session, kernel = book.day, book.kernel
     decisions = {e.content["session"]: e.content for e in account.store.of(DECISION)}
     if session in decisions:
@@ -220,6 +223,8 @@ def _decided(account: Account, book: Book, reasons: Sequence[str]) -> StepRecord
         "states": {name: state_to_plain(state) for name, state in states.items()},
     }
     account.store.append(DECISION, content)
+    if revised:
+        account.store.append(REVISED, {"session": session, "values": list(revised)})
     return planned
 
 

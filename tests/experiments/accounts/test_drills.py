@@ -176,7 +176,8 @@ def test_a_decision_whose_orders_were_not_sent_is_said_the_day_after(
             with pytest.raises(AttributeError, match="send"):
                 run_session(Account(tmp_path, store), history.sessions(0, stop))
         report = run_session(Account(tmp_path, store), history.sessions(0, stop + 1))
-        assert report.alerts == [f"what was decided on {history.dates[stop - 1]} was not sent"]
+        died = f"on {history.dates[stop - 1]} the process died before it sent what was decided"
+        assert report.alerts == [died]
         assert verify(Account(tmp_path, store)).differences == ()
 
 

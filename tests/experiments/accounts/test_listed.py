@@ -12,15 +12,18 @@ from envs.option_portfolio.market import OptionMarketSettings
 from envs.options.black_scholes import price
 from envs.options.surface import FlatSurface
 from experiments import paper
-from experiments.accounts.account import ALERT, CLOSED, Account, open_account
-from experiments.accounts.deliveries import ADJUSTED, DELIVERED
+from experiments.accounts import order_flow
+from experiments.accounts.account import ALERT, CLOSED, ENDED, ORDER, Account, open_account
+from experiments.accounts.deliveries import ADJUSTED, DELIVERED, SHARES
 from experiments.accounts.events import EventStore, decoded, open_store
-from experiments.accounts.listed_broker import adjusted, in_parts, taken_from
+from experiments.accounts.listed_broker import adjusted, in_parts, take_deliveries, taken_from
+from experiments.accounts.order_flow import OrderFlow
 from experiments.accounts.settings import AccountSettings
 from experiments.accounts.trading_day import run_session
 from experiments.accounts.verification import verify
 from experiments.brokers.listed import RootName, list_today, read_symbol, root_of, with_contracts
-from experiments.brokers.orders import Delivery, Order
+from experiments.brokers.orders import BrokerSilent, Delivery, Order
+from experiments.brokers.settings import BrokerSettings
 from experiments.brokers.simulated import SimulatedBroker
 from tests.markets import options_of, random_walk
 
@@ -261,3 +264,62 @@ def test_the_command_says_what_a_slot_buys_and_refuses_nothing(command, finished
     assert code == 0
     assert all(text in out for text in ("SPXW", "slots that buy none", "XSP", "SPY"))
     assert not (tmp_path / "outputs").exists()
+
+
+def test_whole_contracts_leave_no_order_for_the_rounding_of_their_units(tested, tmp_path):
+    given = BrokerSettings(kind="simulated", contracts="SPY", spy_ratio=RATIO)
+    chosen = AccountSettings(name="mine", equity_usd=3e7, broker=given)
+    with open_store(tmp_path) as store:
+        open_account(tmp_path, store, chosen, tested, tested.setup.history.num_sessions - BEGUN)
+    for session in range(8):
+        call(tmp_path, tested, session)
+    orders = contents(tmp_path, ORDER)
+    assert orders
+    assert all(abs(order["quantity"]) >= 1.0 for order in orders)
+    assert {content["order"] for content in contents(tmp_path, ENDED)} == {o["id"] for o in orders}
+    assert {content["kind"] for content in contents(tmp_path, ALERT)} <= {"delivery"}
+
+
+def test_where_no_report_tells_what_is_held_limits_are_said_not_to_be_looked_at(
+    play, tested, tmp_path
+):
+    """A position that the account does not know of: opened in part, cancelled, reported late."""
+    faults = {"late": 0.5, "partial": 0.6, "seed": 12}
+    broker = {"kind": "simulated", "contracts": "XSP", "faults": faults}
+    play(tmp_path, tested, 1, broker=broker, equity_usd=1e8)
+    texts = [
+        content["text"] for content in contents(tmp_path, ALERT) if content["kind"] == "limits"
+    ]
+    assert texts == ["not looked at: the broker holds more or less than it has reported"]
+
+
+def test_silence_after_the_orders_leaves_the_session_closed(play, tested, tmp_path, monkeypatch):
+    held = OrderFlow._held
+
+    def silent(*_):
+        raise BrokerSilent("no answer")
+
+    def asked(flow, book):
+        with monkeypatch.context() as patch:
+            patch.setattr(SimulatedBroker, "status", silent)
+            return held(flow, book)
+
+    monkeypatch.setattr(OrderFlow, "_held", asked)
+    play(tmp_path, tested, 1, broker={"kind": "simulated", "contracts": "XSP"}, equity_usd=1e6)
+    assert [content["kind"] for content in contents(tmp_path, ALERT)] == ["silent"]
+    assert len(contents(tmp_path, CLOSED)) == 1
+
+
+def test_shares_that_the_broker_has_not_are_not_sold(tested, tmp_path, monkeypatch):
+    def taken_away(account, broker):
+        texts = take_deliveries(account, broker)
+        del broker._broker._books["positions"]["SPY"]
+        return texts
+
+    begin(tmp_path, tested, contracts="SPY", faults={"assigned": 0.4, "seed": 1})
+    call(tmp_path, tested, 0)
+    monkeypatch.setattr(order_flow, "take_deliveries", taken_away)
+    report = call(tmp_path, tested, 1)
+    assert contents(tmp_path, DELIVERED)
+    assert any("SPY: " in text and ", 0 in the book" in text for text in report.alerts)
+    assert SHARES not in {order["place"] for order in contents(tmp_path, ORDER)}

@@ -181,6 +181,25 @@ def test_a_value_that_was_revised_holds_one_session_back(play, tested, tmp_path)
     assert [content["text"] for content in contents(tmp_path, ALERT)] == [first, second]
 
 
+def test_a_revision_that_is_seen_after_the_decision_holds_back_the_next_one(
+    play, tested, tmp_path, monkeypatch
+):
+    play(tmp_path, tested, 1)
+    history = tested.setup.history
+    high = history.high.copy()
+    high[0, 100] *= 1.001
+    stop, revised = history.num_sessions - 58, replace(history, high=high)
+    with monkeypatch.context() as patch, open_store(tmp_path) as store:
+        patch.setattr(trading_day, "_close", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_session(Account(tmp_path, store), history.sessions(0, stop))
+    for end in (stop, stop + 1, stop + 2):
+        with open_store(tmp_path) as store:
+            run_session(Account(tmp_path, store), revised.sessions(0, end))
+    why = [content["nothing_opened_because"] for content in contents(tmp_path, DECISION)]
+    assert [len(reasons) for reasons in why] == [0, 0, 1, 0]
+
+
 def test_another_series_holds_back_as_long_as_it_stands(play, tested, tmp_path):
     play(tmp_path, tested, 2)
     history = tested.setup.history

@@ -1,5 +1,7 @@
 """What an account recorded of its market comes back as it was, however it lay in memory."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -22,8 +24,11 @@ def test_prices_come_back_in_whatever_order_they_lay(tmp_path, order):
     loaded = load_history(tmp_path / "history")
     assert loaded.fingerprint == history.fingerprint
     assert changed_columns(loaded, history) == []
-    with pytest.raises(Unavailable, match="no longer has close as it was recorded"):
-        changed_columns(loaded, panel_of(close[:, :, :2]))
+    for others in ([0, 1], [2, 1, 0]):
+        other = panel_of(close[:, :, others])
+        names = tuple(history.assets[i] for i in others)
+        with pytest.raises(Unavailable, match="no longer has the assets that were recorded"):
+            changed_columns(loaded, replace(other, assets=names))
 
 
 def test_a_dividend_that_restates_the_past_of_a_panel_changes_no_return():
@@ -43,8 +48,9 @@ def test_a_dividend_that_restates_the_past_of_a_panel_changes_no_return():
     early[0, 14] *= 1.01
     spliced = at_recorded_level(panel_of(early).sessions(0, 15), fresh, {day})
     np.testing.assert_allclose(spliced.close, close, rtol=1e-15)
-    # Another day that differs is a contradiction still.
-    revised = close.copy()
-    revised[0, 7, 1] *= 1.01
-    again = at_recorded_level(seen, panel_of(revised), set())
-    assert changed_columns(seen, again) == [f"close of {seen.dates[7]}"]
+    # A day that differs is a contradiction still, the newest one too.
+    for day_revised in (7, 14):
+        revised = close.copy()
+        revised[0, day_revised, 1] *= 1.01
+        again = at_recorded_level(seen, panel_of(revised), set())
+        assert changed_columns(seen, again) == [f"close of {seen.dates[day_revised]}"]
