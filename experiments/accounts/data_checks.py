@@ -17,9 +17,7 @@ from experiments.accounts.recorded import changed_columns
 REVISED = "revised"  # a kind of event: values that held a session back, which they do once
 LARGEST_MOVE = 0.25  # of a price from one session to the next, that a person need not look at
 _OLD = dt.timedelta(days=7)  # data that end so long ago are no newest ones
-_REVISED_AT_ONCE = (
-    20  # values of an index; more are another series (a panel's prices pay dividends)
-)
+_REVISED_AT_ONCE = 20  # values; more are another series
 _COMPARED = 60  # sessions that have to be the exchange's, and most of them, for gaps to be found
 
 

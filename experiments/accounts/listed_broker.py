@@ -41,7 +41,7 @@ from experiments.brokers.orders import (
 )
 
 _NOTHING = 1e-9
-_SAME_USD = 1e-6  # what a gap of cash may differ by
+SAME_USD = 1e-6  # what cash at a broker may differ by
 
 
 class ListedBroker:
@@ -240,7 +240,7 @@ def adjusted(account: Account, gap_usd: float) -> bool:
     session = account.newest
     for event in account.store.of(ADJUSTED):
         if event.content["session"] == session:  # by a process that died
-            return abs(gap_usd - float(event.content["usd"])) <= _SAME_USD
+            return abs(gap_usd - float(event.content["usd"])) <= SAME_USD
     if abs(gap_usd) > account.settings.broker.adjust_usd:
         return False
     account.store.append(ADJUSTED, {"session": session, "usd": gap_usd})

@@ -16,7 +16,13 @@ from conf.types import FloatArray
 from envs.core.batch import StepRecord
 from experiments.accounts.account import ENDED, EXECUTED, ORDER, Account, Book
 from experiments.accounts.deliveries import SHARES
-from experiments.accounts.listed_broker import adjusted, in_parts, share_orders, take_deliveries
+from experiments.accounts.listed_broker import (
+    SAME_USD,
+    adjusted,
+    in_parts,
+    share_orders,
+    take_deliveries,
+)
 from experiments.accounts.settings import AFTER_CLOSE
 from experiments.brokers.listed import by_symbol, contract_of
 from experiments.brokers.orders import (
@@ -40,7 +46,6 @@ class Alert(Protocol):
 # Units that are traded: what is left out must break no limit, and those are kept to 1e-10.
 _SMALLEST = 1e-12
 _SAME_UNITS = 1e-9  # what a position at the broker may differ by
-_SAME_USD = 1e-6  # what cash at the broker may differ by
 _ASKED_AGAIN = 5  # sessions after which executions are no longer asked for
 _TRIES = 3  # of an order about which the broker is silent
 _REPAIRS = 3  # rounds of orders that bring a book back within its limits
@@ -113,7 +118,7 @@ class OrderFlow:
             for name, units in self._apart.items()
         ]
         gap = cash - float(ledger.cash[0])
-        if abs(gap) > _SAME_USD and not adjusted(self._account, gap):
+        if abs(gap) > SAME_USD and not adjusted(self._account, gap):
             odd.append(f"cash: {cash:.2f} at the broker, {float(ledger.cash[0]):.2f} in the book")
         if not odd:
             return []
